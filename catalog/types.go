@@ -1,0 +1,388 @@
+// Package catalog is the versioned state that everything but records lives in:
+// clusters, topics, chains, gateways, shards, operations. It is kept in etcd,
+// embedded or external, and is never on the path of a record.
+//
+// Values are JSON with a format version, keys are laid out in keys.go. Readers
+// keep an immutable [Snapshot], fed by a watch that may repeat or skip events;
+// writers compare the revision they read.
+package catalog
+
+import (
+	"encoding/hex"
+	"fmt"
+	"time"
+)
+
+// ID is a 16-byte identifier (topic ids are shown to clients as such).
+type ID [16]byte
+
+// String is the ID in lower-case hex.
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// IsZero tells whether the ID is unset.
+func (id ID) IsZero() bool { return id == ID{} }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (id *ID) UnmarshalText(b []byte) error {
+	if len(b) != 32 {
+		return fmt.Errorf("id %q: want 32 hex digits", b)
+	}
+	_, err := hex.Decode(id[:], b)
+	return err
+}
+
+// DefaultTenant is the one tenant of a fleet that has not made any.
+const DefaultTenant = "default"
+
+// SystemTenant owns the internal topics (coordinator shards). No client sees it.
+const SystemTenant = "braid"
+
+// ClusterKind tells what stands behind a cluster.
+type ClusterKind string
+
+const (
+	KindKafka ClusterKind = "kafka" // anything that speaks the Kafka protocol
+	KindLocal ClusterKind = "local" // the embedded engine on a directory
+)
+
+// ClusterState is what may be done with a cluster.
+type ClusterState string
+
+const (
+	ClusterActive   ClusterState = "active"   // takes new spans
+	ClusterDraining ClusterState = "draining" // takes no new spans, is being emptied
+	ClusterFailed   ClusterState = "failed"   // failed over; takes none until failback
+)
+
+// Cluster is a place that stores partitions.
+type Cluster struct {
+	Name      string       `json:"name"`
+	Kind      ClusterKind  `json:"kind"`
+	State     ClusterState `json:"state"`
+	Region    string       `json:"region,omitempty"`
+	Zone      string       `json:"zone,omitempty"`
+	Bootstrap []string     `json:"bootstrap,omitempty"` // kafka: host:port
+	// Config: client options under Kafka's names (security.protocol, sasl.mechanism, ...). Secrets
+	// are references only: file:PATH or env:NAME.
+	Config map[string]string `json:"config,omitempty"`
+	// ClusterID is what the cluster says its id is; pinned when it was added, so that another
+	// cluster behind the same address is told apart.
+	ClusterID string `json:"clusterId,omitempty"`
+	CanSeal   bool   `json:"canSeal"`
+	// Local clusters belong to the process that holds their directory.
+	Dir      string    `json:"dir,omitempty"`
+	Owner    string    `json:"owner,omitempty"`    // process id (Process.ID)
+	Internal string    `json:"internal,omitempty"` // host:port of the owner's internal listener
+	Added    time.Time `json:"added"`
+
+	Revision int64 `json:"-"` // etcd mod revision
+}
+
+// Topic is a tenant's topic. Its chains are kept apart, in pages.
+type Topic struct {
+	Tenant     string            `json:"tenant"`
+	Name       string            `json:"name"`
+	ID         ID                `json:"id"`
+	Partitions int32             `json:"partitions"`
+	Config     map[string]string `json:"config,omitempty"` // only what was set; Kafka's names and braid.*
+	Deleting   bool              `json:"deleting,omitempty"`
+	Created    time.Time         `json:"created"`
+
+	// Revision is compared by every commit that concerns the topic, so that a
+	// change of partitions or a deletion stops an extend that did not see it.
+	Revision int64 `json:"-"`
+}
+
+// PageSize is how many chains one catalog key holds: far below etcd's 1.5 MiB
+// with 256 spans each.
+const PageSize = 32
+
+// Page holds the chains of partitions [First, First+len(Chains)) of a topic.
+type Page struct {
+	Topic  ID      `json:"topic"`
+	First  int32   `json:"first"`
+	Chains []Chain `json:"chains"`
+
+	Revision int64 `json:"-"`
+}
+
+// Chain is one logical partition: its spans in order. Offsets are logical.
+// Spans are never empty of copies; only the last may be open.
+type Chain struct {
+	// Start is the log start: the first offset that a reader may ask for. It only grows.
+	Start int64  `json:"start"`
+	Spans []Span `json:"spans"`
+	// NextSeq is the Seq of the next span; never used twice.
+	NextSeq int32 `json:"nextSeq"`
+}
+
+// Open is the End of the span that takes appends.
+const Open = int64(-1)
+
+// Span covers the logical offsets [Start, End).
+type Span struct {
+	Seq   int32 `json:"seq"`   // unique in the chain, grows
+	Start int64 `json:"start"` // logical
+	End   int64 `json:"end"`   // logical; Open (-1) on the last span
+	// Epoch is the one logical leader epoch stamped on all batches of the span; it grows from span to span.
+	Epoch  int32  `json:"epoch"`
+	Copies []Copy `json:"copies"`
+	// Producers refers to the state of all producer ids at the span's seal,
+	// cumulative over the chain; "" if none had any.
+	Producers string `json:"producers,omitempty"`
+	// MaxTimestamp is the largest record timestamp at the seal, ms; -1 unknown or empty.
+	MaxTimestamp int64 `json:"maxTimestamp"`
+	// Hole is true when a lossy extend left [End, next Start) as room for records
+	// that may have been acknowledged and are not in the chain.
+	Hole     bool      `json:"hole,omitempty"`
+	Opened   time.Time `json:"opened"`
+	SealedAt time.Time `json:"sealedAt,omitzero"`
+}
+
+// IsOpen tells whether the span takes appends.
+func (s *Span) IsOpen() bool { return s.End == Open }
+
+// Copy says where the records of a span physically are.
+type Copy struct {
+	Cluster   string `json:"cluster"`
+	Topic     string `json:"topic"` // physical name
+	TopicID   ID     `json:"topicId"`
+	Partition int32  `json:"partition"` // physical
+	// Map is piecewise constant: from physical offset Physical on, logical = physical + Delta.
+	// Pieces are in ascending order; the first begins at the copy's first record.
+	Map []Piece `json:"map"`
+	// Unreadable: the cluster is gone (failed over); readers skip the span until it is back.
+	Unreadable bool `json:"unreadable,omitempty"`
+}
+
+// Piece is one piece of a copy's offset map.
+type Piece struct {
+	Physical int64 `json:"physical"`
+	Delta    int64 `json:"delta"`
+}
+
+// Gateway is one live gateway, under a lease.
+type Gateway struct {
+	Node      int32      `json:"node"`    // Kafka broker id, kept per advertised address
+	Process   string     `json:"process"` // which process runs it
+	Zone      string     `json:"zone,omitempty"`
+	Listeners []Listener `json:"listeners"`
+	Version   string     `json:"version"`
+	Started   time.Time  `json:"started"`
+
+	Lease    int64 `json:"-"`
+	Revision int64 `json:"-"`
+}
+
+// Listener is one address of a gateway. A client is told those of the listener that it came in by.
+type Listener struct {
+	Name      string `json:"name"`
+	Advertise string `json:"advertise"` // host:port
+	Zone      string `json:"zone,omitempty"`
+}
+
+// Shard is the ownership of one coordinator shard, under its owner's lease.
+type Shard struct {
+	Number int32 `json:"number"`
+	Node   int32 `json:"node"`
+	// Term grows with every change of owner; it is the epoch of the shard's
+	// producer id, so that the shard's log refuses a former owner.
+	Term     int64 `json:"term"`
+	Ready    bool  `json:"ready"` // replayed; answers requests
+	Revision int64 `json:"-"`
+}
+
+// ProducerIDBase is the first producer id that Braid gives out (2^40): far above
+// what clusters give to their own clients.
+const ProducerIDBase = int64(1) << 40
+
+// OpKind tells what an operation does.
+type OpKind string
+
+const (
+	OpMove     OpKind = "move"
+	OpDrain    OpKind = "drain"
+	OpFailover OpKind = "failover"
+	OpFailback OpKind = "failback"
+	OpRepair   OpKind = "repair" // extend past a physical log that went back
+)
+
+// OpState is where an operation stands.
+type OpState string
+
+const (
+	OpPending   OpState = "pending"
+	OpRunning   OpState = "running"
+	OpDone      OpState = "done"
+	OpFailed    OpState = "failed"
+	OpCancelled OpState = "cancelled"
+)
+
+// Op is an operation that an operator (or a detector) asked for. The leading controller runs it;
+// its per-topic steps are Extends.
+type Op struct {
+	ID       string     `json:"id"`
+	Kind     OpKind     `json:"kind"`
+	State    OpState    `json:"state"`
+	Topics   []TopicRef `json:"topics,omitempty"`
+	Cluster  string     `json:"cluster,omitempty"` // drain, failover, failback: which
+	To       string     `json:"to,omitempty"`      // target cluster; "" lets placement choose
+	Force    bool       `json:"force,omitempty"`
+	Cancel   bool       `json:"cancel,omitempty"` // asked to stop; undone where not committed
+	Reason   string     `json:"reason,omitempty"` // who or what asked
+	Total    int        `json:"total"`            // topics
+	Done     int        `json:"done"`
+	Failed   int        `json:"failed"`
+	Message  string     `json:"message,omitempty"`
+	Created  time.Time  `json:"created"`
+	Updated  time.Time  `json:"updated"`
+	Finished time.Time  `json:"finished,omitzero"`
+	Revision int64      `json:"-"`
+}
+
+// TopicRef names a topic for people and for machines.
+type TopicRef struct {
+	Tenant string `json:"tenant"`
+	Name   string `json:"name"`
+	ID     ID     `json:"id"`
+}
+
+// Step is where an Extend stands. Steps only go forward, or to Undo before the commit.
+type Step string
+
+const (
+	StepPrepare Step = "prepare" // create the fresh physical topic, check target
+	StepHold    Step = "hold"    // hold transactional appends, wait for open transactions
+	StepSeal    Step = "seal"    // seal the open copies
+	StepRead    Step = "read"    // ends and producers' state
+	StepCommit  Step = "commit"  // end the spans, open the next
+	StepCertify Step = "certify" // compare what was acknowledged with what the chain holds
+	StepDone    Step = "done"
+	StepUndo    Step = "undo" // unseal, delete the fresh topic
+	StepUndone  Step = "undone"
+)
+
+// Mode tells how an Extend ends the old span.
+type Mode string
+
+const (
+	ModeSeal  Mode = "seal"  // enforced by the copy
+	ModeFence Mode = "fence" // gateways' acknowledgement and leases; weaker
+	ModeLossy Mode = "lossy" // the old copy is gone or went back: leave room
+)
+
+// Extend is the state of one topic's extend under way: at most one per topic (the key is the topic id).
+type Extend struct {
+	Op     string   `json:"op"`
+	Topic  TopicRef `json:"topic"`
+	Step   Step     `json:"step"`
+	Mode   Mode     `json:"mode"`
+	Target string   `json:"target"`
+	// Old are the physical topics that hold the open spans; usually one.
+	Old []PhysicalTopic `json:"old"`
+	New PhysicalTopic   `json:"new"`
+	// TopicRevision: the commit fails if the topic changed meanwhile.
+	TopicRevision int64 `json:"topicRevision"`
+	// Ends per partition, known from StepRead on.
+	Ends    []SealedEnd `json:"ends,omitempty"`
+	Room    int64       `json:"room,omitempty"`  // offsets left free by a lossy extend
+	Sealed  time.Time   `json:"sealed,omitzero"` // when the seal began to refuse, as far as known
+	Message string      `json:"message,omitempty"`
+	Started time.Time   `json:"started"`
+
+	Revision int64 `json:"-"`
+}
+
+// PhysicalTopic is a topic on a cluster.
+type PhysicalTopic struct {
+	Cluster    string `json:"cluster"`
+	Topic      string `json:"topic"`
+	TopicID    ID     `json:"topicId"`
+	Partitions int32  `json:"partitions"`
+}
+
+// SealedEnd is what was read of one sealed partition.
+type SealedEnd struct {
+	Partition    int32  `json:"partition"` // logical
+	Physical     int64  `json:"physical"`  // physical end
+	End          int64  `json:"end"`       // logical end
+	MaxTimestamp int64  `json:"maxTimestamp"`
+	Producers    string `json:"producers,omitempty"`
+}
+
+// Certificate says what a move or failover did to each partition, and how that was checked.
+type Certificate struct {
+	Op         string                 `json:"op"`
+	Kind       OpKind                 `json:"kind"`
+	Topic      TopicRef               `json:"topic"`
+	From       string                 `json:"from"`
+	To         string                 `json:"to"`
+	Mode       Mode                   `json:"mode"`
+	Partitions []PartitionCertificate `json:"partitions"`
+	Issued     time.Time              `json:"issued"`
+}
+
+// Verdict of one partition's certificate.
+type Verdict string
+
+const (
+	VerdictVerified   Verdict = "verified"
+	VerdictUnverified Verdict = "unverified"
+	VerdictViolated   Verdict = "violated"
+)
+
+// PartitionCertificate: counts of records over the range that was checked.
+type PartitionCertificate struct {
+	Partition    int32    `json:"partition"`
+	End          int64    `json:"end"`   // logical end of the sealed span
+	Start        int64    `json:"start"` // logical start of the next
+	Acknowledged int64    `json:"acknowledged"`
+	Found        int64    `json:"found"`
+	Lost         int64    `json:"lost"`
+	Duplicated   int64    `json:"duplicated"`
+	Reordered    int64    `json:"reordered"`
+	Stray        int64    `json:"stray"` // records past the sealed end
+	PauseMs      float64  `json:"pauseMs"`
+	Verdict      Verdict  `json:"verdict"`
+	Checked      []string `json:"checked"`          // what was done, in words
+	Ranges       []Range  `json:"ranges,omitempty"` // lost, stranded or unverified
+}
+
+// Range of logical offsets with what is the matter with it.
+type Range struct {
+	From int64  `json:"from"`
+	To   int64  `json:"to"`
+	What string `json:"what"` // lost, stranded, replayed, unverified, hole
+	Note string `json:"note,omitempty"`
+}
+
+// AckReport is what one gateway saw acknowledged on one span of one partition,
+// published when it learns that the span was sealed. Certificates compare the
+// sum of them with what the span holds.
+type AckReport struct {
+	Node      int32 `json:"node"`
+	Partition int32 `json:"partition"`
+	Span      int32 `json:"span"` // Span.Seq
+	Records   int64 `json:"records"`
+	Batches   int64 `json:"batches"`
+	// Unknown counts records whose outcome this gateway never learned.
+	Unknown int64 `json:"unknown"`
+	// Next is the first logical offset past the highest that it saw acknowledged; -1 if none.
+	Next int64 `json:"next"`
+	// LastAck and FirstAck bound the pause: the last acknowledgement on the span before the
+	// seal and the first on the next span, Unix nanoseconds; 0 unknown.
+	LastAck  int64 `json:"lastAck"`
+	FirstAck int64 `json:"firstAck"`
+	// Tail holds the last batches that it saw acknowledged, oldest first (at most 64).
+	Tail []AckedBatch `json:"tail,omitempty"`
+}
+
+// AckedBatch identifies an acknowledged batch: its records must be found at its offset with its CRC.
+type AckedBatch struct {
+	Offset  int64  `json:"offset"` // logical
+	Records int32  `json:"records"`
+	CRC     uint32 `json:"crc"`
+}
