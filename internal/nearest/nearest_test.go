@@ -1,0 +1,20 @@
+package nearest
+
+import "testing"
+
+func TestName(t *testing.T) {
+	known := []string{"retention.ms", "retention.bytes", "cleanup.policy", "max.message.bytes"}
+	for _, tc := range []struct{ name, want string }{
+		{"retention.m", "retention.ms"},
+		{"retension.ms", "retention.ms"},
+		{"cleanup_policy", "cleanup.policy"},
+		{"max.mesage.byte", "max.message.bytes"},
+		{"zzz", ""},
+		{"", ""},
+		{"completely.different", ""},
+	} {
+		if got := Name(tc.name, known); got != tc.want {
+			t.Errorf("Name(%q) = %q, want %q", tc.name, got, tc.want)
+		}
+	}
+}
