@@ -1,0 +1,44 @@
+# Two commands: `go run ./cmd/braid up` runs Braid, `make test` passes all tests.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+GO ?= go
+# Tests that start real Kafka clusters share two cores: packages run two at a time.
+TEST_FLAGS ?= -p 2 -timeout 30m
+
+.PHONY: help
+help: ## show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: build
+build: ## build bin/braid
+	$(GO) build -trimpath -o bin/braid ./cmd/braid
+
+.PHONY: deps
+deps: ## install what the tests need (real Kafka, clients in five languages), outside the tree
+	./scripts/install-test-deps.sh
+
+.PHONY: lint
+lint: ## formatting, vet, staticcheck
+	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+.PHONY: test
+test: deps lint ## everything; what CI runs
+	$(GO) test -race $(TEST_FLAGS) ./...
+
+.PHONY: test-short
+test-short: ## what to run while you work: no Kafka, no race detector, under two minutes
+	$(GO) test -short $(TEST_FLAGS) ./...
+
+.PHONY: soak
+soak: deps ## the long variants
+	BRAID_SOAK=1 $(GO) test -race -p 1 -timeout 4h ./...
+
+.PHONY: bench
+bench: deps ## speed and memory as ratios against named peers
+	$(GO) run ./internal/bench
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	./scripts/fuzz.sh $(or $(FUZZTIME),30s)

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/braidstream/braid/console/api"
+)
+
+func newCluster(e *env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "cluster",
+		Short: "The clusters behind the gateways",
+		Example: `  braid cluster add east --bootstrap 127.0.0.1:19092
+  braid cluster list`,
+	}
+	group(cmd)
+	cmd.AddCommand(newClusterAdd(e), newClusterList(e), newClusterDescribe(e), newClusterDrain(e), newClusterRemove(e))
+	return cmd
+}
+
+func newClusterAdd(e *env) *cobra.Command {
+	var req api.ClusterAdd
+	var bootstrap string
+	var config []string
+	cmd := &cobra.Command{
+		Use:   "add NAME --bootstrap HOST:PORT,…",
+		Short: "Add a Kafka cluster",
+		Long: `Add a Kafka cluster (Apache Kafka 3.9 or newer, or anything that speaks its protocol).
+--config takes the options of Kafka clients for TLS and SASL: security.protocol, sasl.mechanism,
+sasl.username, sasl.password, ssl.truststore.location, … Secrets are references only,
+file:PATH (mode 0600) or env:NAME, read by the processes that connect.`,
+		Example: `  braid cluster add east --bootstrap 127.0.0.1:19092
+  braid cluster add west --bootstrap kafka-1:9093,kafka-2:9093 --region eu --zone b \
+      --config security.protocol=SASL_SSL --config sasl.mechanism=SCRAM-SHA-256 \
+      --config sasl.username=braid --config sasl.password=file:/etc/braid/west.password`,
+		Args: names(1, 1, "the name of the new cluster"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req.Name = args[0]
+			for b := range strings.SplitSeq(bootstrap, ",") {
+				if b = strings.TrimSpace(b); b != "" {
+					req.Bootstrap = append(req.Bootstrap, b)
+				}
+			}
+			if len(req.Bootstrap) == 0 {
+				return usagef("--bootstrap wants at least one HOST:PORT")
+			}
+			var err error
+			if req.Config, err = keyValues("--config", config); err != nil {
+				return err
+			}
+			c, err := e.client()
+			if err != nil {
+				return err
+			}
+			added, err := c.AddCluster(cmd.Context(), req)
+			if err != nil {
+				return err
+			}
+			return e.print(added, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "cluster %s added: id %s, %s, seal %s\nnext: braid topic move TOPIC --to %s\n",
+					added.Name, added.ClusterID, added.Detail, added.Seal, added.Name)
+				return err
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&bootstrap, "bootstrap", "", "brokers to connect to first, HOST:PORT,…")
+	f.StringVar(&req.Region, "region", "", "region of the cluster")
+	f.StringVar(&req.Zone, "zone", "", "zone of the cluster")
+	f.StringArrayVar(&config, "config", nil, "client option KEY=VALUE (repeatable)")
+	return cmd
+}
+
+func newClusterList(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:     "list",
+		Short:   "List the clusters",
+		Example: "  braid cluster list -o json",
+		Args:    names(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := e.client()
+			if err != nil {
+				return err
+			}
+			list, err := c.Clusters(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return e.print(list, func(w io.Writer) error { return clusterTable(w, list) })
+		},
+	}
+}
+
+func clusterTable(w io.Writer, list []api.Cluster) error {
+	var rows [][]string
+	for _, c := range list {
+		rows = append(rows, []string{c.Name, c.Kind, c.State, c.Health, c.Seal,
+			dash(strings.Trim(c.Region+"/"+c.Zone, "/")), count(int64(c.Partitions)), count(int64(c.Sealed))})
+	}
+	return table(w, []string{"NAME", "KIND", "STATE", "HEALTH", "SEAL", "REGION/ZONE", "OPEN", "SEALED"}, rows)
+}
+
+func newClusterDescribe(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:               "describe NAME",
+		Short:             "Show one cluster",
+		Example:           "  braid cluster describe east",
+		Args:              names(1, 1, "the name of a cluster"),
+		ValidArgsFunction: e.clusterNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := e.client()
+			if err != nil {
+				return err
+			}
+			cl, err := c.Cluster(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return e.print(cl, func(w io.Writer) error { return describeCluster(w, cl) })
+		},
+	}
+}
+
+func describeCluster(w io.Writer, c api.Cluster) error {
+	lines := [][2]string{
+		{"name", c.Name}, {"kind", c.Kind}, {"state", c.State}, {"health", c.Health + ": " + dash(c.Detail)},
+		{"cluster id", dash(c.ClusterID)}, {"bootstrap", dash(strings.Join(c.Bootstrap, ","))},
+		{"region, zone", dash(c.Region) + ", " + dash(c.Zone)},
+		{"seal", sealText(c.Seal)},
+		{"open partitions", count(int64(c.Partitions))}, {"sealed spans", count(int64(c.Sealed))},
+	}
+	for _, k := range sorted(c.Config) {
+		lines = append(lines, [2]string{"config " + k, c.Config[k]})
+	}
+	for _, l := range lines {
+		if _, err := fmt.Fprintf(w, "%-18s%s\n", l[0]+":", l[1]); err != nil {
+			return err
+		}
+	}
+	return printKept(w, c.Kept)
+}
+
+func sealText(seal string) string {
+	if seal == "fence" {
+		return "fence (weaker: trusts gateways' leases; the cluster grants us no ALTER_CONFIGS on topics)"
+	}
+	return seal
+}
+
+func printKept(w io.Writer, kept []api.Kept) error {
+	for _, k := range kept {
+		until := "until it is deleted or merged (nothing in its retention lets it go)"
+		if k.Until != nil {
+			until = "until " + k.Until.Local().Format("2006-01-02 15:04:05 MST")
+		}
+		if _, err := fmt.Fprintf(w, "kept: %s of topic %s, %s\n", plural(k.Spans, "sealed span", "sealed spans"), k.Topic, until); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func newClusterDrain(e *env) *cobra.Command {
+	var req api.OpRequest
+	var dryRun, detach bool
+	cmd := &cobra.Command{
+		Use:   "drain NAME [--to C]",
+		Short: "Move everything off a cluster",
+		Long: `Move every topic off a cluster, live. Sealed records stay readable where they are until
+retention ends; the command says what must be kept until when.`,
+		Example: `  braid cluster drain east --dry-run
+  braid cluster drain east --to west`,
+		Args:              names(1, 1, "the name of a cluster"),
+		ValidArgsFunction: e.clusterNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req.Kind, req.Cluster = "drain", args[0]
+			if err := e.operate(cmd, req, dryRun, detach); err != nil || dryRun || detach || e.output == "json" {
+				return err
+			}
+			c, err := e.client()
+			if err != nil {
+				return err
+			}
+			cl, err := c.Cluster(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return printKept(e.out, cl.Kept)
+		},
+	}
+	cmd.Flags().StringVar(&req.To, "to", "", "cluster to move to (default: placement chooses)")
+	e.opFlags(cmd, &dryRun, &detach)
+	e.completeClusters(cmd, "to")
+	return cmd
+}
+
+func newClusterRemove(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:               "remove NAME",
+		Short:             "Forget a cluster that no chain needs",
+		Example:           "  braid cluster remove east",
+		Args:              names(1, 1, "the name of a cluster"),
+		ValidArgsFunction: e.clusterNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := e.client()
+			if err != nil {
+				return err
+			}
+			if err := c.RemoveCluster(cmd.Context(), args[0]); err != nil {
+				return err
+			}
+			return e.print(map[string]string{"removed": args[0]}, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "cluster %s removed\n", args[0])
+				return err
+			})
+		},
+	}
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/braidstream/braid/internal/nearest"
+)
+
+// fileConfig is what --config FILE may hold (YAML or JSON). Flags on the command
+// line win over it.
+type fileConfig struct {
+	DataDir          string            `json:"data-dir"`
+	Listen           string            `json:"listen"`
+	Listeners        []listener        `json:"listeners"`
+	HTTP             string            `json:"http"`
+	CatalogListen    string            `json:"catalog-listen"`
+	CatalogEndpoints []string          `json:"catalog-endpoints"`
+	Gateways         int               `json:"gateways"`
+	LocalClusters    []string          `json:"local-clusters"`
+	Zone             string            `json:"zone"`
+	Set              map[string]string `json:"set"`
+}
+
+// maxConfigFile bounds a configuration file, in bytes.
+const maxConfigFile = 1 << 20
+
+// readConfig reads and checks a configuration file. An unknown key is an error that
+// names the nearest known one.
+func readConfig(path string) (fileConfig, error) {
+	var c fileConfig
+	st, err := os.Stat(path)
+	if err != nil {
+		return c, usagef("--config: %v", err)
+	}
+	if st.Size() > maxConfigFile {
+		return c, usagef("--config %s: %d bytes is too large for a configuration (at most %d)", path, st.Size(), maxConfigFile)
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return c, usagef("--config: %v", err)
+	}
+	var keys map[string]json.RawMessage
+	if err := yaml.Unmarshal(raw, &keys); err != nil {
+		return c, usagef("--config %s: %v", path, err)
+	}
+	known := []string{"data-dir", "listen", "listeners", "http", "catalog-listen", "catalog-endpoints",
+		"gateways", "local-clusters", "zone", "set"}
+	for _, k := range slices.Sorted(maps.Keys(keys)) {
+		if !slices.Contains(known, k) {
+			return c, usagef("--config %s: unknown key %q%s", path, k, didYouMean(k, known))
+		}
+	}
+	if err := yaml.UnmarshalStrict(raw, &c); err != nil {
+		return c, usagef("--config %s: %v", path, err)
+	}
+	return c, nil
+}
+
+// didYouMean is ": did you mean …?" or the list of what is known.
+func didYouMean(name string, known []string) string {
+	if n := nearest.Name(name, known); n != "" {
+		return fmt.Sprintf(": did you mean %q?", n)
+	}
+	if len(known) <= 12 {
+		return ": known are " + strings.Join(known, ", ")
+	}
+	return ""
+}

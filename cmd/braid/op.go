@@ -1,0 +1,280 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/braidstream/braid/console/api"
+)
+
+func newOp(e *env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "op",
+		Short:   "Operations (moves, drains, failovers) under way and past",
+		Example: "  braid op list\n  braid op watch 01J9",
+	}
+	group(cmd)
+	cmd.AddCommand(newOpList(e), newOpWatch(e), newOpCancel(e))
+	return cmd
+}
+
+func newOpList(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:     "list",
+		Short:   "List operations, newest first",
+		Example: "  braid op list -o json",
+		Args:    names(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := e.client()
+			if err != nil {
+				return err
+			}
+			ops, err := c.Ops(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return e.print(ops, func(w io.Writer) error {
+				var rows [][]string
+				for _, o := range ops {
+					rows = append(rows, []string{o.ID, o.Kind, o.State, fmt.Sprintf("%d/%d", o.Done, o.Total),
+						dash(opWhat(o)), dash(o.To), ago(o.Created), o.Message})
+				}
+				return table(w, []string{"ID", "KIND", "STATE", "TOPICS", "WHAT", "TO", "STARTED", "MESSAGE"}, rows)
+			})
+		},
+	}
+}
+
+// opWhat says in a few words what an operation is about.
+func opWhat(o api.Op) string {
+	if o.Cluster != "" {
+		return o.Cluster
+	}
+	if len(o.Topics) > 3 {
+		return strings.Join(o.Topics[:3], ",") + ",…"
+	}
+	return strings.Join(o.Topics, ",")
+}
+
+func newOpWatch(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:     "watch ID",
+		Short:   "Follow an operation to its end",
+		Example: "  braid op watch 01J9",
+		Args:    names(1, 1, "the id of an operation"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := e.client()
+			if err != nil {
+				return err
+			}
+			op, err := c.Op(cmd.Context(), args[0], 0)
+			if err != nil {
+				return err
+			}
+			return e.follow(cmd.Context(), c, op)
+		},
+	}
+}
+
+func newOpCancel(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:     "cancel ID",
+		Short:   "Cancel an operation; what is committed stays, the rest is undone",
+		Example: "  braid op cancel 01J9",
+		Args:    names(1, 1, "the id of an operation"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := e.client()
+			if err != nil {
+				return err
+			}
+			op, err := c.CancelOp(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return e.print(op, func(w io.Writer) error {
+				_, err := fmt.Fprintf(w, "operation %s is being cancelled: braid op watch %s\n", op.ID, op.ID)
+				return err
+			})
+		},
+	}
+}
+
+func newFailover(e *env) *cobra.Command {
+	var req api.OpRequest
+	var dryRun, detach bool
+	cmd := &cobra.Command{
+		Use:   "failover CLUSTER",
+		Short: "A cluster is gone: go on elsewhere",
+		Long: `Continue the topics of a cluster that is gone on another one, as far as each topic's
+guarantee allows: braid.guarantee=available goes on at once; ordered waits for the cluster's
+return unless --force is given. --dry-run says first what it costs.`,
+		Example: `  braid failover east --dry-run
+  braid failover east --to west`,
+		Args:              names(1, 1, "the name of a cluster"),
+		ValidArgsFunction: e.clusterNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req.Kind, req.Cluster = "failover", args[0]
+			return e.operate(cmd, req, dryRun, detach)
+		},
+	}
+	cmd.Flags().StringVar(&req.To, "to", "", "cluster to go on at (default: placement chooses)")
+	cmd.Flags().BoolVar(&req.Force, "force", false, "also for topics whose guarantee it breaks")
+	e.opFlags(cmd, &dryRun, &detach)
+	e.completeClusters(cmd, "to")
+	return cmd
+}
+
+func newFailback(e *env) *cobra.Command {
+	var req api.OpRequest
+	var dryRun, detach bool
+	cmd := &cobra.Command{
+		Use:               "failback CLUSTER",
+		Short:             "A cluster is back: move its topics home",
+		Example:           "  braid failback east",
+		Args:              names(1, 1, "the name of a cluster"),
+		ValidArgsFunction: e.clusterNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req.Kind, req.Cluster = "failback", args[0]
+			return e.operate(cmd, req, dryRun, detach)
+		},
+	}
+	e.opFlags(cmd, &dryRun, &detach)
+	return cmd
+}
+
+// operate plans or starts an operation and follows it to its end.
+func (e *env) operate(cmd *cobra.Command, req api.OpRequest, dryRun, detach bool) error {
+	c, err := e.client()
+	if err != nil {
+		return err
+	}
+	if dryRun {
+		plan, err := c.Plan(cmd.Context(), req)
+		if err != nil {
+			return err
+		}
+		return e.print(plan, func(w io.Writer) error { return printPlan(w, plan) })
+	}
+	op, err := c.Submit(cmd.Context(), req)
+	if err != nil {
+		return err
+	}
+	if detach {
+		return e.print(op, func(w io.Writer) error {
+			_, err := fmt.Fprintf(w, "operation %s started: braid op watch %s\n", op.ID, op.ID)
+			return err
+		})
+	}
+	return e.follow(cmd.Context(), c, op)
+}
+
+func printPlan(w io.Writer, p api.Plan) error {
+	if p.Refused != "" {
+		if _, err := fmt.Fprintf(w, "would be refused: %s\n", p.Refused); err != nil {
+			return err
+		}
+	}
+	if p.Nothing {
+		_, err := fmt.Fprintln(w, "nothing to do")
+		return err
+	}
+	var rows [][]string
+	for _, m := range p.Moves {
+		rows = append(rows, []string{m.Topic, count(int64(m.Partitions)), m.From, dash(m.To), m.Mode, m.Note})
+	}
+	if err := table(w, []string{"TOPIC", "PARTITIONS", "FROM", "TO", "MODE", "NOTE"}, rows); err != nil {
+		return err
+	}
+	for _, c := range p.Costs {
+		if _, err := fmt.Fprintf(w, "cost: %s\n", c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// follow shows an operation's progress until it ends, then its certificates.
+func (e *env) follow(ctx context.Context, c *api.Client, op api.Op) error {
+	bar := newProgress(e, op)
+	for !op.Ended() {
+		next, err := c.Op(ctx, op.ID, op.Revision)
+		if err != nil {
+			bar.stop()
+			if ctx.Err() != nil {
+				return fmt.Errorf("stopped watching; operation %s goes on (braid op watch %s)", op.ID, op.ID)
+			}
+			return err
+		}
+		op = next
+		bar.show(op)
+	}
+	bar.stop()
+	if err := e.print(op, func(w io.Writer) error {
+		for _, cert := range op.Certificates {
+			if err := printCertificate(w, cert); err != nil {
+				return err
+			}
+		}
+		text := op.State
+		if op.Message != "" {
+			text += ": " + op.Message
+		}
+		_, err := fmt.Fprintf(w, "%s %s %s\n", op.Kind, op.ID, text)
+		return err
+	}); err != nil {
+		return err
+	}
+	if op.State != "done" {
+		return &silentError{"operation " + op.State}
+	}
+	return nil
+}
+
+func certificateLine(c api.Certificate) string {
+	var lost, duplicated, reordered, acknowledged int64
+	var pause float64
+	for _, p := range c.Partitions {
+		lost += p.Lost
+		duplicated += p.Duplicated
+		reordered += p.Reordered
+		acknowledged += p.Acknowledged
+		pause = max(pause, p.PauseMs)
+	}
+	return fmt.Sprintf("%s %s, %s -> %s (%s): %s; %s acknowledged, %d lost, %d duplicated, %d reordered; longest pause %.0f ms",
+		c.Kind, c.Topic, c.From, c.To, c.Mode, c.Verdict, count(acknowledged), lost, duplicated, reordered, pause)
+}
+
+func printCertificate(w io.Writer, c api.Certificate) error {
+	if _, err := fmt.Fprintf(w, "certificate: %s\n", certificateLine(c)); err != nil {
+		return err
+	}
+	var rows [][]string
+	for _, p := range c.Partitions {
+		rows = append(rows, []string{fmt.Sprint(p.Partition), count(p.End), count(p.Acknowledged), count(p.Found),
+			count(p.Lost), count(p.Duplicated), count(p.Reordered), fmt.Sprintf("%.1f", p.PauseMs), p.Verdict})
+	}
+	if err := table(w, []string{"PARTITION", "END", "ACKED", "FOUND", "LOST", "DUPLICATED", "REORDERED", "PAUSE MS", "VERDICT"}, rows); err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	for _, p := range c.Partitions {
+		for _, r := range p.Ranges {
+			if _, err := fmt.Fprintf(w, "partition %d: [%s, %s) %s %s\n", p.Partition, count(r.From), count(r.To), r.What, r.Note); err != nil {
+				return err
+			}
+		}
+		for _, how := range p.Checked {
+			if !seen[how] {
+				seen[how] = true
+				if _, err := fmt.Fprintf(w, "checked: %s\n", how); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/braidstream/braid/console/api"
+)
+
+func newStatus(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:     "status",
+		Short:   "The fleet at a glance",
+		Example: "  braid status",
+		Args:    names(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := e.client()
+			if err != nil {
+				return err
+			}
+			s, err := c.Status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return e.print(s, func(w io.Writer) error { return printStatus(w, s) })
+		},
+	}
+}
+
+func printStatus(w io.Writer, s api.Status) error {
+	if _, err := fmt.Fprintf(w, "braid %s  fleet %s  controller %s\n%s, %s\n\n", s.Version, s.Fleet, dash(s.Controller),
+		plural(s.Topics, "topic", "topics"), plural(s.Partitions, "partition", "partitions")); err != nil {
+		return err
+	}
+	var rows [][]string
+	for _, g := range s.Gateways {
+		var at []string
+		for _, l := range g.Listeners {
+			at = append(at, l.Name+"="+l.Advertise)
+		}
+		rows = append(rows, []string{fmt.Sprint(g.Node), strings.Join(at, " "), dash(g.Zone), g.Version, ago(g.Started)})
+	}
+	if err := table(w, []string{"GATEWAY", "LISTENERS", "ZONE", "VERSION", "STARTED"}, rows); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	if err := clusterTable(w, s.Clusters); err != nil {
+		return err
+	}
+	for _, o := range s.Running {
+		if _, err := fmt.Fprintf(w, "running: %s %s, %d of %d topics %s\n", o.Kind, o.ID, o.Done, o.Total, o.Message); err != nil {
+			return err
+		}
+	}
+	for _, warn := range s.Warnings {
+		if _, err := fmt.Fprintf(w, "warning: %s\n", warn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
