@@ -108,6 +108,11 @@ func (n *Node) properties() map[string]string {
 		"broker.session.timeout.ms":    "4000",
 		"broker.heartbeat.interval.ms": "500",
 	}
+	if len(c.nodes) == 1 {
+		// After SIGKILL a broker may register again only when its former session is over.
+		p["broker.session.timeout.ms"] = "1500"
+		p["broker.heartbeat.interval.ms"] = "300"
+	}
 	if c.plan.version != Kafka39 {
 		p["share.coordinator.state.topic.replication.factor"] = r
 		p["share.coordinator.state.topic.min.isr"] = i
