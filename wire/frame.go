@@ -1,0 +1,137 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// DefaultMaxFrame is the largest request a Kafka broker takes by default
+// (socket.request.max.bytes), in bytes.
+const DefaultMaxFrame = 100 << 20
+
+const (
+	// readAhead is how much one read may take in beyond what is needed, so that
+	// small requests which came together cost one system call.
+	readAhead = 16 << 10
+	// firstGrant is what is allocated for a frame of a peer that has sent
+	// nothing of that size yet, however large it says that the frame will be.
+	firstGrant = 64 << 10
+)
+
+// FrameReader reads frames, each led by its size in 4 bytes. It is not safe for
+// concurrent use.
+//
+// Memory follows what has arrived: a frame gets at first 64 KiB, or twice the
+// largest frame that this peer has sent whole, and its buffer doubles as it
+// fills. So all buffers together stay below 4 times the bytes received plus
+// 128 KiB.
+type FrameReader struct {
+	r      io.Reader
+	max    int
+	ahead  []byte // storage for read-ahead
+	have   []byte // what of it was not used yet
+	proven int    // largest whole frame so far
+	begun  bool
+}
+
+// NewFrameReader reads frames of at most maxFrame bytes from r.
+func NewFrameReader(r io.Reader, maxFrame int) *FrameReader {
+	return &FrameReader{r: r, max: maxFrame, ahead: make([]byte, readAhead)}
+}
+
+// Buffered is the number of bytes that were read and not yet returned: when it
+// is 0, the next call of Next reads from the peer.
+func (f *FrameReader) Buffered() int { return len(f.have) }
+
+// Next returns the next frame without its size; the caller releases it. At the
+// end between two frames the error is io.EOF, inside of one
+// io.ErrUnexpectedEOF; errors of the connection are wrapped.
+func (f *FrameReader) Next() (*Buffer, error) {
+	if err := f.fill(4); err != nil {
+		return nil, err
+	}
+	if !f.begun {
+		if err := alien(f.have); err != nil {
+			return nil, err
+		}
+		f.begun = true
+	}
+	size := int(int32(binary.BigEndian.Uint32(f.have)))
+	if size < 0 {
+		return nil, fmt.Errorf("%w: %d", ErrFrameSize, size)
+	}
+	if size > f.max {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrFrameTooLarge, size, f.max)
+	}
+	f.have = f.have[4:]
+	return f.body(size)
+}
+
+func (f *FrameReader) body(size int) (*Buffer, error) {
+	buf := NewBuffer(min(size, max(firstGrant, 2*f.proven)))
+	n := copy(buf.B, f.have)
+	f.have = f.have[n:]
+	for {
+		for n < len(buf.B) {
+			got, err := f.r.Read(buf.B[n:])
+			n += got
+			if err != nil && n < size {
+				buf.Release()
+				return nil, readError(err, false)
+			}
+		}
+		if n == size {
+			f.proven = max(f.proven, size)
+			return buf, nil
+		}
+		grown := NewBuffer(min(size, 2*len(buf.B)))
+		copy(grown.B, buf.B)
+		buf.Release()
+		buf = grown
+	}
+}
+
+// fill reads until n bytes are there; n is small.
+func (f *FrameReader) fill(n int) error {
+	if len(f.have) >= n {
+		return nil
+	}
+	got := copy(f.ahead, f.have)
+	for got < n {
+		m, err := f.r.Read(f.ahead[got:])
+		got += m
+		if err != nil && got < n {
+			f.have = f.ahead[:got]
+			return readError(err, got == 0)
+		}
+	}
+	f.have = f.ahead[:got]
+	return nil
+}
+
+func readError(err error, between bool) error {
+	if errors.Is(err, io.EOF) {
+		if between {
+			return io.EOF
+		}
+		return io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("read frame: %w", err)
+}
+
+// alien recognises peers that speak another protocol by their first four bytes,
+// which would be a frame of hundreds of megabytes at least.
+func alien(first []byte) error {
+	if first[0] == 0x16 && first[1] == 0x03 {
+		return ErrTLS
+	}
+	for _, method := range [...]string{"GET ", "POST", "PUT ", "HEAD", "OPTI", "DELE", "PATC", "CONN", "PRI "} {
+		if bytes.HasPrefix(first, []byte(method)) {
+			return ErrHTTP
+		}
+	}
+	return nil
+}

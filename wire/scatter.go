@@ -1,0 +1,111 @@
+package wire
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+)
+
+// inlineRun is the size up to which records are copied into the surrounding
+// bytes: an own piece of a vectored write costs more than the copy.
+const inlineRun = 512
+
+// Scatter is outgoing bytes as a list of pieces: the encoder's own bytes and, in
+// between, records that are not copied. Several frames may follow one another,
+// so that they leave with one system call. The records must stay as they are
+// until the bytes were written. The zero value is empty and ready; it is used
+// again after Reset. It is not safe for concurrent use.
+type Scatter struct {
+	pieces  [][]byte
+	scratch []byte // bytes since the last piece, in place: scratch[start:]
+	start   int
+	size    int // of all pieces
+	out     net.Buffers
+}
+
+// Reset empties the scatter and drops its references to records. The memory for
+// the encoder's own bytes is used again: everything must have been written.
+func (s *Scatter) Reset() {
+	clear(s.pieces)
+	s.pieces = s.pieces[:0]
+	s.scratch = s.scratch[:0]
+	s.start, s.size = 0, 0
+	s.out = nil
+}
+
+// Len is the number of bytes.
+func (s *Scatter) Len() int { return s.size + len(s.scratch) - s.start }
+
+// Pieces returns the bytes as a list; it is valid until the next change.
+func (s *Scatter) Pieces() [][]byte {
+	s.cut()
+	return s.pieces
+}
+
+// WriteTo writes everything, vectored where w is a TCP or Unix connection.
+func (s *Scatter) WriteTo(w io.Writer) (int64, error) {
+	s.cut()
+	// net.Buffers consumes the slice header that it is given.
+	s.out = s.pieces
+	n, err := s.out.WriteTo(w)
+	if err != nil {
+		return n, fmt.Errorf("write frame: %w", err)
+	}
+	return n, nil
+}
+
+// Bytes returns a copy of everything in one piece.
+func (s *Scatter) Bytes() []byte {
+	out := make([]byte, 0, s.Len())
+	for _, p := range s.Pieces() {
+		out = append(out, p...)
+	}
+	return out
+}
+
+// Append adds bytes, copied: a frame that was encoded elsewhere.
+func (s *Scatter) Append(b []byte) { s.scratch = append(s.scratch, b...) }
+
+// AppendRun adds bytes that are not copied when they are long.
+func (s *Scatter) AppendRun(b []byte) {
+	if len(b) <= inlineRun {
+		s.scratch = append(s.scratch, b...)
+		return
+	}
+	s.cut()
+	s.pieces = append(s.pieces, b)
+	s.size += len(b)
+}
+
+// cut ends the current piece. A later append that moves scratch to a larger
+// array leaves the finished pieces valid in the old one.
+func (s *Scatter) cut() {
+	if len(s.scratch) > s.start {
+		s.pieces = append(s.pieces, s.scratch[s.start:len(s.scratch):len(s.scratch)])
+		s.size += len(s.scratch) - s.start
+		s.start = len(s.scratch)
+	}
+}
+
+// mark is the place of a frame's size, to be filled in by close.
+type mark struct {
+	piece int // index into pieces; scratch when it was not cut yet
+	at    int // in that piece
+	begin int // Len behind the size field
+}
+
+func (s *Scatter) open() mark {
+	m := mark{piece: len(s.pieces), at: len(s.scratch) - s.start, begin: s.Len() + 4}
+	s.scratch = append(s.scratch, 0, 0, 0, 0)
+	return m
+}
+
+func (s *Scatter) close(m mark) {
+	size := uint32(s.Len() - m.begin)
+	if m.piece < len(s.pieces) {
+		binary.BigEndian.PutUint32(s.pieces[m.piece][m.at:], size)
+		return
+	}
+	binary.BigEndian.PutUint32(s.scratch[s.start+m.at:], size)
+}
