@@ -1,0 +1,117 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// CommitRequest changes chains of one topic.
+type CommitRequest struct {
+	Tenant string
+	Topic  ID
+	// TopicRevision is that of the topic as it was read; a topic that grew or is
+	// being deleted refuses the commit.
+	TopicRevision int64
+	// Pages with the revisions at which they were read; whole pages are written.
+	Pages []Page
+	Fence Fence
+	// Extend, if set, is written (at its Revision) with the last page, and its
+	// Revision is advanced.
+	Extend *Extend
+}
+
+// CommitPages writes pages, one transaction each, every one guarded by the
+// topic's revision, the page's revision and the fence. A page that already
+// holds what is asked counts as written, so a commit that was cut off may be
+// repeated as it was. On success Pages hold their new revisions.
+//
+// A topic of several pages may therefore be committed in part when this fails
+// half-way: the caller goes on with the rest (its chains are independent).
+func (c *Catalog) CommitPages(ctx context.Context, req CommitRequest) error {
+	topic := topicKey(req.Tenant, req.Topic)
+	for i := range req.Pages {
+		p := &req.Pages[i]
+		if p.Topic != req.Topic {
+			return fmt.Errorf("commit of topic %s: page of topic %s", req.Topic, p.Topic)
+		}
+		var extend *Extend
+		if i == len(req.Pages)-1 {
+			extend = req.Extend
+		}
+		if err := c.commitPage(ctx, req, topic, p, extend); err != nil {
+			return fmt.Errorf("commit of topic %s, partitions from %d: %w", req.Topic, p.First, err)
+		}
+	}
+	return nil
+}
+
+func (c *Catalog) commitPage(ctx context.Context, req CommitRequest, topic string, p *Page, extend *Extend) error {
+	value, err := encode(p)
+	if err != nil {
+		return err
+	}
+	page := pageKey(req.Tenant, req.Topic, p.First)
+	cmps := req.Fence.guard([]clientv3.Cmp{
+		clientv3.Compare(clientv3.ModRevision(topic), "=", req.TopicRevision),
+		clientv3.Compare(clientv3.ModRevision(page), "=", p.Revision),
+	})
+	then := []clientv3.Op{clientv3.OpPut(page, value)}
+	otherwise := append(req.Fence.probe(nil), clientv3.OpGet(topic, clientv3.WithKeysOnly()), clientv3.OpGet(page))
+	if extend != nil {
+		ev, err := encode(extend)
+		if err != nil {
+			return err
+		}
+		key := extendKey(req.Tenant, req.Topic)
+		cmps = append(cmps, clientv3.Compare(clientv3.ModRevision(key), "=", extend.Revision))
+		then = append(then, clientv3.OpPut(key, ev))
+		otherwise = append(otherwise, clientv3.OpGet(key))
+	}
+	r, err := c.txn(ctx, "write", cmps, then, otherwise)
+	if err != nil {
+		return err
+	}
+	if r.Succeeded {
+		p.Revision = r.Header.Revision
+		if extend != nil {
+			extend.Revision = r.Header.Revision
+		}
+		return nil
+	}
+	if err := req.Fence.check(r); err != nil {
+		return err
+	}
+	rs := r.Responses
+	if req.Fence.Key != "" {
+		rs = rs[1:]
+	}
+	kvs := rs[0].GetResponseRange().Kvs
+	if len(kvs) == 0 {
+		return fmt.Errorf("the topic is gone: %w", ErrNotFound)
+	}
+	sameTopic := kvs[0].ModRevision == req.TopicRevision
+	kvs = rs[1].GetResponseRange().Kvs
+	written := len(kvs) == 1 && string(kvs[0].Value) == value
+	if !written || !sameTopic && kvs[0].ModRevision == p.Revision {
+		if !sameTopic {
+			return fmt.Errorf("the topic was changed: %w", ErrConflict)
+		}
+		return fmt.Errorf("the chains were changed: %w", ErrConflict)
+	}
+	if extend == nil {
+		p.Revision = kvs[0].ModRevision
+		return nil
+	}
+	// The page is there: written by an earlier try of this commit, with its
+	// extend, or equal to what it was before, without it.
+	ekvs := rs[2].GetResponseRange().Kvs
+	if len(ekvs) == 1 {
+		if ev, err := encode(extend); err == nil && string(ekvs[0].Value) == ev {
+			p.Revision, extend.Revision = kvs[0].ModRevision, ekvs[0].ModRevision
+			return nil
+		}
+	}
+	return fmt.Errorf("the extend was changed: %w", ErrConflict)
+}

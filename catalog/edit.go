@@ -1,0 +1,321 @@
+package catalog
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Change says what differs between two snapshots.
+type Change struct {
+	Old, New *Snapshot
+	Topics   []ID // config, chains, creation or deletion
+	Clusters []string
+	Gateways bool
+	Shards   bool
+	Votes    bool
+	Process  bool
+	Extends  []ID
+}
+
+// edit makes the next snapshot from one. Values are decoded before they come
+// here; what is not newer than what is there is ignored.
+type edit struct {
+	old *Snapshot
+	s   *Snapshot
+	gen uint64
+
+	topics, extends map[ID]struct{}
+	clusters        map[string]struct{}
+	states          map[ID]*topicState // made by this edit: changed in place
+	// Maps that this edit has cloned.
+	ownClusters, ownGateways, ownProcesses, ownShards, ownVotes, ownNames bool
+}
+
+func newEdit(old *Snapshot) *edit {
+	s := *old
+	return &edit{old: old, s: &s, gen: generations.Add(1), topics: map[ID]struct{}{}, extends: map[ID]struct{}{},
+		clusters: map[string]struct{}{}, states: map[ID]*topicState{}}
+}
+
+// own clones a map once per edit.
+func own[K comparable, V any](done *bool, m *map[K]V) {
+	if *done {
+		return
+	}
+	*done = true
+	if *m = maps.Clone(*m); *m == nil {
+		*m = map[K]V{}
+	}
+}
+
+// decoded gives the value of a key as the type that the key says.
+func decoded(a address, it item) (any, error) {
+	var err error
+	switch a.kind {
+	case kindCluster:
+		v := new(Cluster)
+		err = decode(it.value, v)
+		v.Revision = it.revision
+		return v, err
+	case kindGateway:
+		v := new(Gateway)
+		err = decode(it.value, v)
+		v.Revision, v.Lease = it.revision, it.lease
+		return v, err
+	case kindProcess:
+		v := new(Process)
+		err = decode(it.value, v)
+		v.Revision = it.revision
+		return v, err
+	case kindShard:
+		v := new(Shard)
+		err = decode(it.value, v)
+		v.Revision = it.revision
+		return v, err
+	case kindVote:
+		v := new(ClusterVote)
+		err = decode(it.value, v)
+		v.Revision = it.revision
+		return v, err
+	case kindTopic:
+		v := new(Topic)
+		err = decode(it.value, v)
+		v.Revision = it.revision
+		return v, err
+	case kindExtend:
+		v := new(Extend)
+		err = decode(it.value, v)
+		v.Revision = it.revision
+		return v, err
+	case kindPage:
+		p, err := decodePage(it)
+		return &p, err
+	}
+	return nil, nil
+}
+
+// revision is that of the value which the snapshot under edit has for the key, 0 if none.
+func (e *edit) revision(a address) int64 {
+	switch a.kind {
+	case kindCluster:
+		if v := e.s.clusters[a.name]; v != nil {
+			return v.Revision
+		}
+	case kindGateway:
+		if v := e.s.gateways[a.number]; v != nil {
+			return v.Revision
+		}
+	case kindProcess:
+		if v := e.s.processes[a.name]; v != nil {
+			return v.Revision
+		}
+	case kindShard:
+		if v := e.s.shards[a.number]; v != nil {
+			return v.Revision
+		}
+	case kindVote:
+		if v := e.s.votes[a.name][a.number]; v != nil {
+			return v.Revision
+		}
+	case kindExtend:
+		if v, _ := e.s.extends.get(a.id); v != nil {
+			return v.Revision
+		}
+	case kindTopic:
+		if st, _ := e.s.topics.get(a.id); st != nil && st.topic != nil {
+			return st.topic.Revision
+		}
+	case kindPage:
+		if st, _ := e.s.topics.get(a.id); st != nil && int(a.number/PageSize) < len(st.pages) && st.pages[a.number/PageSize] != nil {
+			return st.pages[a.number/PageSize].Revision
+		}
+	}
+	return 0
+}
+
+// put applies a value that decoded gave for the key.
+func (e *edit) put(a address, v any) {
+	switch v := v.(type) {
+	case *Cluster:
+		own(&e.ownClusters, &e.s.clusters)
+		e.s.clusters[a.name] = v
+		e.clusters[a.name] = struct{}{}
+	case *Gateway:
+		own(&e.ownGateways, &e.s.gateways)
+		e.s.gateways[a.number] = v
+	case *Process:
+		own(&e.ownProcesses, &e.s.processes)
+		e.s.processes[a.name] = v
+	case *Shard:
+		own(&e.ownShards, &e.s.shards)
+		e.s.shards[a.number] = v
+	case *ClusterVote:
+		own(&e.ownVotes, &e.s.votes)
+		of := maps.Clone(e.s.votes[a.name])
+		if of == nil {
+			of = map[int32]*ClusterVote{}
+		}
+		of[a.number] = v
+		e.s.votes[a.name] = of
+	case *Extend:
+		e.s.extends.set(a.id, v, e.gen)
+		e.extends[a.id] = struct{}{}
+	case *Topic:
+		st := e.state(a)
+		e.rename(st, v, a)
+		st.topic = v
+	case *Page:
+		st := e.state(a)
+		for len(st.pages) <= int(a.number/PageSize) {
+			st.pages = append(st.pages, nil)
+		}
+		st.pages[a.number/PageSize] = v
+	}
+}
+
+// remove drops what the key had.
+func (e *edit) remove(a address) {
+	if e.revision(a) == 0 {
+		return
+	}
+	switch a.kind {
+	case kindCluster:
+		own(&e.ownClusters, &e.s.clusters)
+		delete(e.s.clusters, a.name)
+		e.clusters[a.name] = struct{}{}
+	case kindGateway:
+		own(&e.ownGateways, &e.s.gateways)
+		delete(e.s.gateways, a.number)
+	case kindProcess:
+		own(&e.ownProcesses, &e.s.processes)
+		delete(e.s.processes, a.name)
+	case kindShard:
+		own(&e.ownShards, &e.s.shards)
+		delete(e.s.shards, a.number)
+	case kindVote:
+		own(&e.ownVotes, &e.s.votes)
+		of := maps.Clone(e.s.votes[a.name])
+		delete(of, a.number)
+		if e.s.votes[a.name] = of; len(of) == 0 {
+			delete(e.s.votes, a.name)
+		}
+	case kindExtend:
+		e.s.extends.remove(a.id, e.gen)
+		e.extends[a.id] = struct{}{}
+	case kindTopic:
+		st := e.state(a)
+		e.rename(st, nil, a)
+		st.topic = nil
+		e.dropEmpty(a.id, st)
+	case kindPage:
+		st := e.state(a)
+		st.pages[a.number/PageSize] = nil
+		for len(st.pages) > 0 && st.pages[len(st.pages)-1] == nil {
+			st.pages = st.pages[:len(st.pages)-1]
+		}
+		e.dropEmpty(a.id, st)
+	}
+}
+
+// state gives a topic's state for writing.
+func (e *edit) state(a address) *topicState {
+	e.topics[a.id] = struct{}{}
+	if st := e.states[a.id]; st != nil {
+		return st
+	}
+	st := &topicState{tenant: a.tenant}
+	if old, ok := e.s.topics.get(a.id); ok {
+		*st = *old
+		st.pages = slices.Clone(old.pages)
+	}
+	e.states[a.id] = st
+	e.s.topics.set(a.id, st, e.gen)
+	return st
+}
+
+func (e *edit) dropEmpty(id ID, st *topicState) {
+	if st.topic == nil && len(st.pages) == 0 {
+		e.s.topics.remove(id, e.gen)
+		delete(e.states, id)
+	}
+}
+
+// rename keeps the tenant's list of names.
+func (e *edit) rename(st *topicState, next *Topic, a address) {
+	listed := func(t *Topic) bool { return t != nil && !t.Deleting }
+	if listed(st.topic) && listed(next) && st.topic.Name == next.Name {
+		return
+	}
+	own(&e.ownNames, &e.s.names)
+	l := e.s.names[a.tenant]
+	if l == nil {
+		l = &nameList{}
+	}
+	if listed(st.topic) {
+		l = l.remove(named{st.topic.Name, a.id})
+	}
+	if listed(next) {
+		l = l.insert(named{next.Name, a.id})
+	}
+	if e.s.names[a.tenant] = l; l.n == 0 {
+		delete(e.s.names, a.tenant)
+	}
+}
+
+// addresses yields the key of everything in the snapshot.
+func (s *Snapshot) addresses(yield func(address)) {
+	for n := range s.clusters {
+		yield(address{kind: kindCluster, name: n})
+	}
+	for n := range s.gateways {
+		yield(address{kind: kindGateway, number: n})
+	}
+	for n := range s.processes {
+		yield(address{kind: kindProcess, name: n})
+	}
+	for n := range s.shards {
+		yield(address{kind: kindShard, number: n})
+	}
+	for c, of := range s.votes {
+		for n := range of {
+			yield(address{kind: kindVote, name: c, number: n})
+		}
+	}
+	for id := range s.extends.all() {
+		yield(address{kind: kindExtend, id: id})
+	}
+	for id, st := range s.topics.all() {
+		if st.topic != nil {
+			yield(address{kind: kindTopic, tenant: st.tenant, id: id})
+		}
+		for i, p := range st.pages {
+			if p != nil {
+				yield(address{kind: kindPage, tenant: st.tenant, id: id, number: int32(i * PageSize)})
+			}
+		}
+	}
+}
+
+// finish gives the new snapshot and what changed; changed is false if nothing did.
+func (e *edit) finish(revision int64) (c Change, changed bool) {
+	e.s.revision = max(e.s.revision, revision)
+	if e.ownClusters {
+		e.s.clusterList = slices.SortedFunc(maps.Values(e.s.clusters), func(a, b *Cluster) int { return strings.Compare(a.Name, b.Name) })
+	}
+	if e.ownGateways {
+		e.s.gatewayList = slices.SortedFunc(maps.Values(e.s.gateways), func(a, b *Gateway) int { return int(a.Node) - int(b.Node) })
+	}
+	c = Change{Old: e.old, New: e.s, Gateways: e.ownGateways, Shards: e.ownShards, Votes: e.ownVotes, Process: e.ownProcesses}
+	for id := range e.topics {
+		c.Topics = append(c.Topics, id)
+	}
+	for id := range e.extends {
+		c.Extends = append(c.Extends, id)
+	}
+	for n := range e.clusters {
+		c.Clusters = append(c.Clusters, n)
+	}
+	changed = len(c.Topics)+len(c.Extends)+len(c.Clusters) > 0 || c.Gateways || c.Shards || c.Votes || c.Process
+	return c, changed
+}

@@ -1,0 +1,143 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"go.etcd.io/etcd/server/v3/embed"
+	"golang.org/x/sys/unix"
+)
+
+// EmbeddedConfig describes an etcd that runs inside this process.
+type EmbeddedConfig struct {
+	// Dir is the data directory; made with mode 0700 if missing.
+	Dir string
+	// ListenClient is host:port for catalog clients; "" means 127.0.0.1:0.
+	ListenClient string
+	// Quota bounds the database in bytes; 0 means 2 GiB.
+	Quota  int64
+	Logger *slog.Logger
+}
+
+// Embedded is a running single-member etcd.
+type Embedded struct {
+	etcd *embed.Etcd
+	lock *os.File
+	once sync.Once
+}
+
+// StartEmbedded starts etcd in this process and returns when it answers. Data
+// are synced to disk before a write is acknowledged. It fails with [ErrInUse]
+// when another process has the directory.
+func StartEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Embedded, error) {
+	if cfg.Dir == "" {
+		return nil, errors.New("embedded catalog: no directory given")
+	}
+	if cfg.ListenClient == "" {
+		cfg.ListenClient = "127.0.0.1:0"
+	}
+	if cfg.Quota == 0 {
+		cfg.Quota = 2 << 30
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("embedded catalog: %w", err)
+	}
+	lock, err := lockDir(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	e, err := startEtcd(ctx, cfg)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return &Embedded{etcd: e, lock: lock}, nil
+}
+
+// lockDir takes the directory for this process. bbolt has a lock of its own, but
+// waits for it without a word.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("embedded catalog: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrInUse
+		}
+		return nil, errors.Join(fmt.Errorf("embedded catalog: %s: %w", dir, err), f.Close())
+	}
+	return f, nil
+}
+
+func startEtcd(ctx context.Context, cfg EmbeddedConfig) (*embed.Etcd, error) {
+	client, err := url.Parse("http://" + cfg.ListenClient)
+	if err != nil {
+		return nil, fmt.Errorf("embedded catalog: listen address %q: %w", cfg.ListenClient, err)
+	}
+	peer := url.URL{Scheme: "http", Host: "127.0.0.1:0"} // one member: nobody ever dials it
+
+	ec := embed.NewConfig()
+	ec.Name = "braid"
+	ec.Dir = filepath.Join(cfg.Dir, "etcd")
+	ec.ListenClientUrls = []url.URL{*client}
+	ec.AdvertiseClientUrls = []url.URL{*client}
+	ec.ListenPeerUrls = []url.URL{peer}
+	ec.AdvertisePeerUrls = []url.URL{peer}
+	ec.InitialCluster = ec.InitialClusterFromName(ec.Name)
+	ec.QuotaBackendBytes = cfg.Quota
+	ec.SnapshotCount = 10_000
+	ec.MaxSnapFiles, ec.MaxWalFiles = 2, 2
+	ec.MaxRequestBytes = 2 << 20
+	// Watchers that fall behind an hour reload; history is of no other use.
+	ec.AutoCompactionMode = embed.CompactorModePeriodic
+	ec.AutoCompactionRetention = "1h"
+	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapToSlog(cfg.Logger))
+
+	e, err := embed.StartEtcd(ec)
+	if err != nil {
+		return nil, fmt.Errorf("embedded catalog: %w", err)
+	}
+	select {
+	case <-e.Server.ReadyNotify():
+		return e, nil
+	case err = <-e.Err():
+	case <-e.Server.StopNotify():
+		err = errors.New("etcd stopped while it started")
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	e.Server.HardStop()
+	e.Close()
+	return nil, fmt.Errorf("embedded catalog: %w", err)
+}
+
+// Endpoints gives the URLs that catalog clients connect to, with the real port.
+func (e *Embedded) Endpoints() []string {
+	urls := make([]string, 0, len(e.etcd.Clients))
+	for _, l := range e.etcd.Clients {
+		urls = append(urls, "http://"+l.Addr().String())
+	}
+	return urls
+}
+
+// Err reports a failure of the running server.
+func (e *Embedded) Err() <-chan error { return e.etcd.Err() }
+
+// Close stops etcd and waits for it.
+func (e *Embedded) Close() error {
+	var err error
+	e.once.Do(func() {
+		e.etcd.Close()
+		err = e.lock.Close()
+	})
+	return err
+}

@@ -1,0 +1,55 @@
+package catalog
+
+import (
+	"context"
+	"log/slog"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// zapToSlog hands etcd's warnings and errors to slog; its info log is chatter.
+func zapToSlog(l *slog.Logger) *zap.Logger {
+	return zap.New(&slogCore{logger: l.With("part", "etcd")})
+}
+
+type slogCore struct {
+	logger *slog.Logger
+	fields []zapcore.Field
+}
+
+func (c *slogCore) Enabled(l zapcore.Level) bool { return l >= zapcore.WarnLevel }
+
+func (c *slogCore) With(fields []zapcore.Field) zapcore.Core {
+	all := make([]zapcore.Field, 0, len(c.fields)+len(fields))
+	return &slogCore{logger: c.logger, fields: append(append(all, c.fields...), fields...)}
+}
+
+func (c *slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if c.Enabled(e.Level) {
+		return ce.AddCore(e, c)
+	}
+	return ce
+}
+
+func (c *slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	enc := zapcore.NewMapObjectEncoder()
+	for _, f := range c.fields {
+		f.AddTo(enc)
+	}
+	for _, f := range fields {
+		f.AddTo(enc)
+	}
+	args := make([]any, 0, 2*len(enc.Fields))
+	for k, v := range enc.Fields {
+		args = append(args, k, v)
+	}
+	level := slog.LevelWarn
+	if e.Level >= zapcore.ErrorLevel {
+		level = slog.LevelError
+	}
+	c.logger.Log(context.Background(), level, e.Message, args...)
+	return nil
+}
+
+func (c *slogCore) Sync() error { return nil }
