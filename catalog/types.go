@@ -117,6 +117,10 @@ type Chain struct {
 	Spans []Span `json:"spans"`
 	// NextSeq is the Seq of the next span; never used twice.
 	NextSeq int32 `json:"nextSeq"`
+	// Sealed refers to the producers' state at the last seal, cumulative over the
+	// chain. It is kept here besides in the sealed span, since that one may have
+	// been empty or trimmed.
+	Sealed string `json:"sealed,omitempty"`
 }
 
 // Open is the End of the span that takes appends.
