@@ -1,0 +1,280 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// upConfig is what `braid up` was told, defaults filled in.
+type upConfig struct {
+	DataDir          string
+	Listeners        []listener
+	HTTP             string
+	CatalogListen    string
+	CatalogEndpoints []string
+	Gateways         int
+	LocalClusters    []string
+	Zone             string
+	Set              map[string]string
+	ReadyFile        string
+	LogLevel         string
+
+	// Controller: whether the process runs one and the admin API.
+	Controller bool
+}
+
+func newUp(e *env) *cobra.Command {
+	var listen string
+	var listeners, set []string
+	var localClusters, endpoints, configFile string
+	cfg := upConfig{Controller: true}
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Run everything in this process: catalog, local clusters, controller, gateways",
+		Long: `Run Braid in one process: an embedded catalog (etcd), embedded local clusters, a controller
+and one or more gateways. SIGTERM drains and ends it; nothing acknowledged is lost on kill -9.
+
+--set takes Kafka's broker configs where it has them (auto.create.topics.enable, num.partitions,
+message.max.bytes, …); an unknown one is an error that names the nearest known one.`,
+		Example: `  braid up
+  braid up --data-dir /var/lib/braid --gateways 3 --set num.partitions=6
+  braid up --listener internal=10.0.0.5:9092 --listener external=0.0.0.0:9094,advertise=kafka.example.com:9094`,
+		Args: names(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			flags := cmd.Flags()
+			if configFile != "" {
+				file, err := readConfig(configFile)
+				if err != nil {
+					return err
+				}
+				changed := flags.Changed
+				take(changed("data-dir"), &cfg.DataDir, file.DataDir)
+				take(changed("listen"), &listen, file.Listen)
+				take(changed("http"), &cfg.HTTP, file.HTTP)
+				take(changed("catalog-listen"), &cfg.CatalogListen, file.CatalogListen)
+				take(changed("catalog-endpoints"), &endpoints, strings.Join(file.CatalogEndpoints, ","))
+				take(changed("gateways"), &cfg.Gateways, file.Gateways)
+				take(changed("local-clusters"), &localClusters, strings.Join(file.LocalClusters, ","))
+				take(changed("zone"), &cfg.Zone, file.Zone)
+				if !changed("listener") && !changed("listen") {
+					cfg.Listeners = file.Listeners
+				}
+				cfg.Set = file.Set
+			}
+			if err := cfg.fill(listen, listeners, set, localClusters, endpoints, flags.Changed("listen")); err != nil {
+				return err
+			}
+			return runProcess(cmd.Context(), e, cfg, func(w io.Writer, r ready) error { return greet(w, cfg, r) })
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&cfg.DataDir, "data-dir", "./braid-data", "where the catalog and the local clusters keep their data")
+	f.StringVar(&listen, "listen", "127.0.0.1:9092", "address for Kafka clients")
+	f.StringArrayVar(&listeners, "listener", nil, "named address NAME=HOST:PORT[,advertise=HOST:PORT][,zone=Z], instead of --listen (repeatable)")
+	f.StringVar(&cfg.HTTP, "http", "127.0.0.1:9080", "address of the admin API, /metrics, /healthz and /readyz")
+	f.StringVar(&cfg.CatalogListen, "catalog-listen", "127.0.0.1:9079", "address of the embedded catalog, for further processes")
+	f.StringVar(&endpoints, "catalog-endpoints", "", "use an external etcd, URL,…, instead of the embedded one")
+	f.IntVar(&cfg.Gateways, "gateways", 1, "number of gateways, on consecutive ports")
+	f.StringVar(&localClusters, "local-clusters", "a,b", "names of the embedded clusters")
+	f.StringVar(&cfg.Zone, "zone", "", "zone of this process")
+	f.StringArrayVar(&set, "set", nil, "config KEY=VALUE by Kafka's names (repeatable)")
+	f.StringVar(&configFile, "config", "", "file (YAML or JSON) with the same settings; flags win over it")
+	processFlags(cmd, &cfg)
+	return cmd
+}
+
+// processFlags are those of every command that runs until it is stopped.
+func processFlags(cmd *cobra.Command, cfg *upConfig) {
+	f := cmd.Flags()
+	f.StringVar(&cfg.ReadyFile, "ready-file", "", "write one JSON line with all addresses and the pid to this file when everything answers")
+	f.StringVar(&cfg.LogLevel, "log-level", "info", "debug, info, warn or error")
+	complete(cmd, "log-level", "debug", "info", "warn", "error")
+}
+
+// take sets *to from the file unless a flag was given or the file is silent.
+func take[T comparable](flagGiven bool, to *T, file T) {
+	var zero T
+	if !flagGiven && file != zero {
+		*to = file
+	}
+}
+
+// fill completes and checks a config.
+func (c *upConfig) fill(listen string, listeners, set []string, localClusters, endpoints string, listenGiven bool) error {
+	if len(listeners) > 0 && listenGiven {
+		return usagef("--listen and --listener exclude one another: name every address with --listener")
+	}
+	if len(listeners) > 0 {
+		c.Listeners = nil
+	}
+	for _, s := range listeners {
+		l, err := parseListener(s)
+		if err != nil {
+			return err
+		}
+		c.Listeners = append(c.Listeners, l)
+	}
+	if len(c.Listeners) == 0 {
+		if err := checkHostPort("--listen", listen); err != nil {
+			return err
+		}
+		c.Listeners = []listener{{Name: "default", Bind: listen}}
+	}
+	seen := map[string]bool{}
+	for _, l := range c.Listeners {
+		if seen[l.Name] {
+			return usagef("two listeners are named %q", l.Name)
+		}
+		seen[l.Name] = true
+	}
+	if c.HTTP != "" {
+		if err := checkHostPort("--http", c.HTTP); err != nil {
+			return err
+		}
+	}
+	if c.CatalogListen != "" {
+		if err := checkHostPort("--catalog-listen", c.CatalogListen); err != nil {
+			return err
+		}
+	}
+	if c.Gateways < 1 || c.Gateways > 64 {
+		return usagef("--gateways wants a number from 1 to 64, not %d", c.Gateways)
+	}
+	c.LocalClusters = splitList(localClusters)
+	for _, name := range c.LocalClusters {
+		if !clusterName(name) {
+			return usagef("--local-clusters: %q is no name for a cluster: letters, digits, '-' and '_', at most 64", name)
+		}
+	}
+	c.CatalogEndpoints = splitList(endpoints)
+	more, err := keyValues("--set", set)
+	if err != nil {
+		return err
+	}
+	merged := map[string]string{}
+	for k, v := range c.Set {
+		merged[k] = v
+	}
+	for k, v := range more {
+		merged[k] = v
+	}
+	c.Set = merged
+	return nil
+}
+
+func splitList(s string) []string {
+	var out []string
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
+// clusterName tells whether s may name a cluster.
+func clusterName(s string) bool {
+	if s == "" || len(s) > 64 {
+		return false
+	}
+	for _, r := range s {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+func newGateway(e *env) *cobra.Command {
+	var listen, advertise, endpoints string
+	var set []string
+	cfg := upConfig{Gateways: 1}
+	cmd := &cobra.Command{
+		Use:   "gateway --catalog-endpoints URL --listen HOST:PORT",
+		Short: "Run a further gateway",
+		Long: `Run a further gateway of a fleet. Local clusters that another process holds are reached over
+that process's internal listener.`,
+		Example: `  braid gateway --catalog-endpoints http://127.0.0.1:9079 --listen 127.0.0.1:9093`,
+		Args:    names(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if endpoints == "" {
+				return usagef("--catalog-endpoints wants the address of the catalog (braid up prints it)")
+			}
+			if err := cfg.fill(listen, nil, set, "", endpoints, true); err != nil {
+				return err
+			}
+			if advertise != "" {
+				if err := checkHostPort("--advertise", advertise); err != nil {
+					return err
+				}
+				cfg.Listeners[0].Advertise = advertise
+			}
+			return runProcess(cmd.Context(), e, cfg, func(w io.Writer, r ready) error {
+				_, err := fmt.Fprintf(w, "gateway %s\n", strings.Join(r.Kafka, ","))
+				return err
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&endpoints, "catalog-endpoints", "", "the catalog of the fleet, URL,…")
+	f.StringVar(&listen, "listen", "127.0.0.1:9093", "address for Kafka clients")
+	f.StringVar(&advertise, "advertise", "", "address that clients are told (default: the one it listens on)")
+	f.StringVar(&cfg.Zone, "zone", "", "zone of this gateway")
+	f.StringVar(&cfg.HTTP, "http", "127.0.0.1:0", "address of /metrics, /healthz, /readyz and the admin API")
+	f.StringArrayVar(&set, "set", nil, "config KEY=VALUE by Kafka's names (repeatable)")
+	processFlags(cmd, &cfg)
+	return cmd
+}
+
+func newController(e *env) *cobra.Command {
+	var endpoints string
+	var set []string
+	cfg := upConfig{Controller: true, Gateways: 1}
+	cmd := &cobra.Command{
+		Use:     "controller --catalog-endpoints URL",
+		Short:   "Run a further controller; one of them leads",
+		Example: `  braid controller --catalog-endpoints http://127.0.0.1:9079`,
+		Args:    names(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if endpoints == "" {
+				return usagef("--catalog-endpoints wants the address of the catalog (braid up prints it)")
+			}
+			if err := cfg.fill("127.0.0.1:0", nil, set, "", endpoints, true); err != nil {
+				return err
+			}
+			cfg.Listeners, cfg.Gateways = nil, 0
+			return runProcess(cmd.Context(), e, cfg, func(w io.Writer, r ready) error {
+				_, err := fmt.Fprintf(w, "controller, admin API http://%s\n", r.HTTP)
+				return err
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&endpoints, "catalog-endpoints", "", "the catalog of the fleet, URL,…")
+	f.StringVar(&cfg.HTTP, "http", "127.0.0.1:0", "address of the admin API, /metrics, /healthz and /readyz")
+	f.StringArrayVar(&set, "set", nil, "config KEY=VALUE by Kafka's names (repeatable)")
+	processFlags(cmd, &cfg)
+	return cmd
+}
+
+// greet prints what to type next.
+func greet(w io.Writer, cfg upConfig, r ready) error {
+	_, err := fmt.Fprintf(w, `braid %s is up after %s
+  Kafka clients    %s
+  admin API        http://%s
+  catalog          %s
+  local clusters   %s (in %s)
+
+next:
+  kcat -b %s -P -t packages < lines          # or any Kafka client
+  braid topic describe packages
+  braid cluster add east --bootstrap 127.0.0.1:19092
+  braid topic move packages --to east
+`, version, r.Took.Round(time.Millisecond), strings.Join(r.Kafka, ", "), r.HTTP, strings.Join(r.Catalog, ","),
+		strings.Join(cfg.LocalClusters, ", "), cfg.DataDir, r.Kafka[0])
+	return err
+}

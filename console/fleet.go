@@ -1,0 +1,120 @@
+package console
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/console/api"
+	"github.com/braidstream/braid/controller"
+)
+
+// controllerElection is the name that controllers campaign under.
+const controllerElection = "controller"
+
+func (s *Server) status(r *http.Request) (any, error) {
+	snap := s.opts.Watcher.Snapshot()
+	use := clusterUses(snap)
+	v := api.Status{Version: s.opts.Version, Fleet: s.opts.Fleet, Gateways: []api.Gateway{}, Clusters: []api.Cluster{},
+		Running: []api.Op{}, Warnings: append([]string{}, s.opts.Warnings...)}
+	for _, g := range snap.Gateways() {
+		gv := api.Gateway{Node: g.Node, Zone: g.Zone, Version: g.Version, Started: g.Started, Listeners: []api.Listener{}}
+		for _, l := range g.Listeners {
+			gv.Listeners = append(gv.Listeners, api.Listener{Name: l.Name, Advertise: l.Advertise, Zone: l.Zone})
+		}
+		v.Gateways = append(v.Gateways, gv)
+	}
+	for _, c := range snap.Clusters() {
+		cv := clusterView(c, snap, use)
+		v.Clusters = append(v.Clusters, cv)
+		if cv.Health == "down" {
+			v.Warnings = append(v.Warnings, "cluster "+c.Name+" is down: "+cv.Detail)
+		}
+		if cv.Seal == "fence" {
+			v.Warnings = append(v.Warnings, "cluster "+c.Name+" grants no ALTER_CONFIGS: moves off it trust gateways' leases")
+		}
+	}
+	for t := range snap.Topics(catalog.DefaultTenant) {
+		v.Topics++
+		v.Partitions += int(t.Partitions)
+	}
+	// What follows needs the catalog itself; the rest of the status is shown without it.
+	leader, err := s.opts.Catalog.Leader(r.Context(), controllerElection)
+	if err != nil {
+		v.Warnings = append(v.Warnings, "the catalog does not answer: reads and writes go on, changes wait")
+		return v, nil
+	}
+	v.Controller = leader
+	if leader == "" {
+		v.Warnings = append(v.Warnings, "no controller leads: changes wait")
+	}
+	ops, err := s.opts.Catalog.Ops(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range ops {
+		if !o.IsFinished() {
+			v.Running = append(v.Running, opView(o))
+		}
+	}
+	return v, nil
+}
+
+func (s *Server) clusters(*http.Request) (any, error) {
+	snap := s.opts.Watcher.Snapshot()
+	use := clusterUses(snap)
+	out := []api.Cluster{}
+	for _, c := range snap.Clusters() {
+		out = append(out, clusterView(c, snap, use))
+	}
+	return out, nil
+}
+
+func (s *Server) cluster(r *http.Request) (any, error) {
+	name := r.PathValue("name")
+	snap, err := s.opts.Watcher.Refresh(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	c := snap.Cluster(name)
+	if c == nil {
+		return nil, unknownCluster(snap, name)
+	}
+	v := clusterView(c, snap, clusterUses(snap))
+	ctx, cancel := context.WithTimeout(r.Context(), healthLimit)
+	defer cancel()
+	if h, err := s.opts.Admin.ClusterHealth(ctx, name); err != nil {
+		v.Health, v.Detail = "down", err.Error()
+	} else {
+		v.Health, v.Detail = "up", h.Detail
+	}
+	kept, err := s.opts.Admin.Kept(r.Context(), name)
+	if err != nil {
+		return nil, err
+	}
+	v.Kept = keptView(kept)
+	return v, nil
+}
+
+func (s *Server) addCluster(r *http.Request) (any, error) {
+	req, err := body[api.ClusterAdd](r)
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.opts.Admin.AddCluster(r.Context(), controller.ClusterSpec{
+		Name: req.Name, Bootstrap: req.Bootstrap, Region: req.Region, Zone: req.Zone, Config: req.Config})
+	if err != nil {
+		return nil, err
+	}
+	v := clusterView(&c, s.opts.Watcher.Snapshot(), nil)
+	ctx, cancel := context.WithTimeout(r.Context(), healthLimit)
+	defer cancel()
+	if h, err := s.opts.Admin.ClusterHealth(ctx, c.Name); err == nil {
+		v.Health, v.Detail = "up", h.Detail
+	}
+	return v, nil
+}
+
+func (s *Server) removeCluster(r *http.Request) (any, error) {
+	return struct{}{}, s.opts.Admin.RemoveCluster(r.Context(), r.PathValue("name"))
+}

@@ -1,0 +1,204 @@
+package console
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/console/api"
+	"github.com/braidstream/braid/controller"
+)
+
+// hidden stands for a value that is not shown.
+const hidden = "[hidden]"
+
+// clusterView shows a cluster with what its chains need of it.
+func clusterView(c *catalog.Cluster, s *catalog.Snapshot, use map[string]clusterUse) api.Cluster {
+	seal := "enforced"
+	if !c.CanSeal {
+		seal = "fence"
+	}
+	v := api.Cluster{
+		Name: c.Name, Kind: string(c.Kind), State: string(c.State), Region: c.Region, Zone: c.Zone,
+		Bootstrap: c.Bootstrap, Config: redact(c.Config), ClusterID: c.ClusterID, Seal: seal,
+		Partitions: use[c.Name].open, Sealed: use[c.Name].sealed,
+	}
+	v.Health, v.Detail = votedHealth(s, c.Name)
+	return v
+}
+
+// votedHealth is what most gateways think of a cluster.
+func votedHealth(s *catalog.Snapshot, cluster string) (health, detail string) {
+	up, down := 0, 0
+	for vote := range s.ClusterVotes(cluster) {
+		if vote.Up {
+			up++
+		} else {
+			down++
+			detail = vote.Detail
+		}
+	}
+	switch {
+	case up+down == 0:
+		return "unknown", ""
+	case down > up:
+		return "down", detail
+	default:
+		return "up", detail
+	}
+}
+
+// redact hides every value of a client config whose key speaks of a secret,
+// references too: where a secret lies is nobody's business.
+func redact(config map[string]string) map[string]string {
+	out := maps.Clone(config)
+	for k := range out {
+		l := strings.ToLower(k)
+		if strings.Contains(l, "password") || strings.Contains(l, "secret") || strings.Contains(l, "jaas") ||
+			strings.Contains(l, "token") || strings.Contains(l, "ssl.keystore.key") {
+			out[k] = hidden
+		}
+	}
+	return out
+}
+
+type clusterUse struct{ open, sealed int }
+
+// clusterUses counts the spans on each cluster.
+func clusterUses(s *catalog.Snapshot) map[string]clusterUse {
+	use := map[string]clusterUse{}
+	for t := range s.AllTopics() {
+		for _, chain := range s.Chains(t.ID) {
+			for i := range chain.Spans {
+				for _, copy := range chain.Spans[i].Copies {
+					u := use[copy.Cluster]
+					if chain.Spans[i].IsOpen() {
+						u.open++
+					} else {
+						u.sealed++
+					}
+					use[copy.Cluster] = u
+				}
+			}
+		}
+	}
+	return use
+}
+
+func topicSummary(t *catalog.Topic, s *catalog.Snapshot) api.TopicSummary {
+	v := api.TopicSummary{Name: t.Name, ID: t.ID.String(), Partitions: int(t.Partitions), Clusters: []string{}}
+	for _, chain := range s.Chains(t.ID) {
+		v.Spans += len(chain.Spans)
+		if n := len(chain.Spans); n > 0 && chain.Spans[n-1].IsOpen() {
+			for _, c := range chain.Spans[n-1].Copies {
+				if !slices.Contains(v.Clusters, c.Cluster) {
+					v.Clusters = append(v.Clusters, c.Cluster)
+				}
+			}
+		}
+	}
+	slices.Sort(v.Clusters)
+	if e := s.Extend(t.ID); e != nil {
+		v.Moving = e.Target
+	}
+	return v
+}
+
+func topicView(t *catalog.Topic, s *catalog.Snapshot, certs []catalog.Certificate) api.Topic {
+	v := api.Topic{Name: t.Name, ID: t.ID.String(), Config: t.Config, Created: t.Created,
+		Partitions: []api.Partition{}, Certificates: []api.Certificate{}}
+	if v.Config == nil {
+		v.Config = map[string]string{}
+	}
+	if e := s.Extend(t.ID); e != nil {
+		v.Moving = &api.Step{Op: e.Op, Step: string(e.Step), Target: e.Target}
+	}
+	for i, chain := range s.Chains(t.ID) {
+		p := api.Partition{ID: int32(i), Start: chain.Start, Spans: []api.Span{}}
+		for _, sp := range chain.Spans {
+			p.Spans = append(p.Spans, spanView(sp))
+		}
+		v.Partitions = append(v.Partitions, p)
+	}
+	for _, c := range certs {
+		v.Certificates = append(v.Certificates, certificateView(c))
+	}
+	return v
+}
+
+func spanView(sp catalog.Span) api.Span {
+	v := api.Span{Start: sp.Start, Epoch: sp.Epoch, Hole: sp.Hole, Copies: []api.Copy{}}
+	if !sp.IsOpen() {
+		end := sp.End
+		v.End = &end
+	}
+	for _, c := range sp.Copies {
+		v.Copies = append(v.Copies, api.Copy{Cluster: c.Cluster, Topic: c.Topic, Partition: c.Partition, Readable: !c.Unreadable})
+	}
+	return v
+}
+
+// certificateView shows a certificate; the verdict of the whole is the worst of its partitions.
+func certificateView(c catalog.Certificate) api.Certificate {
+	v := api.Certificate{Op: c.Op, Kind: string(c.Kind), Topic: c.Topic.Name, From: c.From, To: c.To,
+		Mode: string(c.Mode), Issued: c.Issued, Verdict: string(catalog.VerdictVerified), Partitions: []api.CertifiedRecord{}}
+	if len(c.Partitions) == 0 {
+		v.Verdict = string(catalog.VerdictUnverified)
+	}
+	for _, p := range c.Partitions {
+		switch {
+		case p.Verdict == catalog.VerdictViolated:
+			v.Verdict = string(p.Verdict)
+		case p.Verdict == catalog.VerdictUnverified && v.Verdict == string(catalog.VerdictVerified):
+			v.Verdict = string(p.Verdict)
+		}
+		r := api.CertifiedRecord{Partition: p.Partition, End: p.End, Start: p.Start, Acknowledged: p.Acknowledged,
+			Found: p.Found, Lost: p.Lost, Duplicated: p.Duplicated, Reordered: p.Reordered, Stray: p.Stray,
+			PauseMs: p.PauseMs, Verdict: string(p.Verdict), Checked: p.Checked}
+		if r.Checked == nil {
+			r.Checked = []string{}
+		}
+		for _, g := range p.Ranges {
+			r.Ranges = append(r.Ranges, api.Range{From: g.From, To: g.To, What: g.What, Note: g.Note})
+		}
+		v.Partitions = append(v.Partitions, r)
+	}
+	return v
+}
+
+func opView(o catalog.Op) api.Op {
+	v := api.Op{ID: o.ID, Kind: string(o.Kind), State: string(o.State), Cluster: o.Cluster, To: o.To, Force: o.Force,
+		Total: o.Total, Done: o.Done, Failed: o.Failed, Message: o.Message, Created: o.Created, Revision: o.Revision}
+	for _, t := range o.Topics {
+		v.Topics = append(v.Topics, t.Name)
+	}
+	if !o.Finished.IsZero() {
+		v.Finished = &o.Finished
+	}
+	return v
+}
+
+func planView(p controller.Plan) api.Plan {
+	v := api.Plan{Kind: string(p.Kind), Moves: []api.PlanMove{}, Nothing: len(p.Moves) == 0 && p.Refused == "",
+		Costs: p.Costs, Refused: p.Refused}
+	for _, m := range p.Moves {
+		v.Moves = append(v.Moves, api.PlanMove{Topic: m.Topic.Name, Partitions: int(m.Partitions), From: m.From, To: m.To,
+			Mode: string(m.Mode), Note: m.Note})
+	}
+	return v
+}
+
+func keptView(list []controller.Kept) []api.Kept {
+	var out []api.Kept
+	for _, k := range list {
+		v := api.Kept{Topic: k.Topic.Name, Spans: k.Spans}
+		if !k.Until.IsZero() {
+			until := k.Until.UTC().Truncate(time.Second)
+			v.Until = &until
+		}
+		out = append(out, v)
+	}
+	return out
+}
