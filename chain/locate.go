@@ -1,0 +1,60 @@
+package chain
+
+import (
+	"sort"
+
+	"github.com/braidstream/braid/catalog"
+)
+
+// Place is where a read goes on.
+type Place struct {
+	Span   int   // index into Chain.Spans; -1: there is nothing readable from the offset on
+	Offset int64 // logical; greater than asked for when that lies in a gap or in what cannot be read
+}
+
+// Locate finds where to read offset, or what comes next after it: gaps between
+// spans and spans without a readable copy are stepped over. Below the chain's
+// start there is nothing: it fails with [ErrOffsetOutOfRange]. Whether offset is
+// past the end only the open span's copy can tell.
+func Locate(c *catalog.Chain, offset int64) (Place, error) {
+	if offset < c.Start {
+		return Place{Span: -1}, ErrOffsetOutOfRange
+	}
+	// The first span that ends past the offset.
+	i := sort.Search(len(c.Spans), func(i int) bool { return c.Spans[i].IsOpen() || c.Spans[i].End > offset })
+	for ; i < len(c.Spans); i++ {
+		s := &c.Spans[i]
+		if ReadableCopy(s) < 0 {
+			continue
+		}
+		return Place{Span: i, Offset: max(offset, s.Start)}, nil
+	}
+	return Place{Span: -1, Offset: offset}, nil
+}
+
+// ReadableCopy is the index of the first copy of the span that can be read, -1
+// if there is none.
+func ReadableCopy(s *catalog.Span) int {
+	for i := range s.Copies {
+		if !s.Copies[i].Unreadable {
+			return i
+		}
+	}
+	return -1
+}
+
+// OpenSpan is the span that takes appends, nil if there is none.
+func OpenSpan(c *catalog.Chain) *catalog.Span {
+	if n := len(c.Spans); n > 0 && c.Spans[n-1].IsOpen() {
+		return &c.Spans[n-1]
+	}
+	return nil
+}
+
+// LeaderEpoch is the epoch that clients are told: that of the last span.
+func LeaderEpoch(c *catalog.Chain) int32 {
+	if n := len(c.Spans); n > 0 {
+		return c.Spans[n-1].Epoch
+	}
+	return -1
+}
