@@ -82,6 +82,11 @@ func (w *Watcher) refreshTopic(ctx context.Context, tenant string, id ID) error 
 	if err != nil {
 		return err
 	}
+	return w.takeTopic(id, items, revision)
+}
+
+// takeTopic makes one topic what items are, which are all of it at revision.
+func (w *Watcher) takeTopic(id ID, items []item, revision int64) error {
 	type value struct {
 		a address
 		v any

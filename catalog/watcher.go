@@ -177,14 +177,15 @@ func (w *Watcher) follow(ctx context.Context, revision int64) error {
 		if h.resp.IsProgressNotify() {
 			upTo[h.channel] = max(upTo[h.channel], h.resp.Header.Revision)
 		}
-		for _, e := range h.resp.Events {
-			upTo[h.channel] = max(upTo[h.channel], e.Kv.ModRevision)
+		evs := events(h.resp.Events, upTo[h.channel])
+		for _, e := range evs {
+			upTo[h.channel] = max(upTo[h.channel], e.revision)
 		}
 		least := upTo[0]
 		for _, r := range upTo {
 			least = min(least, r)
 		}
-		w.apply(events(h.resp.Events), least)
+		w.apply(evs, least)
 	}
 }
 
@@ -194,9 +195,13 @@ type event struct {
 	deleted bool
 }
 
-func events(in []*clientv3.Event) []event {
+// events takes over what the watch sent, less what it sent before: up to known.
+func events(in []*clientv3.Event, known int64) []event {
 	out := make([]event, 0, len(in))
 	for _, e := range in {
+		if e.Kv.ModRevision <= known {
+			continue
+		}
 		out = append(out, event{item{string(e.Kv.Key), e.Kv.Value, e.Kv.ModRevision, e.Kv.Lease}, e.Type == mvccpb.Event_DELETE})
 	}
 	return out
@@ -206,10 +211,13 @@ func events(in []*clientv3.Event) []event {
 func (w *Watcher) apply(evs []event, revision int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	ed := newEdit(w.snapshot.Load())
+	s := w.snapshot.Load()
+	ed := newEdit(s)
 	for _, ev := range evs {
 		a := parseKey(ev.key)
-		if a.kind == kindOther || ev.revision <= ed.revision(a) {
+		// The snapshot is complete up to its revision: what is older is a repeat, also
+		// a put of what was deleted since.
+		if a.kind == kindOther || ev.revision <= s.revision || ev.revision <= ed.revision(a) {
 			continue
 		}
 		if (a.kind == kindTopic || a.kind == kindPage) && ev.revision <= w.floors[a.id] {
@@ -250,8 +258,8 @@ func (w *Watcher) publish(ed *edit, revision int64) {
 	w.applied = make(chan struct{})
 }
 
-// load reads everything in scope at one revision and makes the snapshot equal to
-// it. What the snapshot has at the same revision is not decoded again.
+// load reads everything in scope at one revision. What the snapshot has at the
+// same revision is not decoded again.
 func (w *Watcher) load(ctx context.Context) (int64, error) {
 	var items []item
 	var revision int64
@@ -269,7 +277,12 @@ func (w *Watcher) load(ctx context.Context) (int64, error) {
 		}
 		items = append(items, more...)
 	}
+	w.take(items, revision)
+	return revision, nil
+}
 
+// take makes the snapshot equal to items, which are all of the scope at revision.
+func (w *Watcher) take(items []item, revision int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	ed := newEdit(w.snapshot.Load())
@@ -309,5 +322,4 @@ func (w *Watcher) load(ctx context.Context) (int64, error) {
 		}
 	}
 	w.publish(ed, revision)
-	return revision, nil
 }

@@ -1,0 +1,65 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// maxTail bounds AckReport.Tail.
+const maxTail = 64
+
+// PutCertificate stores a certificate; that of the same operation is replaced.
+func (c *Catalog) PutCertificate(ctx context.Context, v Certificate, fence Fence) error {
+	_, err := c.put(ctx, "certificate", certificatePrefix(v.Topic.ID)+segment(v.Op), -1, fence, &v)
+	return err
+}
+
+// Certificates reads a topic's certificates, oldest operation first.
+func (c *Catalog) Certificates(ctx context.Context, topic ID) ([]Certificate, error) {
+	return listOf[Certificate](ctx, c, "certificates", certificatePrefix(topic), nil)
+}
+
+// PutAckReports publishes what a gateway saw acknowledged on spans of a topic.
+func (c *Catalog) PutAckReports(ctx context.Context, topic ID, reports []AckReport) error {
+	writes := make([]write, 0, len(reports))
+	for i := range reports {
+		r := reports[i]
+		if len(r.Tail) > maxTail {
+			r.Tail = r.Tail[len(r.Tail)-maxTail:]
+		}
+		value, err := encode(&r)
+		if err != nil {
+			return err
+		}
+		writes = append(writes, write{key: ackKey(topic, &r), value: value})
+	}
+	for _, group := range chunks(writes, 0) {
+		ops := make([]clientv3.Op, 0, len(group))
+		for _, w := range group {
+			ops = append(ops, clientv3.OpPut(w.key, w.value))
+		}
+		if len(ops) == 0 {
+			return nil
+		}
+		if _, err := c.txn(ctx, "report acknowledgements", nil, ops, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AckReports reads all reports on a topic, by partition, span and node.
+func (c *Catalog) AckReports(ctx context.Context, topic ID) ([]AckReport, error) {
+	return listOf[AckReport](ctx, c, "acknowledgement reports", ackPrefix(topic), nil)
+}
+
+// DeleteAckReports drops the reports on one partition's spans up to and including seq.
+func (c *Catalog) DeleteAckReports(ctx context.Context, topic ID, partition, seq int32) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	prefix := fmt.Sprintf("%s%08d/", ackPrefix(topic), partition)
+	_, err := c.cli.Delete(ctx, prefix, clientv3.WithRange(fmt.Sprintf("%s%08d", prefix, seq+1)))
+	return failure(ctx, "delete acknowledgement reports", err)
+}

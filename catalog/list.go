@@ -1,0 +1,25 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// listOf reads and decodes everything below prefix; set is told each one's revision.
+func listOf[T any](ctx context.Context, c *Catalog, what, prefix string, set func(*T, int64)) ([]T, error) {
+	items, _, err := c.list(ctx, what, prefix)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]T, len(items))
+	for i, it := range items {
+		if err := decode(it.value, &out[i]); err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", what, strings.TrimPrefix(it.key, dataRoot), err)
+		}
+		if set != nil {
+			set(&out[i], it.revision)
+		}
+	}
+	return out, nil
+}
