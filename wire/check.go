@@ -12,8 +12,8 @@ const (
 
 // Costs of decoding in bytes, as package kmsg allocates.
 const (
-	// costString is the pointer target of a nullable string, and rounding.
-	costString = 24
+	// costPointer is what a nullable string's pointer points to.
+	costPointer = 16
 	// costTags is a map of unknown tags; costTag an entry of it.
 	costTags = 400
 	costTag  = 96
@@ -26,8 +26,9 @@ type Budget struct {
 	Base   int
 }
 
-// DefaultBudget lets every message pass that real clients send, one-letter topic
-// names and all, and refuses those whose bytes are chosen to blow up.
+// DefaultBudget lets every message pass that real clients send, thousands of
+// topics with names of a few letters too, and refuses those whose bytes are
+// chosen to blow up.
 var DefaultBudget = Budget{Factor: 16, Base: 64 << 10}
 
 // Check walks the body of a request by its definition and tells whether it is
@@ -102,7 +103,10 @@ func (w *walker) walk(id uint16) {
 		case opString, opCompactString:
 			w.text(w.r.String(op == opCompactString))
 		case opNullableString, opCompactNullable:
-			w.text(w.r.NullableString(op == opCompactNullable))
+			if s := w.r.NullableString(op == opCompactNullable); s != nil {
+				w.spend(costPointer)
+				w.text(s)
+			}
 		case opBytes, opCompactBytes:
 			if w.r.NullableBytes(op == opCompactBytes) == nil {
 				w.r.fail()
@@ -133,7 +137,20 @@ func (w *walker) walk(id uint16) {
 	}
 }
 
-func (w *walker) text(s []byte) { w.spend(costString + int64(len(s))) }
+// text spends what the copy of a string takes.
+func (w *walker) text(s []byte) {
+	if len(s) > 0 {
+		w.spend(rounded(int64(len(s))))
+	}
+}
+
+// rounded is n bytes as the allocator rounds them, at most.
+func rounded(n int64) int64 {
+	if n < 16 {
+		return n + 8
+	}
+	return n + n/8 + 16
+}
 
 func (w *walker) array(elem uint16, compact, nullable bool) {
 	s := &shapes[elem]
@@ -145,7 +162,7 @@ func (w *walker) array(elem uint16, compact, nullable bool) {
 	if n <= 0 || w.r.bad {
 		return
 	}
-	w.spend(int64(n) * int64(s.size))
+	w.spend(rounded(int64(n) * int64(s.size)))
 	// A run of values of one fixed size needs no walk.
 	if len(s.ops) == 2 && s.ops[0] == opFixed {
 		w.r.Raw(n * int(s.ops[1]))

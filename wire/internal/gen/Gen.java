@@ -67,7 +67,6 @@ public class Gen {
         if (t instanceof Schema) { collect(path, t); return goStruct(path); }
         if (t instanceof NullableSchema) { collect(path, t); return 8 + goStruct(path); }
         String n = t.toString();
-        if (n.endsWith("NULLABLE_STRING")) return 8 + 16;
         if (n.endsWith("STRING")) return 16;
         if (n.endsWith("BYTES") || n.endsWith("RECORDS")) return 24;
         if (n.equals("UUID")) return 16;
