@@ -9,9 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
 )
 
 // EmbeddedConfig describes an etcd that runs inside this process.
@@ -28,9 +30,14 @@ type EmbeddedConfig struct {
 // Embedded is a running single-member etcd.
 type Embedded struct {
 	etcd *embed.Etcd
+	grpc []*grpc.Server
 	lock *os.File
 	once sync.Once
 }
+
+// closeGrace is how long Close lets requests of other processes end. Their
+// watches never do: etcd itself would wait 7 s for them.
+const closeGrace = 300 * time.Millisecond
 
 // StartEmbedded starts etcd in this process and returns when it answers. Data
 // are synced to disk before a write is acknowledged. It fails with [ErrInUse]
@@ -55,11 +62,11 @@ func StartEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Embedded, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := startEtcd(ctx, cfg)
-	if err != nil {
+	e := &Embedded{lock: lock}
+	if e.etcd, err = startEtcd(ctx, cfg, func(s *grpc.Server) { e.grpc = append(e.grpc, s) }); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	return &Embedded{etcd: e, lock: lock}, nil
+	return e, nil
 }
 
 // lockDir takes the directory for this process. bbolt has a lock of its own, but
@@ -78,7 +85,7 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-func startEtcd(ctx context.Context, cfg EmbeddedConfig) (*embed.Etcd, error) {
+func startEtcd(ctx context.Context, cfg EmbeddedConfig, register func(*grpc.Server)) (*embed.Etcd, error) {
 	client, err := url.Parse("http://" + cfg.ListenClient)
 	if err != nil {
 		return nil, fmt.Errorf("embedded catalog: listen address %q: %w", cfg.ListenClient, err)
@@ -100,6 +107,8 @@ func startEtcd(ctx context.Context, cfg EmbeddedConfig) (*embed.Etcd, error) {
 	// Watchers that fall behind an hour reload; history is of no other use.
 	ec.AutoCompactionMode = embed.CompactorModePeriodic
 	ec.AutoCompactionRetention = "1h"
+	ec.EnableGRPCGateway = false
+	ec.ServiceRegister = register
 	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapToSlog(cfg.Logger))
 
 	e, err := embed.StartEtcd(ec)
@@ -136,6 +145,12 @@ func (e *Embedded) Err() <-chan error { return e.etcd.Err() }
 func (e *Embedded) Close() error {
 	var err error
 	e.once.Do(func() {
+		hurry := time.AfterFunc(closeGrace, func() {
+			for _, s := range e.grpc {
+				s.Stop()
+			}
+		})
+		defer hurry.Stop()
 		e.etcd.Close()
 		err = e.lock.Close()
 	})
