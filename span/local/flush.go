@@ -1,0 +1,373 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+
+	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/span"
+)
+
+const (
+	filesPerRound = 128 // segments written before they are synced together
+	syncsAtOnce   = 8
+	writeBuffer   = 1 << 20
+)
+
+// flush writes what the shared log holds to segments if it holds at least so
+// many bytes, takes a checkpoint, and gives log files back.
+func (k *keeper) flush(atLeast int64) error {
+	s := k.s
+	if s.log.liveBytes(k.replay) < max(atLeast, 1) || s.failure() != nil {
+		return nil
+	}
+	// What topics with weaker durability wrote has to be durable too before the log
+	// may be given back.
+	if err := s.do(func() error { return nil }); err != nil {
+		return err
+	}
+	upTo := min(s.log.durable.Load(), s.log.committed.Load())
+	round := k.newRound(upTo)
+	defer round.abandon()
+	for _, t := range s.liveTopics() {
+		for _, p := range t.partitions() {
+			if err := round.add(p); err != nil {
+				return err
+			}
+		}
+	}
+	if err := round.finish(); err != nil {
+		return err
+	}
+	return k.checkpoint(upTo)
+}
+
+func (s *Store) liveTopics() []*topic {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := make([]*topic, 0, len(s.byID))
+	for _, t := range s.byID {
+		out = append(out, t)
+	}
+	return out
+}
+
+// round collects segments that were written and are not synced yet.
+type round struct {
+	k     *keeper
+	upTo  uint64
+	done  []*draft
+	parts []published
+	dirs  map[string]bool // with new names in them
+	made  map[string]bool // directories that exist
+	buf   []byte
+	refs  []ref
+}
+
+// draft is a segment as it will be once its bytes are synced.
+type draft struct {
+	p    *partition
+	seg  *segment
+	of   *openFile
+	now  segment // size, next, maxTS, first, closed as they will be
+	made bool    // seg is not in the partition's list yet
+}
+
+type published struct {
+	p       *partition
+	drafts  []*draft
+	flushed int64
+}
+
+func (k *keeper) newRound(upTo uint64) *round {
+	return &round{k: k, upTo: upTo, dirs: map[string]bool{}, made: map[string]bool{}}
+}
+
+// add writes the part of p's tail that lies below upTo into its segments.
+func (r *round) add(p *partition) error {
+	p.mu.Lock()
+	if p.flushed == p.hw || p.t.gone.Load() {
+		p.mu.Unlock()
+		return nil
+	}
+	r.refs = r.refs[:0]
+	for i := p.refAt(p.flushed); i < len(p.refs); i++ {
+		ref := p.refs[i]
+		if ref.next() > p.hw || ref.lsn >= r.upTo {
+			break
+		}
+		r.refs = append(r.refs, ref)
+	}
+	var active *segment
+	if n := len(p.segs); n > 0 && !p.segs[n-1].closed && p.segs[n-1].damaged == "" {
+		active = p.segs[n-1]
+	}
+	start := p.start
+	pub := published{p: p, flushed: p.flushed}
+	var d *draft
+	if active != nil {
+		d = &draft{p: p, seg: active, now: *active}
+	}
+	p.mu.Unlock()
+	if len(r.refs) == 0 {
+		return nil
+	}
+	cfg := p.t.cfg.Load()
+	s := r.k.s
+	now := s.opt.Now().UnixMilli()
+	used := false
+	for i := 0; i < len(r.refs); {
+		ref := r.refs[i]
+		pub.flushed = ref.next()
+		if ref.next() <= start {
+			i++ // trimmed before it ever reached a segment
+			continue
+		}
+		if d != nil && r.full(d, cfg, int64(ref.size), now) {
+			if err := r.open(d); err != nil {
+				return err
+			}
+			if err := r.closeSegment(d); err != nil {
+				return err
+			}
+			if !used {
+				pub.drafts = append(pub.drafts, d)
+			}
+			d = nil
+		}
+		if d == nil {
+			seg := &segment{base: ref.base, size: segHeaderSize, next: ref.base, maxTS: batch.NoTimestamp, first: now}
+			d = &draft{p: p, seg: seg, now: *seg, made: true}
+			used = false
+		}
+		if err := r.open(d); err != nil {
+			return err
+		}
+		if !used {
+			pub.drafts = append(pub.drafts, d)
+			used = true
+		}
+		n, err := r.write(d, r.refs[i:], cfg)
+		if err != nil {
+			return err
+		}
+		i += n
+		pub.flushed = r.refs[i-1].next()
+	}
+	r.parts = append(r.parts, pub)
+	if len(r.done) >= filesPerRound {
+		return r.finish()
+	}
+	return nil
+}
+
+func (r *round) full(d *draft, cfg *topicConfig, size, now int64) bool {
+	return d.now.size > segHeaderSize && (d.now.size+size > cfg.segmentBytes || now-d.now.first >= cfg.segmentMs)
+}
+
+// open opens the draft's file, and makes it if it is new.
+func (r *round) open(d *draft) error {
+	if d.of != nil {
+		return nil
+	}
+	s := r.k.s
+	path := d.seg.path(s.opt.Dir, d.p)
+	dir := filepath.Dir(path)
+	if d.made && !r.made[dir] {
+		if _, err := s.opt.FS.Stat(dir); err != nil {
+			if err := s.opt.FS.MkdirAll(dir); err != nil {
+				return fmt.Errorf("make %s: %w", dir, err)
+			}
+			r.dirs[filepath.Dir(dir)] = true
+		}
+		r.made[dir] = true
+	}
+	of, err := s.files.get(d.seg, path, d.made)
+	if err != nil {
+		return err
+	}
+	d.of = of
+	r.done = append(r.done, d)
+	if d.made {
+		r.dirs[dir] = true
+		h := segHeader(s.id, d.p.t.number, d.p.n, d.seg.base, d.seg.gen)
+		if _, err := of.f.WriteAt(h, 0); err != nil {
+			return fmt.Errorf("write %s: %w", path, err)
+		}
+		of.mu.Lock()
+		of.index = &segIndex{end: segHeaderSize}
+		of.mu.Unlock()
+	}
+	return nil
+}
+
+// write appends batches to the draft's segment until it is full, and returns how many.
+func (r *round) write(d *draft, refs []ref, cfg *topicConfig) (int, error) {
+	s := r.k.s
+	if r.buf == nil {
+		r.buf = make([]byte, 0, writeBuffer)
+	}
+	buf := r.buf[:0]
+	at := d.now.size
+	put := func() error {
+		if len(buf) == 0 {
+			return nil
+		}
+		if _, err := d.of.f.WriteAt(buf, at); err != nil {
+			return fmt.Errorf("write %s: %w", d.seg.path(s.opt.Dir, d.p), err)
+		}
+		s.stats.segmentBytes.Add(int64(len(buf)))
+		at += int64(len(buf))
+		buf = buf[:0]
+		return nil
+	}
+	n := 0
+	for ; n < len(refs); n++ {
+		ref := &refs[n]
+		if n > 0 && d.now.size+int64(ref.size) > cfg.segmentBytes {
+			break
+		}
+		if len(buf) > 0 && len(buf)+int(ref.size) > writeBuffer {
+			if err := put(); err != nil {
+				return 0, err
+			}
+		}
+		from := len(buf)
+		if int(ref.size) > cap(buf)-from {
+			buf = append(make([]byte, 0, from+int(ref.size)), buf...)
+		}
+		buf = buf[:from+int(ref.size)]
+		b := buf[from:]
+		if c := s.log.tail.get(ref.lsn); c != nil {
+			copy(b, c.buf[ref.lsn-c.lsn:])
+			c.unpin()
+		} else {
+			if err := s.log.read(b, ref.lsn); err != nil {
+				return 0, err
+			}
+			// What the disk gives back is not always what it was given.
+			if batch.BaseOffset(b) != ref.base || !placed(d.p.t.number, d.p.n, b) || batch.Verify(b) != nil {
+				return 0, fmt.Errorf("batch at offset %d in the log: %w", ref.base, errDamaged)
+			}
+		}
+		d.of.mu.Lock()
+		if x := d.of.index; x != nil && x.end == d.now.size {
+			x.add(ref.base, d.now.size, int(ref.size), ref.maxTS)
+		}
+		d.of.mu.Unlock()
+		d.now.size += int64(ref.size)
+		d.now.next = ref.next()
+		d.now.maxTS = max(d.now.maxTS, ref.maxTS)
+	}
+	return n, put()
+}
+
+// closeSegment writes the index behind the batches.
+func (r *round) closeSegment(d *draft) error {
+	d.of.mu.Lock()
+	x, err := d.of.indexOf(view{seg: d.seg, size: d.now.size})
+	var b []byte
+	if err == nil {
+		b = x.encode(d.now.next, d.now.maxTS)
+	}
+	d.of.mu.Unlock()
+	if errors.Is(err, errDamaged) {
+		// Readers will find out; the index can be made from what is there, never
+		// the other way round, so the segment stays without.
+		d.now.closed, d.now.damaged = true, err.Error()
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := d.of.f.WriteAt(b, d.now.size); err != nil {
+		return fmt.Errorf("close a segment: %w", err)
+	}
+	if err := d.of.f.Truncate(d.now.size + int64(len(b))); err != nil {
+		return fmt.Errorf("close a segment: %w", err)
+	}
+	d.now.closed = true
+	return nil
+}
+
+// finish syncs what was written and lets readers see it.
+func (r *round) finish() error {
+	s := r.k.s
+	if err := r.sync(); err != nil {
+		// As with the log: the next sync would lie.
+		s.fail(err)
+		return err
+	}
+	first := s.log.tail.first.Load()
+	for _, pub := range r.parts {
+		p := pub.p
+		p.mu.Lock()
+		for _, d := range pub.drafts {
+			seg := d.seg
+			seg.size, seg.next, seg.maxTS, seg.closed, seg.damaged = d.now.size, d.now.next, d.now.maxTS, d.now.closed, d.now.damaged
+			if d.made {
+				p.segs = append(p.segs, seg)
+			}
+		}
+		p.flushed = pub.flushed
+		n := 0
+		for n < len(p.refs) && p.refs[n].base < p.flushed && p.refs[n].lsn < first {
+			n++
+		}
+		if n > 0 {
+			p.refs = append(make([]ref, 0, len(p.refs)-n+16), p.refs[n:]...)
+		}
+		p.mu.Unlock()
+	}
+	r.release()
+	r.parts = r.parts[:0]
+	return nil
+}
+
+func (r *round) release() {
+	for _, d := range r.done {
+		r.k.s.files.put(d.of)
+	}
+	r.done = r.done[:0]
+}
+
+// abandon forgets what was written and not finished: it is written anew, so
+// what the index says of it may be wrong.
+func (r *round) abandon() {
+	for _, d := range r.done {
+		d.of.mu.Lock()
+		d.of.index = nil
+		d.of.mu.Unlock()
+	}
+	r.release()
+}
+
+func (r *round) sync() error {
+	errs := make([]error, len(r.done))
+	next := make(chan int)
+	var wg sync.WaitGroup
+	for range min(syncsAtOnce, len(r.done)) {
+		wg.Go(func() {
+			for i := range next {
+				errs[i] = r.done[i].of.f.Sync()
+			}
+		})
+	}
+	for i := range r.done {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("sync segments: %w", err)
+	}
+	for dir := range r.dirs {
+		if err := r.k.s.opt.FS.SyncDir(dir); err != nil {
+			return fmt.Errorf("sync %s: %w: %w", dir, span.ErrStorage, err)
+		}
+	}
+	clear(r.dirs)
+	return nil
+}

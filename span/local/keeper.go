@@ -1,0 +1,174 @@
+package local
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// keeper is the background goroutine: it writes aged appends to segments, takes
+// checkpoints, removes files, applies retention, and watches the free space.
+type keeper struct {
+	s    *Store
+	kick chan struct{}
+	quit chan struct{}
+	done chan struct{}
+
+	mu     sync.Mutex
+	topics []uint32  // deleted; their directories are to be removed
+	trash  []dropped // segments that no partition uses any more
+
+	// The keeper's own.
+	replay uint64 // LSN from which the last checkpoint is replayed
+	began  time.Time
+	jumped bool
+}
+
+type dropped struct {
+	p    *partition
+	segs []*segment
+}
+
+func (k *keeper) start(s *Store) {
+	k.s = s
+	k.kick = make(chan struct{}, 1)
+	k.quit = make(chan struct{})
+	k.done = make(chan struct{})
+	go k.run()
+}
+
+func (k *keeper) stop() {
+	close(k.quit)
+	<-k.done
+}
+
+// kickKeeper wakes the keeper if there is something to do.
+func (s *Store) kickKeeper() {
+	if s.log.liveBytes(s.log.replayed.Load()) >= s.opt.FlushBytes {
+		s.keeper.wake()
+	}
+}
+
+func (k *keeper) wake() {
+	select {
+	case k.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (k *keeper) removed(number uint32) {
+	k.mu.Lock()
+	k.topics = append(k.topics, number)
+	k.mu.Unlock()
+	k.wake()
+}
+
+func (k *keeper) dropped(p *partition, segs []*segment) {
+	if len(segs) == 0 {
+		return
+	}
+	k.mu.Lock()
+	k.trash = append(k.trash, dropped{p, segs})
+	k.mu.Unlock()
+}
+
+func (k *keeper) run() {
+	defer close(k.done)
+	space := time.NewTicker(time.Second)
+	defer space.Stop()
+	tend := time.NewTicker(k.s.opt.Maintenance)
+	defer tend.Stop()
+	k.note(k.sweep())
+	k.watchSpace()
+	for {
+		select {
+		case <-k.quit:
+			return
+		case <-k.kick:
+		case <-space.C:
+			k.watchSpace()
+		case <-tend.C:
+			k.note(k.retain())
+		}
+		k.note(k.flush(k.s.opt.FlushBytes))
+		k.note(k.removeTopics())
+	}
+}
+
+// note reports an error of a pass. What has failed for good is known to the
+// store already; a lack of space goes away.
+func (k *keeper) note(err error) {
+	if err == nil || k.s.failure() != nil || errors.Is(err, errClosed) {
+		return
+	}
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		k.s.noSpace(err)
+		return
+	}
+	k.s.fail(err)
+}
+
+// watchSpace compares the room on the file system with the marks.
+func (k *keeper) watchSpace() {
+	s := k.s
+	room, err := s.opt.FS.Space(s.opt.Dir)
+	if err != nil {
+		s.opt.Logger.Warn("free space is unknown", "dir", s.opt.Dir, "error", err)
+		return
+	}
+	free := int64(min(room.Free, 1<<62))
+	switch {
+	case s.opt.MinSpace >= 0 && free < s.opt.MinSpace:
+		s.noSpace(syscall.ENOSPC)
+	case s.full.Load() && free >= s.opt.MinSpace:
+		// One file of the log must fit, or the next append finds out again.
+		if s.opt.MinSpace < 0 && free < s.opt.LogFileBytes {
+			break
+		}
+		s.full.Store(false)
+		s.opt.Logger.Info("there is space again, appends go on", "cluster", s.opt.Name, "dir", s.opt.Dir, "free", free)
+	}
+	if s.opt.LowSpace >= 0 && free < s.opt.LowSpace {
+		k.note(k.retain())
+		k.note(k.flush(0))
+	}
+}
+
+// removeTopics removes the directories of deleted topics, once the deletion is
+// in a checkpoint or will be replayed.
+func (k *keeper) removeTopics() error {
+	k.mu.Lock()
+	topics := k.topics
+	k.topics = nil
+	k.mu.Unlock()
+	for _, number := range topics {
+		if err := k.s.opt.FS.RemoveAll(topicDir(k.s.opt.Dir, number)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeDropped removes the segments that a checkpoint does not name any more.
+// take returned them before the checkpoint was made.
+func (k *keeper) removeDropped(list []dropped) error {
+	for _, d := range list {
+		for _, seg := range d.segs {
+			k.s.files.forget(seg)
+			if err := k.s.opt.FS.Remove(seg.path(k.s.opt.Dir, d.p)); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (k *keeper) takeDropped() []dropped {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	list := k.trash
+	k.trash = nil
+	return list
+}

@@ -1,0 +1,97 @@
+package local
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/braidstream/braid/span/local/vfs"
+)
+
+// Options of a store. Zero values take the defaults named here.
+type Options struct {
+	// Dir is the data directory. It is made if it does not exist; an existing one
+	// must be empty or a data directory of the same Name.
+	Dir string
+	// Name is the cluster's name in the catalog.
+	Name string
+	// FS is the file system; default [vfs.OS].
+	FS vfs.FS
+	// MemoryBudget bounds what is kept in memory for reads of the tail, and the
+	// buffers of appends on their way, in bytes. Default 64 MiB, at least 4 MiB.
+	MemoryBudget int64
+	// LogFileBytes is the size of one file of the shared log; default 64 MiB. The
+	// largest batch is half of it.
+	LogFileBytes int64
+	// FlushBytes is how much the shared log holds before partitions are written to
+	// their segments; default 128 MiB. Replay at start is bounded by about twice this.
+	FlushBytes int64
+	// QueueBytes bounds appends that wait to be written; past it they are refused
+	// with span.ErrUnavailable. Default 256 MiB.
+	QueueBytes int64
+	// OpenFiles bounds open segment files; default 512.
+	OpenFiles int
+	// LowSpace is the room on the file system below which retention is hurried,
+	// MinSpace that below which appends are refused; bytes. Defaults: 1 GiB and
+	// 256 MiB; -1 switches a mark off.
+	LowSpace, MinSpace int64
+	// ProducerExpiry is when the state of an idle producer id is forgotten; default 24 h.
+	ProducerExpiry time.Duration
+	// Maintenance is how often retention, compaction and free space are looked
+	// at; default 1 s for space, and 30 s for the others.
+	Maintenance time.Duration
+	// Now is the clock; default time.Now.
+	Now func() time.Time
+	// Logger; default slog.Default().
+	Logger *slog.Logger
+}
+
+const (
+	minMemoryBudget = 4 << 20
+	minLogFileBytes = 64 << 10
+	maxLogFileBytes = 1 << 30
+)
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Dir == "" {
+		return o, fmt.Errorf("local engine: no data directory given")
+	}
+	if o.FS == nil {
+		o.FS = vfs.OS{}
+	}
+	def := func(v *int64, d int64) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&o.MemoryBudget, 64<<20)
+	def(&o.LogFileBytes, 64<<20)
+	def(&o.FlushBytes, 128<<20)
+	def(&o.QueueBytes, 256<<20)
+	def(&o.LowSpace, 1<<30)
+	def(&o.MinSpace, 256<<20)
+	if o.OpenFiles == 0 {
+		o.OpenFiles = 512
+	}
+	if o.ProducerExpiry == 0 {
+		o.ProducerExpiry = 24 * time.Hour
+	}
+	if o.Maintenance == 0 {
+		o.Maintenance = 30 * time.Second
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	switch {
+	case o.MemoryBudget < minMemoryBudget:
+		return o, fmt.Errorf("local engine: memory budget of %d bytes, at least %d", o.MemoryBudget, int64(minMemoryBudget))
+	case o.LogFileBytes < minLogFileBytes || o.LogFileBytes > maxLogFileBytes:
+		return o, fmt.Errorf("local engine: log files of %d bytes, between %d and %d", o.LogFileBytes, int64(minLogFileBytes), int64(maxLogFileBytes))
+	case o.FlushBytes < 0 || o.QueueBytes < 0 || o.OpenFiles < 8 || o.ProducerExpiry < 0 || o.Maintenance < 0:
+		return o, fmt.Errorf("local engine: negative size, duration, or fewer than 8 open files in the options")
+	}
+	return o, nil
+}

@@ -1,0 +1,394 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sort"
+	"time"
+
+	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/span"
+)
+
+const defaultReadBytes = 1 << 20
+
+// read waits for records at r.Offset and returns them.
+func (s *Store) read(ctx context.Context, l *log, r span.ReadRequest) (span.ReadResult, error) {
+	if r.MaxBytes <= 0 {
+		r.MaxBytes = defaultReadBytes
+	}
+	var timeout <-chan time.Time
+	for {
+		p, err := l.partition()
+		if err != nil {
+			return emptyRead(), err
+		}
+		p.mu.Lock()
+		b := p.bounds()
+		limit := b.HighWatermark
+		if r.Committed {
+			limit = b.LastStable
+		}
+		wait := r.Offset >= limit
+		var wake <-chan struct{}
+		if wait && r.MaxWait > 0 {
+			wake = p.waiter()
+		}
+		p.mu.Unlock()
+		out := span.ReadResult{Start: b.Start, HighWatermark: b.HighWatermark, LastStable: b.LastStable, Release: noRelease}
+		if r.Offset < b.Start || r.Offset > b.HighWatermark {
+			return out, fmt.Errorf("read at %d of [%d, %d): %w", r.Offset, b.Start, b.HighWatermark, span.ErrOffsetOutOfRange)
+		}
+		if p.t.gone.Load() {
+			return out, errGone
+		}
+		if !wait {
+			buf, batches, err := s.fetch(p, r.Offset, limit, r.MaxBytes)
+			if err != nil {
+				return out, err
+			}
+			if len(batches) > 0 {
+				out.Batches = batches
+				out.Release = func() { putBuffer(buf) }
+				if r.Committed {
+					next := lastNext(batches)
+					p.mu.Lock()
+					out.Aborted = p.abortedIn(r.Offset, next)
+					p.mu.Unlock()
+				}
+				return out, nil
+			}
+			putBuffer(buf)
+			if r.MaxWait <= 0 {
+				return out, nil
+			}
+			// Nothing but a compaction's gap up to the limit.
+			p.mu.Lock()
+			wake = p.waiter()
+			p.mu.Unlock()
+		} else if r.MaxWait <= 0 {
+			return out, nil
+		}
+		if timeout == nil {
+			t := time.NewTimer(r.MaxWait)
+			defer t.Stop()
+			timeout = t.C
+		}
+		select {
+		case <-wake:
+		case <-timeout:
+			return out, nil
+		case <-ctx.Done():
+			return out, ctx.Err()
+		case <-s.done:
+			return out, errClosed
+		}
+	}
+}
+
+func noRelease() {}
+
+func emptyRead() span.ReadResult { return span.ReadResult{Release: noRelease} }
+
+// lastNext is the offset past a run of whole batches.
+func lastNext(run []byte) int64 {
+	it := batch.NewIter(run)
+	var next int64
+	for it.Next() {
+		next = it.Header.NextOffset()
+	}
+	return next
+}
+
+// fetch copies whole batches from offset on, all below limit, into a buffer. The
+// first is the one that holds offset, or the first after it; it is returned
+// whatever its size.
+func (s *Store) fetch(p *partition, offset, limit int64, maxBytes int) (buf *[]byte, batches []byte, err error) {
+	for range 16 {
+		buf, batches, err = s.fetchOnce(p, offset, limit, maxBytes)
+		// The log's file was used again, or the segment was compacted away, between
+		// the look-up and the read: look up anew.
+		if !errors.Is(err, errRecycled) {
+			return buf, batches, err
+		}
+	}
+	return nil, nil, fmt.Errorf("read at %d: %w: %w", offset, err, span.ErrUnavailable)
+}
+
+func (s *Store) fetchOnce(p *partition, offset, limit int64, maxBytes int) (*[]byte, []byte, error) {
+	for {
+		buf, batches, next, err := s.fetchFrom(p, offset, limit, maxBytes)
+		if err != nil || len(batches) > 0 || next <= offset || next >= limit {
+			return buf, batches, err
+		}
+		// A compaction left nothing up to the end of that segment.
+		putBuffer(buf)
+		offset = next
+	}
+}
+
+// fetchFrom reads from where offset lies: the log, or one segment, whose end is
+// next when there is nothing more in it.
+func (s *Store) fetchFrom(p *partition, offset, limit int64, maxBytes int) (buf *[]byte, batches []byte, next int64, err error) {
+	p.mu.Lock()
+	if f := p.fenced; f != nil && offset < f.to {
+		if offset >= f.from {
+			p.mu.Unlock()
+			return nil, nil, 0, fmt.Errorf("offsets [%d, %d) are fenced off: %s: %w", f.from, f.to, f.reason, span.ErrStorage)
+		}
+		limit = min(limit, f.from)
+	}
+	inMemory := s.log.tail.first.Load()
+	i := p.refAt(offset)
+	// A ref below flushed is only worth something while its chunk is in memory.
+	if i < len(p.refs) && (i > 0 || p.refs[0].base <= offset || offset >= p.flushed) &&
+		(p.refs[i].base >= p.flushed || p.refs[i].lsn >= inMemory) {
+		// Reading stays outside the lock: take the refs along.
+		n, total := 0, 0
+		for n < len(p.refs)-i {
+			r := &p.refs[i+n]
+			if r.next() > limit || n > 0 && total+int(r.size) > maxBytes {
+				break
+			}
+			total += int(r.size)
+			n++
+		}
+		var few [32]ref
+		refs := append(few[:0], p.refs[i:i+n]...)
+		p.mu.Unlock()
+		buf, batches, err = s.fetchLog(p, refs, total)
+		return buf, batches, 0, err
+	}
+	v, pos, segLimit, err := p.lookup(offset)
+	p.mu.Unlock()
+	if err != nil || v.seg == nil {
+		return nil, nil, 0, err
+	}
+	buf, batches, err = s.fetchSegment(p, v, offset, min(limit, segLimit), pos, maxBytes)
+	return buf, batches, segLimit, err
+}
+
+// fetchLog copies batches out of the shared log: from memory, else from its files.
+func (s *Store) fetchLog(p *partition, refs []ref, total int) (*[]byte, []byte, error) {
+	if len(refs) == 0 {
+		return nil, nil, nil
+	}
+	buf := getBuffer(total)
+	out := (*buf)[:0]
+	for i := range refs {
+		r := &refs[i]
+		b := (*buf)[len(out) : len(out)+int(r.size)]
+		if c := s.log.tail.get(r.lsn); c != nil {
+			copy(b, c.buf[r.lsn-c.lsn:])
+			c.unpin()
+		} else if err := s.log.read(b, r.lsn); err != nil {
+			if len(out) > 0 {
+				break
+			}
+			putBuffer(buf)
+			return nil, nil, err
+		} else if batch.BaseOffset(b) != r.base || !placed(p.t.number, p.n, b) || batch.Verify(b) != nil {
+			putBuffer(buf)
+			return nil, nil, fmt.Errorf("batch at offset %d in the log: %w", r.base, errDamaged)
+		}
+		batch.SetLeaderEpoch(b, 0)
+		out = (*buf)[:len(out)+int(r.size)]
+	}
+	return buf, out, nil
+}
+
+// hint remembers where a sequential reader goes on.
+type hint struct {
+	offset int64
+	seg    *segment
+	pos    int64
+}
+
+const hintsPerPartition = 4
+
+// lookup finds the segment of offset, and the position of its batch if a former
+// read ended there, else 0; under mu. limit is the end of what may be served from it.
+func (p *partition) lookup(offset int64) (v view, pos, limit int64, err error) {
+	first := sort.Search(len(p.segs), func(i int) bool { return p.segs[i].next > offset })
+	for _, sg := range p.segs[first:] {
+		if sg.damaged != "" {
+			return v, 0, 0, fmt.Errorf("segment at offset %d is fenced off: %s: %w", sg.base, sg.damaged, span.ErrStorage)
+		}
+		v = view{seg: sg, size: sg.size, closed: sg.closed}
+		for i := range p.hints {
+			if h := &p.hints[i]; h.seg == sg && h.offset == offset {
+				pos = h.pos
+			}
+		}
+		return v, pos, sg.next, nil
+	}
+	return v, 0, 0, nil
+}
+
+func (p *partition) remind(h hint) {
+	p.mu.Lock()
+	if p.hints == nil {
+		p.hints = make([]hint, hintsPerPartition)
+	}
+	for i := range p.hints {
+		// Readers at the same place share one.
+		if p.hints[i] == h {
+			p.mu.Unlock()
+			return
+		}
+	}
+	p.hints[p.nextHint%hintsPerPartition] = h
+	p.nextHint++
+	p.mu.Unlock()
+}
+
+// fetchSegment reads batches from a segment file.
+func (s *Store) fetchSegment(p *partition, v view, offset, limit, pos int64, maxBytes int) (*[]byte, []byte, error) {
+	of, err := s.files.get(v.seg, v.seg.path(s.opt.Dir, p), false)
+	if err != nil {
+		if s.replaced(p, v.seg) {
+			return nil, nil, errRecycled
+		}
+		return nil, nil, err
+	}
+	defer s.files.put(of)
+	slack := 0
+	if pos == 0 {
+		of.mu.Lock()
+		x, err := of.indexOf(v)
+		if err != nil {
+			of.mu.Unlock()
+			return nil, nil, s.damage(p, v.seg, err)
+		}
+		pos = x.find(offset)
+		of.mu.Unlock()
+		slack = indexEvery
+	}
+	n := int(min(int64(maxBytes+slack), v.size-pos))
+	for {
+		n = max(n, min(batch.HeaderSize, int(v.size-pos)))
+		buf := getBuffer(n)
+		if _, err := of.f.ReadAt(*buf, pos); err != nil {
+			putBuffer(buf)
+			return nil, nil, s.damage(p, v.seg, readError(pos, err))
+		}
+		from, end, next, need, err := s.cut(p, *buf, offset, limit, maxBytes)
+		if err != nil {
+			putBuffer(buf)
+			return nil, nil, s.damage(p, v.seg, fmt.Errorf("near %d: %w", pos, err))
+		}
+		if end > from {
+			p.remind(hint{offset: next, seg: v.seg, pos: pos + int64(end)})
+			return buf, (*buf)[from:end], nil
+		}
+		putBuffer(buf)
+		if need == 0 || pos+int64(from) >= v.size {
+			return nil, nil, nil
+		}
+		// The window holds no whole batch past offset: go on where it ends, with
+		// room for the batch that begins there.
+		pos += int64(from)
+		if int64(need) > v.size-pos {
+			return nil, nil, s.damage(p, v.seg, fmt.Errorf("%w: batch at %d ends past the segment", errDamaged, pos))
+		}
+		n = int(min(int64(max(need, maxBytes)), v.size-pos))
+	}
+}
+
+// readError tells a file that is too short, which is damage, from a read that
+// failed and may succeed another time.
+func readError(pos int64, err error) error {
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: file ends before %d", errDamaged, pos)
+	}
+	return fmt.Errorf("read at %d: %w: %w", pos, span.ErrStorage, err)
+}
+
+// cut finds the run of whole batches with offset in it, below limit, of at most maxBytes
+// unless it is a single one; they are checked and get leader epoch 0. need > 0
+// tells that the run begins at from but needs that many bytes.
+func (s *Store) cut(p *partition, b []byte, offset, limit int64, maxBytes int) (from, end int, next int64, need int, err error) {
+	pos := 0
+	began := false
+	for pos < len(b) {
+		if len(b)-pos < batch.HeaderSize {
+			need = batch.HeaderSize
+			break
+		}
+		h, size, err := batch.Parse(b[pos:])
+		if err != nil {
+			return 0, 0, 0, 0, fmt.Errorf("%w: %w", errDamaged, err)
+		}
+		if h.NextOffset() > limit {
+			need = 0
+			break
+		}
+		if h.NextOffset() <= offset {
+			pos += size
+			continue
+		}
+		if !began {
+			from, end, began = pos, pos, true
+		}
+		if end > from && end-from+size > maxBytes {
+			break
+		}
+		if size > len(b)-pos {
+			need = size
+			break
+		}
+		one := b[pos : pos+size]
+		if !placed(p.t.number, p.n, one) {
+			return 0, 0, 0, 0, fmt.Errorf("%w: batch of another place at offset %d", errDamaged, h.BaseOffset)
+		}
+		if err := batch.Verify(one); err != nil {
+			return 0, 0, 0, 0, fmt.Errorf("%w: batch at offset %d: %w", errDamaged, h.BaseOffset, err)
+		}
+		batch.SetLeaderEpoch(one, 0)
+		pos += size
+		end, next = pos, h.NextOffset()
+	}
+	if !began {
+		from, end = pos, pos
+		if pos >= len(b) || need > 0 {
+			need = max(need, batch.HeaderSize)
+		}
+	}
+	return from, end, next, need, nil
+}
+
+// damage fences a segment whose bytes are not what was written. Reads that
+// failed for another reason fence nothing.
+func (s *Store) damage(p *partition, seg *segment, err error) error {
+	if s.replaced(p, seg) {
+		return errRecycled
+	}
+	if !errors.Is(err, errDamaged) {
+		return fmt.Errorf("partition %d: %w", p.n, err)
+	}
+	p.mu.Lock()
+	fresh := seg.damaged == ""
+	if fresh {
+		seg.damaged = err.Error()
+	}
+	p.mu.Unlock()
+	if fresh {
+		s.opt.Logger.Error("segment is damaged and fenced off", "cluster", s.opt.Name, "topic", p.t.name,
+			"partition", p.n, "segment", seg.path(s.opt.Dir, p), "error", err)
+	}
+	return err
+}
+
+// replaced tells whether the partition does not use the segment any more.
+func (s *Store) replaced(p *partition, seg *segment) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, sg := range p.segs {
+		if sg == seg {
+			return false
+		}
+	}
+	return true
+}

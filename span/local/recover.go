@@ -1,0 +1,293 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/span"
+)
+
+const maxCheckpoint = 2 << 30
+
+// Open opens a data directory, or makes one. It reads the last checkpoint and
+// the shared log after it; what else is there is looked at when it is read.
+func Open(o Options) (*Store, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	id, lock, err := enter(o)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		opt: o, id: id, lock: lock,
+		byName: map[string]*topic{}, byID: map[[16]byte]*topic{}, logs: map[logKey]*log{},
+		number: 1,
+		wake:   make(chan struct{}, 1),
+		groups: make(chan *group, groupsAhead),
+		synced: make(chan struct{}), done: make(chan struct{}),
+		files: newFiles(o.FS, o.OpenFiles),
+	}
+	s.log = &wal{fs: o.FS, dir: filepath.Join(o.Dir, walDir), id: id, fileSize: o.LogFileBytes, tail: newTail(o.MemoryBudget)}
+	if err := s.recover(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", o.Dir, err), s.log.close(), lock.Close())
+	}
+	s.clock()
+	s.group = groupPool.Get().(*group)
+	go s.sequence()
+	go s.syncing()
+	s.keeper.start(s)
+	return s, nil
+}
+
+// recover brings the state to what the disk says.
+func (s *Store) recover() error {
+	st := &state{dir: s.id, replay: firstLSN, number: 1}
+	b, err := readFile(s.opt.FS, filepath.Join(s.opt.Dir, checkpointName), maxCheckpoint)
+	switch {
+	case err == nil:
+		if st, err = parseCheckpoint(b); err != nil {
+			return fmt.Errorf("%s: %w", checkpointName, err)
+		}
+		if st.dir != s.id {
+			return fmt.Errorf("%s is of another directory: %w", checkpointName, ErrForeign)
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	s.number = st.number
+	r := &replay{s: s, byNumber: map[uint32]*topic{}, durable: max(st.durable, st.replay)}
+	for _, t := range st.topics {
+		s.byName[t.name], s.byID[t.id] = t, t
+		r.byNumber[t.number] = t
+	}
+	for _, dir := range []string{walDir, dataDir} {
+		if err := s.opt.FS.MkdirAll(filepath.Join(s.opt.Dir, dir)); err != nil {
+			return err
+		}
+	}
+	if err := s.opt.FS.SyncDir(s.opt.Dir); err != nil {
+		return err
+	}
+	if err := r.openFiles(); err != nil {
+		return err
+	}
+	end, err := r.run(st.replay)
+	if err != nil {
+		return err
+	}
+	s.log.next.Store(end)
+	s.log.durable.Store(end)
+	s.log.committed.Store(end)
+	s.log.replayed.Store(st.replay)
+	s.log.tail.first.Store(end)
+	s.keeper.replay = st.replay
+	return r.finish(end)
+}
+
+// openFiles opens all files of the log and sorts them by their first frame. A file
+// without a valid header was made and never used.
+func (r *replay) openFiles() error {
+	w := r.s.log
+	names, err := w.fs.List(w.dir)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		var slot int
+		if c, err := fmt.Sscanf(n, "%06d.log", &slot); c != 1 || err != nil || !strings.HasSuffix(n, ".log") {
+			continue
+		}
+		name := filepath.Join(w.dir, n)
+		st, err := w.fs.Stat(name)
+		if err != nil {
+			return err
+		}
+		if st.Dir || st.Symlink {
+			return fmt.Errorf("%s is not a file: %w", name, ErrForeign)
+		}
+		f, err := w.fs.OpenWrite(name)
+		if err != nil {
+			return err
+		}
+		w.slots = max(w.slots, slot)
+		wf := &walFile{f: f, name: name}
+		r.files = append(r.files, wf)
+		b := make([]byte, walHeaderUsed)
+		if st.Size >= walHeaderUsed {
+			if _, err := f.ReadAt(b, 0); err != nil {
+				return fmt.Errorf("read %s: %w", name, err)
+			}
+		}
+		wf.lsn, wf.salt, err = parseWalHeader(b, w.id)
+		if errors.Is(err, errNewer) {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		r.sizes = append(r.sizes, st.Size)
+	}
+	order := make([]int, len(r.files))
+	for i := range order {
+		order[i] = i
+	}
+	sort.Slice(order, func(i, j int) bool { return r.files[order[i]].lsn < r.files[order[j]].lsn })
+	files, sizes := make([]*walFile, len(order)), make([]int64, len(order))
+	for i, j := range order {
+		files[i], sizes[i] = r.files[j], r.sizes[j]
+	}
+	r.files, r.sizes = files, sizes
+	return nil
+}
+
+// finish sorts the files: those with frames that are still needed, those to use
+// again, and those behind a torn tail, which must never be read again.
+func (r *replay) finish(end uint64) error {
+	w := r.s.log
+	removed := false
+	for i, f := range r.files {
+		switch {
+		case r.live[f]:
+			if f.end.Load() == 0 {
+				f.end.Store(end)
+			}
+			w.live = append(w.live, f)
+		case f.lsn < r.first && r.sizes[i] == w.fileSize:
+			w.free = append(w.free, f)
+		default:
+			removed = true
+			if err := errors.Join(f.f.Close(), w.fs.Remove(f.name)); err != nil {
+				return err
+			}
+		}
+	}
+	if removed {
+		if err := w.fs.SyncDir(w.dir); err != nil {
+			return err
+		}
+	}
+	for _, t := range r.byNumber {
+		for _, p := range t.partitions() {
+			p.hw = p.next
+			p.done = nil
+		}
+	}
+	return nil
+}
+
+// apply brings one frame into the state. Frames from before the checkpoint may
+// come again: each of them is put up with.
+func (r *replay) apply(f *frame, payload []byte) error {
+	s := r.s
+	s.ms = max(s.ms, f.Time)
+	t := r.byNumber[f.Topic]
+	switch f.Kind {
+	case kindMark:
+		return nil
+	case kindCreate:
+		rec, err := parseTopicRecord(payload)
+		if err != nil {
+			return err
+		}
+		s.number = max(s.number, f.Topic+1)
+		if t != nil {
+			return nil
+		}
+		cfg, err := parseConfig(rec.config)
+		if err != nil {
+			return err
+		}
+		t = newTopic(f.Topic, rec.name, rec.id, rec.partitions, rec.config, cfg)
+		// It may be there again under another number, created later than a deletion
+		// that the checkpoint knew.
+		if s.byName[t.name] == nil {
+			s.byName[t.name], s.byID[t.id] = t, t
+			r.byNumber[f.Topic] = t
+		}
+		return nil
+	}
+	if t == nil {
+		return nil // deleted before the checkpoint
+	}
+	switch f.Kind {
+	case kindGrow:
+		t.grow(int32(min(f.Partition, maxPartitions)))
+	case kindConfig:
+		rec, err := parseTopicRecord(payload)
+		if err != nil {
+			return err
+		}
+		cfg, err := parseConfig(rec.config)
+		if err != nil {
+			return err
+		}
+		t.raw.Store(&rec.config)
+		t.cfg.Store(cfg)
+	case kindDelete:
+		s.remove(t)
+		delete(r.byNumber, f.Topic)
+		s.keeper.topics = append(s.keeper.topics, t.number)
+	case kindSeal:
+		t.sealed.Store(true)
+	case kindUnseal:
+		t.sealed.Store(false)
+	case kindTrim, kindBatch:
+		parts := t.partitions()
+		if int(f.Partition) >= len(parts) {
+			return fmt.Errorf("%w: frame of partition %d, topic has %d", errDamaged, f.Partition, len(parts))
+		}
+		p := parts[f.Partition]
+		if f.Kind == kindTrim {
+			if gone := p.trim(f.Offset); len(gone) > 0 {
+				s.keeper.trash = append(s.keeper.trash, dropped{p, gone})
+			}
+			return nil
+		}
+		return r.applyBatch(p, f, payload)
+	}
+	return nil
+}
+
+// applyBatch brings back one append.
+func (r *replay) applyBatch(p *partition, f *frame, b []byte) error {
+	h, size, err := batch.Parse(b)
+	if err != nil || size != len(b) || h.BaseOffset != f.Offset || h.CRC != f.BatchCRC || !placed(f.Topic, f.Partition, b) {
+		return fmt.Errorf("%w: batch at offset %d does not fit its frame", errDamaged, f.Offset)
+	}
+	if h.BaseOffset < p.flushed {
+		return nil
+	}
+	at := ref{base: h.BaseOffset, lsn: f.LSN + frameHeaderSize, maxTS: recordTime(&h), delta: uint32(h.LastOffsetDelta), size: uint32(size)}
+	if h.BaseOffset < p.next {
+		p.refs = append(p.refs, at)
+		return nil
+	}
+	if h.BaseOffset > p.next {
+		r.gap(p, p.next, h.BaseOffset)
+	}
+	var m *batch.Marker
+	if h.IsControl() {
+		marker, err := batch.ParseMarker(b)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errDamaged, err)
+		}
+		m = &marker
+	}
+	p.refs = append(p.refs, at)
+	p.next = h.NextOffset()
+	p.remember(&h, m, f.Time)
+	return nil
+}
+
+// gap fences offsets whose frames the log has lost.
+func (r *replay) gap(p *partition, from, to int64) {
+	p.fenced = &fence{from: from, to: to, reason: "the shared log is damaged there"}
+	r.s.opt.Logger.Error("offsets are fenced off, the shared log is damaged", "cluster", r.s.opt.Name,
+		"topic", p.t.name, "partition", p.n, "from", from, "to", to)
+}
+
+var errHole = fmt.Errorf("shared log is damaged: %w", span.ErrStorage)

@@ -1,0 +1,214 @@
+package local
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/span"
+)
+
+// replay reads the shared log at start.
+//
+// It ends at the first frame that is not whole. That is the torn tail of what nobody
+// was told about, unless something proves that the log was durable past it: the
+// checkpoint, or a later frame that names the position up to which the log was synced
+// when it was written. Then bytes that were synced are gone: the hole is skipped,
+// offsets missing after it are fenced, and since the lost frames may have been of
+// any partition, the directory takes no appends (their offsets might be used twice).
+type replay struct {
+	s        *Store
+	byNumber map[uint32]*topic
+	files    []*walFile // by first LSN
+	sizes    []int64
+	live     map[*walFile]bool
+	first    uint64 // of the first live file
+	durable  uint64 // the log was synced up to here, as far as was proved
+}
+
+const replayWindow = 1 << 20
+
+// run replays from LSN from and returns the end of the log.
+func (r *replay) run(from uint64) (uint64, error) {
+	r.live = make(map[*walFile]bool)
+	r.first = from
+	i := -1
+	for j, f := range r.files {
+		if f.lsn != 0 && f.lsn <= from {
+			i = j
+		}
+	}
+	if i < 0 || from-r.files[i].lsn > uint64(max(r.sizes[i]-walHeaderSize, 0)) {
+		if r.durable > from {
+			return 0, fmt.Errorf("%w: no file of the log holds position %d, from which the checkpoint goes on", errHole, from)
+		}
+		// Nothing was ever written after the checkpoint.
+		return from, nil
+	}
+	lsn := from
+	for {
+		f := r.files[i]
+		if len(r.live) == 0 {
+			r.first = f.lsn
+		}
+		end, err := r.file(f, r.sizes[i], lsn)
+		if err != nil {
+			return 0, err
+		}
+		if end > f.lsn || i+1 == len(r.files) || r.files[i+1].lsn != end {
+			// A file without one frame is not worth keeping, but for the current end.
+			if end > f.lsn {
+				r.live[f] = true
+			}
+		}
+		lsn = end
+		f.end.Store(end)
+		if i+1 < len(r.files) && r.files[i+1].lsn == lsn {
+			i++
+			continue
+		}
+		// The end, or a hole with more behind it.
+		next, ok, err := r.evidence(i, lsn)
+		if err != nil || !ok {
+			if err == nil && lsn < r.durable {
+				r.hole(f, lsn, r.durable)
+				// Positions that were promised are not given again.
+				return r.durable, nil
+			}
+			return lsn, err
+		}
+		r.hole(f, lsn, next.lsn)
+		i, lsn = next.file, next.lsn
+	}
+}
+
+// hole reports lost bytes and makes the store read-only.
+func (r *replay) hole(f *walFile, from, to uint64) {
+	r.s.fail(fmt.Errorf("%w: %s lost synced bytes at %d (log positions %d to %d)", errHole, f.name, f.at(from), from, to))
+}
+
+// file applies the frames of one file from lsn on and returns where they end.
+func (r *replay) file(f *walFile, size int64, lsn uint64) (uint64, error) {
+	buf := getBuffer(replayWindow)
+	defer func() { putBuffer(buf) }()
+	window, at := (*buf)[:0], int64(0)
+	// need makes n bytes at pos available in window.
+	need := func(pos int64, n int) ([]byte, bool, error) {
+		if rel := pos - at; rel >= 0 && rel+int64(n) <= int64(len(window)) {
+			return window[rel : rel+int64(n)], true, nil
+		}
+		if pos+int64(n) > size {
+			return nil, false, nil
+		}
+		if n > len(*buf) {
+			putBuffer(buf)
+			buf = getBuffer(n)
+		}
+		m := min(int64(len(*buf)), size-pos)
+		if _, err := f.f.ReadAt((*buf)[:m], pos); err != nil && !errors.Is(err, io.EOF) {
+			return nil, false, fmt.Errorf("read %s at %d: %w: %w", f.name, pos, span.ErrStorage, err)
+		}
+		window, at = (*buf)[:m], pos
+		return window[:n], true, nil
+	}
+	for {
+		pos := f.at(lsn)
+		head, ok, err := need(pos, frameHeaderSize)
+		if err != nil || !ok {
+			return lsn, err
+		}
+		fr, err := parseFrame(head, lsn, f.salt)
+		if err != nil {
+			return lsn, nil
+		}
+		total := frameSize(int(fr.Length))
+		whole, ok, err := need(pos, total)
+		if err != nil || !ok {
+			return lsn, err
+		}
+		payload := whole[frameHeaderSize : frameHeaderSize+int(fr.Length)]
+		if !intact(&fr, payload) {
+			return lsn, nil
+		}
+		r.durable = max(r.durable, fr.Durable)
+		if err := r.apply(&fr, payload); err != nil {
+			return 0, fmt.Errorf("%s at %d: %w", f.name, pos, err)
+		}
+		lsn += uint64(total)
+	}
+}
+
+// intact tells whether the payload is what the frame's header was written for.
+func intact(f *frame, payload []byte) bool {
+	if f.Kind != kindBatch {
+		return checksum(payload) == f.BatchCRC
+	}
+	return batch.Verify(payload) == nil && placed(f.Topic, f.Partition, payload) &&
+		batch.BaseOffset(payload) == f.Offset && binary.BigEndian.Uint32(payload[atBatchCRC:]) == f.BatchCRC
+}
+
+// place in the log.
+type spot struct {
+	file int
+	lsn  uint64
+}
+
+// evidence looks behind lsn, where file i holds no frame, for a frame that proves
+// that the log had been synced past lsn. It returns the first whole frame behind the hole.
+func (r *replay) evidence(i int, lsn uint64) (at spot, ok bool, err error) {
+	proved := lsn < r.durable
+	found := false
+	for j := i; j < len(r.files); j++ {
+		f := r.files[j]
+		from := f.at(f.lsn)
+		if j == i {
+			from = f.at(lsn)
+		} else if f.lsn <= lsn {
+			continue
+		}
+		err := r.scan(f, r.sizes[j], from, func(fr *frame) bool {
+			if !found {
+				at, found = spot{j, fr.LSN}, true
+			}
+			proved = proved || fr.Durable > lsn
+			return !proved
+		})
+		if err != nil {
+			return at, false, err
+		}
+		if proved && found {
+			return at, true, nil
+		}
+	}
+	return at, false, nil
+}
+
+// scan calls fn for frames of f from pos on, wherever they stand.
+func (r *replay) scan(f *walFile, size, pos int64, fn func(*frame) (more bool)) error {
+	buf := getBuffer(replayWindow)
+	defer putBuffer(buf)
+	pos = (pos + frameAlign - 1) &^ (frameAlign - 1)
+	for pos+frameHeaderSize <= size {
+		n := min(int64(len(*buf)), size-pos)
+		if _, err := f.f.ReadAt((*buf)[:n], pos); err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("read %s at %d: %w: %w", f.name, pos, span.ErrStorage, err)
+		}
+		b := (*buf)[:n]
+		at := int64(0)
+		for ; at+frameHeaderSize <= n; at += frameAlign {
+			lsn := f.lsn + uint64(pos+at-walHeaderSize)
+			// Nearly all positions are told apart by these eight bytes.
+			if binary.BigEndian.Uint64(b[at+atFrameLSN:]) != lsn {
+				continue
+			}
+			fr, err := parseFrame(b[at:], lsn, f.salt)
+			if err == nil && !fn(&fr) {
+				return nil
+			}
+		}
+		pos += at
+	}
+	return nil
+}

@@ -1,0 +1,187 @@
+package local
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// retain trims partitions whose records have aged or grown past their topics'
+// retention, a whole segment at a time, and forgets producers that were idle
+// for too long.
+func (k *keeper) retain() error {
+	s := k.s
+	if s.failure() != nil {
+		return nil
+	}
+	now := k.now()
+	for _, t := range s.liveTopics() {
+		cfg := t.cfg.Load()
+		for _, p := range t.partitions() {
+			start := p.expire(cfg, now)
+			if start >= 0 {
+				err := s.do(func() error {
+					if t.gone.Load() {
+						return nil
+					}
+					return s.trim(p, start)
+				})
+				if err != nil {
+					return err
+				}
+			}
+			p.forget(now - s.opt.ProducerExpiry.Milliseconds())
+		}
+	}
+	return nil
+}
+
+// now is the wall clock in ms. A clock that jumped ahead since the start must
+// not make everything look old: beyond a tolerance the steady clock counts.
+func (k *keeper) now() int64 {
+	wall := k.s.opt.Now()
+	if k.began.IsZero() {
+		k.began = wall
+	}
+	const tolerance = 10 * time.Minute
+	steady := k.began.UnixMilli() + wall.Sub(k.began).Milliseconds() // by the monotonic reading
+	if ahead := wall.UnixMilli() - steady; ahead > tolerance.Milliseconds() {
+		if !k.jumped {
+			k.jumped = true
+			k.s.opt.Logger.Warn("clock jumped ahead, retention goes by the steady clock until the next start", "ahead", time.Duration(ahead)*time.Millisecond)
+		}
+		return steady
+	}
+	return wall.UnixMilli()
+}
+
+// expire returns the log start that retention asks for, -1 if it is fine as it is.
+func (p *partition) expire(cfg *topicConfig, now int64) int64 {
+	if !cfg.deletes {
+		return -1
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var total int64
+	for _, sg := range p.segs {
+		total += sg.size - segHeaderSize
+	}
+	var pending int64
+	old := true
+	for i := range p.refs {
+		if r := &p.refs[i]; r.base >= p.flushed {
+			pending += int64(r.size)
+			old = old && r.maxTS < now-cfg.retentionMs
+		}
+	}
+	total += pending
+	start := int64(-1)
+	all := true
+	for _, sg := range p.segs {
+		tooOld := cfg.retentionMs >= 0 && sg.maxTS >= 0 && sg.maxTS < now-cfg.retentionMs
+		// As Apache Kafka: a segment goes when what is left without it is still enough.
+		tooMuch := cfg.retentionBytes >= 0 && total-(sg.size-segHeaderSize) >= cfg.retentionBytes
+		if !tooOld && !tooMuch {
+			all = false
+			break
+		}
+		total -= sg.size - segHeaderSize
+		start = sg.next
+	}
+	if all && pending > 0 && old && cfg.retentionMs >= 0 {
+		start = p.hw
+	}
+	// Readers of committed records need what an open transaction began with.
+	start = min(start, p.lastStable())
+	if start <= p.start {
+		return -1
+	}
+	return start
+}
+
+// forget drops producers that were not heard of since the time given, in ms. One
+// with an open transaction is kept: its marker is still to come.
+func (p *partition) forget(since int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, st := range p.producers {
+		if st.lastTime < since && st.txnStart < 0 {
+			delete(p.producers, id)
+		}
+	}
+}
+
+func (s *Store) expired(st *producer, now int64) bool {
+	return st.txnStart < 0 && st.lastTime < now-s.opt.ProducerExpiry.Milliseconds()
+}
+
+// sweep removes segment files that nothing knows: what was written before a crash
+// and is not in the checkpoint, or was to be removed.
+func (k *keeper) sweep() error {
+	s := k.s
+	root := filepath.Join(s.opt.Dir, dataDir)
+	names, err := s.opt.FS.List(root)
+	if err != nil {
+		return err
+	}
+	byNumber := map[string]*topic{}
+	for _, t := range s.liveTopics() {
+		byNumber[strconv.FormatUint(uint64(t.number), 10)] = t
+	}
+	s.mu.RLock()
+	limit := s.number
+	s.mu.RUnlock()
+	for _, n := range names {
+		number, err := strconv.ParseUint(n, 10, 32)
+		if err != nil {
+			continue // not ours: left alone
+		}
+		dir := filepath.Join(root, n)
+		t := byNumber[n]
+		if t == nil {
+			if uint32(number) < limit {
+				if err := s.opt.FS.RemoveAll(dir); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		if err := k.sweepTopic(t, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *keeper) sweepTopic(t *topic, dir string) error {
+	known := map[string]bool{}
+	for _, p := range t.partitions() {
+		p.mu.Lock()
+		for _, sg := range p.segs {
+			known[filepath.Base(sg.path(k.s.opt.Dir, p))] = true
+		}
+		p.mu.Unlock()
+	}
+	k.mu.Lock()
+	for _, d := range k.trash {
+		for _, sg := range d.segs {
+			known[filepath.Base(sg.path(k.s.opt.Dir, d.p))] = true
+		}
+	}
+	k.mu.Unlock()
+	names, err := k.s.opt.FS.List(dir)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if known[n] || !strings.HasSuffix(n, ".seg") {
+			continue
+		}
+		if err := k.s.opt.FS.Remove(filepath.Join(dir, n)); err != nil {
+			return fmt.Errorf("remove a left-over segment: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+package local
+
+import (
+	"sort"
+	"sync"
+	"sync/atomic"
+)
+
+// chunk is a piece of the shared log in memory: the bytes as they are in the
+// file. The sequencer fills it; what lies below a partition's high watermark is
+// read from it without a lock, since it never changes again.
+type chunk struct {
+	buf  []byte // whole capacity
+	n    int    // filled; sequencer only
+	lsn  uint64 // of buf[0]
+	pins atomic.Int32
+	pool *sync.Pool // nil for an odd size
+}
+
+const chunkSize = 1 << 20
+
+// pin keeps the buffer from being used again; false if that has happened.
+func (c *chunk) pin() bool {
+	for {
+		n := c.pins.Load()
+		if n == 0 {
+			return false
+		}
+		if c.pins.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (c *chunk) unpin() {
+	if c.pins.Add(-1) == 0 && c.pool != nil {
+		c.pool.Put(&c.buf)
+	}
+}
+
+// tail is the newest part of the log in memory, within a budget.
+type tail struct {
+	budget int64
+	pool   sync.Pool
+
+	mu     sync.RWMutex
+	chunks []*chunk // by lsn, without gaps
+	bytes  int64
+	first  atomic.Uint64 // lsn of the oldest chunk
+}
+
+func newTail(budget int64) *tail {
+	t := &tail{budget: budget}
+	t.pool.New = func() any {
+		b := make([]byte, chunkSize)
+		return &b
+	}
+	return t
+}
+
+// add starts a chunk at lsn with room for size bytes and drops the oldest over budget.
+// The chunk is pinned for the sequencer, who unpins it when it is written.
+func (t *tail) add(lsn uint64, size int) *chunk {
+	c := &chunk{lsn: lsn}
+	if size <= chunkSize {
+		c.pool = &t.pool
+		c.buf = *t.pool.Get().(*[]byte)
+	} else {
+		c.buf = make([]byte, size)
+	}
+	c.pins.Store(2)
+	t.mu.Lock()
+	t.chunks = append(t.chunks, c)
+	t.bytes += int64(len(c.buf))
+	drop := 0
+	for t.bytes > t.budget && drop < len(t.chunks)-1 {
+		t.bytes -= int64(len(t.chunks[drop].buf))
+		drop++
+	}
+	old := append([]*chunk(nil), t.chunks[:drop]...)
+	t.chunks = append(t.chunks[:0], t.chunks[drop:]...)
+	t.first.Store(t.chunks[0].lsn)
+	t.mu.Unlock()
+	for _, c := range old {
+		c.unpin()
+	}
+	return c
+}
+
+// get pins the chunk that holds lsn; nil if it is not in memory any more.
+func (t *tail) get(lsn uint64) *chunk {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	i := sort.Search(len(t.chunks), func(i int) bool { return t.chunks[i].lsn > lsn }) - 1
+	if i < 0 {
+		return nil
+	}
+	if c := t.chunks[i]; lsn-c.lsn < uint64(len(c.buf)) && c.pin() {
+		return c
+	}
+	return nil
+}

@@ -1,0 +1,87 @@
+// Package vfs is the seam between the embedded engine and the file system: the
+// operating system's ([OS]), or a double in memory that can crash ([Mem]).
+package vfs
+
+import (
+	"errors"
+	"io"
+)
+
+// FS is a file system. Methods may be called concurrently. Names are paths as
+// the operating system takes them. Errors wrap those of package io/fs
+// (fs.ErrNotExist, …) and syscall (ENOSPC, EIO) where they apply.
+type FS interface {
+	// Create makes an empty file for reading and writing, or empties the one that
+	// is there. Its name outlives a crash only after SyncDir of its directory.
+	Create(name string) (File, error)
+	// Open opens a file for reading.
+	Open(name string) (File, error)
+	// OpenWrite opens an existing file for reading and writing.
+	OpenWrite(name string) (File, error)
+	// Remove removes a file or an empty directory.
+	Remove(name string) error
+	// RemoveAll removes a tree; none is no error.
+	RemoveAll(name string) error
+	// Rename moves a file, in place of one that is there.
+	Rename(from, to string) error
+	// MkdirAll makes a directory and those above it.
+	MkdirAll(name string) error
+	// List returns the names in a directory, in no order.
+	List(dir string) ([]string, error)
+	// Stat describes a file without following a symbolic link.
+	Stat(name string) (Info, error)
+	// SyncDir makes what happened to the names of a directory outlive a crash.
+	SyncDir(dir string) error
+	// Lock takes the lock file for this process until the closer is closed; the
+	// file then holds text. It fails with a [*LockedError] if another one has it.
+	Lock(name, text string) (io.Closer, error)
+	// Space is the room on the file system that holds dir, in bytes.
+	Space(dir string) (Space, error)
+}
+
+// File is an open file. WriteAt calls of one file must not overlap in time;
+// all else may be concurrent.
+type File interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	// Sync makes what was written, and the size, outlive a crash (fdatasync).
+	Sync() error
+	Truncate(size int64) error
+	// Allocate reserves room up to size and makes the file that long; what was
+	// not written reads as zeros. Where the file system cannot reserve, it only
+	// sets the size.
+	Allocate(size int64) error
+	Size() (int64, error)
+	// Drop tells that a range will not be read soon, so that it does not push
+	// hotter pages out of the page cache. A hint: there is no error.
+	Drop(offset, length int64)
+}
+
+// Info describes a file.
+type Info struct {
+	Size    int64
+	Dir     bool
+	Symlink bool
+}
+
+// Space is the room on a file system in bytes; Free is what this process may use.
+type Space struct {
+	Total, Free uint64
+}
+
+// LockedError tells that another process holds a lock file.
+type LockedError struct {
+	Name string
+	Text string // what the holder wrote into it
+}
+
+func (e *LockedError) Error() string {
+	if e.Text == "" {
+		return "lock " + e.Name + " is held by another process"
+	}
+	return "lock " + e.Name + " is held by " + e.Text
+}
+
+// ErrNotDir tells that a name is no directory.
+var ErrNotDir = errors.New("not a directory")
