@@ -1,0 +1,234 @@
+package coordinator
+
+import (
+	"context"
+	"unicode/utf16"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/wire"
+)
+
+// OffsetCommit, versions 2 to 10 (topic ids), as Apache Kafka 4.3.
+
+// commitRequest is an OffsetCommit whose topics were looked up.
+type commitRequest struct {
+	key        groupKey
+	version    int16
+	generation int32
+	memberID   string
+	instance   *string
+	retention  int64 // ms; -1: the coordinator's
+	topics     []topicOffsets
+}
+
+// OffsetCommit answers once the offsets are in the log. Topics are looked up by
+// name, from version 10 on by id; what is not there gets
+// UNKNOWN_TOPIC_OR_PARTITION or UNKNOWN_TOPIC_ID. The group "" may commit, as in Kafka.
+func (c *Coordinator) OffsetCommit(ctx context.Context, caller Caller, req *kmsg.OffsetCommitRequest) *kmsg.OffsetCommitResponse {
+	resp := commitResponse(req, wire.None)
+	r := &commitRequest{
+		key:        groupKey{caller.Tenant, req.Group},
+		version:    req.Version,
+		generation: req.Generation,
+		memberID:   req.MemberID,
+		instance:   req.InstanceID,
+		retention:  -1,
+	}
+	if req.Version <= 4 && req.RetentionTimeMillis >= 0 {
+		r.retention = req.RetentionTimeMillis
+	}
+	c.resolveCommit(ctx, caller.Tenant, req, resp, r)
+	code := await(ctx, func(done func(wire.Code)) {
+		if code := c.within(caller.Tenant, req.Group, func(m *machine) { m.commit(r, done) }); code != wire.None {
+			done(code)
+		}
+	}, func() wire.Code { return wire.RequestTimedOut })
+	switch code {
+	case wire.None:
+		return resp
+	case wire.CoordinatorLoadInProgress:
+		if req.Version < 4 {
+			// Old consumers take this for "try again", and the other for fatal.
+			code = wire.NotCoordinator
+		}
+	}
+	return commitResponse(req, code)
+}
+
+// resolveCommit checks each partition. What is fine goes into r; the others get
+// their code in resp.
+func (c *Coordinator) resolveCommit(ctx context.Context, tenant string, req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, r *commitRequest) {
+	for i := range req.Topics {
+		rt := &req.Topics[i]
+		topic, ok := c.lookUp(ctx, tenant, rt.Topic, rt.TopicID, req.Version >= 10)
+		t := topicOffsets{name: topic.Name, id: topic.ID, partitions: make([]partitionOffset, 0, len(rt.Partitions))}
+		for j := range rt.Partitions {
+			p := &rt.Partitions[j]
+			code := wire.None
+			switch {
+			case !ok && req.Version >= 10:
+				code = wire.UnknownTopicID
+			case !ok, p.Partition < 0, p.Partition >= topic.Partitions:
+				code = wire.UnknownTopicOrPartition
+			case p.Metadata != nil && utf16Len(*p.Metadata) > c.config.OffsetMetadataMax:
+				code = wire.OffsetMetadataTooLarge
+			}
+			resp.Topics[i].Partitions[j].ErrorCode = int16(code)
+			if code != wire.None {
+				continue
+			}
+			o := partitionOffset{partition: p.Partition, offset: p.Offset, leaderEpoch: p.LeaderEpoch}
+			if req.Version < 6 {
+				o.leaderEpoch = -1
+			}
+			if p.Metadata != nil {
+				o.metadata = *p.Metadata
+			}
+			t.partitions = append(t.partitions, o)
+		}
+		if len(t.partitions) > 0 {
+			r.topics = append(r.topics, t)
+		}
+	}
+}
+
+// utf16Len is the length as Java counts it, which is what the limit is about.
+func utf16Len(s string) int {
+	n := 0
+	for _, r := range s {
+		n += utf16.RuneLen(r)
+	}
+	return n
+}
+
+func commitResponse(req *kmsg.OffsetCommitRequest, code wire.Code) *kmsg.OffsetCommitResponse {
+	resp := kmsg.NewPtrOffsetCommitResponse()
+	resp.Version = req.Version
+	resp.Topics = make([]kmsg.OffsetCommitResponseTopic, len(req.Topics))
+	for i := range req.Topics {
+		t := kmsg.NewOffsetCommitResponseTopic()
+		t.Topic, t.TopicID = req.Topics[i].Topic, req.Topics[i].TopicID
+		t.Partitions = make([]kmsg.OffsetCommitResponseTopicPartition, len(req.Topics[i].Partitions))
+		for j := range t.Partitions {
+			t.Partitions[j].Partition = req.Topics[i].Partitions[j].Partition
+			t.Partitions[j].ErrorCode = int16(code)
+		}
+		resp.Topics[i] = t
+	}
+	return resp
+}
+
+func (m *machine) commit(r *commitRequest, done func(wire.Code)) {
+	if code := m.checkCommit(r); code != wire.None {
+		m.reply(func() { done(code) })
+		return
+	}
+	if len(r.topics) > 0 {
+		expires := int64(-1)
+		if r.retention >= 0 {
+			expires = m.now + r.retention
+		}
+		rec := &offsetsRecord{key: r.key, committed: m.now, expires: expires, topics: r.topics}
+		for _, part := range rec.split(maxOffsetsPerRecord) {
+			b := part.encode()
+			if len(b) > m.config.MaxRecordBytes {
+				m.reply(func() { done(wire.InvalidCommitOffsetSize) })
+				return
+			}
+			m.emit(b)
+			m.applyOffsets(part)
+		}
+	}
+	m.durably(func() { done(wire.None) }, done)
+}
+
+func (m *machine) checkCommit(r *commitRequest) wire.Code {
+	g := m.groups[r.key]
+	if g == nil {
+		switch {
+		case r.generation < 0:
+			// Offsets without members: a simple group, made by the commit.
+			return wire.None
+		case r.version >= 9:
+			return wire.GroupIDNotFound
+		}
+		return wire.IllegalGeneration
+	}
+	if r.generation < 0 && g.state == stateEmpty {
+		return wire.None
+	}
+	switch {
+	case r.generation >= 0 || r.memberID != "" || r.instance != nil:
+		if code := g.check(r.memberID, r.instance); code != wire.None {
+			return code
+		}
+		if r.generation != g.generation {
+			return wire.IllegalGeneration
+		}
+	case g.state != stateEmpty:
+		return wire.UnknownMemberID
+	}
+	switch g.state {
+	case stateCompleting:
+		// The member knows the generation, but not yet what it was assigned.
+		return wire.RebalanceInProgress
+	case stateStable, statePreparing:
+		// Members commit while they are at work: that they live is plain.
+		if mb := g.members[r.memberID]; mb != nil {
+			m.alive(mb, int64(mb.sessionTimeout))
+		}
+	}
+	return wire.None
+}
+
+// maxOffsetsPerRecord keeps records of large commits small.
+const maxOffsetsPerRecord = 4096
+
+// split cuts a record into several of at most n offsets.
+func (r *offsetsRecord) split(n int) []*offsetsRecord {
+	total := 0
+	for i := range r.topics {
+		total += len(r.topics[i].partitions)
+	}
+	if total <= n {
+		return []*offsetsRecord{r}
+	}
+	var parts []*offsetsRecord
+	part, room := &offsetsRecord{key: r.key, committed: r.committed, expires: r.expires}, n
+	for _, t := range r.topics {
+		for len(t.partitions) > 0 {
+			if room == 0 {
+				parts = append(parts, part)
+				part, room = &offsetsRecord{key: r.key, committed: r.committed, expires: r.expires}, n
+			}
+			k := min(room, len(t.partitions))
+			part.topics = append(part.topics, topicOffsets{t.name, t.id, t.partitions[:k]})
+			t.partitions = t.partitions[k:]
+			room -= k
+		}
+	}
+	if len(part.topics) > 0 {
+		parts = append(parts, part)
+	}
+	return parts
+}
+
+// lookUp finds a topic by name or id. One that is not there is looked up once
+// more after the directory has caught up, so that a topic made through another
+// gateway a moment ago is found.
+func (c *Coordinator) lookUp(ctx context.Context, tenant, name string, id [16]byte, byID bool) (catalog.Topic, bool) {
+	find := func() (catalog.Topic, bool) {
+		if byID {
+			t, ok := c.directory.TopicByID(id)
+			return t, ok && t.Tenant == tenant
+		}
+		return c.directory.TopicByName(tenant, name)
+	}
+	t, ok := find()
+	if !ok && c.refresh(ctx) {
+		t, ok = find()
+	}
+	return t, ok && !t.Deleting
+}

@@ -1,0 +1,86 @@
+package coordinator
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Config holds what the coordinators may be told. The zero value of a field
+// means its default; names in comments are Kafka's.
+type Config struct {
+	MinSessionTimeout     time.Duration // group.min.session.timeout.ms (6 s)
+	MaxSessionTimeout     time.Duration // group.max.session.timeout.ms (30 min)
+	InitialRebalanceDelay time.Duration // group.initial.rebalance.delay.ms (3 s); negative: none
+	NewMemberJoinTimeout  time.Duration // how long a new member's first JoinGroup may be parked (5 min)
+	MaxGroupSize          int           // group.max.size (no limit)
+	OffsetMetadataMax     int           // offset.metadata.max.bytes (4096)
+	OffsetsRetention      time.Duration // offsets.retention.minutes (7 days)
+	ExpiryInterval        time.Duration // offsets.retention.check.interval.ms (10 min)
+	CommitTimeout         time.Duration // offsets.commit.timeout.ms (5 s)
+
+	// PendingBytes bounds what one shard holds that its log has not taken yet
+	// (32 MiB); beyond it requests get COORDINATOR_NOT_AVAILABLE.
+	PendingBytes int
+	// MaxRecordBytes bounds one record of a shard's log (8 MiB): a group whose
+	// members' metadata does not fit is refused.
+	MaxRecordBytes int
+	// SnapshotBytes is how much a shard's log grows at least before it is
+	// rewritten and trimmed (4 MiB); a large state waits for twice its own size.
+	SnapshotBytes int64
+	// ProducerIDBlock is how many producer ids are taken from the catalog at once (1000).
+	ProducerIDBlock int64
+}
+
+func (c Config) withDefaults() Config {
+	def(&c.MinSessionTimeout, 6*time.Second)
+	def(&c.MaxSessionTimeout, 30*time.Minute)
+	def(&c.InitialRebalanceDelay, 3*time.Second)
+	c.InitialRebalanceDelay = max(c.InitialRebalanceDelay, 0)
+	def(&c.NewMemberJoinTimeout, 5*time.Minute)
+	def(&c.MaxGroupSize, int(^uint32(0)>>1))
+	def(&c.OffsetMetadataMax, 4096)
+	def(&c.OffsetsRetention, 7*24*time.Hour)
+	def(&c.ExpiryInterval, 10*time.Minute)
+	def(&c.CommitTimeout, 5*time.Second)
+	def(&c.PendingBytes, 32<<20)
+	def(&c.MaxRecordBytes, 8<<20)
+	def(&c.SnapshotBytes, 4<<20)
+	def(&c.ProducerIDBlock, 1000)
+	return c
+}
+
+func def[T comparable](v *T, value T) {
+	var zero T
+	if *v == zero {
+		*v = value
+	}
+}
+
+// Validate tells what is wrong with the config.
+func (c Config) Validate() error {
+	var errs []error
+	d := c.withDefaults()
+	positive := func(name string, v int64) {
+		if v <= 0 {
+			errs = append(errs, fmt.Errorf("%s must be positive", name))
+		}
+	}
+	positive("group.min.session.timeout.ms", int64(d.MinSessionTimeout))
+	positive("new member join timeout", int64(d.NewMemberJoinTimeout))
+	positive("group.max.size", int64(d.MaxGroupSize))
+	positive("offset.metadata.max.bytes", int64(d.OffsetMetadataMax))
+	positive("offsets.retention.minutes", int64(d.OffsetsRetention))
+	positive("offsets.retention.check.interval.ms", int64(d.ExpiryInterval))
+	positive("offsets.commit.timeout.ms", int64(d.CommitTimeout))
+	positive("pending bytes", int64(d.PendingBytes))
+	positive("snapshot bytes", d.SnapshotBytes)
+	positive("producer id block", d.ProducerIDBlock)
+	if d.MaxSessionTimeout < d.MinSessionTimeout {
+		errs = append(errs, fmt.Errorf("group.max.session.timeout.ms %v is below group.min.session.timeout.ms %v", d.MaxSessionTimeout, d.MinSessionTimeout))
+	}
+	if d.MaxRecordBytes < 64<<10 || d.MaxRecordBytes > maxRecordLimit {
+		errs = append(errs, fmt.Errorf("record limit is %d bytes, must be between %d and %d", d.MaxRecordBytes, 64<<10, maxRecordLimit))
+	}
+	return errors.Join(errs...)
+}

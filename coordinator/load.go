@@ -1,0 +1,152 @@
+package coordinator
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/catalog"
+)
+
+// readBytes is how much of the log is asked for at once.
+const readBytes = 4 << 20
+
+// load fences the former owner and replays the log up to the barrier: nothing of
+// a former owner can come behind it, and nothing was acknowledged that is not
+// before it.
+func (s *shard) load(ctx context.Context) error {
+	s.c.mu.RLock()
+	topic := s.c.topic
+	s.c.mu.RUnlock()
+	log, err := s.c.logs.Open(topic, s.number)
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	s.log = log
+	if err := s.fence(ctx); err != nil {
+		return err
+	}
+	m := newMachine(s.c.config, newUUID, topicCheck{s.c.directory}, s.logger)
+	m.now = s.c.clock.Now().UnixMilli()
+	size, err := replay(ctx, log, m, s.lease.Term)
+	if err != nil {
+		return fmt.Errorf("replay: %w", err)
+	}
+	s.mu.Lock()
+	s.m = m
+	s.grown = size
+	s.mu.Unlock()
+	return nil
+}
+
+// replay applies the log from its start up to the barrier of the term, and
+// returns how many bytes that were.
+func replay(ctx context.Context, log Log, m *machine, term int64) (size int64, err error) {
+	offset, err := log.Start(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("start of the log: %w", err)
+	}
+	wait := time.Millisecond
+	for {
+		run, _, release, err := log.Read(ctx, offset, readBytes)
+		if err != nil {
+			return size, fmt.Errorf("read at %d: %w", offset, err)
+		}
+		next, found, err := replayRun(run, offset, m, term)
+		size += int64(len(run))
+		if release != nil {
+			release()
+		}
+		if err != nil || found {
+			return size, err
+		}
+		if next > offset {
+			offset, wait = next, time.Millisecond
+			continue
+		}
+		// The barrier is in the log, so it comes.
+		select {
+		case <-ctx.Done():
+			return size, ctx.Err()
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, 100*time.Millisecond)
+	}
+}
+
+// replayRun applies whole batches. next is where to read on; found is true at
+// the barrier of the term.
+func replayRun(run []byte, offset int64, m *machine, term int64) (next int64, found bool, err error) {
+	next = offset
+	it := batch.NewIter(run)
+	var rr batch.RecordReader
+	defer rr.Close()
+	for it.Next() {
+		if it.Header.NextOffset() <= offset {
+			continue
+		}
+		next = it.Header.NextOffset()
+		if it.Header.IsControl() {
+			continue
+		}
+		if err := rr.Reset(it.Bytes, 4*maxRecordLimit); err != nil {
+			return next, false, fmt.Errorf("batch at %d: %w", it.Header.BaseOffset, err)
+		}
+		for rr.Next() {
+			if rr.Record.Offset < offset {
+				continue
+			}
+			mark, err := m.apply(rr.Record.Value)
+			if err != nil {
+				return next, false, fmt.Errorf("record at %d: %w", rr.Record.Offset, err)
+			}
+			if mark.kind == kindBarrier && mark.term > term {
+				return next, false, fmt.Errorf("%w: term %d, ours is %d", ErrFenced, mark.term, term)
+			}
+			// The id of a former term is closed with a barrier of the term too; that one
+			// comes before, so go on to the end of what is there.
+			if mark.kind == kindBarrier && mark.term == term && ownBarrier(it.Header, term) {
+				return next, true, nil
+			}
+		}
+		if err := rr.Err(); err != nil {
+			return next, false, fmt.Errorf("batch at %d: %w", it.Header.BaseOffset, err)
+		}
+	}
+	if err := it.Err(); err != nil {
+		return next, false, err
+	}
+	return next, false, nil
+}
+
+// ownBarrier tells the barrier of a term from the one that closes the former id.
+func ownBarrier(h batch.Header, term int64) bool { return h.ProducerEpoch == int16(term%epochsPerID) }
+
+// newUUID is a random UUID (RFC 9562, version 4), as member ids end in.
+func newUUID() string {
+	var b [16]byte
+	// crypto/rand.Read never fails: it ends the process rather than return weak bytes.
+	rand.Read(b[:]) //nolint:errcheck
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	var out [36]byte
+	hex.Encode(out[:], b[:4])
+	out[8] = '-'
+	hex.Encode(out[9:], b[4:6])
+	out[13] = '-'
+	hex.Encode(out[14:], b[6:8])
+	out[18] = '-'
+	hex.Encode(out[19:], b[8:10])
+	out[23] = '-'
+	hex.Encode(out[24:], b[10:])
+	return string(out[:])
+}
+
+type topicCheck struct{ directory Directory }
+
+func (t topicCheck) exists(id [16]byte) bool {
+	_, ok := t.directory.TopicByID(catalog.ID(id))
+	return ok
+}

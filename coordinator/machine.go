@@ -1,0 +1,117 @@
+package coordinator
+
+import (
+	"log/slog"
+
+	"github.com/braidstream/braid/wire"
+)
+
+// machine is the state of one shard. It does no I/O, reads no clock and makes no
+// random numbers: whoever drives it hands time in, and gets records, answers and
+// the next time at which it wants to be woken. A shard drives it with the real
+// log, tests with a virtual clock, and replay with the records alone.
+//
+// A machine is not safe for concurrent use. An event is one call of a method
+// that takes a request, or of tick, or of a continuation. After each event the
+// driver takes effects and
+//
+//  1. appends the records to the log, in order,
+//  2. runs the replies, which hold no promise that needs the log,
+//  3. runs the waits once all records emitted so far are durable: first the
+//     continuation, as an event of its own, then the reply.
+//
+// If the log refuses, the driver calls lost on all waits and drops the machine:
+// nothing is ever undone in it.
+type machine struct {
+	config Config
+	now    int64 // ms, set by the driver before each event; never goes back
+	newID  func() string
+	topics topicNames
+	logger *slog.Logger
+
+	groups map[groupKey]*group
+	timers timers
+	out    effects
+
+	expireAt int64 // when offsets are looked at next
+}
+
+// groupKey names a group; tenants do not see one another's.
+type groupKey struct {
+	tenant string
+	group  string
+}
+
+// topicNames tells whether topics that offsets were committed for still exist.
+type topicNames interface {
+	// exists tells whether the topic of this id is there; true when it cannot be told.
+	exists(id [16]byte) bool
+}
+
+// effects are what an event asks of the driver.
+type effects struct {
+	records []record
+	replies []func()
+	waits   []wait
+}
+
+// wait is something to do once the records of the event are durable.
+type wait struct {
+	then func()          // continuation in the machine, may be nil
+	ok   func()          // reply, may be nil; runs outside the machine
+	lost func(wire.Code) // reply if the shard was lost instead; nil only if ok is nil
+}
+
+func newMachine(config Config, newID func() string, topics topicNames, logger *slog.Logger) *machine {
+	return &machine{
+		config: config,
+		newID:  newID,
+		topics: topics,
+		logger: logger,
+		groups: map[groupKey]*group{},
+	}
+}
+
+// take hands the effects of the last event over.
+func (m *machine) take() effects {
+	e := m.out
+	m.out = effects{}
+	return e
+}
+
+// emit has a record written, and applies nothing: state that is not in memory
+// yet is changed by the caller or by apply.
+func (m *machine) emit(r record) { m.out.records = append(m.out.records, r) }
+
+// reply answers at once.
+func (m *machine) reply(fn func()) { m.out.replies = append(m.out.replies, fn) }
+
+// durably answers once everything so far is in the log.
+func (m *machine) durably(ok func(), lost func(wire.Code)) {
+	m.out.waits = append(m.out.waits, wait{ok: ok, lost: lost})
+}
+
+// afterwards goes on in the machine once everything so far is in the log.
+func (m *machine) afterwards(then func()) {
+	m.out.waits = append(m.out.waits, wait{then: then})
+}
+
+// wake is when tick wants to be called next, ms; ok is false for never.
+func (m *machine) wake() (at int64, ok bool) { return m.timers.next() }
+
+// tick runs the timers that are due.
+func (m *machine) tick() {
+	for t := m.timers.due(m.now); t != nil; t = m.timers.due(m.now) {
+		t.fire()
+	}
+}
+
+// lose answers everything that is parked; the machine is not used any more.
+func (m *machine) lose(code wire.Code) {
+	for _, g := range m.groups {
+		for _, mb := range g.order {
+			g.answerJoin(m, mb, joinAnswer{memberID: mb.id, code: code})
+			g.answerSync(m, mb, syncAnswer{code: code})
+		}
+	}
+}

@@ -1,0 +1,68 @@
+package coordinator
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	registerer prometheus.Registerer
+	all        []prometheus.Collector
+
+	records   prometheus.Counter
+	bytes     prometheus.Counter
+	snapshots prometheus.Counter
+	lost      prometheus.Counter
+	takeover  prometheus.Histogram
+}
+
+func newMetrics(c *Coordinator, r prometheus.Registerer) *metrics {
+	m := &metrics{registerer: r}
+	counter := func(name, help string) prometheus.Counter {
+		v := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "braid", Subsystem: "coordinator", Name: name, Help: help})
+		m.all = append(m.all, v)
+		return v
+	}
+	gauge := func(name, help string, f func() float64) {
+		m.all = append(m.all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "braid", Subsystem: "coordinator", Name: name, Help: help}, f))
+	}
+	m.records = counter("log_records_total", "Records appended to the logs of shards.")
+	m.bytes = counter("log_bytes_total", "Bytes appended to the logs of shards.")
+	m.snapshots = counter("snapshots_total", "Snapshots after which the log of a shard was trimmed.")
+	m.lost = counter("shards_lost_total", "Shards that were lost rather than handed over.")
+	m.takeover = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace: "braid", Subsystem: "coordinator", Name: "takeover_seconds",
+		Help:    "From the claim of a shard until it answers.",
+		Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+	})
+	m.all = append(m.all, m.takeover)
+	gauge("shards", "Shards that this gateway answers for.", func() float64 { return c.sum(func(s *shard) int { return 1 }) })
+	gauge("groups", "Groups in the shards of this gateway.", func() float64 { return c.sum(func(s *shard) int { return len(s.m.groups) }) })
+	gauge("pending_bytes", "Bytes that wait for the logs of shards.", func() float64 { return c.sum(func(s *shard) int { return s.bytes }) })
+	if r != nil {
+		for _, v := range m.all {
+			if err := r.Register(v); err != nil {
+				c.logger.Warn("metric not registered", "err", err)
+			}
+		}
+	}
+	return m
+}
+
+func (m *metrics) unregister() {
+	if m.registerer == nil {
+		return
+	}
+	for _, v := range m.all {
+		m.registerer.Unregister(v)
+	}
+}
+
+func (c *Coordinator) sum(of func(s *shard) int) float64 {
+	total := 0
+	for _, s := range c.owned() {
+		s.mu.Lock()
+		if s.phase == phaseActive {
+			total += of(s)
+		}
+		s.mu.Unlock()
+	}
+	return float64(total)
+}

@@ -1,0 +1,112 @@
+package coordinator
+
+import "github.com/braidstream/braid/catalog"
+
+// topicStore holds one group's committed offsets in one topic.
+type topicStore struct {
+	id         catalog.ID // zero if it was not known
+	partitions map[int32]*committed
+}
+
+// committed is one committed offset.
+type committed struct {
+	offset      int64
+	leaderEpoch int32
+	metadata    string
+	at          int64 // ms
+	expires     int64 // ms; -1: by retention
+}
+
+// applyOffsets takes what was committed into memory; replay and live requests
+// both come here. Committing creates a group that is not there: a simple one.
+func (m *machine) applyOffsets(r *offsetsRecord) {
+	g := m.groups[r.key]
+	if g == nil {
+		g = m.newGroup(r.key)
+	}
+	for i := range r.topics {
+		t := &r.topics[i]
+		store := g.offsets[t.name]
+		if store == nil || store.id != t.id && t.id != (catalog.ID{}) && !store.id.IsZero() {
+			// A topic of the same name with another id is another topic.
+			store = &topicStore{partitions: make(map[int32]*committed, len(t.partitions))}
+			g.offsets[t.name] = store
+		}
+		if t.id != (catalog.ID{}) {
+			store.id = t.id
+		}
+		for j := range t.partitions {
+			p := &t.partitions[j]
+			c := store.partitions[p.partition]
+			if c == nil {
+				c = new(committed)
+				store.partitions[p.partition] = c
+			}
+			*c = committed{offset: p.offset, leaderEpoch: p.leaderEpoch, metadata: p.metadata, at: r.committed, expires: r.expires}
+		}
+	}
+}
+
+// applyOffsetsGone drops committed offsets.
+func (m *machine) applyOffsetsGone(r *offsetsGone) {
+	g := m.groups[r.key]
+	if g == nil {
+		return
+	}
+	for i := range r.topics {
+		store := g.offsets[r.topics[i].name]
+		if store == nil {
+			continue
+		}
+		for _, p := range r.topics[i].partitions {
+			delete(store.partitions, p)
+		}
+		if len(store.partitions) == 0 {
+			delete(g.offsets, r.topics[i].name)
+		}
+	}
+}
+
+// forget drops offsets and has that written.
+func (m *machine) forget(key groupKey, topics []topicPartitions) {
+	if len(topics) == 0 {
+		return
+	}
+	r := &offsetsGone{key: key, topics: topics}
+	m.emit(r.encode())
+	m.applyOffsetsGone(r)
+}
+
+// remove drops a group with its offsets and has that written.
+func (m *machine) remove(g *group) {
+	m.emit(groupGone{g.key}.encode())
+	m.drop(g)
+}
+
+// GroupOffset is what a group has committed for a partition.
+type GroupOffset struct {
+	Tenant string
+	Group  string
+	Offset int64
+}
+
+// CommittedOffsets lists what the groups of the shards that this gateway owns
+// have committed for a partition, in no order. Other gateways know the others.
+func (c *Coordinator) CommittedOffsets(topic catalog.ID, partition int32) []GroupOffset {
+	var all []GroupOffset
+	for _, s := range c.owned() {
+		s.do(func(m *machine) {
+			for key, g := range m.groups {
+				for _, store := range g.offsets {
+					if store.id != topic {
+						continue
+					}
+					if o := store.partitions[partition]; o != nil {
+						all = append(all, GroupOffset{key.tenant, key.group, o.offset})
+					}
+				}
+			}
+		})
+	}
+	return all
+}

@@ -1,0 +1,98 @@
+package coordinator
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// snapshot is the rewriting of a shard's whole state into its log, so that what
+// lies before it can be trimmed. It goes on between other records: each group is
+// written again as it is at that moment, and as every record says all of what
+// it names, the order among groups does not matter.
+type snapshot struct {
+	id     uint64
+	keys   []groupKey
+	first  uint64 // which of the emitted records is the start mark
+	last   uint64 // which is the end mark, 0 while it is not there
+	offset int64  // of the start mark; -1 unknown
+	began  int64  // grown when it began
+}
+
+// advanceSnapshot begins a snapshot if the log has grown enough, or writes the
+// next part of the one under way. Needs s.mu.
+func (s *shard) advanceSnapshot() {
+	if s.phase != phaseActive {
+		return
+	}
+	if s.snap == nil {
+		if s.grown < max(s.c.config.SnapshotBytes, 2*s.size) {
+			return
+		}
+		s.snap = &snapshot{id: uint64(s.emitted), keys: s.m.snapshotKeys(), first: s.emitted, offset: -1}
+		s.grown, s.size = 0, 0
+		s.push(snapshotMark{id: s.snap.id}.encode())
+	}
+	for step := 0; len(s.snap.keys) > 0 && step < snapshotStep && len(s.queue) < 4096; {
+		key := s.snap.keys[0]
+		s.snap.keys = s.snap.keys[1:]
+		s.m.snapshotGroup(key)
+		for _, r := range s.m.take().records {
+			s.push(r)
+			s.size += int64(len(r))
+			step += len(r)
+		}
+	}
+	if len(s.snap.keys) == 0 && s.snap.last == 0 {
+		s.snap.last = s.emitted
+		s.push(snapshotMark{end: true, id: s.snap.id}.encode())
+	}
+}
+
+// push queues a record that no answer waits for. Needs s.mu.
+func (s *shard) push(r record) {
+	s.queue = append(s.queue, r)
+	s.bytes += len(r)
+	s.emitted++
+}
+
+// noteSnapshot looks for the marks among records that became durable: first is
+// the number of the first of them, start its offset. It returns the offset up
+// to which the log may be trimmed, 0 for none. Needs s.mu.
+func (s *shard) noteSnapshot(first uint64, start int64) int64 {
+	sn := s.snap
+	if sn == nil {
+		return 0
+	}
+	if sn.first >= first && sn.first < s.durable && start >= 0 {
+		sn.offset = start + int64(sn.first-first)
+	}
+	if sn.last == 0 || sn.last >= s.durable {
+		return 0
+	}
+	s.snap = nil
+	return max(sn.offset, 0)
+}
+
+// trimmer trims the log beside the writer, so that no answer waits for it. Of
+// several trims only the last matters.
+type trimmer struct {
+	s  *shard
+	wg sync.WaitGroup
+}
+
+func (t *trimmer) to(ctx context.Context, offset int64) {
+	t.wg.Wait()
+	t.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		if err := t.s.log.Trim(ctx, offset); err != nil {
+			// The next snapshot trims further.
+			t.s.logger.Warn("shard log not trimmed", "before", offset, "err", err)
+			return
+		}
+		t.s.c.metrics.snapshots.Inc()
+	})
+}
+
+func (t *trimmer) wait() { t.wg.Wait() }
