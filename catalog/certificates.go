@@ -63,3 +63,21 @@ func (c *Catalog) DeleteAckReports(ctx context.Context, topic ID, partition, seq
 	_, err := c.cli.Delete(ctx, prefix, clientv3.WithRange(fmt.Sprintf("%s%08d", prefix, seq+1)))
 	return failure(ctx, "delete acknowledgement reports", err)
 }
+
+// Certifications reads the extends that are committed and not yet certified.
+func (c *Catalog) Certifications(ctx context.Context) ([]Extend, error) {
+	return listOf(ctx, c, "certifications", dataRoot+"certify/", func(e *Extend, rev int64) { e.Revision = rev })
+}
+
+// Certification reads one of them.
+func (c *Catalog) Certification(ctx context.Context, topic ID, op string) (Extend, error) {
+	var e Extend
+	rev, err := c.get(ctx, "certification", certificationKey(topic, op), &e)
+	e.Revision = rev
+	return e, err
+}
+
+// DeleteCertification says that an extend was certified.
+func (c *Catalog) DeleteCertification(ctx context.Context, e Extend, fence Fence) error {
+	return c.remove(ctx, "certification", certificationKey(e.Topic.ID, e.Op), -1, fence)
+}

@@ -20,6 +20,9 @@ type CommitRequest struct {
 	// Extend, if set, is written (at its Revision) with the last page, and its
 	// Revision is advanced.
 	Extend *Extend
+	// Finish ends the extend with the last page: its key is freed for the next one,
+	// and what is to be certified is kept; see [Catalog.Certifications].
+	Finish bool
 }
 
 // CommitPages writes pages, one transaction each, every one guarded by the
@@ -66,6 +69,10 @@ func (c *Catalog) commitPage(ctx context.Context, req CommitRequest, topic strin
 		}
 		key := extendKey(req.Tenant, req.Topic)
 		cmps = append(cmps, clientv3.Compare(clientv3.ModRevision(key), "=", extend.Revision))
+		if req.Finish {
+			then = append(then, clientv3.OpDelete(key))
+			key = certificationKey(req.Topic, extend.Op)
+		}
 		then = append(then, clientv3.OpPut(key, ev))
 		otherwise = append(otherwise, clientv3.OpGet(key))
 	}

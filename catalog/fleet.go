@@ -289,3 +289,10 @@ func (c *Catalog) Gateways(ctx context.Context) ([]Gateway, error) {
 	}
 	return out, nil
 }
+
+// RevokeGateway ends a gateway's lease. The gateway itself goes on until its own
+// deadline: whoever fences it waits for [FenceWait] from here.
+func (c *Catalog) RevokeGateway(ctx context.Context, g Gateway) error {
+	l := lease{c: c, id: clientv3.LeaseID(g.Lease)}
+	return l.revoke(ctx)
+}

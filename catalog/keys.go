@@ -22,6 +22,7 @@ import (
 //	d/name/<tenant>/<name>                    topic id; makes names unique
 //	d/op/<id>                                 Op
 //	d/certificate/<topic>/<op>                Certificate
+//	d/certify/<topic>/<op>                    Extend that is committed and not yet certified
 //	d/ack/<topic>/<partition>/<span>/<node>   AckReport
 //	d/hold/<topic>/<op>/<node>                HoldAck
 //	d/alarm/<topic>/<partition>               Alarm
@@ -53,6 +54,9 @@ func pageKey(tenant string, id ID, first int32) string {
 func opKey(id string) string { return dataRoot + "op/" + segment(id) }
 func certificatePrefix(topic ID) string {
 	return dataRoot + "certificate/" + topic.String() + "/"
+}
+func certificationKey(topic ID, op string) string {
+	return dataRoot + "certify/" + topic.String() + "/" + segment(op)
 }
 func ackPrefix(topic ID) string { return dataRoot + "ack/" + topic.String() + "/" }
 func ackKey(topic ID, r *AckReport) string {

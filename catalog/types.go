@@ -311,6 +311,12 @@ type PhysicalTopic struct {
 // SealedEnd is what was read of one sealed partition.
 type SealedEnd struct {
 	Partition    int32  `json:"partition"` // logical
+	Old          int    `json:"old"`       // index into Extend.Old: where the sealed copy is
+	At           int32  `json:"at"`        // physical partition there
+	Span         int32  `json:"span"`      // Seq of the sealed span
+	Start        int64  `json:"start"`     // logical start of the sealed span
+	Next         int64  `json:"next"`      // logical start of the next span
+	Delta        int64  `json:"delta"`     // logical - physical at the end
 	Physical     int64  `json:"physical"`  // physical end
 	End          int64  `json:"end"`       // logical end
 	MaxTimestamp int64  `json:"maxTimestamp"`
