@@ -48,10 +48,15 @@ func (b *Buffer) Cap() int { return len(b.whole) }
 
 // Retain adds a reference.
 func (b *Buffer) Retain() *Buffer {
-	if b.refs.Add(1) <= 1 {
-		panic("wire: buffer retained after its release")
+	for {
+		n := b.refs.Load()
+		if n <= 0 {
+			panic("wire: buffer retained after its release")
+		}
+		if b.refs.CompareAndSwap(n, n+1) {
+			return b
+		}
 	}
-	return b
 }
 
 // Release drops a reference; with the last one the bytes go back to the pool.

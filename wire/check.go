@@ -195,6 +195,10 @@ func (w *walker) tags(known string) {
 			w.spend(costTag)
 			continue
 		}
+		if shape == refusedTag {
+			w.r.fail()
+			return
+		}
 		outer := w.r
 		w.r = Reader{b: value}
 		w.spend(int64(shapes[shape].size))

@@ -170,6 +170,9 @@ func (f *FetchRequest) decode(r *Reader, version int16) {
 			f.ReplicaID = v.Int32()
 			f.ReplicaEpoch = v.Int64()
 			v.SkipTags()
+		case tag == 1: // a tag of later versions, see opTags
+			v.Raw(4 + 8)
+			v.SkipTags()
 		default:
 			return false
 		}
@@ -219,23 +222,24 @@ func (p *FetchPartition) read(r *Reader, version int16) {
 		p.LogStart = r.Int64()
 	}
 	p.MaxBytes = r.Int32()
-	switch {
-	case version < 12 || r.noTags():
-	case version < 17:
-		r.SkipTags()
-	default:
-		r.Tags(func(tag uint32, v *Reader) bool {
-			switch {
-			case tag == 0:
-				p.DirectoryID = v.UUID()
-			case tag == 1 && version >= 18:
-				p.HighWatermark = v.Int64()
-			default:
-				return false
-			}
-			return true
-		})
+	if version < 12 || r.noTags() {
+		return
 	}
+	r.Tags(func(tag uint32, v *Reader) bool {
+		switch {
+		case tag == 0 && version >= 17:
+			p.DirectoryID = v.UUID()
+		case tag == 1 && version >= 18:
+			p.HighWatermark = v.Int64()
+		case tag == 0: // tags of later versions, see opTags
+			v.Raw(16)
+		case tag == 1:
+			v.Raw(8)
+		default:
+			return false
+		}
+		return true
+	})
 }
 
 // AppendTo appends the body of the request.

@@ -246,11 +246,15 @@ func (f *FetchResponse) decode(r *Reader, version int16) {
 		return
 	}
 	r.Tags(func(tag uint32, v *Reader) bool {
-		if tag == 0 && version >= 16 {
+		switch {
+		case tag == 0 && version >= 16:
 			f.NodeEndpoints = readEndpoints(v, f.NodeEndpoints)
-			return true
+		case tag == 0: // a tag of later versions, see opTags
+			readEndpoints(v, nil)
+		default:
+			return false
 		}
-		return false
+		return true
 	})
 }
 

@@ -162,14 +162,14 @@ func TestBufferIsPooledAfterTheLastRelease(t *testing.T) {
 	if b.B != nil {
 		t.Fatal("still readable after the last release")
 	}
-	for name, f := range map[string]func(){"release": b.Release, "retain": func() { b.Retain() }} {
+	for i, misuse := range []func(){func() { b.Retain() }, b.Release, func() { b.Retain() }, b.Release} {
 		func() {
 			defer func() {
 				if recover() == nil {
-					t.Errorf("%s after the last release went through", name)
+					t.Errorf("misuse %d after the last release went through", i)
 				}
 			}()
-			f()
+			misuse()
 		}()
 	}
 }
@@ -281,4 +281,47 @@ func TestScatterOverTCP(t *testing.T) {
 	if s.Len() != 0 || len(s.Pieces()) != 0 {
 		t.Fatal("not empty after Reset")
 	}
+}
+
+// calls counts writes and fails from the n-th on.
+type calls struct {
+	bytes.Buffer
+	n, failAt int
+}
+
+func (c *calls) Write(b []byte) (int, error) {
+	c.n++
+	if c.n == c.failAt {
+		return 0, io.ErrClosedPipe
+	}
+	return c.Buffer.Write(b)
+}
+
+func TestScatterWithoutVectoredWrites(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var s Scatter
+		var want []byte
+		for range rapid.IntRange(0, 30).Draw(t, "pieces") {
+			n := rapid.SampledFrom([]int{0, 1, 600, 30_000, chunk - 1, chunk, chunk + 1, 3 * chunk}).Draw(t, "size")
+			p := bytes.Repeat([]byte{rapid.Byte().Draw(t, "byte")}, n)
+			s.Append([]byte("head"))
+			s.AppendRun(p)
+			want = append(append(want, "head"...), p...)
+		}
+		var c calls
+		n, err := s.WriteTo(&c)
+		if err != nil || n != int64(len(want)) || !bytes.Equal(c.Bytes(), want) {
+			t.Fatalf("%d of %d bytes written: %v", n, len(want), err)
+		}
+		if most := 2 + 2*len(want)/chunk; c.n > most+2 {
+			t.Fatalf("%d writes for %d bytes", c.n, len(want))
+		}
+		if c.n > 0 {
+			broken := calls{failAt: rapid.IntRange(1, c.n).Draw(t, "fail at")}
+			n, err := s.WriteTo(&broken)
+			if !errors.Is(err, io.ErrClosedPipe) || n != int64(broken.Len()) {
+				t.Fatalf("%d bytes, %v", n, err)
+			}
+		}
+	})
 }

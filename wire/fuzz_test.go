@@ -99,7 +99,7 @@ func fuzzWalker(f *testing.F, index int) {
 	rng := rand.New(rand.NewPCG(9, 10))
 	w := walkDecoders()[index]
 	for v := w.lo; v <= w.hi; v++ {
-		m := bodyMaker{rng: rng, room: 64, pending: 2}
+		m := bodyMaker{rng: rng, room: 64, pending: 2, hostile: -1}
 		m.shape(w.root(v))
 		f.Add(v, m.out)
 	}

@@ -302,15 +302,18 @@ func (p *ProduceResponse) Decode(version int16, body []byte) error {
 		p.Topics = append(p.Topics, t)
 	}
 	p.ThrottleMillis = r.Int32()
-	if version >= 10 {
+	if flexible && !r.noTags() {
 		r.Tags(func(tag uint32, v *Reader) bool {
-			if tag == 0 {
+			switch {
+			case tag == 0 && version >= 10:
 				p.NodeEndpoints = readEndpoints(v, p.NodeEndpoints)
+			case tag == 0: // a tag of later versions, see opTags
+				readEndpoints(v, nil)
+			default:
+				return false
 			}
-			return tag == 0
+			return true
 		})
-	} else if flexible {
-		r.SkipTags()
 	}
 	if err := r.done("Produce response", version); err != nil {
 		p.Reset()
@@ -347,17 +350,18 @@ func (p *ProduceResult) read(r *Reader, version int16) {
 		p.Message = r.NullableString(flexible)
 	}
 	p.CurrentLeader = NoLeader
-	if version >= 10 {
-		if r.noTags() {
-			return
-		}
-		r.Tags(func(tag uint32, v *Reader) bool {
-			if tag == 0 {
-				p.CurrentLeader = readLeader(v)
-			}
-			return tag == 0
-		})
-	} else if flexible {
-		r.SkipTags()
+	if !flexible || r.noTags() {
+		return
 	}
+	r.Tags(func(tag uint32, v *Reader) bool {
+		switch {
+		case tag == 0 && version >= 10:
+			p.CurrentLeader = readLeader(v)
+		case tag == 0: // a tag of later versions, see opTags
+			readLeader(v)
+		default:
+			return false
+		}
+		return true
+	})
 }

@@ -43,16 +43,59 @@ func (s *Scatter) Pieces() [][]byte {
 	return s.pieces
 }
 
-// WriteTo writes everything, vectored where w is a TCP or Unix connection.
+// WriteTo writes everything: with vectored writes where w is a TCP or Unix
+// connection, else (TLS) in large chunks, since there each write has a cost of
+// its own whatever its size.
 func (s *Scatter) WriteTo(w io.Writer) (int64, error) {
 	s.cut()
-	// net.Buffers consumes the slice header that it is given.
-	s.out = s.pieces
-	n, err := s.out.WriteTo(w)
+	var n int64
+	var err error
+	switch w.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		// net.Buffers consumes the slice header that it is given.
+		s.out = s.pieces
+		n, err = s.out.WriteTo(w)
+	default:
+		n, err = s.writeChunks(w)
+	}
 	if err != nil {
 		return n, fmt.Errorf("write frame: %w", err)
 	}
 	return n, nil
+}
+
+// chunk is how much goes into one write where there are no vectored writes.
+const chunk = 64 << 10
+
+func (s *Scatter) writeChunks(w io.Writer) (total int64, err error) {
+	buf := NewBuffer(chunk)
+	defer buf.Release()
+	have := buf.B[:0]
+	write := func(b []byte) bool {
+		var n int
+		n, err = w.Write(b)
+		total += int64(n)
+		return err == nil
+	}
+	for _, p := range s.pieces {
+		if len(have)+len(p) > chunk {
+			if len(have) > 0 && !write(have) {
+				return total, err
+			}
+			have = have[:0]
+		}
+		if len(p) >= chunk {
+			if !write(p) {
+				return total, err
+			}
+			continue
+		}
+		have = append(have, p...)
+	}
+	if len(have) > 0 {
+		write(have)
+	}
+	return total, err
 }
 
 // Bytes returns a copy of everything in one piece.

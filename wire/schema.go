@@ -38,6 +38,13 @@ const (
 	opTags                 = 't' // 1 byte: known tags, then 1 byte tag and 2 bytes shape for each
 )
 
+// Among the known tags of a version are those that only later versions define.
+// Package kmsg writes and reads tags whatever the version, so their values have
+// to be checked as well; a client that sends one early is not refused for it.
+// In messages between controllers, where kmsg reads such a value by rules of its
+// own, refusedTag stands in place of the shape.
+const refusedTag = 0xffff
+
 // lookup returns nil for a key that is not known.
 func lookup(key int16) *message {
 	if key < 0 || int(key) >= len(messages) || messages[key].request == nil {

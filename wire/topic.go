@@ -101,6 +101,9 @@ func endpointsSize(eps []NodeEndpoint) int {
 // readEndpoints copies strings: endpoints are rare and few.
 func readEndpoints(r *Reader, dst []NodeEndpoint) []NodeEndpoint {
 	n := r.ArrayLen(true, 4+1+4+1+1)
+	if n < 0 {
+		r.fail()
+	}
 	dst = slices.Grow(dst, max(n, 0))
 	for range n {
 		var ep NodeEndpoint

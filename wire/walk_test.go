@@ -52,7 +52,7 @@ func TestWalkersAllocateInProportion(t *testing.T) {
 			for pending := range 8 {
 				w := walkDecoders()[i]
 				version := w.lo + int16(rng.IntN(int(w.hi-w.lo)+1))
-				m := bodyMaker{rng: rng, room: 1 << (4 + 3*rng.IntN(6)), pending: pending + 1}
+				m := bodyMaker{rng: rng, room: 1 << (4 + 3*rng.IntN(6)), pending: pending + 1, hostile: -1}
 				m.shape(w.root(version))
 				var err error
 				got := allocated(func() { err = w.decode(version, m.out) })

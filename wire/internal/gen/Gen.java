@@ -52,8 +52,18 @@ public class Gen {
     // path, over the fields of all versions: a decoder has one struct for all.
     static final Map<String, Map<String, Integer>> goFields = new HashMap<>();
 
+    // All tags of a path, as the newest version that has them defines them. A
+    // version's shape knows the tags of later versions too: see opTags.
+    static final Map<String, Map<Integer, Field>> allTags = new HashMap<>();
+
+    static ApiMessageType current;
+    static final int REFUSED = 0xffff;
+
     static int goStruct(String path) {
         int sum = 8; // unknown tags
+        // The decoder's struct has fields of versions that Kafka dropped; none has
+        // more of them than a slice takes.
+        if (current.lowestSupportedVersion() > 0) sum += 24;
         for (int v : goFields.getOrDefault(path, Map.of()).values()) sum += v;
         return sum;
     }
@@ -81,6 +91,7 @@ public class Gen {
         for (BoundField f : fields) {
             String n = f.def.name;
             if (f.def.type instanceof TaggedFields tf) {
+                allTags.computeIfAbsent(path, p -> new TreeMap<>()).putAll(tf.fields());
                 tf.fields().forEach((k, v) ->
                     goFields.computeIfAbsent(path, p -> new HashMap<>()).merge(v.name, goType(path + "." + v.name, v.type), Math::max));
                 continue;
@@ -150,8 +161,11 @@ public class Gen {
 
     static void field(Ops o, String path, BoundField f) {
         if (f.def.type instanceof TaggedFields tf) {
+            Map<Integer, Field> all = new TreeMap<>(allTags.getOrDefault(path, Map.of()));
+            all.putAll(tf.fields());
             Map<Integer, Integer> tags = new TreeMap<>();
-            tf.fields().forEach((k, v) -> tags.put(k, shape(path + "." + v.name, v.type)));
+            boolean broker = current.listeners().contains(ApiMessageType.ListenerType.BROKER);
+            all.forEach((k, v) -> tags.put(k, broker || tf.fields().containsKey(k) ? shape(path + "." + v.name, v.type) : REFUSED));
             o.op('t', 1);
             o.num8(tags.size());
             tags.forEach((k, v) -> { o.num8(k); o.num16(v); });
@@ -185,6 +199,7 @@ public class Gen {
         for (ApiMessageType t : ApiMessageType.values()) {
             short lo = t.lowestSupportedVersion(), hi = t.highestSupportedVersion(true);
             if (lo > hi) continue;
+            current = t;
             String[] tables = new String[2];
             for (int dir = 0; dir < 2; dir++) {
                 Schema[] all = dir == 0 ? t.requestSchemas() : t.responseSchemas();
