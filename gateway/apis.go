@@ -1,0 +1,104 @@
+package gateway
+
+import (
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// The API keys that are served.
+const (
+	keyProduce                 = int16(kmsg.Produce)
+	keyFetch                   = int16(kmsg.Fetch)
+	keyListOffsets             = int16(kmsg.ListOffsets)
+	keyMetadata                = int16(kmsg.Metadata)
+	keyOffsetCommit            = int16(kmsg.OffsetCommit)
+	keyOffsetFetch             = int16(kmsg.OffsetFetch)
+	keyFindCoordinator         = int16(kmsg.FindCoordinator)
+	keyJoinGroup               = int16(kmsg.JoinGroup)
+	keyHeartbeat               = int16(kmsg.Heartbeat)
+	keyLeaveGroup              = int16(kmsg.LeaveGroup)
+	keySyncGroup               = int16(kmsg.SyncGroup)
+	keyDescribeGroups          = int16(kmsg.DescribeGroups)
+	keyListGroups              = int16(kmsg.ListGroups)
+	keyApiVersions             = int16(kmsg.ApiVersions)
+	keyCreateTopics            = int16(kmsg.CreateTopics)
+	keyDeleteTopics            = int16(kmsg.DeleteTopics)
+	keyDeleteRecords           = int16(kmsg.DeleteRecords)
+	keyInitProducerID          = int16(kmsg.InitProducerID)
+	keyOffsetForLeaderEpoch    = int16(kmsg.OffsetForLeaderEpoch)
+	keyDescribeConfigs         = int16(kmsg.DescribeConfigs)
+	keyAlterConfigs            = int16(kmsg.AlterConfigs)
+	keyCreatePartitions        = int16(kmsg.CreatePartitions)
+	keyDeleteGroups            = int16(kmsg.DeleteGroups)
+	keyIncrementalAlterConfigs = int16(kmsg.IncrementalAlterConfigs)
+	keyOffsetDelete            = int16(kmsg.OffsetDelete)
+	keyDescribeCluster         = int16(kmsg.DescribeCluster)
+	keyDescribeTopicPartitions = int16(kmsg.DescribeTopicPartitions)
+)
+
+// api is one key as it is served: the versions of Apache Kafka 4.3. Which
+// versions, and where we differ, heads the file of the key.
+type api struct {
+	key      int16
+	min, max int16
+	// offered is the smallest version that ApiVersions tells, if it is not min.
+	offered int16
+	serve   serveFunc // nil for Produce, which does not wait for its answer
+}
+
+// servedAPIs lists all keys, in their order. Nothing else is advertised.
+func servedAPIs() []api {
+	return []api{
+		{key: keyProduce, min: 3, max: 13, offered: 0},
+		{key: keyFetch, min: 4, max: 18, offered: 4, serve: serveFetch},
+		{key: keyListOffsets, min: 1, max: 11, offered: 1, serve: message(listOffsets)},
+		{key: keyMetadata, min: 0, max: 13, offered: 0, serve: serveMetadata},
+		{key: keyOffsetCommit, min: 2, max: 10, offered: 2, serve: message(offsetCommit)},
+		{key: keyOffsetFetch, min: 1, max: 10, offered: 1, serve: message(offsetFetch)},
+		{key: keyFindCoordinator, min: 0, max: 6, offered: 0, serve: message(findCoordinator)},
+		{key: keyJoinGroup, min: 0, max: 9, offered: 0, serve: message(joinGroup)},
+		{key: keyHeartbeat, min: 0, max: 4, offered: 0, serve: message(heartbeat)},
+		{key: keyLeaveGroup, min: 0, max: 5, offered: 0, serve: message(leaveGroup)},
+		{key: keySyncGroup, min: 0, max: 5, offered: 0, serve: message(syncGroup)},
+		{key: keyDescribeGroups, min: 0, max: 6, offered: 0, serve: message(describeGroups)},
+		{key: keyListGroups, min: 0, max: 5, offered: 0, serve: message(listGroups)},
+		{key: keyApiVersions, min: 0, max: 4, offered: 0, serve: message(apiVersions)},
+		{key: keyCreateTopics, min: 2, max: 7, offered: 2, serve: message(createTopics)},
+		{key: keyDeleteTopics, min: 1, max: 6, offered: 1, serve: message(deleteTopics)},
+		{key: keyDeleteRecords, min: 0, max: 2, offered: 0, serve: message(deleteRecords)},
+		{key: keyInitProducerID, min: 0, max: 5, offered: 0, serve: message(initProducerID)},
+		{key: keyOffsetForLeaderEpoch, min: 2, max: 4, offered: 2, serve: message(offsetForLeaderEpoch)},
+		{key: keyDescribeConfigs, min: 1, max: 4, offered: 1, serve: message(describeConfigs)},
+		{key: keyAlterConfigs, min: 0, max: 2, offered: 0, serve: message(alterConfigs)},
+		{key: keyCreatePartitions, min: 0, max: 3, offered: 0, serve: message(createPartitions)},
+		{key: keyDeleteGroups, min: 0, max: 2, offered: 0, serve: message(deleteGroups)},
+		{key: keyIncrementalAlterConfigs, min: 0, max: 1, offered: 0, serve: message(incrementalAlterConfigs)},
+		{key: keyOffsetDelete, min: 0, max: 0, offered: 0, serve: message(offsetDelete)},
+		{key: keyDescribeCluster, min: 0, max: 2, offered: 0, serve: message(describeCluster)},
+		{key: keyDescribeTopicPartitions, min: 0, max: 0, offered: 0, serve: message(describeTopicPartitions)},
+	}
+}
+
+// maxKey bounds the index of apis.
+const maxKey = 128
+
+// apis is the table of keys by number.
+type apis struct {
+	list  []api
+	byKey [maxKey]*api
+}
+
+func newAPIs() *apis {
+	a := &apis{list: servedAPIs()}
+	for i := range a.list {
+		a.byKey[a.list[i].key] = &a.list[i]
+	}
+	return a
+}
+
+// find returns nil for a key that is not served.
+func (a *apis) find(key int16) *api {
+	if key < 0 || key >= maxKey {
+		return nil
+	}
+	return a.byKey[key]
+}

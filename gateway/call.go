@@ -1,0 +1,98 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/braidstream/braid/wire"
+)
+
+// call is one request that its connection's reader works on, Produce excepted.
+// It is valid until its serve function returns.
+type call struct {
+	c      *conn
+	g      *Gateway
+	ctx    context.Context
+	tenant string
+	header wire.Header
+	body   []byte // aliases the frame
+	start  time.Time
+}
+
+// serveFunc works on a request and writes its answer. An error ends the
+// connection.
+type serveFunc func(*call) error
+
+// message adapts a function over decoded messages. A request is decoded only
+// after its counts and lengths were checked against its size.
+func message[Q any, P interface {
+	*Q
+	kmsg.Request
+}](fn func(*call, P) kmsg.Response) serveFunc {
+	return func(call *call) error {
+		h := call.header
+		if err := wire.Check(h.Key, h.Version, call.body, wire.DefaultBudget); err != nil {
+			return err
+		}
+		req := P(new(Q))
+		if d, ok := any(req).(interface{ Default() }); ok {
+			d.Default()
+		}
+		req.SetVersion(h.Version)
+		// The decoder aliases byte fields, and a coordinator keeps some of them
+		// longer than the frame lives.
+		body := append([]byte(nil), call.body...)
+		if err := req.ReadFrom(body); err != nil {
+			return fmt.Errorf("%w: key %d version %d: %w", wire.ErrMalformed, h.Key, h.Version, err)
+		}
+		return call.reply(fn(call, req))
+	}
+}
+
+// reply writes a message as the answer; nil means that the connection's context
+// ended and nobody waits for one.
+func (call *call) reply(resp kmsg.Response) error {
+	if resp == nil {
+		return context.Cause(call.ctx)
+	}
+	resp.SetVersion(call.header.Version)
+	out := replyPool.Get().(*[]byte)
+	b := wire.AppendResponse((*out)[:0], call.header.CorrelationID, resp)
+	err := call.send(b)
+	keep(out, b)
+	return err
+}
+
+// send writes a whole frame.
+func (call *call) send(frame []byte) error {
+	call.g.metrics.served(call.header.Key, call.start)
+	return call.c.write(frame)
+}
+
+// failed counts an error code that goes into an answer, and returns it.
+func (call *call) failed(code wire.Code) int16 {
+	if code != wire.None {
+		call.g.metrics.failed(call.header.Key, code)
+	}
+	return int16(code)
+}
+
+// code maps an error for an answer; it is logged if it is nobody's doing that
+// we know of.
+func (call *call) code(err error) int16 {
+	return call.failed(call.g.codeOf(call.header.Key, call.c.peer, err))
+}
+
+var replyPool = sync.Pool{New: func() any { b := make([]byte, 0, 1<<10); return &b }}
+
+// keep gives a buffer back unless it grew to a size that would lie idle.
+func keep(p *[]byte, used []byte) {
+	if cap(used) <= 256<<10 {
+		*p = used[:0]
+		replyPool.Put(p)
+	}
+}

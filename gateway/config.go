@@ -1,0 +1,141 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// Config holds what a gateway may be told. The zero value of a field means its
+// default; names in comments are Kafka's, where it has one.
+type Config struct {
+	// ClusterID is what clients of the default tenant are told; required.
+	ClusterID string
+
+	AutoCreateTopics bool  // auto.create.topics.enable
+	NumPartitions    int32 // num.partitions (1)
+	MaxMessageBytes  int32 // message.max.bytes (1 MiB + 12)
+	// TimestampAfterMax bounds how far ahead of the clock a record may be,
+	// log.message.timestamp.after.max.ms (1 h), before.max.ms (no limit).
+	TimestampAfterMax  time.Duration
+	TimestampBeforeMax time.Duration
+
+	MaxRequestBytes   int32         // socket.request.max.bytes (100 MiB)
+	MaxConnections    int           // max.connections (100,000)
+	MaxPerIP          int           // max.connections.per.ip (no limit)
+	IdleTimeout       time.Duration // connections.max.idle.ms (10 min)
+	HandshakeTimeout  time.Duration // from accept to the first whole request (10 s)
+	FrameTimeout      time.Duration // for the rest of a request whose start was received (30 s)
+	WriteTimeout      time.Duration // for a client that takes no answer (30 s)
+	InflightPerConn   int           // requests of one connection that are being worked on (64)
+	InflightConnBytes int64         // their bytes (32 MiB; one request may exceed it)
+	InflightBytes     int64         // queued.max.request.bytes, over all connections (512 MiB)
+
+	FetchMaxBytes      int32         // fetch.max.bytes (55 MiB)
+	FetchSessions      int           // max.incremental.fetch.session.cache.slots (10,000)
+	SessionPartitions  int           // partitions over all sessions (2,000,000)
+	FetchMaxWait       time.Duration // what a client may wait at most (5 min)
+	ReadTimeout        time.Duration // for one read of a partition (10 s)
+	ProduceMaxTimeout  time.Duration // what a client's timeout is cut to (2 min)
+	RequestTimeout     time.Duration // for calls that carry no timeout of their own (30 s)
+	MaxTopicPartitions int32         // max.request.partition.size.limit of DescribeTopicPartitions (2,000)
+}
+
+func (c *Config) withDefaults() Config {
+	d := *c
+	def(&d.NumPartitions, 1)
+	def(&d.MaxMessageBytes, 1<<20+12)
+	def(&d.TimestampAfterMax, time.Hour)
+	def(&d.MaxRequestBytes, 100<<20)
+	def(&d.MaxConnections, 100_000)
+	def(&d.IdleTimeout, 10*time.Minute)
+	def(&d.HandshakeTimeout, 10*time.Second)
+	def(&d.FrameTimeout, 30*time.Second)
+	def(&d.WriteTimeout, 30*time.Second)
+	def(&d.InflightPerConn, 64)
+	def(&d.InflightConnBytes, 32<<20)
+	def(&d.InflightBytes, 512<<20)
+	def(&d.FetchMaxBytes, 55<<20)
+	def(&d.FetchSessions, 10_000)
+	def(&d.SessionPartitions, 2_000_000)
+	def(&d.FetchMaxWait, 5*time.Minute)
+	def(&d.ReadTimeout, 10*time.Second)
+	def(&d.ProduceMaxTimeout, 2*time.Minute)
+	def(&d.RequestTimeout, 30*time.Second)
+	def(&d.MaxTopicPartitions, 2000)
+	return d
+}
+
+func def[T comparable](v *T, value T) {
+	var zero T
+	if *v == zero {
+		*v = value
+	}
+}
+
+// Validate tells what is wrong with the config.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	d := c.withDefaults()
+	if d.ClusterID == "" {
+		bad("cluster id is empty")
+	}
+	if d.NumPartitions < 1 {
+		bad("num.partitions is %d, must be at least 1", d.NumPartitions)
+	}
+	if d.MaxMessageBytes < 1 {
+		bad("message.max.bytes is %d, must be at least 1", d.MaxMessageBytes)
+	}
+	if d.MaxRequestBytes < 1024 {
+		bad("socket.request.max.bytes is %d, must be at least 1024", d.MaxRequestBytes)
+	}
+	if d.MaxMessageBytes > d.MaxRequestBytes {
+		bad("message.max.bytes %d is more than socket.request.max.bytes %d", d.MaxMessageBytes, d.MaxRequestBytes)
+	}
+	for name, v := range map[string]time.Duration{
+		"idle timeout": d.IdleTimeout, "handshake timeout": d.HandshakeTimeout, "frame timeout": d.FrameTimeout,
+		"write timeout": d.WriteTimeout, "read timeout": d.ReadTimeout, "request timeout": d.RequestTimeout,
+	} {
+		if v < 0 {
+			bad("%s is %v, must be positive", name, v)
+		}
+	}
+	if d.InflightPerConn < 1 || d.InflightBytes < 1 || d.InflightConnBytes < 1 {
+		bad("limits of requests in flight must be positive")
+	}
+	return errors.Join(errs...)
+}
+
+// ListenerConfig is one address that clients connect to.
+type ListenerConfig struct {
+	// Name tells the networks apart (internal, external): a client is told the
+	// addresses of the listener of this name, on every gateway that has it.
+	Name string
+	// Bind is host:port; port 0 takes a free one.
+	Bind string
+	// Advertise is host:port as clients reach it; "" is the bound address.
+	Advertise string
+	// Zone of the clients that come in by it; "" is the gateway's.
+	Zone string
+}
+
+func (l *ListenerConfig) validate() error {
+	if l.Name == "" {
+		return errors.New("listener without a name")
+	}
+	if _, _, err := net.SplitHostPort(l.Bind); err != nil {
+		return fmt.Errorf("listener %s: bind address: %w", l.Name, err)
+	}
+	if l.Advertise != "" {
+		host, port, err := splitAddress(l.Advertise)
+		if err != nil {
+			return fmt.Errorf("listener %s: advertised address: %w", l.Name, err)
+		}
+		if host == "" || port == 0 {
+			return fmt.Errorf("listener %s: advertised address %q needs a host and a port", l.Name, l.Advertise)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,158 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/braidstream/braid/catalog"
+)
+
+// brokerConfig is a broker config that is shown: what a gateway was started with.
+type brokerConfig struct {
+	name  string
+	typ   ConfigType
+	value string
+	def   string
+	doc   string
+}
+
+// brokerConfigs are those that clients and tools look at, by name. The list is
+// short on purpose: a gateway is no broker, and what it has no say in it does not claim.
+func (g *Gateway) brokerConfigs() []brokerConfig {
+	def := (&Config{}).withDefaults()
+	num := func(v int64) string { return strconv.FormatInt(v, 10) }
+	ms := func(d time.Duration) string {
+		if d <= 0 {
+			return num(math.MaxInt64)
+		}
+		return num(d.Milliseconds())
+	}
+	return []brokerConfig{
+		{"auto.create.topics.enable", ConfigBoolean, strconv.FormatBool(g.cfg.AutoCreateTopics), "true",
+			"Enable auto creation of topic on the server."},
+		{"connections.max.idle.ms", ConfigLong, ms(g.cfg.IdleTimeout), ms(def.IdleTimeout),
+			"Connections that idle for longer are closed."},
+		{"default.replication.factor", ConfigInt, "1", "1",
+			"Topics are replicated by the clusters that hold them."},
+		{"fetch.max.bytes", ConfigInt, num(int64(g.cfg.FetchMaxBytes)), num(int64(def.FetchMaxBytes)),
+			"The maximum number of bytes we will return for a fetch request."},
+		{"log.message.timestamp.after.max.ms", ConfigLong, ms(g.cfg.TimestampAfterMax), ms(def.TimestampAfterMax),
+			"How far a record's timestamp may be ahead of the clock."},
+		{"log.message.timestamp.before.max.ms", ConfigLong, ms(g.cfg.TimestampBeforeMax), ms(def.TimestampBeforeMax),
+			"How far a record's timestamp may be behind the clock."},
+		{"message.max.bytes", ConfigInt, num(int64(g.cfg.MaxMessageBytes)), num(int64(def.MaxMessageBytes)),
+			"The largest record batch size allowed."},
+		{"num.partitions", ConfigInt, num(int64(g.cfg.NumPartitions)), num(int64(def.NumPartitions)),
+			"The default number of partitions of a topic."},
+		{"socket.request.max.bytes", ConfigInt, num(int64(g.cfg.MaxRequestBytes)), num(int64(def.MaxRequestBytes)),
+			"The maximum number of bytes in a request."},
+	}
+}
+
+// level is a value of a config with where it comes from.
+type level struct {
+	name   string
+	value  string
+	source kmsg.ConfigSource
+}
+
+// levels are a topic config's values from the most specific to the default; the
+// first is in force.
+func (g *Gateway) levels(key *ConfigKey, t *catalog.Topic, brokers []brokerConfig) []level {
+	var out []level
+	if v, ok := t.Config[key.Name]; ok {
+		out = append(out, level{key.Name, v, kmsg.ConfigSourceDynamicTopicConfig})
+	}
+	name := key.Name
+	if key.Broker != "" {
+		name = key.Broker
+		if i := slices.IndexFunc(brokers, func(b brokerConfig) bool { return b.name == key.Broker }); i >= 0 && brokers[i].value != key.Default {
+			out = append(out, level{name, brokers[i].value, kmsg.ConfigSourceStaticBrokerConfig})
+		}
+	}
+	return append(out, level{name, key.Default, kmsg.ConfigSourceDefaultConfig})
+}
+
+// topicConfigs describes the configs of a topic; names limits them, none means all.
+func (g *Gateway) topicConfigs(t *catalog.Topic, names []string, synonyms, docs bool) []kmsg.DescribeConfigsResponseResourceConfig {
+	brokers := g.brokerConfigs()
+	var out []kmsg.DescribeConfigsResponseResourceConfig
+	keys := g.admin.ConfigKeys()
+	for i := range keys {
+		key := &keys[i]
+		if len(names) > 0 && !slices.Contains(names, key.Name) {
+			continue
+		}
+		levels := g.levels(key, t, brokers)
+		c := kmsg.NewDescribeConfigsResponseResourceConfig()
+		c.Name, c.Source, c.ConfigType = key.Name, levels[0].source, kmsg.ConfigType(key.Type)
+		c.IsSensitive, c.ReadOnly = key.Sensitive, key.ReadOnly
+		c.IsDefault = c.Source == kmsg.ConfigSourceDefaultConfig
+		if !key.Sensitive {
+			c.Value = &levels[0].value
+		}
+		if docs && key.Doc != "" {
+			c.Documentation = &key.Doc
+		}
+		if synonyms {
+			for j := range levels {
+				s := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
+				s.Name, s.Source = levels[j].name, levels[j].source
+				if !key.Sensitive {
+					s.Value = &levels[j].value
+				}
+				c.ConfigSynonyms = append(c.ConfigSynonyms, s)
+			}
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// createdConfigs is what CreateTopics tells of a new topic.
+func (g *Gateway) createdConfigs(t *catalog.Topic) []kmsg.CreateTopicsResponseTopicConfig {
+	brokers := g.brokerConfigs()
+	keys := g.admin.ConfigKeys()
+	out := make([]kmsg.CreateTopicsResponseTopicConfig, 0, len(keys))
+	for i := range keys {
+		key := &keys[i]
+		levels := g.levels(key, t, brokers)
+		c := kmsg.NewCreateTopicsResponseTopicConfig()
+		c.Name, c.Source, c.IsSensitive, c.ReadOnly = key.Name, int8(levels[0].source), key.Sensitive, key.ReadOnly
+		if !key.Sensitive {
+			c.Value = &levels[0].value
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// topic finds a topic of the tenant, asking the catalog if this gateway has not
+// heard of it; nil if there is none.
+func (call *call) topic(ctx context.Context, name string) *catalog.Topic {
+	find := func() *catalog.Topic {
+		if t := call.g.watcher.Snapshot().TopicByName(call.tenant, name); t != nil && !t.Deleting {
+			return t
+		}
+		return nil
+	}
+	if t := find(); t != nil {
+		return t
+	}
+	call.g.fresh.refresh(ctx)
+	return find()
+}
+
+// resource is what an alter request wants changed.
+type resource struct {
+	kind kmsg.ConfigResourceType
+	name string
+}
+
+func (r resource) String() string { return fmt.Sprintf("%s %q", r.kind, r.name) }

@@ -1,0 +1,298 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/braidstream/braid/wire"
+)
+
+// conn is one client connection.
+//
+// Kafka answers a connection's requests in their order, and works on one at a
+// time: it reads no further until the answer is out. We keep the order, and
+// read ahead only where that cannot be seen: a Produce begins while those
+// before it are still being appended, in the order of arrival; anything else
+// waits until all before it are answered.
+//
+// Goroutines: the reader, which also works on everything but Produce and writes
+// those answers itself; and the answerer of Produce requests, started by the
+// first of them. Appends end on goroutines of their stores, which only mark the
+// flight as done.
+type conn struct {
+	g      *Gateway
+	l      *listener
+	nc     net.Conn
+	peer   string // host:port
+	host   string
+	tenant string
+	log    *slog.Logger
+
+	ctx    context.Context // ends with the connection
+	cancel context.CancelFunc
+
+	in       deadlineReader
+	frames   *wire.FrameReader
+	clientID string // of the latest request
+	software string // what ApiVersions v3+ said: name/version
+	sessions sessions
+	fetch    fetcher
+	call     call
+
+	mu       sync.Mutex
+	flights  flightQueue
+	bytes    int64      // of the flights' frames
+	changed  *sync.Cond // of mu: a flight ended, the queue shrank, or the connection broke
+	answerer bool       // the goroutine runs
+	// answering counts flights that left the queue and are not written yet.
+	answering int
+	answered  chan struct{}
+	broken    bool // nothing more is written
+	cause     error
+
+	draining atomic.Bool
+}
+
+func (g *Gateway) newConn(l *listener, nc net.Conn) *conn {
+	ctx, cancel := context.WithCancel(g.ctx)
+	c := &conn{
+		g: g, l: l, nc: nc,
+		peer:   nc.RemoteAddr().String(),
+		host:   hostOf(nc.RemoteAddr()),
+		tenant: g.tenantOf(l),
+		log:    g.log,
+		ctx:    ctx, cancel: cancel,
+	}
+	c.changed = sync.NewCond(&c.mu)
+	c.in = deadlineReader{nc: nc, idle: g.cfg.HandshakeTimeout, frame: g.cfg.FrameTimeout, received: g.metrics.bytesIn}
+	c.frames = wire.NewFrameReader(&c.in, int(g.cfg.MaxRequestBytes))
+	c.sessions.init(g)
+	return c
+}
+
+// serve reads requests until the connection ends.
+func (c *conn) serve() {
+	err := c.readLoop()
+	c.end(err)
+	c.sessions.close()
+	c.fetch.closePending()
+	if c.answered != nil {
+		<-c.answered
+	}
+}
+
+func (c *conn) readLoop() (err error) {
+	defer func() {
+		// A bug met by one client's bytes must not take the others down with it.
+		if p := recover(); p != nil {
+			err = fmt.Errorf("bug: %v", p)
+			c.log.Error("panic while serving a client", "peer", c.peer, "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	for {
+		if err := c.g.budget.wait(c.ctx); err != nil {
+			return err
+		}
+		if err := c.room(); err != nil {
+			return err
+		}
+		if c.draining.Load() && c.frames.Buffered() == 0 {
+			return errDraining
+		}
+		c.in.between(c.frames.Buffered() == 0)
+		frame, err := c.frames.Next()
+		if err != nil {
+			return err
+		}
+		c.in.idle = c.g.cfg.IdleTimeout
+		if err := c.request(frame); err != nil {
+			return err
+		}
+	}
+}
+
+// request works on one frame, which it owns.
+func (c *conn) request(frame *wire.Buffer) error {
+	start := time.Now()
+	h, body, err := wire.ParseHeader(frame.B)
+	if err != nil {
+		defer frame.Release()
+		// A version of ApiVersions that we do not know is answered, so that the
+		// client can pick another (KIP-511); a broker closes on all else.
+		if errors.Is(err, wire.ErrUnknownVersion) && h.Key == keyApiVersions {
+			return c.versionMismatch(h, start)
+		}
+		return err
+	}
+	api := c.g.apis.find(h.Key)
+	if api == nil || h.Version < api.min || h.Version > api.max {
+		defer frame.Release()
+		if h.Key == keyApiVersions {
+			return c.versionMismatch(h, start)
+		}
+		return fmt.Errorf("%w: key %d version %d is not served", wire.ErrUnknownVersion, h.Key, h.Version)
+	}
+	if string(h.ClientID) != c.clientID {
+		c.clientID = string(h.ClientID)
+	}
+	if h.Key == keyProduce {
+		return c.produce(frame, h, body, start)
+	}
+	defer frame.Release()
+	if err := c.settled(); err != nil {
+		return err
+	}
+	c.call = call{c: c, g: c.g, header: h, body: body, start: start, tenant: c.tenant, ctx: c.ctx}
+	err = api.serve(&c.call)
+	c.call = call{}
+	return err
+}
+
+// room waits until another request may be taken up.
+func (c *conn) room() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !c.broken && c.flights.n+c.answering > 0 && (c.flights.n+c.answering >= c.g.cfg.InflightPerConn || c.bytes >= c.g.cfg.InflightConnBytes) {
+		c.changed.Wait()
+	}
+	return c.cause
+}
+
+// settled waits until every earlier request was answered.
+func (c *conn) settled() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for !c.broken && c.flights.n+c.answering > 0 {
+		c.changed.Wait()
+	}
+	return c.cause
+}
+
+// end breaks the connection. The first cause stays.
+func (c *conn) end(err error) {
+	c.mu.Lock()
+	if c.broken {
+		c.mu.Unlock()
+		return
+	}
+	c.broken = true
+	if err == nil {
+		err = io.EOF
+	}
+	c.cause = err
+	c.changed.Broadcast()
+	// What is done is given back now, the rest when its last append ends.
+	for c.flights.n > 0 {
+		f := c.flights.pop()
+		c.bytes -= int64(f.size)
+		if f.done {
+			f.free()
+		} else {
+			f.orphan = true
+		}
+	}
+	c.mu.Unlock()
+	c.cancel()
+	if cerr := c.nc.Close(); cerr != nil && !errors.Is(cerr, net.ErrClosed) {
+		c.log.Debug("close of a client connection", "peer", c.peer, "err", cerr)
+	}
+	c.g.connEnded(c, err)
+}
+
+// drain makes the reader stop at the next pause between requests.
+func (c *conn) drain() {
+	c.draining.Store(true)
+	c.in.interrupt()
+}
+
+// write sends bytes to the client; the caller is the only writer at that time.
+func (c *conn) write(b []byte) error {
+	if err := c.nc.SetWriteDeadline(time.Now().Add(c.g.cfg.WriteTimeout)); err != nil {
+		return err
+	}
+	n, err := c.nc.Write(b)
+	c.g.metrics.bytesOut.Add(float64(n))
+	return err
+}
+
+// writeScatter sends pieces with one system call, as far as the kernel takes them.
+func (c *conn) writeScatter(s *wire.Scatter) error {
+	if err := c.nc.SetWriteDeadline(time.Now().Add(c.g.cfg.WriteTimeout)); err != nil {
+		return err
+	}
+	n, err := s.WriteTo(c.nc)
+	c.g.metrics.bytesOut.Add(float64(n))
+	return err
+}
+
+// deadlineReader reads from the connection with one time limit between
+// requests and another inside of one.
+type deadlineReader struct {
+	nc          net.Conn
+	idle, frame time.Duration
+	received    adder
+
+	pausing     bool // between two requests
+	armed       time.Time
+	armedPause  bool
+	interrupted atomic.Bool
+}
+
+type adder interface{ Add(float64) }
+
+// between tells whether the next read waits for a new request.
+func (r *deadlineReader) between(yes bool) { r.pausing = yes }
+
+func (r *deadlineReader) Read(p []byte) (int, error) {
+	limit := r.frame
+	if r.pausing {
+		limit = r.idle
+	}
+	// Arming a timer for every read costs more than the limit is worth: an eighth
+	// of it may pass until it is moved.
+	now := time.Now()
+	if r.armed.IsZero() || r.armedPause != r.pausing || now.Sub(r.armed) > limit/8 {
+		if err := r.nc.SetReadDeadline(now.Add(limit)); err != nil {
+			return 0, err
+		}
+		r.armed, r.armedPause = now, r.pausing
+	}
+	if r.pausing && r.interrupted.Load() {
+		return 0, errDraining
+	}
+	n, err := r.nc.Read(p)
+	if n > 0 {
+		r.pausing = false
+		r.received.Add(float64(n))
+	} else if err != nil && r.pausing && r.interrupted.Load() {
+		return 0, errDraining
+	}
+	return n, err
+}
+
+// interrupt ends a read that waits for a new request. It may be called from
+// any goroutine.
+func (r *deadlineReader) interrupt() {
+	r.interrupted.Store(true)
+	// The reader checks the flag after it armed its own deadline, so one of the
+	// two is always seen. A read inside of a frame may be cut short too: the
+	// client gets its request back as a lost connection, as from a broker that
+	// goes down.
+	_ = r.nc.SetReadDeadline(time.Unix(1, 0)) // fails only on a connection that is closed already
+}
+
+func hostOf(a net.Addr) string {
+	host, _, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	return host
+}

@@ -1,0 +1,38 @@
+package gateway
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/braidstream/braid/coordinator"
+)
+
+// Coordinator answers the keys of groups and producer ids; *coordinator.Coordinator
+// is one. All methods may be called concurrently; those with a context may block
+// until it ends and then return an answer all the same. Requests are handed over
+// for good: their fields may be kept.
+type Coordinator interface {
+	// Owner tells which gateway serves a key (0: group, 1: transactional id).
+	Owner(tenant string, keyType int8, key string) (node int32, ok bool)
+
+	JoinGroup(context.Context, coordinator.Caller, *kmsg.JoinGroupRequest) *kmsg.JoinGroupResponse
+	SyncGroup(context.Context, coordinator.Caller, *kmsg.SyncGroupRequest) *kmsg.SyncGroupResponse
+	Heartbeat(context.Context, coordinator.Caller, *kmsg.HeartbeatRequest) *kmsg.HeartbeatResponse
+	LeaveGroup(context.Context, coordinator.Caller, *kmsg.LeaveGroupRequest) *kmsg.LeaveGroupResponse
+	OffsetCommit(context.Context, coordinator.Caller, *kmsg.OffsetCommitRequest) *kmsg.OffsetCommitResponse
+	OffsetFetch(context.Context, coordinator.Caller, *kmsg.OffsetFetchRequest) *kmsg.OffsetFetchResponse
+	OffsetDelete(context.Context, coordinator.Caller, *kmsg.OffsetDeleteRequest) *kmsg.OffsetDeleteResponse
+	DescribeGroups(context.Context, coordinator.Caller, *kmsg.DescribeGroupsRequest) *kmsg.DescribeGroupsResponse
+	ListGroups(context.Context, coordinator.Caller, *kmsg.ListGroupsRequest) *kmsg.ListGroupsResponse
+	DeleteGroups(context.Context, coordinator.Caller, *kmsg.DeleteGroupsRequest) *kmsg.DeleteGroupsResponse
+	InitProducerID(context.Context, coordinator.Caller, *kmsg.InitProducerIDRequest) *kmsg.InitProducerIDResponse
+}
+
+// caller is on whose behalf the coordinator works.
+func (call *call) caller() coordinator.Caller {
+	return coordinator.Caller{Tenant: call.tenant, ClientID: call.c.clientID, ClientHost: "/" + call.c.host}
+}
+
+// coded counts the error code of an answer that the coordinator made.
+func (call *call) coded(code int16) { call.failed(codeFromWire(code)) }

@@ -1,0 +1,136 @@
+package gateway
+
+// CreateTopics, key 19, versions 2 to 7.
+//
+// Like Apache Kafka: -1 takes the default number of partitions, names are
+// checked in the same way (collisions of '.' and '_' too), a name that is given
+// twice is refused for each.
+//
+// Differences: the replication factor is checked and then left to the clusters
+// behind; the answer says 1, as Metadata does. Replica assignments are refused
+// with INVALID_REPLICA_ASSIGNMENT, since brokers of ours hold no replicas. The
+// names of Kafka's own internal topics are refused. A topic can be used when the
+// answer is out.
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
+)
+
+func createTopics(call *call, req *kmsg.CreateTopicsRequest) kmsg.Response {
+	resp := kmsg.NewPtrCreateTopicsResponse()
+	names := map[string]int{}
+	for i := range req.Topics {
+		names[req.Topics[i].Topic]++
+	}
+	// A name that is given twice is answered once.
+	var asked []*kmsg.CreateTopicsRequestTopic
+	for i := range req.Topics {
+		if t := &req.Topics[i]; names[t.Topic] > 0 {
+			asked = append(asked, t)
+			if names[t.Topic] > 1 {
+				names[t.Topic] = -1
+			} else {
+				names[t.Topic] = 0
+			}
+		}
+	}
+	ctx, cancel := call.limited(req.TimeoutMillis)
+	defer cancel()
+	resp.Topics = make([]kmsg.CreateTopicsResponseTopic, len(asked))
+	each(len(asked), func(i int) {
+		t := asked[i]
+		out := kmsg.NewCreateTopicsResponseTopic()
+		out.Topic, out.NumPartitions, out.ReplicationFactor = t.Topic, -1, -1
+		var topic catalog.Topic
+		err := error(&span.RejectedError{Code: wire.InvalidRequest, Detail: "Duplicate topic name."})
+		if names[t.Topic] == 0 {
+			topic, err = call.createTopic(ctx, t, req.ValidateOnly)
+		}
+		if err != nil {
+			out.ErrorCode, out.ErrorMessage = call.refusal(err)
+		} else {
+			if !req.ValidateOnly {
+				out.TopicID = topic.ID
+			}
+			out.NumPartitions, out.ReplicationFactor = topic.Partitions, 1
+			out.Configs = call.g.createdConfigs(&topic)
+		}
+		resp.Topics[i] = out
+	})
+	if !req.ValidateOnly {
+		// So that the next request on this connection finds them.
+		call.g.fresh.refresh(ctx)
+	}
+	return resp
+}
+
+func (call *call) createTopic(ctx context.Context, t *kmsg.CreateTopicsRequestTopic, validateOnly bool) (catalog.Topic, error) {
+	if err := checkTopicName(t.Topic); err != nil {
+		return catalog.Topic{}, err
+	}
+	spec := TopicSpec{
+		Tenant: call.tenant, Name: t.Topic, Partitions: t.NumPartitions, ReplicationFactor: t.ReplicationFactor,
+		ValidateOnly: validateOnly,
+	}
+	refuse := func(code wire.Code, format string, args ...any) (catalog.Topic, error) {
+		return catalog.Topic{}, &span.RejectedError{Code: code, Detail: fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case internalTopic(t.Topic):
+		return refuse(wire.InvalidTopicException, "Topic '%s' is reserved", t.Topic)
+	case len(t.ReplicaAssignment) > 0:
+		return refuse(wire.InvalidReplicaAssignment, "Replica assignments are not taken: give a number of partitions instead")
+	case t.NumPartitions == 0 || t.NumPartitions < -1:
+		return refuse(wire.InvalidPartitions, "Number of partitions was set to an invalid non-positive value.")
+	case t.ReplicationFactor == 0 || t.ReplicationFactor < -1:
+		return refuse(wire.InvalidReplicationFactor, "Replication factor must be larger than 0, or -1 to use the default value.")
+	}
+	if t.NumPartitions == -1 {
+		spec.Partitions = call.g.cfg.NumPartitions
+	}
+	s := call.g.watcher.Snapshot()
+	if s.TopicByName(call.tenant, t.Topic) != nil {
+		return refuse(wire.TopicAlreadyExists, "Topic '%s' already exists.", t.Topic)
+	}
+	if other := collision(s, call.tenant, t.Topic); other != "" {
+		return refuse(wire.InvalidTopicException, "Topic '%s' collides with existing topic: %s", t.Topic, other)
+	}
+	if len(t.Configs) > 0 {
+		spec.Config = make(map[string]string, len(t.Configs))
+	}
+	for i := range t.Configs {
+		c := &t.Configs[i]
+		if c.Value == nil {
+			return refuse(wire.InvalidConfig, "Null value not supported for topic configs: %s", c.Name)
+		}
+		spec.Config[c.Name] = *c.Value
+	}
+	return call.g.admin.CreateTopic(ctx, spec)
+}
+
+// collision finds a topic whose name differs from name in '.' and '_' only.
+func collision(s *catalog.Snapshot, tenant, name string) string {
+	if !mayCollide(name) {
+		return ""
+	}
+	for t := range s.Topics(tenant) {
+		if t.Name != name && collides(t.Name, name) {
+			return t.Name
+		}
+	}
+	return ""
+}
+
+// refusal is an error as the admin keys tell it.
+func (call *call) refusal(err error) (int16, *string) {
+	code := call.g.codeOf(call.header.Key, call.c.peer, err)
+	detail := detailOf(err, code)
+	return call.failed(code), &detail
+}

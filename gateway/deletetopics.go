@@ -1,0 +1,102 @@
+package gateway
+
+// DeleteTopics, key 20, versions 1 to 6; by name or, from version 6 on, by id.
+
+import (
+	"context"
+	"errors"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
+)
+
+func deleteTopics(call *call, req *kmsg.DeleteTopicsRequest) kmsg.Response {
+	resp := kmsg.NewPtrDeleteTopicsResponse()
+	type ask struct {
+		name string
+		id   catalog.ID
+	}
+	var asked []ask
+	if req.Version < 6 {
+		for _, name := range req.TopicNames {
+			asked = append(asked, ask{name: name})
+		}
+	} else {
+		for i := range req.Topics {
+			a := ask{id: req.Topics[i].TopicID}
+			if req.Topics[i].Topic != nil {
+				a.name = *req.Topics[i].Topic
+			}
+			asked = append(asked, a)
+		}
+	}
+	times := map[ask]int{}
+	for _, a := range asked {
+		times[a]++
+	}
+	ctx, cancel := call.limited(req.TimeoutMillis)
+	defer cancel()
+	resp.Topics = make([]kmsg.DeleteTopicsResponseTopic, len(asked))
+	each(len(asked), func(i int) {
+		a := asked[i]
+		out := kmsg.NewDeleteTopicsResponseTopic()
+		out.TopicID = a.id
+		if a.name != "" || a.id.IsZero() {
+			out.Topic = &a.name
+		}
+		var err error
+		switch {
+		case times[a] > 1:
+			err = &span.RejectedError{Code: wire.InvalidRequest, Detail: "The provided topic name maps to an ID that was already supplied."}
+		case a.name != "" && !a.id.IsZero():
+			err = &span.RejectedError{Code: wire.InvalidRequest, Detail: "You may not specify both topic name and topic id."}
+		default:
+			var topic *catalog.Topic
+			if topic, err = call.deleteTopic(ctx, a.name, a.id); topic != nil {
+				out.Topic, out.TopicID = &topic.Name, topic.ID
+			}
+		}
+		if err != nil {
+			out.ErrorCode, out.ErrorMessage = call.refusal(err)
+		}
+		resp.Topics[i] = out
+	})
+	call.g.fresh.refresh(ctx)
+	return resp
+}
+
+func (call *call) deleteTopic(ctx context.Context, name string, id catalog.ID) (*catalog.Topic, error) {
+	unknown := wire.UnknownTopicOrPartition
+	find := func() *catalog.Topic {
+		s := call.g.watcher.Snapshot()
+		var t *catalog.Topic
+		if id.IsZero() {
+			t = s.TopicByName(call.tenant, name)
+		} else {
+			t = s.TopicByID(id)
+		}
+		if t == nil || t.Tenant != call.tenant || t.Deleting {
+			return nil
+		}
+		return t
+	}
+	if !id.IsZero() {
+		unknown = wire.UnknownTopicID
+	}
+	t := find()
+	if t == nil {
+		call.g.fresh.refresh(ctx)
+		if t = find(); t == nil {
+			return nil, unknown
+		}
+	}
+	err := call.g.admin.DeleteTopic(ctx, call.tenant, t.ID)
+	if errors.Is(err, catalog.ErrNotFound) || errors.Is(err, chain.ErrUnknownTopic) {
+		return t, unknown
+	}
+	return t, err
+}

@@ -1,0 +1,409 @@
+package gateway
+
+// Fetch, key 1, versions 4 to 18.
+//
+// Like Apache Kafka: sessions (KIP-227), long polls, max bytes in total and for
+// each partition with the first batch whole whatever its size, topic ids from
+// version 13 on, fencing by leader epoch (KIP-320), truncation by the last
+// fetched epoch (KIP-595), aborted transactions for committed reads.
+//
+// Differences: sessions belong to their connection (fetch_session.go). A
+// partition whose cluster does not answer in time comes with no records and no
+// error, and keeps the others waiting no longer than the request's max wait.
+// Preferred replicas, CurrentLeader and NodeEndpoints are never set: the rack is
+// ignored, since every gateway serves every partition. Fetches of followers get
+// NOT_LEADER_OR_FOLLOWER.
+
+import (
+	"time"
+
+	"github.com/braidstream/braid/wire"
+)
+
+// fetcher works on the Fetch requests of one connection, one after the other.
+// Its memory is used again.
+type fetcher struct {
+	call *call
+	req  wire.FetchRequest
+	resp wire.FetchResponse
+	out  wire.Scatter
+
+	committed bool
+	byID      bool
+	maxBytes  int32
+	now       time.Time
+	session   *session
+	// incremental: only what has changed is answered.
+	incremental bool
+	first       int // index of the part that is read first
+
+	parts   []*fetchPart // of the request
+	ordered []*fetchPart // the same, in the order in which they are read
+	batch   []*fetchPart // of one wave
+	aborted []wire.AbortedTransaction
+
+	signal  chan struct{}
+	wake    func()
+	timer   *time.Timer
+	pending map[fetchKey]*fetchJob
+}
+
+func serveFetch(call *call) error {
+	f := &call.c.fetch
+	f.init()
+	f.call, f.now = call, call.start
+	defer f.end()
+	version := call.header.Version
+	if err := f.req.Decode(version, call.body); err != nil {
+		return err
+	}
+	f.resp.Reset()
+	f.byID = version >= 13
+	f.committed = f.req.Isolation == wire.ReadCommitted
+	f.maxBytes = min(f.req.MaxBytes, call.g.cfg.FetchMaxBytes)
+	if code := f.open(); code != wire.None {
+		f.resp.Code = wire.Code(call.failed(code))
+		return f.answer(version)
+	}
+	f.order()
+	f.resolve()
+	f.gather()
+	f.fill()
+	return f.answer(version)
+}
+
+func (f *fetcher) init() {
+	if f.signal != nil {
+		return
+	}
+	f.signal = make(chan struct{}, 1)
+	f.wake = func() {
+		select {
+		case f.signal <- struct{}{}:
+		default:
+		}
+	}
+	f.timer = time.NewTimer(time.Hour)
+	f.timer.Stop()
+}
+
+// end gives back everything that belongs to the request.
+func (f *fetcher) end() {
+	for _, fp := range f.parts {
+		fp.drop()
+		if f.session == nil {
+			fp.unwatch()
+		}
+	}
+	clear(f.parts)
+	clear(f.ordered)
+	clear(f.batch)
+	f.parts, f.ordered, f.batch = f.parts[:0], f.ordered[:0], f.batch[:0]
+	f.req.Reset()
+	f.resp.Reset()
+	f.out.Reset()
+	f.aborted = f.aborted[:0]
+	f.call, f.session, f.incremental = nil, nil, false
+	// Room for thousands of partitions is not kept.
+	if cap(f.req.Partitions) > 4096 {
+		f.req, f.resp, f.out = wire.FetchRequest{}, wire.FetchResponse{}, wire.Scatter{}
+		f.parts, f.ordered, f.batch = nil, nil, nil
+	}
+}
+
+// closePending gives up the reads that requests left behind.
+func (f *fetcher) closePending() {
+	for _, j := range f.pending {
+		j.abandon()
+	}
+	f.pending = nil
+}
+
+// open finds or makes the session, and the parts that are fetched.
+func (f *fetcher) open() wire.Code {
+	s := &f.call.c.sessions
+	req := &f.req
+	if req.SessionEpoch == sessionInitial || req.SessionEpoch == sessionFinal {
+		if req.SessionID != 0 {
+			s.remove(req.SessionID)
+		}
+		f.takeParts()
+		if req.SessionEpoch == sessionInitial && len(f.parts) > 0 {
+			own := append([]*fetchPart(nil), f.parts...)
+			if f.session = s.add(own, f.byID); f.session != nil {
+				f.resp.SessionID = f.session.id
+			}
+		}
+		return wire.None
+	}
+	x := s.find(req.SessionID)
+	switch {
+	case x == nil:
+		return wire.FetchSessionIDNotFound
+	case x.epoch != req.SessionEpoch:
+		return wire.InvalidFetchSessionEpoch
+	case x.byID != f.byID:
+		return wire.FetchSessionTopicIDError
+	}
+	if !s.apply(x, req, f.wake) {
+		// No room to grow: the client begins anew, and gets on without a session.
+		s.remove(x.id)
+		return wire.FetchSessionIDNotFound
+	}
+	f.parts = append(f.parts, x.parts...)
+	if len(x.parts) == 0 {
+		s.remove(x.id)
+		return wire.None
+	}
+	s.touch(x)
+	x.advance()
+	f.session, f.incremental = x, true
+	f.resp.SessionID = x.id
+	return wire.None
+}
+
+// takeParts makes parts of the request itself. One that is named twice counts once.
+func (f *fetcher) takeParts() {
+	seen := make(map[fetchKey]*fetchPart, len(f.req.Partitions))
+	var key fetchKey
+	for t := range f.req.Topics {
+		topic := &f.req.Topics[t]
+		key.name, key.id = string(topic.Name), topic.ID
+		for i := topic.First; i < topic.First+topic.Count; i++ {
+			p := &f.req.Partitions[i]
+			key.index = p.Index
+			if fp := seen[key]; fp != nil {
+				fp.update(p)
+				continue
+			}
+			fp := newFetchPart(key, p, f.wake)
+			seen[key] = fp
+			f.parts = append(f.parts, fp)
+		}
+	}
+}
+
+// order lets another partition be first each time, since the bytes of an answer
+// may end before all had their turn. Requests without a session say the order
+// themselves.
+func (f *fetcher) order() {
+	at := 0
+	if f.incremental && len(f.parts) > 0 {
+		at = f.session.turn % len(f.parts)
+	}
+	f.first = at
+	f.ordered = append(append(f.ordered, f.parts[at:]...), f.parts[:at]...)
+}
+
+// resolve finds each part's partition.
+func (f *fetcher) resolve() {
+	g, tenant := f.call.g, f.call.tenant
+	find := func(fp *fetchPart) {
+		fp.code = wire.None
+		if fp.st == nil || fp.st.stale.Load() || fp.part == nil {
+			if f.byID {
+				fp.st = g.topics.withID(tenant, fp.key.id)
+			} else {
+				fp.st = g.topics.named(tenant, fp.name)
+			}
+			was := fp.part
+			fp.part = nil
+			switch {
+			case fp.st == nil && f.byID:
+				fp.code = wire.UnknownTopicID
+			case fp.st == nil:
+				fp.code = wire.UnknownTopicOrPartition
+			default:
+				p, err := fp.st.partition(g.logs, fp.key.index)
+				if err != nil {
+					fp.code = g.codeOf(keyFetch, f.call.c.peer, err)
+				}
+				fp.part = p
+			}
+			if fp.part != was {
+				fp.unwatch()
+			}
+		}
+	}
+	unknown := false
+	for _, fp := range f.parts {
+		find(fp)
+		unknown = unknown || fp.code != wire.None
+	}
+	if unknown {
+		g.fresh.refresh(f.call.ctx)
+	}
+	follower := f.req.ReplicaID >= 0
+	for _, fp := range f.parts {
+		if fp.code != wire.None {
+			find(fp)
+		}
+		if fp.code == wire.None && follower {
+			fp.code = wire.NotLeaderOrFollower
+		}
+		f.call.failed(fp.code)
+	}
+}
+
+// gather reads, and waits for more until there is enough or time is up.
+func (f *fetcher) gather() {
+	wait := min(max(time.Duration(f.req.MaxWaitMillis)*time.Millisecond, 0), f.call.g.cfg.FetchMaxWait)
+	until := f.now.Add(wait)
+	for {
+		// Stale wake-ups only cost a turn.
+		select {
+		case <-f.signal:
+		default:
+		}
+		// A client that does not wait at all still wants what has to be read first.
+		f.read(f.ordered, later(until, time.Now().Add(readPatience)))
+		if f.enough() || time.Until(until) <= 0 || f.call.ctx.Err() != nil || f.call.c.draining.Load() {
+			return
+		}
+		f.watch()
+		if !f.waitFor(until, f.anyNews) {
+			return
+		}
+		// What has more by now is read anew; the rest is kept.
+		f.now = time.Now()
+		for _, fp := range f.parts {
+			if fp.woken.Load() && fp.job != nil {
+				fp.drop()
+			}
+		}
+	}
+}
+
+// readPatience is how long a Fetch that may not wait is given for its reads.
+const readPatience = 500 * time.Millisecond
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// enough tells whether the answer goes out as it is.
+func (f *fetcher) enough() bool {
+	if len(f.parts) == 0 || f.total(f.parts) >= int(f.req.MinBytes) {
+		return true
+	}
+	for _, fp := range f.parts {
+		if fp.code != wire.None || fp.job != nil && len(fp.job.runs) > 0 && fp.job.runs[0].DivergingEpoch >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// watch asks to be told when a part has more than was read of it.
+func (f *fetcher) watch() {
+	for _, fp := range f.parts {
+		if fp.watch != nil || fp.job == nil {
+			continue
+		}
+		fp.woken.Store(false)
+		fp.watch = fp.part.Notify(fp.job.next, fp.wake)
+		if fp.job.size == 0 {
+			fp.idle, fp.idleAt = true, f.now
+		}
+	}
+}
+
+// anyNews tells whether a part was woken, or a read that was left behind ended.
+func (f *fetcher) anyNews() bool {
+	for _, fp := range f.parts {
+		if fp.woken.Load() {
+			return true
+		}
+	}
+	for _, j := range f.pending {
+		if j.finished() {
+			return true
+		}
+	}
+	return false
+}
+
+// fill writes the parts into the answer.
+func (f *fetcher) fill() {
+	total := 0
+	var topic *fetchPart
+	for i, fp := range f.ordered {
+		r := wire.NewFetchResult(fp.key.index, fp.code)
+		changed := !f.incremental
+		switch {
+		case fp.code != wire.None:
+			// Told in every answer; what comes after the error is news again.
+			changed = true
+			fp.highWatermark = -1
+		case fp.job == nil:
+			r.HighWatermark, r.LastStable, r.LogStart = fp.highWatermark, fp.lastStable, fp.logStart
+		default:
+			f.result(fp, &r)
+			// The first batch of a part comes whole, so that the sum may go past
+			// the limit; only the first part of an answer is allowed to.
+			if n := r.RecordBytes(); n > 0 && total > 0 && total+n > int(f.maxBytes) {
+				r.Records, r.More, r.Aborted = nil, nil, nil
+				if f.committed {
+					r.Aborted = []wire.AbortedTransaction{}
+				}
+			} else if n > 0 {
+				total += n
+				if f.session != nil {
+					f.session.turn = f.first + i + 1
+				}
+			}
+			changed = changed || r.RecordBytes() > 0 || r.Diverging != wire.NoEpochEnd ||
+				r.HighWatermark != fp.highWatermark || r.LogStart != fp.logStart || r.LastStable != fp.lastStable
+			fp.highWatermark, fp.logStart, fp.lastStable = r.HighWatermark, r.LogStart, r.LastStable
+		}
+		if !changed {
+			continue
+		}
+		if topic == nil || topic.key.name != fp.key.name || topic.key.id != fp.key.id {
+			f.resp.AddTopic(fp.name, fp.key.id)
+			topic = fp
+		}
+		f.resp.AddPartition(r)
+	}
+}
+
+func (f *fetcher) result(fp *fetchPart, r *wire.FetchResult) {
+	j := fp.job
+	first := &j.runs[0]
+	last := &j.runs[len(j.runs)-1]
+	r.HighWatermark, r.LastStable, r.LogStart = last.HighWatermark, last.LastStable, last.Start
+	if first.DivergingEpoch >= 0 {
+		r.Diverging = wire.EpochEnd{Epoch: first.DivergingEpoch, EndOffset: first.DivergingEnd}
+		return
+	}
+	r.Records = first.Batches
+	for i := 1; i < len(j.runs); i++ {
+		r.More = append(r.More, j.runs[i].Batches)
+	}
+	if !f.committed {
+		return
+	}
+	from := len(f.aborted)
+	for i := range j.runs {
+		for _, a := range j.runs[i].Aborted {
+			f.aborted = append(f.aborted, wire.AbortedTransaction{ProducerID: a.ProducerID, FirstOffset: a.FirstOffset})
+		}
+	}
+	r.Aborted = f.aborted[from:len(f.aborted):len(f.aborted)]
+	if r.Aborted == nil {
+		r.Aborted = []wire.AbortedTransaction{}
+	}
+}
+
+// answer writes the response; the records leave from where they were read to.
+func (f *fetcher) answer(version int16) error {
+	call := f.call
+	if err := f.resp.AppendFrame(&f.out, version, call.header.CorrelationID); err != nil {
+		return err
+	}
+	call.g.metrics.served(keyFetch, call.start)
+	return call.c.writeScatter(&f.out)
+}

@@ -1,0 +1,268 @@
+// Package gateway is the Kafka protocol server. A gateway is one broker of
+// every tenant that it serves: clients see the live gateways as the brokers of
+// one cluster, and any of them serves any partition.
+//
+// One file holds one API key and is headed by the versions that are served and
+// by what differs from Apache Kafka. errors.go has the one table from errors to
+// Kafka's codes. Nothing physical (names, addresses, ids and epochs of the
+// clusters behind) is ever part of an answer.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
+)
+
+// Options of [New]. Watcher, Logs, Coordinator, Admin, Listeners and Node are required.
+type Options struct {
+	Watcher     *catalog.Watcher
+	Logs        *chain.Logs
+	Coordinator Coordinator
+	Admin       TopicAdmin
+	Listeners   []ListenerConfig
+	Node        int32 // broker id of this gateway
+	Zone        string
+	Config      Config
+	Logger      *slog.Logger
+	Metrics     prometheus.Registerer // nil: counted and not shown
+}
+
+// Gateway serves clients. New binds its listeners, Start serves them, Drain and
+// Close end it.
+type Gateway struct {
+	opts        Options
+	cfg         Config
+	log         *slog.Logger
+	watcher     *catalog.Watcher
+	logs        *chain.Logs
+	coordinator Coordinator
+	admin       TopicAdmin
+
+	apis         *apis
+	metrics      *metrics
+	topics       *topics
+	fresh        freshness
+	views        views
+	budget       byteBudget
+	sessionSlots slots
+	limiter      logLimiter
+
+	listeners []*listener
+	unwatch   func()
+
+	ctx     context.Context // of all work; ends with Close
+	cancel  context.CancelFunc
+	drained chan struct{} // closed when no new work is taken
+	serving sync.WaitGroup
+
+	mu    sync.Mutex
+	state state
+	conns map[*conn]struct{}
+	perIP map[string]int
+}
+
+type state int
+
+const (
+	created state = iota
+	running
+	draining
+	closed
+)
+
+// New checks the options and binds all listeners. Clients that connect wait
+// until Start.
+func New(o Options) (*Gateway, error) {
+	if o.Watcher == nil || o.Logs == nil || o.Coordinator == nil || o.Admin == nil {
+		return nil, errors.New("gateway needs a watcher, logs, a coordinator and a topic admin")
+	}
+	if len(o.Listeners) == 0 {
+		return nil, errors.New("gateway needs a listener")
+	}
+	if err := o.Config.Validate(); err != nil {
+		return nil, fmt.Errorf("gateway config: %w", err)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	g := &Gateway{
+		opts: o, cfg: o.Config.withDefaults(), log: o.Logger,
+		watcher: o.Watcher, logs: o.Logs, coordinator: o.Coordinator, admin: o.Admin,
+		apis:    newAPIs(),
+		views:   views{by: map[*listener]*view{}},
+		drained: make(chan struct{}),
+		conns:   map[*conn]struct{}{},
+		perIP:   map[string]int{},
+	}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.topics = newTopics(g)
+	g.fresh.g = g
+	g.budget.max = g.cfg.InflightBytes
+	g.sessionSlots.maxSessions, g.sessionSlots.maxParts = int64(g.cfg.FetchSessions), int64(g.cfg.SessionPartitions)
+	names := map[string]bool{}
+	for _, lc := range o.Listeners {
+		err := lc.validate()
+		if err == nil && names[lc.Name] {
+			err = fmt.Errorf("listener %s is given twice", lc.Name)
+		}
+		var l *listener
+		if err == nil {
+			l, err = g.open(g.ctx, lc)
+		}
+		if err != nil {
+			return nil, errors.Join(err, g.closeListeners())
+		}
+		names[lc.Name] = true
+		l.self.node = o.Node
+		g.listeners = append(g.listeners, l)
+	}
+	g.metrics = newMetrics(g, o.Metrics)
+	return g, nil
+}
+
+// Addrs returns what each listener is bound to and advertises, in the order of
+// the options. The owner of the gateway registers these in the catalog.
+func (g *Gateway) Addrs() []Addr {
+	out := make([]Addr, len(g.listeners))
+	for i, l := range g.listeners {
+		out[i] = Addr{Name: l.cfg.Name, Bound: l.nl.Addr().String(), Advertise: l.addr, Zone: l.self.rack}
+	}
+	return out
+}
+
+// Addr is an address of a running gateway.
+type Addr struct {
+	Name      string
+	Bound     string // host:port
+	Advertise string // host:port
+	Zone      string
+}
+
+// Listeners are the addresses as the catalog keeps them.
+func (g *Gateway) Listeners() []catalog.Listener {
+	out := make([]catalog.Listener, len(g.listeners))
+	for i, l := range g.listeners {
+		out[i] = catalog.Listener{Name: l.cfg.Name, Advertise: l.addr, Zone: l.cfg.Zone}
+	}
+	return out
+}
+
+// SetNode sets the broker id, which may depend on the advertised address and so
+// on what was bound. It has to come before Start.
+func (g *Gateway) SetNode(node int32) {
+	g.opts.Node = node
+	for _, l := range g.listeners {
+		l.self.node = node
+	}
+}
+
+// Start begins to serve.
+func (g *Gateway) Start() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state != created {
+		return errors.New("gateway was started before")
+	}
+	g.state = running
+	g.unwatch = g.watcher.OnChange(func(ch catalog.Change) { g.topics.invalidate(ch.Topics) })
+	for _, l := range g.listeners {
+		go l.accept()
+	}
+	return nil
+}
+
+// Drain stops taking connections and requests, has those under way answered,
+// and returns when all connections are closed or ctx ends.
+func (g *Gateway) Drain(ctx context.Context) error {
+	g.mu.Lock()
+	if g.state == created || g.state == running {
+		started := g.state == running
+		g.state = draining
+		close(g.drained)
+		if !started {
+			for _, l := range g.listeners {
+				close(l.done)
+			}
+		}
+	}
+	conns := make([]*conn, 0, len(g.conns))
+	for c := range g.conns {
+		conns = append(conns, c)
+	}
+	g.mu.Unlock()
+	err := g.closeListeners()
+	for _, c := range conns {
+		c.drain()
+	}
+	idle := make(chan struct{})
+	go func() {
+		g.serving.Wait()
+		close(idle)
+	}()
+	select {
+	case <-idle:
+		return err
+	case <-ctx.Done():
+		return errors.Join(err, fmt.Errorf("drain: %w", ctx.Err()))
+	}
+}
+
+// Close ends everything at once and waits for it; after Drain nothing is left
+// to end. Appends under way end in the chain, their answers are dropped.
+func (g *Gateway) Close() error {
+	g.mu.Lock()
+	was := g.state
+	g.state = closed
+	if was == created || was == running {
+		close(g.drained)
+	}
+	conns := make([]*conn, 0, len(g.conns))
+	for c := range g.conns {
+		conns = append(conns, c)
+	}
+	g.mu.Unlock()
+	if was == closed {
+		return nil
+	}
+	err := g.closeListeners()
+	g.cancel()
+	for _, c := range conns {
+		c.end(errClosed)
+	}
+	g.serving.Wait()
+	if was != created {
+		for _, l := range g.listeners {
+			<-l.done
+		}
+	}
+	if g.unwatch != nil {
+		g.unwatch()
+	}
+	return err
+}
+
+func (g *Gateway) closeListeners() error {
+	var errs []error
+	for _, l := range g.listeners {
+		if err := l.nl.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, fmt.Errorf("close listener %s: %w", l.cfg.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// tenantOf says whose connection it is. There is one tenant until listeners and
+// credentials tell them apart.
+func (g *Gateway) tenantOf(*listener) string { return catalog.DefaultTenant }
+
+// clusterID is what the clients of a tenant are told.
+func (g *Gateway) clusterID(string) string { return g.cfg.ClusterID }

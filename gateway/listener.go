@@ -1,0 +1,134 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+	"time"
+)
+
+// listener is one address that clients connect to.
+type listener struct {
+	g    *Gateway
+	cfg  ListenerConfig
+	nl   net.Listener
+	self broker // this gateway, as clients of the listener see it
+	addr string // advertised
+	done chan struct{}
+}
+
+// open binds the listener and settles what it advertises.
+func (g *Gateway) open(ctx context.Context, cfg ListenerConfig) (*listener, error) {
+	var lc net.ListenConfig
+	nl, err := lc.Listen(ctx, "tcp", cfg.Bind)
+	if err != nil {
+		return nil, fmt.Errorf("listener %s: %w", cfg.Name, err)
+	}
+	l := &listener{g: g, cfg: cfg, nl: nl, addr: cfg.Advertise, done: make(chan struct{})}
+	if l.addr == "" {
+		l.addr = nl.Addr().String()
+	}
+	host, port, err := splitAddress(l.addr)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("listener %s: advertised address %q: %w", cfg.Name, l.addr, err), nl.Close())
+	}
+	l.self = broker{host: host, port: port, rack: firstOf(cfg.Zone, g.opts.Zone)}
+	return l, nil
+}
+
+// accept takes connections until the listener is closed.
+func (l *listener) accept() {
+	defer close(l.done)
+	pause := time.Duration(0)
+	for {
+		nc, err := l.nl.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			// Out of file descriptors, or a client that was gone too soon: it
+			// passes.
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			if l.g.limiter.allow() {
+				l.g.log.Warn("accept failed", "listener", l.cfg.Name, "err", err)
+			}
+			select {
+			case <-time.After(pause):
+			case <-l.g.ctx.Done():
+				return
+			}
+			continue
+		}
+		pause = 0
+		l.g.admit(l, nc)
+	}
+}
+
+// admit starts to serve a connection, or closes it.
+func (g *Gateway) admit(l *listener, nc net.Conn) {
+	c := g.newConn(l, nc)
+	refuse := ""
+	g.mu.Lock()
+	switch {
+	case g.state != running:
+		refuse = "shutting down"
+	case len(g.conns) >= g.cfg.MaxConnections:
+		refuse = "max.connections"
+	case g.cfg.MaxPerIP > 0 && g.perIP[c.host] >= g.cfg.MaxPerIP:
+		refuse = "max.connections.per.ip"
+	default:
+		g.conns[c] = struct{}{}
+		g.perIP[c.host]++
+		g.serving.Add(1)
+	}
+	g.mu.Unlock()
+	if refuse != "" {
+		g.metrics.accepted.WithLabelValues(l.cfg.Name, "refused").Inc()
+		c.cancel()
+		if err := nc.Close(); err != nil {
+			g.log.Debug("close of a refused connection", "peer", c.peer, "err", err)
+		}
+		if g.limiter.allow() {
+			g.log.Warn("connection refused", "peer", c.peer, "listener", l.cfg.Name, "reason", refuse)
+		}
+		return
+	}
+	g.metrics.accepted.WithLabelValues(l.cfg.Name, "served").Inc()
+	g.metrics.connections.WithLabelValues(l.cfg.Name).Inc()
+	go func() {
+		defer g.serving.Done()
+		c.serve()
+	}()
+}
+
+// connEnded forgets a connection and says why it ended, where that is worth a line.
+func (g *Gateway) connEnded(c *conn, err error) {
+	g.mu.Lock()
+	delete(g.conns, c)
+	if g.perIP[c.host]--; g.perIP[c.host] <= 0 {
+		delete(g.perIP, c.host)
+	}
+	g.mu.Unlock()
+	g.metrics.connections.WithLabelValues(c.l.cfg.Name).Dec()
+	reason := "bad"
+	if quietEnd(err) {
+		reason = "quiet"
+	}
+	g.metrics.ended.WithLabelValues(reason).Inc()
+	if reason == "quiet" {
+		g.log.Debug("connection ended", "peer", c.peer, "listener", c.l.cfg.Name, "err", err)
+		return
+	}
+	if g.limiter.allow() {
+		g.log.Warn("connection closed", "peer", c.peer, "listener", c.l.cfg.Name, "client", c.clientID, "software", c.software,
+			"err", err, "withheld", g.limiter.missed())
+	}
+}
+
+// isHangup tells whether the client left.
+func isHangup(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}

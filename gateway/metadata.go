@@ -1,0 +1,365 @@
+package gateway
+
+// Metadata, key 3, versions 0 to 13.
+//
+// Like Apache Kafka: all topics for null (version 0: for none), automatic
+// creation where the broker and the request allow it, lookup by topic id from
+// version 12 on.
+//
+// Differences: brokers are the live gateways with the addresses of the
+// listener that the client came in by; the controller is one of them. Leaders
+// are spread over the gateways of the client's zone and differ between zones.
+// The only replica shown is the leader, and no partition is ever offline: any
+// gateway serves any partition. A topic that is created automatically is in the
+// same answer. The leader epoch is that of the chain's open span.
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
+)
+
+// What a client may do, as bit sets of Kafka's operations: everything, until
+// there are ACLs.
+const (
+	allTopicOperations   = int32(1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<7 | 1<<8 | 1<<10 | 1<<11)
+	allClusterOperations = int32(1<<5 | 1<<7 | 1<<8 | 1<<9 | 1<<10 | 1<<11 | 1<<12)
+	notAsked             = int32(math.MinInt32)
+)
+
+const (
+	flagTopicOperations   = 1
+	flagClusterOperations = 2
+)
+
+func serveMetadata(call *call) error {
+	h := call.header
+	if err := wire.Check(h.Key, h.Version, call.body, wire.DefaultBudget); err != nil {
+		return err
+	}
+	req := kmsg.NewPtrMetadataRequest()
+	req.Version = h.Version
+	if h.Version < 4 {
+		req.AllowAutoTopicCreation = true
+	}
+	if err := req.ReadFrom(call.body); err != nil {
+		return errors.Join(wire.ErrMalformed, err)
+	}
+	all := req.Topics == nil || h.Version == 0 && len(req.Topics) == 0
+	var flags byte
+	if req.IncludeTopicAuthorizedOperations {
+		flags |= flagTopicOperations
+	}
+	if req.IncludeClusterAuthorizedOperations {
+		flags |= flagClusterOperations
+	}
+	if all {
+		return call.wholeMetadata(flags)
+	}
+	wanted := call.wantedTopics(req)
+	v := call.g.view(call.c.l)
+	m := metadataWriter{v: v, version: h.Version, flags: flags}
+	out := replyPool.Get().(*[]byte)
+	m.b = *out
+	m.frame(h)
+	m.head(call)
+	m.array(len(wanted))
+	for i := range wanted {
+		if w := &wanted[i]; w.topic != nil {
+			m.topic(w.topic)
+		} else {
+			m.absent(w.name, w.id, wire.Code(call.failed(w.code)))
+		}
+	}
+	m.tail()
+	err := call.send(m.finish())
+	keep(out, m.b)
+	return err
+}
+
+// wholeMetadata answers with all topics of the tenant.
+func (call *call) wholeMetadata(flags byte) error {
+	v := call.g.view(call.c.l)
+	key := wholeKey{tenant: call.tenant, version: call.header.Version, flags: flags}
+	v.mu.Lock()
+	body := v.whole[key]
+	if body == nil {
+		m := metadataWriter{v: v, version: key.version, flags: flags}
+		m.head(call)
+		at := len(m.b)
+		m.int32(0) // room for the count
+		n := 0
+		for t := range v.snapshot.Topics(call.tenant) {
+			m.topic(t)
+			n++
+		}
+		m.tail()
+		body = m.withCount(at, n)
+		if v.whole == nil {
+			v.whole = map[wholeKey][]byte{}
+		}
+		v.whole[key] = body
+	}
+	v.mu.Unlock()
+	out := replyPool.Get().(*[]byte)
+	e := encoder{b: *out}
+	e.frame(call.header)
+	e.b = append(e.b, body...)
+	err := call.send(e.finish())
+	keep(out, e.b)
+	return err
+}
+
+// wantedTopic is one topic of a request, and what was found.
+type wantedTopic struct {
+	name  string
+	id    catalog.ID
+	topic *catalog.Topic
+	code  wire.Code
+}
+
+func (call *call) wantedTopics(req *kmsg.MetadataRequest) []wantedTopic {
+	wanted := make([]wantedTopic, 0, len(req.Topics))
+	type key struct {
+		name string
+		id   catalog.ID
+	}
+	seen := make(map[key]bool, len(req.Topics))
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		w := wantedTopic{}
+		if t.Topic != nil {
+			w.name = *t.Topic
+		}
+		if req.Version >= 10 {
+			w.id = t.TopicID
+		}
+		// A topic that is named twice is answered once: answers must not grow
+		// out of proportion to requests.
+		k := key{w.name, w.id}
+		if seen[k] {
+			continue
+		}
+		seen[k] = true
+		if req.Version < 12 && (t.Topic == nil || !w.id.IsZero()) {
+			w.code = wire.InvalidRequest
+		}
+		wanted = append(wanted, w)
+	}
+	if call.find(wanted) {
+		call.g.fresh.refresh(call.ctx)
+		call.find(wanted)
+	}
+	for i := range wanted {
+		w := &wanted[i]
+		if w.topic != nil || w.code != wire.None {
+			continue
+		}
+		switch {
+		case !w.id.IsZero():
+			w.code, w.name = wire.UnknownTopicID, ""
+		case checkTopicName(w.name) != nil:
+			w.code = wire.InvalidTopicException
+		case req.AllowAutoTopicCreation && call.g.cfg.AutoCreateTopics:
+			w.topic, w.code = call.autoCreate(w.name)
+		default:
+			w.code = wire.UnknownTopicOrPartition
+		}
+	}
+	return wanted
+}
+
+// find looks the topics up in the latest snapshot and tells whether one is missing.
+func (call *call) find(wanted []wantedTopic) (missing bool) {
+	s := call.g.watcher.Snapshot()
+	for i := range wanted {
+		w := &wanted[i]
+		if w.code != wire.None {
+			continue
+		}
+		if !w.id.IsZero() {
+			w.topic = s.TopicByID(w.id)
+		} else {
+			w.topic = s.TopicByName(call.tenant, w.name)
+		}
+		if w.topic != nil && (w.topic.Tenant != call.tenant || w.topic.Deleting) {
+			w.topic = nil
+		}
+		missing = missing || w.topic == nil
+	}
+	return missing
+}
+
+// autoCreate makes a topic that a client asked for by name.
+func (call *call) autoCreate(name string) (*catalog.Topic, wire.Code) {
+	if internalTopic(name) {
+		return nil, wire.UnknownTopicOrPartition
+	}
+	ctx, cancel := context.WithTimeout(call.ctx, call.g.cfg.RequestTimeout)
+	defer cancel()
+	_, err := call.g.admin.CreateTopic(ctx, TopicSpec{
+		Tenant: call.tenant, Name: name, Partitions: call.g.cfg.NumPartitions, ReplicationFactor: -1,
+	})
+	if rejected := (*span.RejectedError)(nil); errors.As(err, &rejected) && rejected.Code == wire.TopicAlreadyExists {
+		err = nil // another client was first
+	}
+	if err != nil {
+		code := call.g.codeOf(keyMetadata, call.c.peer, err)
+		if code == wire.UnknownServerError {
+			code = wire.LeaderNotAvailable // clients try again
+		}
+		return nil, code
+	}
+	call.g.fresh.refresh(ctx)
+	if t := call.g.watcher.Snapshot().TopicByName(call.tenant, name); t != nil && !t.Deleting {
+		return t, wire.None
+	}
+	return nil, wire.LeaderNotAvailable
+}
+
+// metadataWriter encodes the answer.
+type metadataWriter struct {
+	encoder
+	v       *view
+	version int16
+	flags   byte
+}
+
+func (m *metadataWriter) head(call *call) {
+	v := m.version
+	m.flexible = v >= 9
+	if v >= 3 {
+		m.int32(0) // throttle time
+	}
+	m.array(len(m.v.brokers.list))
+	for i := range m.v.brokers.list {
+		b := &m.v.brokers.list[i]
+		m.int32(b.node)
+		m.string(b.host)
+		m.int32(b.port)
+		if v >= 1 {
+			m.optional(b.rack)
+		}
+		m.tags()
+	}
+	if v >= 2 {
+		m.optional(call.g.clusterID(call.tenant))
+	}
+	if v >= 1 {
+		m.int32(m.v.brokers.controller(call.tenant))
+	}
+}
+
+func (m *metadataWriter) topic(t *catalog.Topic) {
+	v := m.version
+	m.int16(0)
+	m.string(t.Name)
+	if v >= 10 {
+		m.uuid(t.ID)
+	}
+	if v >= 1 {
+		m.bool(internalTopic(t.Name))
+	}
+	m.array(int(t.Partitions))
+	first := int32(0)
+	for page := range m.v.snapshot.Pages(t.ID) {
+		for i := range page.Chains {
+			p := first + int32(i)
+			if p >= t.Partitions {
+				break
+			}
+			m.partition(t.ID, p, chainEpoch(&page.Chains[i]))
+		}
+		first += int32(len(page.Chains))
+	}
+	// The snapshot shows a topic only with all its pages; should it not, the
+	// count above still has to be right.
+	for p := first; p < t.Partitions; p++ {
+		m.partition(t.ID, p, -1)
+	}
+	m.operations()
+}
+
+func (m *metadataWriter) partition(id catalog.ID, p, epoch int32) {
+	v := m.version
+	leader := m.v.brokers.leader(id, p)
+	m.int16(0)
+	m.int32(p)
+	m.int32(leader)
+	if v >= 7 {
+		m.int32(epoch)
+	}
+	m.array(1)
+	m.int32(leader)
+	m.array(1)
+	m.int32(leader)
+	if v >= 5 {
+		m.array(0)
+	}
+	m.tags()
+}
+
+func (m *metadataWriter) absent(name string, id catalog.ID, code wire.Code) {
+	m.int16(int16(code))
+	if m.version >= 12 && !id.IsZero() {
+		m.nullString()
+	} else {
+		m.string(name)
+	}
+	if m.version >= 10 {
+		m.uuid(id)
+	}
+	if m.version >= 1 {
+		m.bool(internalTopic(name))
+	}
+	m.array(0)
+	m.operations()
+}
+
+func (m *metadataWriter) operations() {
+	if m.version >= 8 {
+		m.int32(when(m.flags&flagTopicOperations != 0, allTopicOperations))
+	}
+	m.tags()
+}
+
+func (m *metadataWriter) tail() {
+	if m.version >= 8 && m.version <= 10 {
+		m.int32(when(m.flags&flagClusterOperations != 0, allClusterOperations))
+	}
+	if m.version >= 13 {
+		m.int16(0) // error code, for clients that bootstrap anew (KIP-1102)
+	}
+	m.tags()
+}
+
+// withCount puts the length of an array that was not known before into the four
+// bytes of room at at.
+func (m *metadataWriter) withCount(at, n int) []byte {
+	count := encoder{flexible: m.flexible}
+	count.array(n)
+	m.b = slices.Replace(m.b, at, at+4, count.b...)
+	return m.b
+}
+
+func when(yes bool, operations int32) int32 {
+	if yes {
+		return operations
+	}
+	return notAsked
+}
+
+// chainEpoch is the leader epoch that clients are told.
+func chainEpoch(c *catalog.Chain) int32 {
+	if len(c.Spans) == 0 {
+		return -1
+	}
+	return c.Spans[len(c.Spans)-1].Epoch
+}

@@ -1,0 +1,95 @@
+package gateway
+
+import (
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/braidstream/braid/wire"
+)
+
+// metrics of one gateway. Those of the keys are looked up once, since a lookup
+// by label costs more than the count.
+type metrics struct {
+	requests *prometheus.CounterVec
+	errors   *prometheus.CounterVec
+	latency  *prometheus.HistogramVec
+
+	byKey [maxKey]keyMetrics
+
+	bytesIn     prometheus.Counter
+	bytesOut    prometheus.Counter
+	connections *prometheus.GaugeVec
+	accepted    *prometheus.CounterVec
+	ended       *prometheus.CounterVec
+}
+
+type keyMetrics struct {
+	requests prometheus.Counter
+	latency  prometheus.Observer
+	errors   [256]atomic.Pointer[prometheus.Counter]
+}
+
+func newMetrics(g *Gateway, reg prometheus.Registerer) *metrics {
+	const ns, sub = "braid", "gateway"
+	opts := func(name, help string) prometheus.CounterOpts {
+		return prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: name, Help: help}
+	}
+	m := &metrics{
+		requests: prometheus.NewCounterVec(opts("requests_total", "Requests that were answered, by API."), []string{"api"}),
+		errors:   prometheus.NewCounterVec(opts("errors_total", "Error codes in answers, by API and code."), []string{"api", "code"}),
+		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: ns, Subsystem: sub, Name: "request_seconds",
+			Help:    "From a request's arrival to its answer, long polls and all, by API.",
+			Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30}}, []string{"api"}),
+		bytesIn:  prometheus.NewCounter(opts("received_bytes_total", "Bytes received from clients.")),
+		bytesOut: prometheus.NewCounter(opts("sent_bytes_total", "Bytes sent to clients.")),
+		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "connections",
+			Help: "Open client connections, by listener."}, []string{"listener"}),
+		accepted: prometheus.NewCounterVec(opts("connections_total", "Connections by listener and what became of them: served, refused."), []string{"listener", "outcome"}),
+		ended:    prometheus.NewCounterVec(opts("connections_ended_total", "Connections that ended, by reason: quiet, bad, failed."), []string{"reason"}),
+	}
+	for i := range g.apis.list {
+		name := apiName(g.apis.list[i].key)
+		k := &m.byKey[g.apis.list[i].key]
+		k.requests, k.latency = m.requests.WithLabelValues(name), m.latency.WithLabelValues(name)
+	}
+	if reg != nil {
+		reg.MustRegister(m.requests, m.errors, m.latency, m.bytesIn, m.bytesOut, m.connections, m.accepted, m.ended,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "inflight_bytes",
+				Help: "Bytes of Produce requests that are being worked on."}, func() float64 { return float64(g.budget.used.Load()) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "fetch_sessions",
+				Help: "Fetch sessions."}, func() float64 { return float64(g.sessionSlots.sessions.Load()) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "fetch_session_partitions",
+				Help: "Partitions in fetch sessions."}, func() float64 { return float64(g.sessionSlots.parts.Load()) }))
+	}
+	return m
+}
+
+// served counts an answer.
+func (m *metrics) served(key int16, start time.Time) {
+	k := &m.byKey[key]
+	k.requests.Inc()
+	k.latency.Observe(time.Since(start).Seconds())
+}
+
+// failed counts an error code in an answer.
+func (m *metrics) failed(key int16, code wire.Code) {
+	if code == wire.None || key < 0 || key >= maxKey {
+		return
+	}
+	k := &m.byKey[key]
+	slot := int(code) + 1
+	if slot < 0 || slot >= len(k.errors) {
+		m.errors.WithLabelValues(apiName(key), strconv.Itoa(int(code))).Inc()
+		return
+	}
+	c := k.errors[slot].Load()
+	if c == nil {
+		made := m.errors.WithLabelValues(apiName(key), code.Name())
+		c = &made
+		k.errors[slot].Store(c)
+	}
+	(*c).Inc()
+}

@@ -1,0 +1,257 @@
+package gateway
+
+// Produce, key 0, versions 3 to 13 (0 to 2 are told in ApiVersions and refused,
+// as Apache Kafka 4 does; see apiversions.go).
+//
+// Like Apache Kafka: one batch of format 2 for each partition; answers leave in
+// the order of the requests; acks=0 gets no answer, and a closed connection if
+// it failed.
+//
+// Differences: requests of one connection are worked on at the same time, their
+// appends in the order of arrival, so a partition that waits does not keep the
+// requests behind from being appended. acks 0 and 1 are appended like -1.
+// Timestamps are checked by the batch's header; single records are looked at
+// only where the topic sets message.timestamp.before.max.ms or is compacted.
+// Transactional batches get INVALID_TXN_STATE. CurrentLeader and NodeEndpoints
+// (KIP-951) are never set: every gateway takes appends for every partition.
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
+)
+
+// producePart is one partition of a flight.
+type producePart struct {
+	f      *flight
+	append chain.Append
+	index  int // of its result
+}
+
+// recordsBudget bounds what one batch may unpack to where its records have to
+// be looked at, bytes.
+const recordsBudget = 64 << 20
+
+// produce takes over the frame. It returns when every append of the request was
+// submitted; the flight's last append has it answered.
+func (c *conn) produce(frame *wire.Buffer, h wire.Header, body []byte, start time.Time) error {
+	f := flightPool.Get().(*flight)
+	f.c, f.frame, f.size = c, frame, len(frame.B)
+	f.version, f.corr, f.start = h.Version, h.CorrelationID, start
+	c.g.budget.take(int64(f.size))
+	if err := f.req.Decode(h.Version, body); err != nil {
+		f.free()
+		return err
+	}
+	f.silent = f.req.Acks == 0
+	f.resp.Answer(&f.req)
+	f.left.Store(1)
+	if err := c.launch(f); err != nil {
+		f.free()
+		return err
+	}
+	f.submit()
+	f.landed()
+	return nil
+}
+
+// submit validates and submits the request's batches, in their order.
+func (f *flight) submit() {
+	c := f.c
+	g := c.g
+	if cap(f.parts) < len(f.req.Partitions) {
+		f.parts = make([]producePart, len(f.req.Partitions))
+	}
+	f.parts = f.parts[:len(f.req.Partitions)]
+	deadline := f.start.Add(g.produceTimeout(f.req.TimeoutMillis))
+	now := f.start.UnixMilli()
+	for t := range f.req.Topics {
+		topic := &f.req.Topics[t]
+		st, code := f.topic(topic)
+		// The answer outlives the frame.
+		if st != nil {
+			f.resp.Topics[t].Name = st.name
+		} else {
+			f.resp.Topics[t].Name = bytes.Clone(topic.Name)
+		}
+		for i := topic.First; i < topic.First+topic.Count; i++ {
+			if code != wire.None {
+				f.refuse(i, code, "")
+				continue
+			}
+			part := &f.req.Partitions[i]
+			p, err := st.partition(g.logs, part.Index)
+			if err != nil {
+				f.fail(i, err)
+				continue
+			}
+			header, err := st.settings.check(part.Records, f.version, now)
+			if err != nil {
+				f.fail(i, err)
+				continue
+			}
+			pp := &f.parts[i]
+			pp.f, pp.index = f, i
+			pp.append = chain.Append{
+				Batch: part.Records, Header: header, Deadline: deadline,
+				MaxBatch: st.settings.maxMessageBytes, Done: produceLanded, Tag: pp,
+			}
+			f.left.Add(1)
+			p.Append(&pp.append)
+		}
+	}
+	// Appends copy their batches, so nothing refers to the frame from here on;
+	// large ones would otherwise be held twice.
+	frame := f.frame
+	f.frame = nil
+	f.req.Reset()
+	frame.Release()
+}
+
+// topic finds the topic of a request's part, or says why not.
+func (f *flight) topic(t *wire.Topic) (*topicState, wire.Code) {
+	if f.req.Acks < -1 || f.req.Acks > 1 {
+		return nil, wire.InvalidRequiredAcks
+	}
+	g, tenant := f.c.g, f.c.tenant
+	find := func() *topicState {
+		if f.version >= 13 {
+			return g.topics.withID(tenant, t.ID)
+		}
+		return g.topics.named(tenant, t.Name)
+	}
+	most := int32(0)
+	for i := t.First; i < t.First+t.Count; i++ {
+		most = max(most, f.req.Partitions[i].Index)
+	}
+	st := find()
+	if st == nil || int(most) >= len(st.parts) {
+		// Another gateway may have told the client of a topic or of partitions
+		// that this one has not heard of yet.
+		g.fresh.refresh(f.c.ctx)
+		st = find()
+	}
+	switch {
+	case st != nil:
+		return st, wire.None
+	case f.version >= 13:
+		return nil, wire.UnknownTopicID
+	}
+	return nil, wire.UnknownTopicOrPartition
+}
+
+// check validates one partition's records as a broker does.
+func (s *topicSettings) check(records []byte, version int16, now int64) (batch.Header, error) {
+	if len(records) == 0 {
+		return batch.Header{}, &span.RejectedError{Code: wire.InvalidRecord, Detail: "A partition needs one record batch"}
+	}
+	h, err := batch.Validate(records, batch.Limits{MaxBytes: s.maxMessageBytes, NoZstd: version < 7})
+	if err != nil {
+		return h, err
+	}
+	if h.IsTransactional() {
+		return h, &span.RejectedError{Code: wire.InvalidTxnState, Detail: "This cluster serves no transactions"}
+	}
+	if h.LogAppendTime() {
+		return h, &span.RejectedError{Code: wire.InvalidTimestamp,
+			Detail: "Invalid timestamp type in message. Producer should not set timestamp type to LogAppendTime."}
+	}
+	if !s.logAppendTime {
+		if err := s.checkTimestamps(records, &h, now); err != nil {
+			return h, err
+		}
+	}
+	if s.compact {
+		keyed, err := batch.HasKeys(records, recordsBudget)
+		if err != nil {
+			return h, err
+		}
+		if !keyed {
+			return h, &span.RejectedError{Code: wire.InvalidRecord, Detail: "Compacted topic cannot accept message without key"}
+		}
+	}
+	return h, nil
+}
+
+func (s *topicSettings) checkTimestamps(records []byte, h *batch.Header, now int64) error {
+	refuse := func(ts int64) error {
+		return &span.RejectedError{Code: wire.InvalidTimestamp, Detail: fmt.Sprintf(
+			"Timestamp %d of message is out of range [%s, %s] of the topic", ts, bound(now, -s.beforeMax, s.beforeMax), bound(now, s.afterMax, s.afterMax))}
+	}
+	if s.afterMax >= 0 && h.MaxTimestamp-now > s.afterMax {
+		return refuse(h.MaxTimestamp)
+	}
+	if s.beforeMax < 0 {
+		return nil
+	}
+	for r, err := range batch.Records(records, recordsBudget) {
+		if err != nil {
+			return err
+		}
+		if r.Timestamp != batch.NoTimestamp && now-r.Timestamp > s.beforeMax {
+			return refuse(r.Timestamp)
+		}
+	}
+	return nil
+}
+
+func bound(now, d, limit int64) string {
+	if limit < 0 {
+		return "no limit"
+	}
+	return time.UnixMilli(now + d).UTC().Format(time.RFC3339)
+}
+
+// produceLanded is the end of one append. It may run on any goroutine and must
+// not block.
+func produceLanded(a *chain.Append) {
+	pp := a.Tag.(*producePart)
+	f := pp.f
+	if a.Err != nil {
+		f.fail(pp.index, a.Err)
+	} else {
+		r := &f.resp.Partitions[pp.index]
+		r.BaseOffset, r.LogAppendTime, r.LogStart = a.BaseOffset, a.LogAppendTime, a.LogStart
+	}
+	f.landed()
+}
+
+// fail writes an error into a partition's result. Each result has one writer at
+// a time.
+func (f *flight) fail(i int, err error) {
+	code := f.c.g.codeOf(keyProduce, f.c.peer, err)
+	detail := ""
+	var rejected *span.RejectedError
+	switch {
+	case errors.As(err, &rejected):
+		detail = rejected.Detail
+	case code == wire.UnknownTopicOrPartition && f.version >= 13 && errors.Is(err, chain.ErrUnknownTopic):
+		code = wire.UnknownTopicID
+	}
+	f.refuse(i, code, detail)
+}
+
+func (f *flight) refuse(i int, code wire.Code, detail string) {
+	f.c.g.metrics.failed(keyProduce, code)
+	r := &f.resp.Partitions[i]
+	r.Code, r.BaseOffset, r.LogAppendTime, r.LogStart = code, -1, -1, -1
+	if detail != "" {
+		r.Message = []byte(detail)
+	}
+	if f.silent {
+		f.failed.Store(true)
+	}
+}
+
+// produceTimeout is how long a request may take: the client's own limit less a
+// tenth, so that the answer is there before the client gives up on the connection.
+func (g *Gateway) produceTimeout(millis int32) time.Duration {
+	d := time.Duration(millis) * time.Millisecond
+	return min(max(d-d/10, time.Second), g.cfg.ProduceMaxTimeout)
+}
