@@ -19,7 +19,10 @@ func (m *machine) expire() {
 		left := 0
 		var gone []topicPartitions
 		for name, store := range g.offsets {
-			missing := !store.id.IsZero() && !m.topics.exists(store.id)
+			// Twice in a row: what is not there may only be behind in the watch.
+			absent := !store.id.IsZero() && !m.topics.exists(store.id)
+			missing := absent && store.absent
+			store.absent = absent
 			drop := topicPartitions{name: name}
 			for p, o := range store.partitions {
 				if missing || m.expired(g, name, o) {

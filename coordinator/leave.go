@@ -23,8 +23,9 @@ func leaveError(req *kmsg.LeaveGroupRequest, code wire.Code) *kmsg.LeaveGroupRes
 	return resp
 }
 
-// LeaveGroup answers LeaveGroup, versions 0 to 5, as Apache Kafka 4.3.
-func (c *Coordinator) LeaveGroup(_ context.Context, caller Caller, req *kmsg.LeaveGroupRequest) *kmsg.LeaveGroupResponse {
+// LeaveGroup answers LeaveGroup, versions 0 to 5, as Apache Kafka 4.3, once the
+// group is in the log if nobody is left in it.
+func (c *Coordinator) LeaveGroup(ctx context.Context, caller Caller, req *kmsg.LeaveGroupRequest) *kmsg.LeaveGroupResponse {
 	if req.Group == "" {
 		return leaveError(req, wire.InvalidGroupID)
 	}
@@ -41,9 +42,16 @@ func (c *Coordinator) LeaveGroup(_ context.Context, caller Caller, req *kmsg.Lea
 		}
 	}
 	var codes []wire.Code
-	if code := c.within(caller.Tenant, req.Group, func(m *machine) {
-		codes = m.leave(groupKey{caller.Tenant, req.Group}, leavers)
-	}); code != wire.None {
+	code := await(ctx, func(done func(wire.Code)) {
+		code := c.within(caller.Tenant, req.Group, func(m *machine) {
+			codes = m.leave(groupKey{caller.Tenant, req.Group}, leavers)
+			m.durably(func() { done(wire.None) }, done)
+		})
+		if code != wire.None {
+			done(code)
+		}
+	}, func() wire.Code { return wire.RequestTimedOut })
+	if code != wire.None {
 		return leaveError(req, code)
 	}
 	if req.Version < 3 {

@@ -6,6 +6,7 @@ import "github.com/braidstream/braid/catalog"
 type topicStore struct {
 	id         catalog.ID // zero if it was not known
 	partitions map[int32]*committed
+	absent     bool // the topic was not there when it was last looked for
 }
 
 // committed is one committed offset.

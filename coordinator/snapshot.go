@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -74,20 +75,23 @@ func (s *shard) noteSnapshot(first uint64, start int64) int64 {
 	return max(sn.offset, 0)
 }
 
-// trimmer trims the log beside the writer, so that no answer waits for it. Of
-// several trims only the last matters.
+// trimmer trims the log beside the writer, so that no answer waits for it. While
+// one trim is under way others are left out: the next snapshot trims further.
 type trimmer struct {
-	s  *shard
-	wg sync.WaitGroup
+	s    *shard
+	busy atomic.Bool
+	wg   sync.WaitGroup
 }
 
 func (t *trimmer) to(ctx context.Context, offset int64) {
-	t.wg.Wait()
+	if !t.busy.CompareAndSwap(false, true) {
+		return
+	}
 	t.wg.Go(func() {
+		defer t.busy.Store(false)
 		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		defer cancel()
 		if err := t.s.log.Trim(ctx, offset); err != nil {
-			// The next snapshot trims further.
 			t.s.logger.Warn("shard log not trimmed", "before", offset, "err", err)
 			return
 		}

@@ -1,0 +1,94 @@
+package coordinator
+
+import (
+	"context"
+
+	"github.com/braidstream/braid/catalog"
+)
+
+// CatalogLeases claims under a gateway's session.
+func CatalogLeases(c *catalog.Catalog, s *catalog.Session) Leases { return catalogLeases{c, s} }
+
+type catalogLeases struct {
+	c *catalog.Catalog
+	s *catalog.Session
+}
+
+func (l catalogLeases) Alive() bool { return l.s.Alive() }
+
+func (l catalogLeases) ClaimShard(ctx context.Context, number int32) (catalog.Shard, error) {
+	return l.c.ClaimShard(ctx, l.s, number)
+}
+
+func (l catalogLeases) SetShardReady(ctx context.Context, s catalog.Shard) (catalog.Shard, error) {
+	return l.c.SetShardReady(ctx, s, true)
+}
+
+func (l catalogLeases) ReleaseShard(ctx context.Context, s catalog.Shard) error {
+	return l.c.ReleaseShard(ctx, s)
+}
+
+func (l catalogLeases) ProducerIDs(ctx context.Context, n int64) (int64, error) {
+	return l.c.ProducerIDs(ctx, int(n))
+}
+
+// CatalogDirectory follows a watcher.
+func CatalogDirectory(w *catalog.Watcher) Directory { return catalogDirectory{w} }
+
+type catalogDirectory struct{ w *catalog.Watcher }
+
+func (d catalogDirectory) Revision() int64 { return d.w.Snapshot().Revision() }
+
+func (d catalogDirectory) Gateways() []int32 {
+	all := d.w.Snapshot().Gateways()
+	nodes := make([]int32, len(all))
+	for i, g := range all {
+		nodes[i] = g.Node
+	}
+	return nodes
+}
+
+func (d catalogDirectory) Shard(number int32) (catalog.Shard, bool) {
+	s := d.w.Snapshot().Shard(number)
+	if s == nil {
+		return catalog.Shard{}, false
+	}
+	return *s, true
+}
+
+func (d catalogDirectory) TopicByName(tenant, name string) (catalog.Topic, bool) {
+	return topicOf(d.w.Snapshot().TopicByName(tenant, name))
+}
+
+func (d catalogDirectory) TopicByID(id catalog.ID) (catalog.Topic, bool) {
+	return topicOf(d.w.Snapshot().TopicByID(id))
+}
+
+func topicOf(t *catalog.Topic) (catalog.Topic, bool) {
+	if t == nil {
+		return catalog.Topic{}, false
+	}
+	return *t, true
+}
+
+func (d catalogDirectory) Refresh(ctx context.Context) error {
+	_, err := d.w.Refresh(ctx)
+	return err
+}
+
+func (d catalogDirectory) OnChange(fn func(Change)) func() {
+	return d.w.OnChange(func(c catalog.Change) {
+		ch := Change{Owners: c.Gateways || c.Shards}
+		for _, id := range c.Topics {
+			was, is := c.Old.TopicByID(id), c.New.TopicByID(id)
+			// Only a topic that is marked is being deleted for sure: one that is not
+			// there may be behind in the watch. Expiry finds the others.
+			if is != nil && is.Deleting && (was == nil || !was.Deleting) {
+				ch.Removed = append(ch.Removed, *is)
+			}
+		}
+		if ch.Owners || len(ch.Removed) > 0 {
+			fn(ch)
+		}
+	})
+}
