@@ -21,6 +21,9 @@ var (
 	ErrExists = errors.New("physical topic exists")
 	// ErrCannotSeal: the cluster does not let us seal (no ALTER_CONFIGS).
 	ErrCannotSeal = errors.New("cluster grants no seal")
+	// ErrOpenTransaction: a transaction is open in the span, and a seal would wedge
+	// it. Nothing is sealed.
+	ErrOpenTransaction = errors.New("a transaction is open in the span")
 	// ErrDenied: the cluster's authorizer refuses us.
 	ErrDenied = errors.New("cluster denies access")
 	// ErrStorage: the storage behind is full or failed.

@@ -91,7 +91,8 @@ type End struct {
 // Health is what a cluster said of itself.
 type Health struct {
 	ClusterID string
-	Brokers   int
+	Brokers   int    // that the cluster has, or had since it was opened
+	Answering int    // of them
 	Kafka     string // release or feature level as far as it can be told; "" otherwise
 	CanSeal   bool   // ALTER_CONFIGS granted (kafka), always (local)
 	Writable  bool

@@ -1,0 +1,299 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
+)
+
+// admin sends a request that changes the cluster: to the controller as metadata
+// names it first (with KRaft any broker will do), then to the others. accept
+// refuses the answer of one who is not in charge.
+func (s *Store) admin(ctx context.Context, make func() kmsg.Request, low, high int16, accept func(kmsg.Response) wire.Code) (kmsg.Response, error) {
+	var last error
+	for try := range 5 {
+		if try > 0 {
+			if err := s.pause(ctx, retryFirst<<(2*try)); err != nil {
+				return nil, unavailable(errors.Join(last, err))
+			}
+		}
+		s.meta.mu.Lock()
+		controller := s.meta.controller
+		s.meta.mu.Unlock()
+		list := s.candidates()
+		slices.SortStableFunc(list, func(x, y *broker) int {
+			switch {
+			case x.node == controller && y.node != controller && x.failed.Load() == 0:
+				return -1
+			case y.node == controller && x.node != controller && y.failed.Load() == 0:
+				return 1
+			}
+			return 0
+		})
+		for _, b := range list {
+			// The next broker must not get what another is still writing.
+			resp, err := b.request(ctx, make(), low, high)
+			if err != nil {
+				last = err
+				if ctx.Err() != nil || s.closing.Err() != nil {
+					return nil, unavailable(err)
+				}
+				continue
+			}
+			switch code := accept(resp); code {
+			case wire.NotController, wire.BrokerNotAvailable, wire.RequestTimedOut, wire.NetworkException, wire.ThrottlingQuotaExceeded:
+				last = code
+				continue
+			default:
+				return resp, nil
+			}
+		}
+	}
+	return nil, unavailable(fmt.Errorf("%w: %w", errNoBroker, last))
+}
+
+// Create implements [span.Store]. Replicas are as many as the cluster's default.
+func (s *Store) Create(ctx context.Context, spec span.Spec) (span.Topic, error) {
+	t, err := s.create(ctx, spec)
+	return t, s.wrap("create", span.Topic{Name: spec.Name}, err)
+}
+
+func (s *Store) create(ctx context.Context, spec span.Spec) (span.Topic, error) {
+	if spec.Partitions < 1 || spec.Partitions > maxPartitions {
+		return span.Topic{}, &span.RejectedError{Code: wire.InvalidPartitions}
+	}
+	if spec.Config[configMaxMessage] == sealedValue {
+		return span.Topic{}, &span.RejectedError{Code: wire.InvalidConfig, Detail: "a topic is not created sealed"}
+	}
+	resp, err := s.admin(ctx, func() kmsg.Request {
+		req := kmsg.NewPtrCreateTopicsRequest()
+		req.TimeoutMillis = int32(s.opts.RequestTimeout.Milliseconds())
+		t := kmsg.NewCreateTopicsRequestTopic()
+		t.Topic, t.NumPartitions, t.ReplicationFactor = spec.Name, spec.Partitions, -1
+		for _, k := range slices.Sorted(maps.Keys(spec.Config)) {
+			c := kmsg.NewCreateTopicsRequestTopicConfig()
+			c.Name, c.Value = k, kmsg.StringPtr(spec.Config[k])
+			t.Configs = append(t.Configs, c)
+		}
+		req.Topics = append(req.Topics, t)
+		return req
+	}, 7, 7, func(r kmsg.Response) wire.Code {
+		if ts := r.(*kmsg.CreateTopicsResponse).Topics; len(ts) == 1 {
+			return wire.Code(ts[0].ErrorCode)
+		}
+		return wire.UnknownServerError
+	})
+	if err != nil {
+		return span.Topic{}, err
+	}
+	ts := resp.(*kmsg.CreateTopicsResponse).Topics
+	if len(ts) != 1 {
+		return span.Topic{}, unavailable(fmt.Errorf("%w: CreateTopics answer", wire.ErrMalformed))
+	}
+	switch code := wire.Code(ts[0].ErrorCode); code {
+	case wire.None:
+	case wire.TopicAlreadyExists:
+		return span.Topic{}, span.ErrExists
+	default:
+		err := asError(code)
+		var rejected *span.RejectedError
+		if errors.As(err, &rejected) && ts[0].ErrorMessage != nil {
+			s.log.Warn("cluster refuses a topic", "topic", spec.Name, "code", code.Name(), "message", *ts[0].ErrorMessage)
+		}
+		return span.Topic{}, err
+	}
+	t := span.Topic{Name: spec.Name, ID: ts[0].TopicID}
+	if t.ID == [16]byte{} {
+		return span.Topic{}, &span.RejectedError{Code: wire.UnsupportedVersion, Detail: "the cluster gives topics no ids"}
+	}
+	if max, ok := spec.Config[configMaxMessage]; ok {
+		s.rememberSeal(t.ID, max, true)
+	}
+	if err := s.awaitPartitions(ctx, t, spec.Partitions); err != nil {
+		return t, err
+	}
+	return t, nil
+}
+
+// awaitPartitions waits until the topic has that many partitions and each takes appends.
+func (s *Store) awaitPartitions(ctx context.Context, t span.Topic, total int32) error {
+	for {
+		meta, err := s.meta.fresh(ctx, t)
+		if err != nil && !errors.Is(err, span.ErrUnavailable) && !errors.Is(err, span.ErrGone) {
+			return err
+		}
+		// A topic that was just made is unknown to brokers that lag.
+		if err == nil && len(meta.partitions) >= int(total) {
+			return s.awaitOpen(ctx, t, meta)
+		}
+		if perr := s.pause(ctx, retryFirst); perr != nil {
+			return unavailable(errors.Join(err, perr))
+		}
+	}
+}
+
+// AddPartitions implements [span.Store].
+func (s *Store) AddPartitions(ctx context.Context, t span.Topic, total int32) error {
+	return s.wrap("grow", t, s.grow(ctx, t, total))
+}
+
+func (s *Store) grow(ctx context.Context, t span.Topic, total int32) error {
+	meta, err := s.meta.fresh(ctx, t)
+	if err != nil {
+		return err
+	}
+	if len(meta.partitions) < int(total) {
+		resp, err := s.admin(ctx, func() kmsg.Request {
+			req := kmsg.NewPtrCreatePartitionsRequest()
+			req.TimeoutMillis = int32(s.opts.RequestTimeout.Milliseconds())
+			rt := kmsg.NewCreatePartitionsRequestTopic()
+			rt.Topic, rt.Count = t.Name, total
+			req.Topics = append(req.Topics, rt)
+			return req
+		}, 2, 3, func(r kmsg.Response) wire.Code {
+			if ts := r.(*kmsg.CreatePartitionsResponse).Topics; len(ts) == 1 {
+				return wire.Code(ts[0].ErrorCode)
+			}
+			return wire.UnknownServerError
+		})
+		if err != nil {
+			return err
+		}
+		code := wire.UnknownServerError
+		if ts := resp.(*kmsg.CreatePartitionsResponse).Topics; len(ts) == 1 {
+			code = wire.Code(ts[0].ErrorCode)
+		}
+		if code == wire.InvalidPartitions {
+			// Somebody else was faster, or the broker that we asked lags.
+			if meta, err = s.meta.fresh(ctx, t); err != nil {
+				return err
+			}
+			if len(meta.partitions) >= int(total) {
+				code = wire.None
+			}
+		}
+		if code != wire.None {
+			return asError(code)
+		}
+	}
+	return s.awaitPartitions(ctx, t, total)
+}
+
+// Configure implements [span.Store]. max.message.bytes of a sealed topic is only
+// remembered for Unseal. Kafka compares nothing when it sets a config: a
+// Configure that raises max.message.bytes must not run beside a Seal by another process.
+func (s *Store) Configure(ctx context.Context, t span.Topic, config map[string]string) error {
+	return s.wrap("configure", t, s.configure(ctx, t, config))
+}
+
+func (s *Store) configure(ctx context.Context, t span.Topic, config map[string]string) error {
+	if _, err := s.meta.fresh(ctx, t); err != nil {
+		return err
+	}
+	set := make(map[string]*string, len(config))
+	for k, v := range config {
+		set[k] = &v
+	}
+	if want, ok := config[configMaxMessage]; ok {
+		if want == sealedValue {
+			return &span.RejectedError{Code: wire.InvalidConfig, Detail: "only a seal sets " + configMaxMessage + " to 0"}
+		}
+		now, own, err := s.maxMessage(ctx, t)
+		if err != nil {
+			return err
+		}
+		s.rememberSeal(t.ID, want, true)
+		if own && (now == sealedValue || now == want) {
+			delete(set, configMaxMessage)
+		}
+	}
+	if len(set) == 0 {
+		return nil
+	}
+	return s.alterConfigs(ctx, t, set, false)
+}
+
+// alterConfigs sets configs of a topic; nil removes one.
+func (s *Store) alterConfigs(ctx context.Context, t span.Topic, set map[string]*string, validateOnly bool) error {
+	codeOf := func(r kmsg.Response) wire.Code {
+		if rs := r.(*kmsg.IncrementalAlterConfigsResponse).Resources; len(rs) == 1 {
+			return wire.Code(rs[0].ErrorCode)
+		}
+		return wire.UnknownServerError
+	}
+	resp, err := s.admin(ctx, func() kmsg.Request {
+		req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+		req.ValidateOnly = validateOnly
+		r := kmsg.NewIncrementalAlterConfigsRequestResource()
+		r.ResourceType, r.ResourceName = kmsg.ConfigResourceTypeTopic, t.Name
+		for _, k := range slices.Sorted(maps.Keys(set)) {
+			c := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+			c.Name, c.Op, c.Value = k, kmsg.IncrementalAlterConfigOpSet, set[k]
+			if set[k] == nil {
+				c.Op = kmsg.IncrementalAlterConfigOpDelete
+			}
+			r.Configs = append(r.Configs, c)
+		}
+		req.Resources = append(req.Resources, r)
+		return req
+	}, 1, 1, codeOf)
+	if err != nil {
+		return err
+	}
+	return asError(codeOf(resp))
+}
+
+// Delete implements [span.Store]. It deletes by id, so never another topic of the name.
+func (s *Store) Delete(ctx context.Context, t span.Topic) error {
+	codeOf := func(r kmsg.Response) wire.Code {
+		if ts := r.(*kmsg.DeleteTopicsResponse).Topics; len(ts) == 1 {
+			return wire.Code(ts[0].ErrorCode)
+		}
+		return wire.UnknownServerError
+	}
+	resp, err := s.admin(ctx, func() kmsg.Request {
+		req := kmsg.NewPtrDeleteTopicsRequest()
+		req.TimeoutMillis = int32(s.opts.RequestTimeout.Milliseconds())
+		rt := kmsg.NewDeleteTopicsRequestTopic()
+		rt.TopicID = t.ID
+		req.Topics = append(req.Topics, rt)
+		return req
+	}, 6, 6, codeOf)
+	if err != nil {
+		return s.wrap("delete", t, err)
+	}
+	switch code := codeOf(resp); code {
+	case wire.None, wire.UnknownTopicID, wire.UnknownTopicOrPartition:
+		s.forgetTopic(t.ID)
+		return nil
+	default:
+		return s.wrap("delete", t, asError(code))
+	}
+}
+
+// Topics implements [span.Store].
+func (s *Store) Topics(ctx context.Context, prefix string) ([]span.Topic, error) {
+	req := kmsg.NewPtrMetadataRequest()
+	req.Topics = nil // all
+	resp, err := s.meta.request(ctx, req)
+	if err != nil {
+		return nil, s.wrap("list topics with prefix", span.Topic{Name: prefix}, err)
+	}
+	var out []span.Topic
+	for i := range resp.Topics {
+		t := &resp.Topics[i]
+		if t.Topic != nil && strings.HasPrefix(*t.Topic, prefix) && !t.IsInternal {
+			out = append(out, span.Topic{Name: *t.Topic, ID: t.TopicID})
+		}
+	}
+	slices.SortFunc(out, func(x, y span.Topic) int { return strings.Compare(x.Name, y.Name) })
+	return out, nil
+}

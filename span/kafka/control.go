@@ -1,0 +1,183 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/braidstream/braid/wire"
+)
+
+// controlDepth is how many control requests wait for one broker or are under way
+// at most; more wait in their callers.
+const controlDepth = 128
+
+// control is the one connection to a broker for all requests but Produce and
+// Fetch of records. It opens with the first request and again after an error.
+// Requests are answered in their order, as by any broker.
+type control struct {
+	s     *Store
+	addr  string
+	calls chan *controlCall
+}
+
+type controlCall struct {
+	ctx  context.Context
+	req  kmsg.Request
+	low  int16
+	high int16
+	corr int32
+	// deadline is when the connection is given up for want of this answer.
+	deadline time.Time
+
+	resp kmsg.Response
+	err  error
+	done chan struct{}
+}
+
+func (c *controlCall) end(resp kmsg.Response, err error) {
+	c.resp, c.err = resp, err
+	close(c.done)
+}
+
+func newControl(s *Store, addr string) *control {
+	return &control{s: s, addr: addr, calls: make(chan *controlCall, controlDepth)}
+}
+
+// request sends a request in the highest version of [low, high] that the broker
+// speaks and waits for the answer.
+func (c *control) request(ctx context.Context, req kmsg.Request, low, high int16) (kmsg.Response, error) {
+	call := &controlCall{ctx: ctx, req: req, low: low, high: high, done: make(chan struct{})}
+	select {
+	case c.calls <- call:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-c.s.closing.Done():
+		return nil, errClosed
+	}
+	select {
+	case <-call.done:
+		return call.resp, call.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-c.s.closing.Done():
+		return nil, errClosed
+	}
+}
+
+// run owns the connection: it connects when there is something to send, sends,
+// and waits for its reader's end before it connects anew.
+func (c *control) run() {
+	var cn *conn
+	var used time.Time
+	var pending chan *controlCall
+	var reader sync.WaitGroup
+	var broken chan struct{}
+	hangUp := func() {
+		if cn == nil {
+			return
+		}
+		_ = cn.nc.Close()
+		close(pending)
+		reader.Wait()
+		cn = nil
+	}
+	defer hangUp()
+	for {
+		var call *controlCall
+		select {
+		case call = <-c.calls:
+		case <-c.s.closing.Done():
+			return
+		}
+		if call.ctx.Err() != nil {
+			call.end(nil, call.ctx.Err())
+			continue
+		}
+		if cn != nil {
+			select {
+			case <-broken:
+				hangUp()
+			default:
+				if now := time.Now(); len(pending) == 0 && (cn.expired(now) || now.Sub(used) > idleConn) {
+					hangUp()
+				}
+			}
+		}
+		if cn == nil {
+			var err error
+			// One caller's patience must not decide for those behind it: the dial
+			// has a timeout of its own, and ends with the store.
+			if cn, err = c.s.dialer.dial(c.s.closing, c.addr); err != nil {
+				call.end(nil, fmt.Errorf("%s: %w", c.addr, err))
+				continue
+			}
+			c.s.stats.conns.Add(1)
+			c.s.produceVersions.Store(cn.versions[wire.ProduceKey])
+			pending, broken = make(chan *controlCall, controlDepth), make(chan struct{})
+			reader.Add(1)
+			go func(cn *conn, pending chan *controlCall, broken chan struct{}) {
+				defer reader.Done()
+				defer c.s.stats.conns.Add(-1)
+				c.read(cn, pending, broken)
+			}(cn, pending, broken)
+		}
+		used = time.Now()
+		v, err := cn.version(call.req.Key(), call.low, call.high)
+		if err != nil {
+			call.end(nil, fmt.Errorf("%s: %w", c.addr, err))
+			continue
+		}
+		call.req.SetVersion(v)
+		call.deadline = time.Now().Add(c.s.opts.RequestTimeout)
+		_ = cn.nc.SetWriteDeadline(call.deadline) // fails only on a closed socket: the write tells
+		if call.corr, err = cn.write(call.req); err != nil {
+			call.end(nil, fmt.Errorf("%s: %w", c.addr, err))
+			hangUp()
+			continue
+		}
+		select {
+		case pending <- call:
+		case <-broken:
+			call.end(nil, fmt.Errorf("%s: %w", c.addr, io.ErrUnexpectedEOF))
+			hangUp()
+		}
+	}
+}
+
+// read answers calls in their order until the connection breaks, then fails the rest.
+func (c *control) read(cn *conn, pending chan *controlCall, broken chan struct{}) {
+	frames := wire.NewFrameReader(cn.nc, maxControlFrame)
+	var failed error
+	for call := range pending {
+		if failed != nil {
+			call.end(nil, failed)
+			continue
+		}
+		_ = cn.nc.SetReadDeadline(call.deadline) // fails only on a closed socket: the read tells
+		frame, err := frames.Next()
+		if err == nil {
+			var resp kmsg.Response
+			resp, err = decodeResponse(frame.B, call.corr, call.req)
+			frame.Release()
+			if err == nil {
+				call.end(resp, nil)
+				continue
+			}
+		}
+		failed = fmt.Errorf("%s: %w", c.addr, err)
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			failed = fmt.Errorf("%s: no answer within %v: %w", c.addr, c.s.opts.RequestTimeout, err)
+		}
+		call.end(nil, failed)
+		_ = cn.nc.Close()
+		close(broken)
+	}
+}

@@ -1,0 +1,450 @@
+package kafka
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/braidstream/braid/wire"
+)
+
+const (
+	fetchMinVersion = 13 // topics by id
+	fetchMaxVersion = 17
+	// fetchBytes is how much one Fetch asks for; the first batch may be larger.
+	fetchBytes = 8 << 20
+	// maxFetchFrame bounds an answer: a broker may have batches of that size.
+	maxFetchFrame = 256 << 20
+	// longestPoll bounds one long poll, so that sets of partitions mix anew; shortPoll
+	// that on the last free connection, which newcomers wait for.
+	longestPoll = 2 * time.Second
+	shortPoll   = 25 * time.Millisecond
+)
+
+// fetcher reads from one broker. Reads that return at once and reads that wait
+// have connections of their own; each connection has one Fetch under way, for
+// all partitions that stood in line when it began. There are no fetch sessions.
+//
+// A waiting read joins by a free connection. The last free one polls briefly:
+// it comes back for newcomers soon, and its partitions join longer polls as
+// other connections come back.
+type fetcher struct {
+	s *Store
+	b *broker
+
+	mu    sync.Mutex
+	kinds [2]fetchQueue // at once, waiting
+	conns map[*conn]struct{}
+	ended bool
+}
+
+type fetchQueue struct {
+	waiting []*fetch
+	workers int
+	busy    int
+	wake    chan struct{}
+}
+
+// fetch is one partition in line for a Fetch.
+type fetch struct {
+	id        [16]byte
+	index     int32
+	epoch     int32
+	last      int32 // last fetched epoch, -1 unknown
+	offset    int64
+	maxBytes  int32
+	committed bool
+	until     time.Time // zero: at once
+	first     bool      // is to be first in its request, and was not served otherwise
+	abandoned atomic.Bool
+	result    chan fetched
+	delivered bool // the worker's own note
+}
+
+// fetched is one partition's share of an answer.
+type fetched struct {
+	wire.FetchResult
+	frame *frame // to be released once; nil on errors
+	sent  time.Time
+	first bool
+	err   error // nothing was answered
+}
+
+// frame is an answer's buffer, shared by the partitions in it.
+type frame struct {
+	s    *Store
+	buf  *wire.Buffer
+	refs atomic.Int32
+	size int64
+}
+
+func (f *frame) release() {
+	if f.refs.Add(-1) == 0 {
+		f.s.read.add(-f.size)
+		f.buf.Release()
+	}
+}
+
+func newFetcher(b *broker) *fetcher {
+	f := &fetcher{s: b.s, b: b, conns: map[*conn]struct{}{}}
+	for i := range f.kinds {
+		f.kinds[i].wake = make(chan struct{}, b.s.opts.FetchConns)
+	}
+	return f
+}
+
+// do stands in line and waits for the answer.
+func (f *fetcher) do(ctx context.Context, r *fetch) (fetched, error) {
+	r.result = make(chan fetched, 1)
+	if err := f.s.read.wait(ctx); err != nil {
+		return fetched{}, err
+	}
+	if !f.add(r) {
+		return fetched{}, errClosed
+	}
+	select {
+	case got := <-r.result:
+		return got, got.err
+	case <-ctx.Done():
+	case <-f.s.closing.Done():
+	}
+	r.abandoned.Store(true)
+	// It may have been answered in between.
+	select {
+	case got := <-r.result:
+		return got, got.err
+	default:
+	}
+	if ctx.Err() != nil {
+		return fetched{}, ctx.Err()
+	}
+	return fetched{}, errClosed
+}
+
+func (f *fetcher) add(r *fetch) bool {
+	f.s.closeMu.RLock()
+	defer f.s.closeMu.RUnlock()
+	if f.s.closed {
+		return false
+	}
+	i := 0
+	if !r.until.IsZero() {
+		i = 1
+	}
+	f.mu.Lock()
+	q := &f.kinds[i]
+	if r.first {
+		q.waiting = slices.Insert(q.waiting, 0, r)
+	} else {
+		q.waiting = append(q.waiting, r)
+	}
+	start := q.busy == q.workers && q.workers < f.s.opts.FetchConns
+	if start {
+		q.workers++
+	}
+	f.mu.Unlock()
+	if start {
+		f.s.spawn(func() { f.work(i) })
+	}
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// abort cuts all connections: their long polls would last otherwise.
+func (f *fetcher) abort() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = true
+	for c := range f.conns {
+		_ = c.nc.Close()
+	}
+}
+
+// take makes the next Fetch's set: one isolation level, each partition once.
+func (f *fetcher) take(i int) (set []*fetch, last bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	q := &f.kinds[i]
+	seen := map[partitionKey]bool{}
+	room := int64(fetchBytes)
+	rest := q.waiting[:0]
+	for _, r := range q.waiting {
+		key := partitionKey{r.id, r.index}
+		switch {
+		case r.abandoned.Load():
+		case len(set) > 0 && (set[0].committed != r.committed || r.first || seen[key] || room <= 0 || len(set) >= maxPerRequest):
+			rest = append(rest, r)
+		default:
+			seen[key] = true
+			set = append(set, r)
+			// A waiting partition mostly has nothing: its share is not counted.
+			if i == 0 {
+				room -= int64(r.maxBytes)
+			}
+		}
+	}
+	clear(q.waiting[len(rest):])
+	q.waiting = rest
+	if len(set) > 0 {
+		q.busy++
+		last = q.busy == f.s.opts.FetchConns
+		if len(rest) > 0 {
+			select {
+			case q.wake <- struct{}{}:
+			default:
+			}
+		}
+	}
+	return set, last
+}
+
+func (f *fetcher) done(i int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.kinds[i].busy--
+}
+
+// work is one connection's goroutine, until the store closes.
+func (f *fetcher) work(i int) {
+	w := &fetchWorker{f: f}
+	defer w.hangUp()
+	q := &f.kinds[i]
+	for {
+		select {
+		case <-q.wake:
+		case <-f.s.closing.Done():
+			return
+		}
+		for f.s.closing.Err() == nil {
+			set, last := f.take(i)
+			if len(set) == 0 {
+				break
+			}
+			wait := time.Duration(0)
+			if i == 1 {
+				wait = pollTime(set, last, time.Now())
+			}
+			w.serve(set, wait)
+			f.done(i)
+		}
+	}
+}
+
+// pollTime is how long a set may wait: as long as its most patient member, since
+// the others are answered by their own time limits.
+func pollTime(set []*fetch, last bool, now time.Time) time.Duration {
+	most := time.Duration(0)
+	least := longestPoll
+	for _, r := range set {
+		left := r.until.Sub(now)
+		most = max(most, left)
+		least = min(least, left)
+	}
+	wait := min(most, longestPoll)
+	if last && len(set) > 0 {
+		wait = min(wait, shortPoll)
+	}
+	// Who is due earlier than half of that would be late.
+	if least < wait/2 {
+		wait = least
+	}
+	return max(wait, 0)
+}
+
+type fetchWorker struct {
+	f       *fetcher
+	cn      *conn
+	version int16
+	used    time.Time
+	request wire.FetchRequest
+	resp    wire.FetchResponse
+	out     []byte
+}
+
+func (w *fetchWorker) hangUp() {
+	if w.cn == nil {
+		return
+	}
+	w.f.mu.Lock()
+	delete(w.f.conns, w.cn)
+	w.f.mu.Unlock()
+	_ = w.cn.nc.Close()
+	w.cn = nil
+	w.f.s.stats.conns.Add(-1)
+}
+
+// idleConn is how long a connection that nobody reads from stays in use: brokers
+// close idle ones, after ten minutes by default.
+const idleConn = time.Minute
+
+func (w *fetchWorker) connected() error {
+	now := time.Now()
+	if w.cn != nil && (w.cn.expired(now) || now.Sub(w.used) > idleConn) {
+		w.hangUp()
+	}
+	w.used = now
+	if w.cn != nil {
+		return nil
+	}
+	cn, err := w.f.s.dialer.dial(w.f.s.closing, w.f.b.addr)
+	if err != nil {
+		w.f.b.failed.Store(time.Now().UnixNano())
+		return err
+	}
+	if w.version, err = cn.version(wire.FetchKey, fetchMinVersion, fetchMaxVersion); err != nil {
+		_ = cn.nc.Close()
+		return err
+	}
+	w.f.mu.Lock()
+	ended := w.f.ended
+	w.f.conns[cn] = struct{}{}
+	w.f.mu.Unlock()
+	w.cn = cn
+	w.f.s.stats.conns.Add(1)
+	if ended {
+		w.hangUp()
+		return errClosed
+	}
+	return nil
+}
+
+// serve sends one Fetch and hands each partition its share.
+func (w *fetchWorker) serve(set []*fetch, wait time.Duration) {
+	sent := time.Now()
+	err := w.connected()
+	if err == nil {
+		err = w.exchange(set, wait, sent)
+	}
+	w.used = time.Now()
+	if err != nil {
+		w.hangUp()
+		for _, r := range set {
+			if !r.delivered {
+				r.delivered = true
+				r.result <- fetched{err: fmt.Errorf("broker %d: %w", w.f.b.node, err), sent: sent}
+			}
+		}
+	}
+	w.resp.Reset()
+	w.request.Reset()
+}
+
+func (w *fetchWorker) exchange(set []*fetch, wait time.Duration, sent time.Time) error {
+	slices.SortStableFunc(set, func(x, y *fetch) int {
+		// The first keeps its place: a broker returns a whole batch whatever its
+		// size to the first partition that has one.
+		switch {
+		case x.first != y.first && x.first:
+			return -1
+		case x.first != y.first:
+			return 1
+		}
+		return cmp.Or(bytes.Compare(x.id[:], y.id[:]), 0)
+	})
+	w.request.Reset()
+	w.request.ReplicaID = -1
+	w.request.ReplicaEpoch = -1
+	w.request.SessionEpoch = -1
+	w.request.MaxWaitMillis = int32(wait.Milliseconds())
+	w.request.MinBytes = 1
+	if wait < time.Millisecond {
+		w.request.MinBytes, w.request.MaxWaitMillis = 0, 0
+	}
+	w.request.MaxBytes = fetchBytes
+	if set[0].committed {
+		w.request.Isolation = 1
+	}
+	for i, r := range set {
+		if i == 0 || set[i-1].id != r.id {
+			w.request.AddTopic(nil, r.id)
+		}
+		w.request.AddPartition(wire.FetchPartition{
+			Index: r.index, LeaderEpoch: r.epoch, Offset: r.offset, LastFetchedEpoch: r.last,
+			LogStart: -1, MaxBytes: r.maxBytes,
+		})
+	}
+	w.cn.corr++
+	out, err := w.request.AppendFrame(w.out[:0], w.version, w.cn.corr, w.cn.id)
+	if err != nil {
+		return err
+	}
+	w.out = out
+	// Fails only on a closed socket: write and read tell.
+	_ = w.cn.nc.SetDeadline(sent.Add(wait + w.f.s.opts.RequestTimeout))
+	if _, err := w.cn.out.Write(out); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	if err := w.cn.flushed(); err != nil {
+		return err
+	}
+	buf, err := readFrame(w.cn.nc, maxFetchFrame)
+	if err != nil {
+		return err
+	}
+	return w.deliver(set, buf, sent)
+}
+
+func (w *fetchWorker) deliver(set []*fetch, buf *wire.Buffer, sent time.Time) error {
+	s := w.f.s
+	fr := &frame{s: s, buf: buf, size: int64(buf.Cap())}
+	fr.refs.Store(1)
+	s.read.add(fr.size)
+	defer fr.release()
+	s.stats.fetches.Add(1)
+	s.stats.fetchedBytes.Add(int64(len(buf.B)))
+	corr, body, err := wire.ParseResponseHeader(buf.B, wire.FetchKey, w.version)
+	if err != nil {
+		return err
+	}
+	if corr != w.cn.corr {
+		return errors.New("answer came out of turn")
+	}
+	if err := w.resp.Decode(w.version, body); err != nil {
+		return err
+	}
+	if w.resp.Code != wire.None {
+		return fmt.Errorf("fetch: %w", w.resp.Code)
+	}
+	for i, r := range set {
+		found := findFetched(&w.resp, i, r)
+		if found == nil {
+			return fmt.Errorf("%w: Fetch answer leaves a partition out", wire.ErrMalformed)
+		}
+		got := fetched{FetchResult: *found, frame: fr, sent: sent, first: i == 0}
+		// The decoder uses its memory again.
+		got.Aborted = slices.Clone(got.Aborted)
+		fr.refs.Add(1)
+		r.delivered = true
+		r.result <- got
+		if r.abandoned.Load() {
+			select {
+			case got := <-r.result:
+				got.frame.release()
+			default: // the reader took it after all
+			}
+		}
+	}
+	return nil
+}
+
+func findFetched(resp *wire.FetchResponse, i int, r *fetch) *wire.FetchResult {
+	is := func(p *wire.FetchResult) bool { return p.Index == r.index && resp.Topics[p.Topic].ID == r.id }
+	if i < len(resp.Partitions) && is(&resp.Partitions[i]) {
+		return &resp.Partitions[i]
+	}
+	for j := range resp.Partitions {
+		if is(&resp.Partitions[j]) {
+			return &resp.Partitions[j]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,173 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
+)
+
+// grantFor is how long an answer about ALTER_CONFIGS is believed.
+const grantFor = time.Minute
+
+type sealGrant struct {
+	can   bool
+	asked time.Time
+}
+
+// Health implements [span.Store]. It asks every broker that is known for its
+// versions, all at once, and one of them for the cluster's state; it takes
+// Options.HealthTimeout at most. Brokers counts those that the cluster has or
+// had since the store was opened, Detail how many of them answered. The cluster
+// is writable when it has a controller and most of its brokers answer: then
+// partitions of those that do not are led by others.
+func (s *Store) Health(ctx context.Context) (span.Health, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.opts.HealthTimeout)
+	defer cancel()
+	begin := time.Now()
+	state, err := s.describeCluster(ctx)
+	if err != nil {
+		return span.Health{Latency: time.Since(begin), Detail: err.Error()}, s.wrap("health of", span.Topic{Name: "cluster"}, err)
+	}
+	latency := time.Since(begin)
+	answering, silent := s.countAnswering(ctx, state.Brokers)
+	s.meta.mu.Lock()
+	s.meta.peak = max(s.meta.peak, len(state.Brokers))
+	all := s.meta.peak
+	s.meta.mu.Unlock()
+	h := span.Health{
+		ClusterID: state.ClusterID, Brokers: all, Answering: answering, Latency: latency,
+		Writable: state.ControllerID >= 0 && 2*answering > all,
+		Detail:   fmt.Sprintf("%d of %d brokers answer", answering, all),
+	}
+	if len(silent) > 0 {
+		h.Detail += fmt.Sprintf("; silent: %v", silent)
+	}
+	h.CanSeal = s.canSeal(ctx)
+	h.Kafka = s.kafkaRelease()
+	return h, nil
+}
+
+// describeCluster asks the brokers all at once and takes the first answer: one
+// that hangs must not make the check late.
+func (s *Store) describeCluster(ctx context.Context) (*kmsg.DescribeClusterResponse, error) {
+	list := s.candidates()
+	const most = 5
+	list = list[:min(len(list), most)]
+	type answer struct {
+		resp *kmsg.DescribeClusterResponse
+		err  error
+	}
+	answers := make(chan answer, len(list))
+	s.closeMu.RLock()
+	if s.closed {
+		s.closeMu.RUnlock()
+		return nil, unavailable(errClosed)
+	}
+	for _, b := range list {
+		s.spawn(func() {
+			req := kmsg.NewPtrDescribeClusterRequest()
+			resp, err := b.request(ctx, req, 0, 1)
+			if err != nil {
+				answers <- answer{err: err}
+				return
+			}
+			r := resp.(*kmsg.DescribeClusterResponse)
+			if code := wire.Code(r.ErrorCode); code != wire.None {
+				err = asError(code)
+			} else {
+				err = s.meta.checkCluster(&r.ClusterID)
+			}
+			answers <- answer{r, err}
+		})
+	}
+	s.closeMu.RUnlock()
+	var errs []error
+	for range list {
+		a := <-answers
+		if a.err == nil {
+			return a.resp, nil
+		}
+		errs = append(errs, a.err)
+	}
+	return nil, unavailable(fmt.Errorf("%w: %w", errNoBroker, errors.Join(errs...)))
+}
+
+// countAnswering asks each broker for its versions.
+func (s *Store) countAnswering(ctx context.Context, list []kmsg.DescribeClusterResponseBroker) (answering int, silent []int32) {
+	known := make([]kmsg.MetadataResponseBroker, len(list))
+	for i, b := range list {
+		known[i] = kmsg.MetadataResponseBroker{NodeID: b.NodeID, Host: b.Host, Port: b.Port}
+	}
+	s.setBrokers(known)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, r := range list {
+		b := s.broker(r.NodeID)
+		if b == nil {
+			continue
+		}
+		wg.Go(func() {
+			req := kmsg.NewPtrApiVersionsRequest()
+			req.ClientSoftwareName, req.ClientSoftwareVersion = "braid", "1"
+			_, err := b.request(ctx, req, 3, 3)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				answering++
+			} else {
+				silent = append(silent, r.NodeID)
+			}
+		})
+	}
+	wg.Wait()
+	return answering, silent
+}
+
+// canSeal finds out whether ALTER_CONFIGS is granted. An authorizer is asked
+// before the topic is looked for, so a config that is only validated, of a topic
+// that does not exist where none is known, tells without a change.
+func (s *Store) canSeal(ctx context.Context) bool {
+	s.mu.Lock()
+	if g := s.limits; g != nil && time.Since(g.asked) < grantFor {
+		s.mu.Unlock()
+		return g.can
+	}
+	name := s.opts.ProbeTopic
+	for _, p := range s.partitions {
+		name = p.topic.Name
+		break
+	}
+	s.mu.Unlock()
+	zero := sealedValue
+	err := s.alterConfigs(ctx, span.Topic{Name: name}, map[string]*string{configMaxMessage: &zero}, true)
+	if errors.Is(err, span.ErrUnavailable) {
+		return false
+	}
+	can := err == nil || errors.Is(err, span.ErrGone)
+	s.mu.Lock()
+	s.limits = &sealGrant{can: can, asked: time.Now()}
+	s.mu.Unlock()
+	return can
+}
+
+// kafkaRelease tells about the brokers' release by what they speak: 4.x has Produce by
+// topic id from 4.1 on, and 4.0 has no Produce before version 3.
+func (s *Store) kafkaRelease() string {
+	v, ok := s.produceVersions.Load().([2]int16)
+	switch {
+	case !ok:
+		return ""
+	case v[1] >= 13:
+		return "4.1 or later"
+	case v[0] >= 3:
+		return "4.0"
+	}
+	return "3.x"
+}
