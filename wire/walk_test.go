@@ -59,7 +59,7 @@ func TestWalkersAllocateInProportion(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%s v%d: %v of %x", w.name, version, err, m.out)
 				}
-				if limit := walkFactor*len(m.out) + walkBase; got > limit {
+				if limit := slack * (walkFactor*len(m.out) + walkBase); got > limit {
 					t.Errorf("%s v%d: %d bytes made it allocate %d, limit %d", w.name, version, len(m.out), got, limit)
 				}
 				if len(m.out) > 4096 {
