@@ -9,8 +9,11 @@
 //
 // All offsets of this package are logical unless a name says physical.
 //
-// Lock order: Partition.mu, then Logs.mu, then cache.mu. None is held while a
-// store, the catalog or a callback is called.
+// Lock order: Partition.mu, then one of Logs.mu, cache.mu, reporter.mu, and last
+// Logs.runMu; never those of two partitions. None is held while a store does
+// I/O or takes an append, nor while the catalog or a callback is called. What is
+// called under them: Stores.Store and Store.Log, which look something up, and
+// the Source's methods that take no context.
 package chain
 
 import (
@@ -61,16 +64,18 @@ type Source interface {
 	Chain(topic catalog.ID, partition int32) (c *catalog.Chain, revision int64, err error)
 	// Topic is the topic as last known, ok false if there is none.
 	Topic(topic catalog.ID) (t catalog.Topic, ok bool)
-	// Refresh reads the topic linearizably: after it returned nil, Chain and
-	// Extend give at least what was committed when it was called.
+	// Refresh reads the topic linearizably: after it returned nil, Chain gives at
+	// least what was committed when it was called.
 	Refresh(ctx context.Context, topic catalog.ID) error
 	// OnChange calls f, which must not block, after every change, with the
 	// topics whose chains or extends have changed. Changes may be merged.
 	OnChange(f func(topics []catalog.ID)) (cancel func())
 	// CanSeal tells whether the cluster grants a seal; true when it is not known.
 	CanSeal(cluster string) bool
-	// Extend is the extend of the topic under way, nil if there is none.
+	// Extend is the extend of the topic under way as last known, nil if there is none.
 	Extend(topic catalog.ID) *catalog.Extend
+	// ReadExtend reads it linearizably.
+	ReadExtend(ctx context.Context, topic catalog.ID) (*catalog.Extend, error)
 	// Fences lists the topics with an extend that waits for gateways to stop.
 	Fences() []catalog.ID
 

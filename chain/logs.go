@@ -2,49 +2,337 @@ package chain
 
 import (
 	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/braidstream/braid/catalog"
-	"github.com/braidstream/braid/span"
 )
 
 // Logs are the partitions that a gateway serves.
-type Logs struct{}
+type Logs struct {
+	source   Source
+	stores   Stores
+	node     int32
+	log      *slog.Logger
+	metrics  *Metrics
+	alive    func() bool
+	holdMax  int64
+	holdTime time.Duration
+	cache    cache
 
-// Partition is one logical partition. All methods may be called concurrently.
-type Partition struct{}
+	heldBytes atomic.Int64
+	ctx       context.Context
+	stop      context.CancelFunc
+	runMu     sync.Mutex // innermost
+	stopped   bool
+	wg        sync.WaitGroup
+	cancelSub func()
 
-func NewLogs(o Options) *Logs { return &Logs{} }
+	fencePoke chan struct{}
+	dirtyPoke chan struct{}
+	sweepPoke chan struct{}
+	report    reporter
 
-func (l *Logs) Close() {}
+	mu      sync.Mutex
+	closed  bool
+	topics  map[catalog.ID]map[int32]*Partition
+	dirty   map[catalog.ID]struct{}
+	holders map[*Partition]struct{} // partitions in which something waits
+}
 
+// NewLogs makes the partitions of one gateway. Close ends its goroutines.
+func NewLogs(o Options) *Logs {
+	l := &Logs{
+		source: o.Source, stores: o.Stores, node: o.Node, log: o.Logger, metrics: o.Metrics, alive: o.Alive,
+		holdMax: o.HoldBytes, holdTime: o.HoldTime,
+		fencePoke: make(chan struct{}, 1), dirtyPoke: make(chan struct{}, 1), sweepPoke: make(chan struct{}, 1),
+		topics: map[catalog.ID]map[int32]*Partition{}, dirty: map[catalog.ID]struct{}{}, holders: map[*Partition]struct{}{},
+	}
+	if l.source == nil {
+		l.source = FromCatalog(o.Watcher, o.Catalog)
+	}
+	if l.log == nil {
+		l.log = slog.Default()
+	}
+	if l.metrics == nil {
+		l.metrics = NewMetrics(nil)
+	}
+	if l.alive == nil {
+		l.alive = func() bool { return true }
+	}
+	if l.holdMax == 0 {
+		l.holdMax = 64 << 20
+	}
+	if l.holdTime == 0 {
+		l.holdTime = 30 * time.Second
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = 64 << 20
+	}
+	l.cache.limit, l.cache.metrics, l.cache.members = max(o.CacheBytes, 0), l.metrics, map[*Partition]struct{}{}
+	l.cache.poke = make(chan struct{}, 1)
+	l.report.poke = make(chan struct{}, 1)
+	l.ctx, l.stop = context.WithCancel(context.Background())
+	l.cancelSub = l.source.OnChange(l.changed)
+	l.run(l.spread)
+	l.run(l.watchFences)
+	l.run(l.sweep)
+	l.run(l.evict)
+	l.run(l.publishReports)
+	l.pokeFences()
+	return l
+}
+
+// Close ends all goroutines and answers everything that waits with [ErrClosed].
+// Appends that a store has are answered when the store gives them back; close
+// the stores for that. Reports that are due are published first.
+func (l *Logs) Close() {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return
+	}
+	l.closed = true
+	all := l.all()
+	l.mu.Unlock()
+	l.cancelSub()
+	l.flushReports(all)
+	for _, p := range all {
+		p.mu.Lock()
+		p.kill(ErrClosed)
+		p.unlock()
+	}
+	l.stop()
+	l.runMu.Lock()
+	l.stopped = true
+	l.runMu.Unlock()
+	l.wg.Wait()
+}
+
+// run starts a goroutine that Close waits for. After Close its context is over
+// from the start.
+func (l *Logs) run(f func(context.Context)) {
+	l.runMu.Lock()
+	defer l.runMu.Unlock()
+	if l.stopped {
+		go f(l.ctx)
+		return
+	}
+	l.wg.Add(1)
+	go func() {
+		defer l.wg.Done()
+		f(l.ctx)
+	}()
+}
+
+// Partition returns the shared handle of a partition. It fails with
+// [ErrUnknownTopic] and [ErrUnknownPartition] as far as the catalog is known here.
 func (l *Logs) Partition(topic catalog.ID, partition int32) (*Partition, error) {
-	return nil, ErrUnknownTopic
+	l.mu.Lock()
+	p := l.topics[topic][partition]
+	l.mu.Unlock()
+	if p != nil {
+		return p, nil
+	}
+	if _, _, err := l.source.Chain(topic, partition); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil, ErrClosed
+	}
+	if p = l.topics[topic][partition]; p == nil {
+		p = newPartition(l, topic, partition)
+		m := l.topics[topic]
+		if m == nil {
+			m = map[int32]*Partition{}
+			l.topics[topic] = m
+		}
+		m[partition] = p
+		// It is told of changes from here on; the version of now comes from update.
+		p.view.Store(&view{chain: &catalog.Chain{}, revision: -1})
+	}
+	l.mu.Unlock()
+	p.update()
+	if err := p.gone(); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
-func (p *Partition) Append(a *Append) { a.Err = ErrUnavailable; a.Done(a) }
-
-func (p *Partition) Read(ctx context.Context, r ReadRequest) (ReadResult, error) {
-	return ReadResult{}, ErrUnavailable
+func (p *Partition) gone() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dead
 }
 
-func (p *Partition) Notify(offset int64, wake func()) (cancel func()) { return func() {} }
-
-func (p *Partition) Offsets(ctx context.Context, committed bool) (start, end int64, epoch int32, err error) {
-	return 0, 0, 0, ErrUnavailable
+// all returns every partition. Needs mu.
+func (l *Logs) all() []*Partition {
+	var all []*Partition
+	for _, m := range l.topics {
+		for _, p := range m {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
-func (p *Partition) OffsetFor(ctx context.Context, ms int64) (offset, timestamp int64, epoch int32, found bool, err error) {
-	return 0, 0, 0, false, ErrUnavailable
+func (l *Logs) partitionsOf(topic catalog.ID) []*Partition {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ps := make([]*Partition, 0, len(l.topics[topic]))
+	for _, p := range l.topics[topic] {
+		ps = append(ps, p)
+	}
+	return ps
 }
 
-func (p *Partition) EpochEnd(ctx context.Context, epoch int32) (atEpoch int32, end int64, err error) {
-	return 0, 0, ErrUnavailable
+// changed is called by the source.
+func (l *Logs) changed(topics []catalog.ID) {
+	l.mu.Lock()
+	for _, id := range topics {
+		if _, ok := l.topics[id]; ok {
+			l.dirty[id] = struct{}{}
+		}
+	}
+	l.mu.Unlock()
+	poke(l.dirtyPoke)
+	l.pokeFences()
 }
 
-func (p *Partition) DeleteRecords(ctx context.Context, before int64) (start int64, err error) {
-	return 0, ErrUnavailable
+func (l *Logs) pokeFences() { poke(l.fencePoke) }
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
-func (p *Partition) Producers(ctx context.Context) ([]span.Producer, error) {
-	return nil, ErrUnavailable
+// spread tells partitions of changes.
+func (l *Logs) spread(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.dirtyPoke:
+		}
+		l.mu.Lock()
+		dirty := l.dirty
+		l.dirty = map[catalog.ID]struct{}{}
+		l.mu.Unlock()
+		for id := range dirty {
+			for _, p := range l.partitionsOf(id) {
+				p.update()
+				if err := p.gone(); errors.Is(err, ErrUnknownTopic) {
+					l.forget(p)
+				}
+			}
+		}
+	}
+}
+
+// forget takes a dead partition out, so that a topic that comes back has fresh ones.
+func (l *Logs) forget(p *Partition) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if m := l.topics[p.topic]; m[p.index] == p {
+		delete(m, p.index)
+		if len(m) == 0 {
+			delete(l.topics, p.topic)
+		}
+	}
+	l.cache.leave(p)
+}
+
+func (l *Logs) takeHold(n int64) bool {
+	if l.heldBytes.Add(n) > l.holdMax {
+		l.heldBytes.Add(-n)
+		return false
+	}
+	l.metrics.HeldBytes.Add(float64(n))
+	return true
+}
+
+func (l *Logs) forceHold(n int64) {
+	l.heldBytes.Add(n)
+	l.metrics.HeldBytes.Add(float64(n))
+}
+
+func (l *Logs) putHold(n int64) {
+	l.heldBytes.Add(-n)
+	l.metrics.HeldBytes.Sub(float64(n))
+}
+
+// holding notes that something waits in p.
+func (l *Logs) holding(p *Partition) {
+	l.mu.Lock()
+	_, ok := l.holders[p]
+	l.holders[p] = struct{}{}
+	l.mu.Unlock()
+	if !ok {
+		poke(l.sweepPoke)
+	}
+}
+
+// sweep answers what has waited too long; it ticks only while something waits.
+func (l *Logs) sweep(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.sweepPoke:
+		}
+		for {
+			l.mu.Lock()
+			ps := make([]*Partition, 0, len(l.holders))
+			for p := range l.holders {
+				ps = append(ps, p)
+			}
+			clear(l.holders)
+			l.mu.Unlock()
+			if len(ps) == 0 {
+				break
+			}
+			now := time.Now()
+			for _, p := range ps {
+				if p.expire(now) {
+					l.mu.Lock()
+					l.holders[p] = struct{}{}
+					l.mu.Unlock()
+				}
+			}
+			if !sleep(ctx, 20*time.Millisecond) {
+				return
+			}
+		}
+	}
+}
+
+// readState reads the sealed producers' state.
+func (l *Logs) readState(ctx context.Context, ref string) ([]ProducerState, error) {
+	if ref == "" {
+		return nil, nil
+	}
+	b, err := l.source.Producers(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return DecodeProducers(b)
+}
+
+// sleep waits; false when the context ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

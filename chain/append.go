@@ -1,0 +1,476 @@
+package chain
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
+)
+
+// Append submits one batch. See [Append] for when and how it is answered.
+//
+// Batches of one partition land in the order of the calls, as far as they land,
+// also when the chain is extended meanwhile: what the old span refused goes to
+// the next one before what came later.
+func (p *Partition) Append(a *Append) {
+	a.BaseOffset, a.LogAppendTime, a.LogStart, a.Epoch, a.Duplicate, a.Err = -1, -1, -1, -1, false, nil
+	if a.MaxBatch > 0 && len(a.Batch) > a.MaxBatch {
+		a.Err = fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(a.Batch), a.MaxBatch)
+		a.Done(a)
+		return
+	}
+	f := flightPool.Get().(*flight)
+	f.a, f.p, f.size = a, p, len(a.Batch)
+	f.producer, f.epoch, f.records = a.Header.ProducerID, a.Header.ProducerEpoch, a.Header.NumRecords
+	f.first, f.last = a.Header.BaseSequence, a.Header.LastSequence()
+	if f.deadline = a.Deadline; f.deadline.IsZero() {
+		f.deadline = time.Now().Add(30 * time.Second)
+	}
+
+	p.mu.Lock()
+	f.chunk, f.at = p.fill.reserve(a.Batch)
+	p.tickets++
+	f.ticket = p.tickets
+	p.route(f)
+	p.unlock()
+}
+
+// route sends a flight to the open span, or keeps it until that can be done.
+func (p *Partition) route(f *flight) {
+	if p.dead != nil {
+		p.fail(f, p.lateError(f, p.dead))
+		return
+	}
+	if p.cur == nil {
+		p.open()
+	}
+	t := p.cur
+	switch {
+	case t == nil || t.stop != flowing || len(p.held) > 0:
+		p.hold(f)
+	case !f.hasProducer():
+		p.submit(f)
+	default:
+		if _, ok := t.known[f.producer]; ok {
+			p.submit(f)
+		} else {
+			p.place(f)
+		}
+	}
+}
+
+// open makes a target of the chain's open span, if it has one.
+func (p *Partition) open() {
+	v := p.view.Load()
+	s := OpenSpan(v.chain)
+	if s == nil {
+		p.startLearning()
+		return
+	}
+	c := &s.Copies[0]
+	st, err := p.l.stores.Store(c.Cluster)
+	if err != nil {
+		p.l.log.Warn("no store for a cluster", "cluster", c.Cluster, "err", err)
+		p.startLearning()
+		return
+	}
+	t := &target{
+		seq: s.Seq, epoch: s.Epoch, copy: c, store: st,
+		log:     st.Log(span.Topic{Name: c.Topic, ID: c.TopicID}, c.Partition),
+		canSeal: p.l.source.CanSeal(c.Cluster), end: -1, stateRef: SealedState(v.chain),
+	}
+	t.stateReady = t.stateRef == ""
+	t.acks.next = -1
+	p.cur = t
+	if e := p.l.source.Extend(p.topic); fences(e, t.copy.TopicID) {
+		p.fenceTarget(t, e.Op)
+	}
+}
+
+// submit hands a flight to the copy.
+func (p *Partition) submit(f *flight) {
+	t := p.cur
+	f.t = t
+	t.flying.push(f)
+	f.sa = span.Append{Batch: f.batch(), Deadline: f.deadline, Done: landed, BaseOffset: -1, LogAppendTime: -1, LogStart: -1, Tag: f}
+	p.out = append(p.out, f)
+}
+
+// landed is span.Append.Done.
+func landed(sa *span.Append) {
+	f := sa.Tag.(*flight)
+	f.p.complete(f)
+}
+
+// complete takes the store's answer.
+func (p *Partition) complete(f *flight) {
+	t := f.t
+	now := time.Now()
+	// Asked after the answer was read, before it is passed on: behind a fence this
+	// is all that stands between a late answer and the client.
+	alive := t.canSeal || p.l.alive()
+	p.mu.Lock()
+	defer p.unlock()
+	if f.abandoned {
+		f.free()
+		return
+	}
+	t.flying.remove(f)
+	err := f.sa.Err
+	var rejected *span.RejectedError
+	var truncated *span.TruncatedError
+	switch {
+	case err == nil && !alive:
+		t.acks.unknown += int64(f.records)
+		p.sentBack(f, t, because(ErrTimedOut, errSession))
+	case err == nil:
+		p.landed(f, t, now)
+	case errors.Is(err, span.ErrSealed), errors.Is(err, span.ErrGone):
+		p.halt(t, stopSealed)
+		t.returned = append(t.returned, f)
+	case errors.As(err, &truncated):
+		p.raise(t, truncated, now)
+		p.unknownOutcome(f, t, now, err, stopTruncated)
+	case errors.As(err, &rejected):
+		p.rejected(f, t, rejected)
+	case errors.Is(err, span.ErrUnknownOutcome):
+		p.unknownOutcome(f, t, now, err, stopUnknown)
+	case errors.Is(err, span.ErrUnavailable), errors.Is(err, span.ErrCannotSeal):
+		p.sentBack(f, t, p.lateError(f, because(ErrUnavailable, err)))
+	case errors.Is(err, span.ErrStorage):
+		p.sentBack(f, t, p.lateError(f, because(ErrStorage, err)))
+	case errors.Is(err, span.ErrDenied):
+		p.sentBack(f, t, p.lateError(f, because(ErrUnavailable, err)))
+	default:
+		// Not a kind that says that nothing landed.
+		p.unknownOutcome(f, t, now, err, stopUnknown)
+	}
+	if t.stop != flowing && t.flying.n == 0 {
+		p.settle(t)
+	}
+}
+
+var errSession = errors.New("this gateway's session is lost")
+
+// landed takes an acknowledgement.
+func (p *Partition) landed(f *flight, t *target, now time.Time) {
+	a, sa := f.a, &f.sa
+	if sa.BaseOffset < 0 {
+		p.l.metrics.Duplicates.Inc()
+		t.remember(f.producer, now.Unix())
+		p.fail(f, ErrDuplicate)
+		p.placed(f, t)
+		return
+	}
+	base := ToLogical(t.copy, sa.BaseOffset)
+	next := base + int64(f.records)
+	if t.end >= 0 && next > t.end {
+		// It lies past the committed end, so it is not in the chain: only a copy
+		// that was ended without a seal can answer so. It goes where the chain goes on.
+		p.l.log.Warn("an append landed past the end of a span", "topic", p.topic, "partition", p.index, "span", t.seq, "offset", base, "end", t.end)
+		t.returned = append(t.returned, f)
+		return
+	}
+	if sa.Duplicate {
+		p.l.metrics.Duplicates.Inc()
+	} else {
+		t.acks.add(base, f.records, a.Header.CRC, now)
+		p.firstAck(t, now)
+		p.cacheOwn(f, t, base, next, now)
+	}
+	if f.hasProducer() {
+		t.remember(f.producer, now.Unix())
+	}
+	v := p.view.Load()
+	a.BaseOffset, a.LogAppendTime, a.LogStart, a.Epoch, a.Duplicate = base, sa.LogAppendTime, v.chain.Start, t.epoch, sa.Duplicate
+	p.finish(f)
+	if p.hwSeq == t.seq && next > p.hw {
+		p.hw = next
+		p.wakeUpTo(next)
+	}
+	p.placed(f, t)
+}
+
+// rejected takes a definite refusal. A sequence that does not fit may be a retry
+// of what the spans before hold, which this copy knows nothing of.
+func (p *Partition) rejected(f *flight, t *target, r *span.RejectedError) {
+	sequence := r.Code == wire.OutOfOrderSequenceNumber || r.Code == wire.UnknownProducerID
+	if sequence && f.hasProducer() && p.earlierPending(f, t) {
+		// What comes before it in sequence is still to be sent again, or has no
+		// answer yet, so it was refused for that alone.
+		p.halt(t, stopUnknown)
+		t.returned = append(t.returned, f)
+		return
+	}
+	if sequence && f.hasProducer() {
+		// The copy has state of the producer, so it judges from now on.
+		t.remember(f.producer, time.Now().Unix())
+		if t.stateRef != "" && f.rejected == nil && t.stop == flowing {
+			f.rejected = r
+			p.placed(f, t)
+			p.judgeLate(f, t)
+			return
+		}
+	}
+	p.fail(f, p.lateError(f, r))
+	p.placed(f, t)
+}
+
+// earlierPending tells whether an earlier batch of the producer waits for its outcome.
+func (p *Partition) earlierPending(f *flight, t *target) bool {
+	for _, g := range t.returned {
+		if g.producer == f.producer && g.ticket < f.ticket {
+			return true
+		}
+	}
+	for g := t.flying.head; g != nil; g = g.next {
+		if g.producer == f.producer && g.ticket < f.ticket {
+			return true
+		}
+	}
+	return false
+}
+
+// unknownOutcome: an append may have landed. Without a producer id nobody can
+// tell, and it is never sent again. With one it takes its place in the line
+// again: the copy tells whether it has it, or, once sealed, its last state does.
+func (p *Partition) unknownOutcome(f *flight, t *target, now time.Time, err error, why stopReason) {
+	f.unknown = true
+	if why == stopTruncated {
+		p.halt(t, why)
+	}
+	if !f.hasProducer() || !now.Add(time.Millisecond).Before(f.deadline) {
+		t.acks.unknown += int64(f.records)
+		p.sentBack(f, t, because(ErrTimedOut, err))
+		return
+	}
+	p.halt(t, why)
+	t.returned = append(t.returned, f)
+}
+
+// sentBack answers with an error that makes the client come again. What waited
+// behind a producer's first batch goes back with it: placed alone it would make
+// the first out of order.
+func (p *Partition) sentBack(f *flight, t *target, err error) {
+	if f.hasProducer() {
+		if pl := t.placing[f.producer]; pl != nil {
+			delete(t.placing, f.producer)
+			p.expectAgain(f)
+			for _, w := range pl.waiting {
+				p.fail(w, p.lateError(w, because(ErrUnavailable, err)))
+			}
+		}
+	}
+	p.fail(f, err)
+}
+
+// lateError is err, unless an earlier attempt may have landed: then the outcome is unknown.
+func (p *Partition) lateError(f *flight, err error) error {
+	if f.unknown && !errors.Is(err, ErrTimedOut) {
+		return because(ErrTimedOut, err)
+	}
+	return err
+}
+
+// fail answers with an error.
+func (p *Partition) fail(f *flight, err error) {
+	f.a.BaseOffset, f.a.Err = -1, err
+	p.finish(f)
+}
+
+// finish answers; the flight is gone once mu is given up.
+func (p *Partition) finish(f *flight) {
+	if f.held {
+		p.unhold(f)
+	}
+	p.done = append(p.done, f)
+}
+
+// hold keeps a flight until the target flows again. Room for that is bounded.
+func (p *Partition) hold(f *flight) {
+	if t := p.cur; t != nil && t.stop != flowing && time.Since(t.stoppedAt) > p.l.holdTime {
+		// What was held since has run out of time already: whoever comes now would too.
+		p.fail(f, p.lateError(f, because(ErrUnavailable, ErrHeldTooLong)))
+		return
+	}
+	if !p.l.takeHold(int64(f.size)) {
+		p.l.metrics.HoldsExpired.Inc()
+		p.fail(f, p.lateError(f, ErrHeldTooLong))
+		return
+	}
+	p.keep(f)
+}
+
+// keep puts a flight into the line.
+func (p *Partition) keep(f *flight) {
+	if f.since.IsZero() {
+		f.since = time.Now()
+	}
+	f.held = true
+	p.l.metrics.HeldAppends.Inc()
+	p.held = append(p.held, f)
+	p.l.holding(p)
+	p.startLearning()
+}
+
+// unhold takes a flight out of the accounts of what is held.
+func (p *Partition) unhold(f *flight) {
+	if f.held {
+		f.held = false
+		p.l.putHold(int64(f.size))
+		p.l.metrics.HeldAppends.Dec()
+		p.l.metrics.HeldSeconds.Observe(time.Since(f.since).Seconds())
+	}
+}
+
+// halt stops submissions to a target. What waits for a placement joins the line.
+func (p *Partition) halt(t *target, why stopReason) {
+	if t.stop == flowing {
+		t.stoppedAt = time.Now()
+	}
+	if why > t.stop || t.stop == flowing {
+		t.stop = why
+	}
+	if why != stopUnknown && why != stopEnded {
+		// Until the end is committed nothing that arrives from now on is served:
+		// a late record may lie where the next span will begin.
+		p.mute = t.seq
+	}
+	n := len(p.held)
+	for id, pl := range t.placing {
+		delete(t.placing, id)
+		if pl.judged != nil {
+			p.rejoin(pl.judged)
+		}
+		for _, f := range pl.waiting {
+			p.rejoin(f)
+		}
+	}
+	if len(p.held) != n {
+		byTicket(p.held)
+	}
+	p.startLearning()
+}
+
+// rejoin puts a flight that was under way into the line, whatever is held already.
+func (p *Partition) rejoin(f *flight) {
+	p.l.forceHold(int64(f.size))
+	p.keep(f)
+}
+
+// settle goes on when everything that was submitted to a stopped target is back:
+// to the chain's next span, if it is known.
+func (p *Partition) settle(t *target) {
+	if p.cur != t || t.stop == flowing || t.flying.n > 0 {
+		return
+	}
+	if p.dead != nil {
+		for _, f := range t.returned {
+			p.fail(f, p.lateError(f, p.dead))
+		}
+		t.returned = nil
+		return
+	}
+	if len(t.returned) > 0 {
+		for _, f := range t.returned {
+			p.rejoin(f)
+		}
+		t.returned = nil
+		byTicket(p.held)
+	}
+	v := p.view.Load()
+	s := OpenSpan(v.chain)
+	if s == nil || s.Seq == t.seq {
+		if t.fencedBy != "" {
+			p.l.pokeFences()
+		}
+		return
+	}
+	p.retire(t)
+	p.cur = nil
+	p.open()
+	if p.cur != nil && p.cur.stop == flowing {
+		p.release()
+	}
+}
+
+// release routes what was held, in order.
+func (p *Partition) release() {
+	held := p.held
+	p.held = nil
+	for i, f := range held {
+		p.unhold(f)
+		p.l.metrics.Reroutes.Inc()
+		held[i] = nil
+		p.route(f)
+	}
+}
+
+// resume lets a stopped target flow again.
+func (p *Partition) resume(t *target) {
+	if p.cur != t || t.stop == flowing || t.flying.n > 0 || t.end >= 0 {
+		return
+	}
+	p.settle(t)
+	if p.cur != t {
+		return
+	}
+	// The cluster may have another client by now.
+	if st, err := p.l.stores.Store(t.copy.Cluster); err == nil && st != t.store {
+		p.wakes = append(p.wakes, t.log.Release)
+		t.store, t.log = st, st.Log(span.Topic{Name: t.copy.Topic, ID: t.copy.TopicID}, t.copy.Partition)
+	}
+	t.stop = flowing
+	if p.mute == t.seq {
+		p.mute = -1
+	}
+	p.release()
+}
+
+// giveUp stops waiting for a store that does not answer for a span that has
+// ended. What has a producer id goes on: the sealed state tells whether it
+// landed. The rest is answered as unknown.
+func (p *Partition) giveUp(t *target) {
+	for f := t.flying.head; f != nil; {
+		next := f.next
+		t.flying.remove(f)
+		p.detach(f, t)
+		f = next
+	}
+	p.settle(t)
+}
+
+// detach separates an append from the flight that the store still has.
+func (p *Partition) detach(f *flight, t *target) {
+	g := flightPool.Get().(*flight)
+	*g = *f
+	g.sa = span.Append{}
+	g.prev, g.next = nil, nil
+	g.chunk.retain()
+	g.shared, g.unknown = true, true
+	f.abandoned, f.a = true, nil
+	if g.hasProducer() && time.Now().Before(g.deadline) {
+		t.returned = append(t.returned, g)
+		return
+	}
+	t.acks.unknown += int64(g.records)
+	p.fail(g, ErrTimedOut)
+}
+
+// raise notes that the physical log went back.
+func (p *Partition) raise(t *target, e *span.TruncatedError, now time.Time) {
+	if t.alarm != nil {
+		return
+	}
+	ref := catalog.TopicRef{ID: p.topic}
+	if topic, ok := p.l.source.Topic(p.topic); ok {
+		ref.Tenant, ref.Name = topic.Tenant, topic.Name
+	}
+	t.alarm = &catalog.Alarm{Topic: ref, Partition: p.index, Span: t.seq,
+		Acknowledged: max(ToLogical(t.copy, e.Acknowledged), t.acks.next), End: ToLogical(t.copy, e.End),
+		LeaderEpoch: e.LeaderEpoch, Node: p.l.node, At: now.UTC()}
+	p.halt(t, stopTruncated)
+}

@@ -1,0 +1,222 @@
+package chain
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/braidstream/braid/batch"
+)
+
+// cache keeps the tails of all partitions within one bound. Which partition gives
+// way is a matter of a few samples: the least recently used of them, as good as
+// an exact order and without a list that every read would have to lock.
+type cache struct {
+	limit   int64
+	metrics *Metrics
+	bytes   atomic.Int64
+	poke    chan struct{}
+
+	mu      sync.Mutex
+	members map[*Partition]struct{} // with something cached
+}
+
+func (c *cache) grow(p *Partition, n int64) {
+	if n == 0 {
+		return
+	}
+	c.metrics.CacheBytes.Add(float64(n))
+	c.mu.Lock()
+	c.members[p] = struct{}{}
+	c.mu.Unlock()
+	if c.bytes.Add(n) > c.limit {
+		poke(c.poke)
+	}
+}
+
+func (c *cache) shrink(n int64) {
+	c.bytes.Add(-n)
+	c.metrics.CacheBytes.Sub(float64(n))
+}
+
+func (c *cache) leave(p *Partition) {
+	c.mu.Lock()
+	delete(c.members, p)
+	c.mu.Unlock()
+}
+
+const evictSamples = 8
+
+// victim is the least recently used of a few partitions.
+func (c *cache) victim() *Partition {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var v *Partition
+	n := 0
+	for p := range c.members { // in random order
+		if v == nil || p.lastUse.Load() < v.lastUse.Load() {
+			v = p
+		}
+		if n++; n == evictSamples {
+			break
+		}
+	}
+	return v
+}
+
+// evict keeps the cache below its bound.
+func (l *Logs) evict(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.cache.poke:
+		}
+		for l.cache.bytes.Load() > l.cache.limit {
+			p := l.cache.victim()
+			if p == nil {
+				break
+			}
+			p.mu.Lock()
+			if len(p.tail.pieces) > 0 {
+				l.cache.shrink(p.tail.dropFirst())
+			}
+			if len(p.tail.pieces) == 0 {
+				p.fill.reset()
+				l.cache.leave(p)
+			}
+			p.unlock()
+		}
+	}
+}
+
+// early is an own batch that was acknowledged before what lies ahead of it is in
+// the tail.
+type early struct {
+	c          *chunk
+	from, to   int
+	base, next int64
+	span       int32
+}
+
+// maxEarly bounds those per partition.
+const maxEarly = 256
+
+// cacheOwn puts an acknowledged batch into the tail, so that readers that keep
+// up cost the copy nothing.
+func (p *Partition) cacheOwn(f *flight, t *target, base, next int64, now time.Time) {
+	if p.hwSeq != t.seq {
+		return
+	}
+	if p.lso == base && !f.a.Header.IsTransactional() {
+		// All below was stable, and nothing else lies between.
+		p.lso = next
+	}
+	if p.l.cache.limit == 0 || f.shared || f.sa.LogAppendTime >= 0 {
+		// With LogAppendTime the copy's bytes are not these.
+		if len(p.waiters) > 0 {
+			poke(p.follow)
+		}
+		return
+	}
+	b := f.batch()
+	batch.SetBaseOffset(b, base)
+	batch.SetLeaderEpoch(b, t.epoch)
+	e := early{f.chunk, f.at, f.at + f.size, base, next, t.seq}
+	switch end := p.tail.end(); {
+	case end == base || end < 0 || end < base && p.nextAfter(end) == base:
+		p.ownAck = now
+		p.l.cache.grow(p, p.tail.add(e.c, e.from, e.to, base, next, t.seq))
+		p.drainEarly()
+	case end > base:
+		// Somebody read it from the copy already.
+	case len(p.waiters) > 0 || p.following:
+		// Another gateway's records lie between: the follower fetches them.
+		if len(p.early) == maxEarly {
+			p.early[0].c.drop()
+			p.early = append(p.early[:0], p.early[1:]...)
+		}
+		e.c.retain()
+		p.early = append(p.early, e)
+		poke(p.follow)
+	default:
+		p.dropEarly()
+		p.l.cache.shrink(p.tail.clear())
+		p.ownAck = now
+		p.l.cache.grow(p, p.tail.add(e.c, e.from, e.to, base, next, t.seq))
+	}
+}
+
+// nextAfter is where the chain goes on at an offset.
+func (p *Partition) nextAfter(offset int64) int64 {
+	pl, err := Locate(p.view.Load().chain, offset)
+	if err != nil {
+		return -1
+	}
+	return pl.Offset
+}
+
+// drainEarly moves early batches that fit by now into the tail.
+func (p *Partition) drainEarly() {
+	n := 0
+	for n < len(p.early) {
+		e := &p.early[n]
+		end := p.tail.end()
+		if e.base > end {
+			break
+		}
+		if e.base == end {
+			p.l.cache.grow(p, p.tail.add(e.c, e.from, e.to, e.base, e.next, e.span))
+		}
+		e.c.drop()
+		n++
+	}
+	if n > 0 {
+		m := copy(p.early, p.early[n:])
+		clear(p.early[m:])
+		p.early = p.early[:m]
+	}
+}
+
+func (p *Partition) dropEarly() {
+	for i := range p.early {
+		p.early[i].c.drop()
+	}
+	p.early = nil
+}
+
+// cacheRead puts a patched run that was read from pos on into the tail. The buffer
+// is the chunk's afterwards, or copied and given back. It needs mu.
+func (p *Partition) cacheRead(run []byte, release func(), pos int64, seq int32) {
+	if p.l.cache.limit == 0 || len(run) == 0 {
+		p.wakes = append(p.wakes, release)
+		return
+	}
+	// What was put in meanwhile is not put in twice.
+	end := p.tail.end()
+	it := batch.NewIter(run)
+	skip := 0
+	for end >= 0 && it.Next() && it.Header.NextOffset() <= end {
+		skip += len(it.Bytes)
+	}
+	run = run[skip:]
+	if len(run) == 0 || end >= 0 && pos > end && p.nextAfter(end) < pos {
+		p.wakes = append(p.wakes, release)
+		return
+	}
+	var c *chunk
+	at := 0
+	if len(run) >= lendFrom {
+		c = lentChunk(run, release)
+	} else {
+		c, at = p.fill.reserve(run)
+		p.wakes = append(p.wakes, release)
+	}
+	p.l.cache.grow(p, p.tail.addRun(c, at, at+len(run), seq))
+	c.drop()
+	p.drainEarly()
+}
+
+// lendFrom is the size from which a store's buffer is kept instead of copied.
+const lendFrom = 64 << 10

@@ -1,0 +1,105 @@
+package chain
+
+import (
+	"context"
+	"time"
+
+	"github.com/braidstream/braid/catalog"
+)
+
+// fenceTarget stops a target because the controller asked for it. Needs mu.
+func (p *Partition) fenceTarget(t *target, op string) {
+	if t.fencedBy == op {
+		return
+	}
+	t.fencedBy = op
+	p.halt(t, stopFenced)
+}
+
+// heedFence stops the partition for an extend's fence, and tells whether it is
+// still, with the first offset past what it acknowledged or served (-1: nothing).
+func (p *Partition) heedFence(e *catalog.Extend) (still bool, next int64) {
+	p.mu.Lock()
+	defer p.unlock()
+	if p.dead != nil {
+		return true, -1
+	}
+	v := p.view.Load()
+	if s := OpenSpan(v.chain); s != nil && fences(e, s.Copies[0].TopicID) {
+		p.mute = s.Seq
+	}
+	t := p.cur
+	if t == nil {
+		return true, p.hw
+	}
+	if t.end < 0 && fences(e, t.copy.TopicID) {
+		p.fenceTarget(t, e.Op)
+	}
+	if t.fencedBy == e.Op && t.flying.n > 0 {
+		return false, -1
+	}
+	return true, max(p.hw, t.acks.next)
+}
+
+// watchFences stops partitions for fences and acknowledges that to the
+// controller, for each topic when all its partitions here are still.
+func (l *Logs) watchFences(ctx context.Context) {
+	acked := map[catalog.ID]string{}
+	var retry <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.fencePoke:
+		case <-retry:
+		}
+		retry = nil
+		asked := l.source.Fences()
+		wanted := make(map[catalog.ID]struct{}, len(asked))
+		for _, id := range asked {
+			wanted[id] = struct{}{}
+			e := l.source.Extend(id)
+			if e == nil || e.Mode != catalog.ModeFence || e.Step != catalog.StepSeal || acked[id] == e.Op {
+				continue
+			}
+			ack := catalog.HoldAck{Node: l.node, At: time.Now().UTC()}
+			if !l.stillFor(e, &ack) {
+				continue // the last append that returns pokes again
+			}
+			if err := l.source.HoldAck(ctx, id, e.Op, ack); err != nil {
+				l.log.Warn("a fence was not acknowledged", "topic", id, "op", e.Op, "err", err)
+				retry = time.After(100 * time.Millisecond)
+				continue
+			}
+			acked[id] = e.Op
+		}
+		for id := range acked {
+			if _, ok := wanted[id]; !ok {
+				delete(acked, id)
+			}
+		}
+	}
+}
+
+// stillFor stops all partitions of the fenced topic and fills in the
+// acknowledgement; false while appends are under way.
+//
+// A partition that is opened here after this sees the same extend and begins
+// stopped, since the source shows the extend before it is listed.
+func (l *Logs) stillFor(e *catalog.Extend, ack *catalog.HoldAck) bool {
+	still := true
+	for _, p := range l.partitionsOf(e.Topic.ID) {
+		ok, next := p.heedFence(e)
+		still = still && ok
+		if int(p.index) >= len(ack.Next) {
+			grown := make([]int64, p.index+1)
+			for i := range grown {
+				grown[i] = -1
+			}
+			copy(grown, ack.Next)
+			ack.Next = grown
+		}
+		ack.Next[p.index] = next
+	}
+	return still
+}

@@ -1,0 +1,313 @@
+package chain
+
+import (
+	"context"
+	"time"
+
+	"github.com/braidstream/braid/span"
+)
+
+// place deals with a batch of a producer that this gateway has not seen
+// acknowledged on the open span yet.
+func (p *Partition) place(f *flight) {
+	t := p.cur
+	if p.tooEarly(f) {
+		p.fail(f, p.lateError(f, ErrUnavailable))
+		return
+	}
+	if pl := t.placing[f.producer]; pl != nil {
+		pl.waiting = append(pl.waiting, f)
+		p.await(f)
+		return
+	}
+	if t.placing == nil {
+		t.placing = make(map[int64]*placement)
+	}
+	pl := &placement{}
+	t.placing[f.producer] = pl
+	p.judge(pl, f)
+}
+
+// await makes sure that a flight that waits here is not forgotten.
+func (p *Partition) await(f *flight) {
+	if f.since.IsZero() {
+		f.since = time.Now()
+	}
+	p.l.holding(p)
+}
+
+// judge decides on a producer's first batch by the sealed state.
+func (p *Partition) judge(pl *placement, f *flight) {
+	t := p.cur
+	if !t.stateReady {
+		pl.judged = f
+		p.await(f)
+		p.loadState(t)
+		return
+	}
+	pl.judged = nil
+	state := FindProducer(t.state, f.producer)
+	r, offset := Judge(state, f.epoch, f.first, f.last)
+	switch r {
+	case RuleAppend:
+		p.submit(f)
+	case RuleDuplicate:
+		if offset >= 0 {
+			p.duplicate(f, offset)
+			p.nextPlacement(t, f.producer)
+			return
+		}
+		pl.judged = f
+		p.await(f)
+		id, epoch, first, last := f.producer, f.epoch, f.first, f.last
+		p.ask(t, pl, func(ctx context.Context) func() {
+			offset, err := p.findBatch(ctx, id, epoch, first, last)
+			return func() {
+				if err != nil {
+					p.l.log.Debug("a duplicate's offset was not found", "err", err)
+				}
+				pl.judged = nil
+				p.duplicate(f, offset)
+				p.nextPlacement(t, id)
+			}
+		})
+	case RuleMissing:
+		pl.judged = f
+		p.await(f)
+		id := f.producer
+		log := t.log
+		p.ask(t, pl, func(ctx context.Context) func() {
+			producers, err := log.Producers(ctx)
+			return func() {
+				pl.judged = nil
+				switch known := holds(producers, id); {
+				case err != nil:
+					p.sentBack(f, t, p.lateError(f, because(ErrUnavailable, err)))
+				case known:
+					// Another gateway placed it: from here on the copy judges.
+					t.remember(id, time.Now().Unix())
+					p.submit(f)
+					p.placed(f, t)
+				default:
+					p.fail(f, p.lateError(f, ErrOutOfOrder))
+					p.nextPlacement(t, id)
+				}
+			}
+		})
+	case RuleOldEpoch:
+		p.fail(f, ErrOldProducerEpoch)
+		p.nextPlacement(t, f.producer)
+	}
+}
+
+func holds(producers []span.Producer, id int64) bool {
+	for i := range producers {
+		if producers[i].ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+// ask does I/O for a placement in the background; what it returns is called with
+// mu held, if the placement still stands. The target may have been stopped
+// meanwhile: then the flight has joined the line, and is not touched.
+func (p *Partition) ask(t *target, pl *placement, work func(context.Context) func()) {
+	f := pl.judged
+	id := f.producer
+	p.l.run(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		decide := work(ctx)
+		p.mu.Lock()
+		defer p.unlock()
+		if p.dead == nil && p.cur == t && t.stop == flowing && t.placing[id] == pl && pl.judged == f {
+			decide()
+		}
+	})
+}
+
+// placed lets those that waited behind a producer's first batch go. It is called
+// when a flight of the producer has been answered by the copy.
+func (p *Partition) placed(f *flight, t *target) {
+	if !f.hasProducer() {
+		return
+	}
+	pl := t.placing[f.producer]
+	if pl == nil || pl.judged != nil {
+		return
+	}
+	if _, ok := t.known[f.producer]; !ok {
+		p.nextPlacement(t, f.producer)
+		return
+	}
+	delete(t.placing, f.producer)
+	for _, w := range pl.waiting {
+		p.route(w)
+	}
+}
+
+// nextPlacement judges the next of those that wait, after the one before was
+// answered without being appended.
+func (p *Partition) nextPlacement(t *target, producer int64) {
+	for {
+		pl := t.placing[producer]
+		if pl == nil || pl.judged != nil {
+			return
+		}
+		if len(pl.waiting) == 0 {
+			delete(t.placing, producer)
+			return
+		}
+		f := pl.waiting[0]
+		pl.waiting = pl.waiting[1:]
+		// Not by way of judge's own call of this, so that a long line of
+		// duplicates does not nest.
+		state := FindProducer(t.state, producer)
+		if r, offset := Judge(state, f.epoch, f.first, f.last); r == RuleDuplicate && offset >= 0 {
+			p.duplicate(f, offset)
+			continue
+		} else if r == RuleOldEpoch {
+			p.fail(f, ErrOldProducerEpoch)
+			continue
+		}
+		p.judge(pl, f)
+		return
+	}
+}
+
+// duplicate answers a batch that is in the chain; offset -1 is unknown.
+func (p *Partition) duplicate(f *flight, offset int64) {
+	p.l.metrics.Duplicates.Inc()
+	if offset < 0 {
+		p.fail(f, ErrDuplicate)
+		return
+	}
+	v := p.view.Load()
+	f.a.BaseOffset, f.a.LogAppendTime, f.a.LogStart, f.a.Epoch, f.a.Duplicate = offset, -1, v.chain.Start, LeaderEpoch(v.chain), true
+	p.finish(f)
+}
+
+// judgeLate asks the sealed state about a batch whose sequence the open copy
+// refused: its producer was placed there already, and this may be a retry of
+// what came before. rejected is what is answered if it is not.
+func (p *Partition) judgeLate(f *flight, t *target) {
+	id, epoch, first, last := f.producer, f.epoch, f.first, f.last
+	ref, state, ready := t.stateRef, t.state, t.stateReady
+	p.l.run(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		var err error
+		if !ready {
+			state, err = p.l.readState(ctx, ref)
+		}
+		offset, dup := int64(-1), false
+		if err == nil {
+			var r Ruling
+			r, offset = Judge(FindProducer(state, id), epoch, first, last)
+			if dup = r == RuleDuplicate; dup && offset < 0 {
+				offset, err = p.findBatch(ctx, id, epoch, first, last)
+			}
+		}
+		if err != nil {
+			p.l.log.Debug("a refused sequence was not looked up", "err", err)
+		}
+		p.mu.Lock()
+		defer p.unlock()
+		switch {
+		case dup:
+			p.duplicate(f, offset)
+		case err != nil:
+			// It may be in the chain: a definite refusal would be a lie.
+			p.fail(f, because(ErrTimedOut, err))
+		default:
+			p.fail(f, p.lateError(f, f.rejected))
+		}
+	})
+}
+
+// loadState reads the sealed producers' state in the background, and judges
+// what waited for it.
+func (p *Partition) loadState(t *target) {
+	if t.loading || t.stateReady {
+		return
+	}
+	t.loading = true
+	p.l.run(func(ctx context.Context) {
+		for wait := 5 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+			state, err := p.l.readState(ctx, t.stateRef)
+			p.mu.Lock()
+			if err == nil {
+				t.state, t.stateReady, t.loading = state, true, false
+				if p.cur == t && t.stop == flowing {
+					for id, pl := range t.placing {
+						if f := pl.judged; f != nil {
+							pl.judged = nil
+							p.judge(t.placing[id], f)
+						}
+					}
+				}
+				p.unlock()
+				return
+			}
+			if ctx.Err() != nil || p.dead != nil || p.cur != t || len(t.placing) == 0 {
+				t.loading = false
+				p.unlock()
+				return
+			}
+			p.unlock()
+			p.l.log.Warn("producers' state cannot be read", "topic", p.topic, "partition", p.index, "ref", t.stateRef, "err", err)
+			if !sleep(ctx, wait) {
+				p.mu.Lock()
+				t.loading = false
+				p.unlock()
+				return
+			}
+		}
+	})
+}
+
+// tooEarly tells whether a batch must wait for an earlier one of its producer
+// that was sent back; see expectation.
+func (p *Partition) tooEarly(f *flight) bool {
+	if len(p.expect) == 0 {
+		return false
+	}
+	e, ok := p.expect[f.producer]
+	if !ok {
+		return false
+	}
+	if e.epoch == f.epoch && time.Now().Before(e.until) {
+		if d, after := ahead(e.first, f.first); after && d > 0 {
+			return true
+		}
+	}
+	delete(p.expect, f.producer)
+	return false
+}
+
+// maxExpected bounds the memory of expectations per partition.
+const maxExpected = 4096
+
+func (p *Partition) expectAgain(f *flight) {
+	if p.expect == nil {
+		p.expect = make(map[int64]expectation)
+	}
+	now := time.Now()
+	if e, ok := p.expect[f.producer]; ok && e.epoch == f.epoch && now.Before(e.until) {
+		if _, after := ahead(e.first, f.first); after {
+			return // an earlier one is expected
+		}
+	}
+	if len(p.expect) >= maxExpected {
+		for id, e := range p.expect {
+			if now.After(e.until) {
+				delete(p.expect, id)
+			}
+		}
+		if len(p.expect) >= maxExpected {
+			return
+		}
+	}
+	p.expect[f.producer] = expectation{f.epoch, f.first, now.Add(p.l.holdTime)}
+}

@@ -1,0 +1,351 @@
+package chain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/span"
+)
+
+// errChanged: the chain changed under a read, which is begun anew.
+var errChanged = errors.New("chain changed")
+
+// Read returns batches from r.Offset on: what is there at once. It never waits
+// for new records; see [Partition.Notify]. A read that begins in a gap, or in
+// spans that cannot be read, goes on at the next record.
+func (p *Partition) Read(ctx context.Context, r ReadRequest) (ReadResult, error) {
+	p.lastUse.Store(time.Now().UnixNano())
+	// Each round ends, or passes a span, or saw a new version of the chain.
+	for range MaxSpans + 16 {
+		res, err := p.read(ctx, &r)
+		if err == nil || !errors.Is(err, errChanged) {
+			return res, err
+		}
+	}
+	return ReadResult{}, because(ErrUnavailable, errChanged)
+}
+
+func (p *Partition) read(ctx context.Context, r *ReadRequest) (ReadResult, error) {
+	v, err := p.checkEpoch(ctx, r.ClientEpoch)
+	if err != nil {
+		return ReadResult{}, err
+	}
+	if r.LastFetchedEpoch >= 0 {
+		if epoch, end, diverges := Diverges(v.chain, r.Offset, r.LastFetchedEpoch, math.MaxInt64); diverges {
+			res := p.empty(v)
+			res.DivergingEpoch, res.DivergingEnd = epoch, end
+			return res, nil
+		}
+	}
+	place, err := Locate(v.chain, r.Offset)
+	if err != nil {
+		// The start only grows: what is below any version's start is below it for good.
+		return ReadResult{}, fmt.Errorf("%w: %d, the log begins at %d", ErrOffsetOutOfRange, r.Offset, v.chain.Start)
+	}
+	if place.Span < 0 {
+		return p.empty(v), p.prove(ctx, v, nil)
+	}
+	r.Offset = place.Offset
+	s := &v.chain.Spans[place.Span]
+	if res, ok := p.readTail(v, s, r); ok {
+		return res, nil
+	}
+	if s.IsOpen() {
+		return p.readOpen(ctx, v, s, r)
+	}
+	return p.readSealed(ctx, v, s, r)
+}
+
+// checkEpoch compares the client's leader epoch with the chain's (KIP-320).
+func (p *Partition) checkEpoch(ctx context.Context, epoch int32) (*view, error) {
+	v := p.view.Load()
+	if err := p.gone(); err != nil {
+		return nil, err
+	}
+	cur := LeaderEpoch(v.chain)
+	if epoch > cur {
+		// The client has heard of an extend from another gateway.
+		if err := p.refresh(ctx); err != nil {
+			return nil, because(ErrUnknownLeaderEpoch, err)
+		}
+		v = p.view.Load()
+		if cur = LeaderEpoch(v.chain); epoch > cur {
+			return nil, ErrUnknownLeaderEpoch
+		}
+	}
+	if epoch >= 0 && epoch < cur {
+		return nil, ErrFencedLeaderEpoch
+	}
+	return v, nil
+}
+
+// empty is a result without records.
+func (p *Partition) empty(v *view) ReadResult {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.result(v)
+}
+
+// result has the bounds as known. Needs mu.
+func (p *Partition) result(v *view) ReadResult {
+	hw, lso := p.hw, p.lso
+	if s := OpenSpan(v.chain); s == nil && len(v.chain.Spans) > 0 {
+		hw = v.chain.Spans[len(v.chain.Spans)-1].End
+		lso = hw
+	}
+	return ReadResult{Start: v.chain.Start, HighWatermark: max(hw, v.chain.Start), LastStable: max(lso, v.chain.Start),
+		Epoch: LeaderEpoch(v.chain), DivergingEpoch: -1, DivergingEnd: -1, Release: nothing}
+}
+
+func nothing() {}
+
+// readTail serves from the tail cache, and tells at the end of the log that there
+// is nothing while the follower listens.
+func (p *Partition) readTail(v *view, s *catalog.Span, r *ReadRequest) (ReadResult, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	limit := int64(math.MaxInt64)
+	if r.Committed && s.IsOpen() {
+		limit = p.lso
+	}
+	if r.Offset < limit {
+		if c, run, _, ok := p.tail.find(r.Offset, limit, r.MaxBytes); ok {
+			p.l.metrics.CacheHits.Add(float64(len(run)))
+			res := p.result(v)
+			res.Batches, res.Release = run, c.drop
+			return res, true
+		}
+	}
+	if s.IsOpen() && p.hwSeq == s.Seq && r.Offset == p.hw && p.following && time.Since(p.heardAt) < trustFollower {
+		return p.result(v), true
+	}
+	return ReadResult{}, false
+}
+
+// trustFollower is how long the follower's word holds that there is nothing new.
+// It listens all the time, so this only bounds what a hung one can do.
+const trustFollower = 2 * time.Second
+
+// readSealed reads a span whose end is known; nothing past it is ever given out.
+func (p *Partition) readSealed(ctx context.Context, v *view, s *catalog.Span, r *ReadRequest) (ReadResult, error) {
+	h, err := p.logFor(s)
+	if err != nil {
+		return ReadResult{}, err
+	}
+	end := ToPhysical(h.copy, s.End)
+	rr, err := h.log.Read(ctx, span.ReadRequest{Offset: ToPhysical(h.copy, r.Offset), MaxBytes: r.MaxBytes, Committed: r.Committed})
+	if err != nil {
+		return ReadResult{}, p.readFailed(ctx, v, s, err)
+	}
+	res := p.empty(v)
+	if err := patch(&res, &rr, h.copy, s, end); err != nil {
+		rr.Release()
+		return ReadResult{}, err
+	}
+	if len(res.Batches) == 0 {
+		rr.Release()
+		if rr.HighWatermark < end {
+			// A leader that does not know its own high watermark yet.
+			return res, nil
+		}
+		// No record is left up to the end (a compacted copy): the next span goes on.
+		r.Offset = s.End
+		return ReadResult{}, errChanged
+	}
+	p.l.metrics.CacheMisses.Add(float64(len(res.Batches)))
+	return res, nil
+}
+
+// readOpen reads the open span from its copy.
+func (p *Partition) readOpen(ctx context.Context, v *view, s *catalog.Span, r *ReadRequest) (ReadResult, error) {
+	h, err := p.logFor(s)
+	if err != nil {
+		return ReadResult{}, err
+	}
+	if p.muted(s.Seq) {
+		return p.empty(v), nil
+	}
+	rr, err := h.log.Read(ctx, span.ReadRequest{Offset: ToPhysical(h.copy, r.Offset), MaxBytes: r.MaxBytes, Committed: r.Committed})
+	if err != nil {
+		return ReadResult{}, p.readFailed(ctx, v, s, err)
+	}
+	if !p.l.source.CanSeal(h.copy.Cluster) && !p.l.alive() {
+		rr.Release()
+		return ReadResult{}, because(ErrUnavailable, errSession)
+	}
+	p.mu.Lock()
+	defer p.unlock()
+	now := p.view.Load()
+	if p.mute == s.Seq || now != v {
+		// The span is being sealed, or was: what has just arrived may lie past its
+		// end. Nothing is served of it until the end is committed.
+		rr.Release()
+		if now != v {
+			return ReadResult{}, errChanged
+		}
+		return p.result(v), nil
+	}
+	p.heard(s, h.copy, &rr)
+	res := p.result(v)
+	if err := patch(&res, &rr, h.copy, s, math.MaxInt64); err != nil {
+		rr.Release()
+		return ReadResult{}, err
+	}
+	if len(res.Batches) == 0 {
+		rr.Release()
+		res.Batches, res.Release = nil, nothing
+	}
+	p.l.metrics.CacheMisses.Add(float64(len(res.Batches)))
+	return res, nil
+}
+
+// heard takes over the bounds that the open span's copy told. Needs mu.
+func (p *Partition) heard(s *catalog.Span, c *catalog.Copy, rr *span.ReadResult) {
+	if p.hwSeq != s.Seq {
+		return
+	}
+	hw, lso := max(ToLogical(c, rr.HighWatermark), s.Start), max(ToLogical(c, rr.LastStable), s.Start)
+	if rr.LastStable >= 0 && lso > p.lso {
+		p.lso = lso
+		p.wakeUpTo(lso)
+	}
+	if hw > p.hw {
+		p.hw = hw
+		p.wakeUpTo(hw)
+	}
+}
+
+func (p *Partition) muted(seq int32) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mute == seq
+}
+
+func (p *Partition) logFor(s *catalog.Span) (handle, error) {
+	p.mu.Lock()
+	defer p.unlock()
+	if p.dead != nil {
+		return handle{}, p.dead
+	}
+	return p.logOf(s)
+}
+
+// patch gives the batches logical offsets and the span's epoch, in the store's
+// buffer, and cuts off what lies at or past the physical end.
+func patch(res *ReadResult, rr *span.ReadResult, c *catalog.Copy, s *catalog.Span, end int64) error {
+	it := batch.NewIter(rr.Batches)
+	n, i := 0, 0
+	for it.Next() {
+		base := it.Header.BaseOffset
+		if base >= end {
+			break
+		}
+		for i+1 < len(c.Map) && c.Map[i+1].Physical <= base {
+			i++
+		}
+		batch.SetBaseOffset(it.Bytes, base+c.Map[i].Delta)
+		batch.SetLeaderEpoch(it.Bytes, s.Epoch)
+		n += len(it.Bytes)
+	}
+	if err := it.Err(); err != nil {
+		return because(ErrStorage, err)
+	}
+	res.Batches, res.Release = rr.Batches[:n], rr.Release
+	res.Aborted = nil
+	for _, a := range rr.Aborted {
+		a.FirstOffset = ToLogical(c, a.FirstOffset)
+		res.Aborted = append(res.Aborted, a)
+	}
+	return nil
+}
+
+// readFailed makes of a copy's error what a reader is told.
+func (p *Partition) readFailed(ctx context.Context, v *view, s *catalog.Span, err error) error {
+	var truncated *span.TruncatedError
+	switch {
+	case ctx.Err() != nil:
+		return because(ErrUnavailable, ctx.Err())
+	case errors.As(err, &truncated):
+		p.mu.Lock()
+		p.mute = s.Seq
+		if p.cur == nil && p.dead == nil {
+			p.open()
+		}
+		if t := p.cur; t != nil && t.seq == s.Seq {
+			p.raise(t, truncated, time.Now())
+			if t.flying.n == 0 {
+				p.settle(t)
+			}
+		}
+		p.unlock()
+		return because(ErrUnavailable, err)
+	case errors.Is(err, span.ErrOffsetOutOfRange):
+		if !s.IsOpen() {
+			// Its records are in the chain, so they must be there.
+			return because(ErrUnavailable, err)
+		}
+		if err := p.prove(ctx, v, s); err != nil {
+			return err
+		}
+		return fmt.Errorf("%w: the copy has no such offset", ErrOffsetOutOfRange)
+	case errors.Is(err, span.ErrGone):
+		// Trimmed, or deleted with its topic: the chain knows.
+		if perr := p.prove(ctx, v, nil); perr != nil {
+			return perr
+		}
+		return because(ErrUnavailable, err)
+	case errors.Is(err, span.ErrStorage):
+		return because(ErrStorage, err)
+	}
+	p.mu.Lock()
+	p.forgetHandle(s.Seq)
+	p.unlock()
+	return because(ErrUnavailable, err)
+}
+
+// prove makes sure that v is the current version of the chain, by a linearizable
+// read that begins after what is to be proved was found; errChanged when it is
+// not. With the catalog away the open span's copy proves it, by being unsealed:
+// a chain that went on elsewhere has sealed it.
+func (p *Partition) prove(ctx context.Context, v *view, open *catalog.Span) error {
+	err := p.refresh(ctx)
+	if gone := p.gone(); gone != nil {
+		return gone
+	}
+	now := p.view.Load()
+	if now != v && !sameSpans(now.chain, v.chain) {
+		return errChanged
+	}
+	if err == nil {
+		return nil
+	}
+	if open == nil {
+		return because(ErrUnavailable, err)
+	}
+	h, herr := p.logFor(open)
+	if herr != nil {
+		return herr
+	}
+	if perr := h.log.Probe(ctx); perr != nil {
+		return because(ErrUnavailable, errors.Join(err, perr))
+	}
+	return nil
+}
+
+// sameSpans tells whether two versions agree on where offsets are.
+func sameSpans(a, b *catalog.Chain) bool {
+	if a.Start != b.Start || len(a.Spans) != len(b.Spans) || a.NextSeq != b.NextSeq {
+		return false
+	}
+	for i := range a.Spans {
+		if a.Spans[i].Seq != b.Spans[i].Seq || a.Spans[i].End != b.Spans[i].End {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,127 @@
+package chain
+
+import (
+	"time"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/span"
+)
+
+// stopReason says why nothing is submitted to a target.
+type stopReason uint8
+
+const (
+	flowing stopReason = iota
+	// stopUnknown: an append with a producer id has an unknown outcome; what came
+	// behind it must not overtake its retry.
+	stopUnknown
+	// stopSealed: the copy refused an append. It is sealed, or was.
+	stopSealed
+	// stopTruncated: the physical log went back.
+	stopTruncated
+	// stopFenced: the controller asked all gateways to stop, for a copy that cannot be sealed.
+	stopFenced
+	// stopEnded: the chain goes on in another span.
+	stopEnded
+)
+
+// target is the open span as a gateway appends to it. Guarded by Partition.mu
+// but for what is set once.
+type target struct {
+	seq     int32
+	epoch   int32
+	copy    *catalog.Copy
+	store   span.Store
+	log     span.Log
+	canSeal bool
+
+	stop      stopReason
+	stoppedAt time.Time
+	end       int64 // logical, once the chain says where the span ended; -1 before
+	lossy     bool  // it ended with a hole
+	alarm     *catalog.Alarm
+	fencedBy  string // operation whose fence was heeded
+
+	flying flightList
+	// returned are the flights that came back without an answer for their
+	// callers, until all that were submitted are back.
+	returned []*flight
+
+	// known holds the producers that the copy is known to have state of, with when
+	// they were last seen (Unix seconds).
+	known map[int64]int64
+	// placing holds the producers whose first batch on this span is on its way.
+	placing map[int64]*placement
+	// state is the producers' state that was sealed before this span.
+	stateRef   string
+	state      []ProducerState
+	stateReady bool
+	loading    bool
+
+	acks ackCount
+}
+
+// placement is a producer's first batch on a span. It goes alone: a fresh copy
+// takes any sequence as a producer's first, so a second batch that overtakes the
+// first one's retry would make the first out of order for good.
+type placement struct {
+	// judged is being judged, or waits for what that needs; nil when the first batch is with the store.
+	judged  *flight
+	waiting []*flight
+}
+
+// knownLimit bounds the memory of producers per partition.
+const knownLimit = 1 << 16
+
+func (t *target) remember(producer, now int64) {
+	if len(t.known) >= knownLimit {
+		t.forget(now)
+	}
+	if t.known == nil {
+		t.known = make(map[int64]int64)
+	}
+	t.known[producer] = now
+}
+
+// forget drops producers that were idle; forgetting one only means that its next
+// batch goes alone and is judged.
+func (t *target) forget(now int64) {
+	for id, seen := range t.known {
+		if now-seen > 3600 || len(t.known) >= knownLimit && id&1 == 0 {
+			delete(t.known, id)
+		}
+	}
+}
+
+// ackCount is what this gateway saw acknowledged on the span.
+type ackCount struct {
+	records, batches, unknown int64
+	next                      int64 // -1: none
+	last                      time.Time
+	tail                      [64]catalog.AckedBatch
+	n                         int // batches put into tail, in all
+}
+
+func (c *ackCount) add(base int64, records int32, crc uint32, now time.Time) {
+	c.records += int64(records)
+	c.batches++
+	c.next = max(c.next, base+int64(records))
+	c.last = now
+	c.tail[c.n%len(c.tail)] = catalog.AckedBatch{Offset: base, Records: records, CRC: crc}
+	c.n++
+}
+
+func (c *ackCount) report(node, partition, seq int32, firstNext time.Time) catalog.AckReport {
+	r := catalog.AckReport{Node: node, Partition: partition, Span: seq,
+		Records: c.records, Batches: c.batches, Unknown: c.unknown, Next: c.next}
+	if !c.last.IsZero() {
+		r.LastAck = c.last.UnixNano()
+	}
+	if !firstNext.IsZero() {
+		r.FirstAck = firstNext.UnixNano()
+	}
+	for i := max(0, c.n-len(c.tail)); i < c.n; i++ {
+		r.Tail = append(r.Tail, c.tail[i%len(c.tail)])
+	}
+	return r
+}
