@@ -12,11 +12,16 @@ import (
 // ClusterSpec asks for a cluster to be added.
 type ClusterSpec struct {
 	Name      string
-	Bootstrap []string // host:port
+	Kind      catalog.ClusterKind // "": kafka
+	Bootstrap []string            // host:port
 	Region    string
 	Zone      string
 	// Config holds client options under Kafka's names; secrets are references (file:PATH, env:NAME).
 	Config map[string]string
+	// Local clusters only.
+	Dir      string
+	Owner    string // Process.ID
+	Internal string // host:port of the owner's internal listener
 }
 
 // OpRequest asks for an operation.
