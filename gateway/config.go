@@ -115,6 +115,9 @@ type ListenerConfig struct {
 	Name string
 	// Bind is host:port; port 0 takes a free one.
 	Bind string
+	// Listener is a socket that listens already; Bind is not used then. The
+	// gateway owns it from New on.
+	Listener net.Listener
 	// Advertise is host:port as clients reach it; "" is the bound address.
 	Advertise string
 	// Zone of the clients that come in by it; "" is the gateway's.
@@ -125,7 +128,7 @@ func (l *ListenerConfig) validate() error {
 	if l.Name == "" {
 		return errors.New("listener without a name")
 	}
-	if _, _, err := net.SplitHostPort(l.Bind); err != nil {
+	if _, _, err := net.SplitHostPort(l.Bind); err != nil && l.Listener == nil {
 		return fmt.Errorf("listener %s: bind address: %w", l.Name, err)
 	}
 	if l.Advertise != "" {

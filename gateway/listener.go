@@ -22,10 +22,13 @@ type listener struct {
 
 // open binds the listener and settles what it advertises.
 func (g *Gateway) open(ctx context.Context, cfg ListenerConfig) (*listener, error) {
-	var lc net.ListenConfig
-	nl, err := lc.Listen(ctx, "tcp", cfg.Bind)
-	if err != nil {
-		return nil, fmt.Errorf("listener %s: %w", cfg.Name, err)
+	nl := cfg.Listener
+	if nl == nil {
+		var lc net.ListenConfig
+		var err error
+		if nl, err = lc.Listen(ctx, "tcp", cfg.Bind); err != nil {
+			return nil, fmt.Errorf("listener %s: %w", cfg.Name, err)
+		}
 	}
 	l := &listener{g: g, cfg: cfg, nl: nl, addr: cfg.Advertise, done: make(chan struct{})}
 	if l.addr == "" {
