@@ -69,6 +69,15 @@ type Process struct {
 
 // StartProcess starts cmd. Its output goes where the caller set it to, and belongs to the caller.
 func StartProcess(cmd *exec.Cmd) (*Process, error) {
+	p, err := startProcess(cmd)
+	if err != nil {
+		return nil, err
+	}
+	go p.Wait()
+	return p, nil
+}
+
+func startProcess(cmd *exec.Cmd) (*Process, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
@@ -76,13 +85,19 @@ func StartProcess(cmd *exec.Cmd) (*Process, error) {
 	if err := fork(cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
-	p := &Process{cmd: cmd, exited: make(chan struct{})}
-	go func() {
-		p.err = cmd.Wait()
-		forked()
-		close(p.exited)
-	}()
-	return p, nil
+	return &Process{cmd: cmd, exited: make(chan struct{})}, nil
+}
+
+// StartProcessPiped starts a command whose output the caller reads from a pipe of the command's.
+// Waiting for the process closes that pipe, so it is the caller who waits, by calling Wait once
+// everything is read; until then the process does not count as exited.
+func StartProcessPiped(cmd *exec.Cmd) (*Process, error) { return startProcess(cmd) }
+
+// Wait waits for the end of a process that StartProcessPiped started. It is called once.
+func (p *Process) Wait() {
+	p.err = p.cmd.Wait()
+	forked()
+	close(p.exited)
 }
 
 // Pid is the operating system's number of the process.
