@@ -291,11 +291,15 @@ type Extend struct {
 	// TopicRevision: the commit fails if the topic changed meanwhile.
 	TopicRevision int64 `json:"topicRevision"`
 	// Ends per partition, known from StepRead on.
-	Ends    []SealedEnd `json:"ends,omitempty"`
-	Room    int64       `json:"room,omitempty"`  // offsets left free by a lossy extend
-	Sealed  time.Time   `json:"sealed,omitzero"` // when the seal began to refuse, as far as known
-	Message string      `json:"message,omitempty"`
-	Started time.Time   `json:"started"`
+	Ends []SealedEnd `json:"ends,omitempty"`
+	Room int64       `json:"room,omitempty"` // offsets left free by a lossy extend
+	// Unreadable: the old copies are away, so that readers skip them (a failover, not a repair).
+	Unreadable bool `json:"unreadable,omitempty"`
+	// Kind is the operation's, for the certificate.
+	Kind    OpKind    `json:"kind,omitempty"`
+	Sealed  time.Time `json:"sealed,omitzero"` // when the seal began to refuse, as far as known
+	Message string    `json:"message,omitempty"`
+	Started time.Time `json:"started"`
 
 	Revision int64 `json:"-"`
 }

@@ -1,0 +1,166 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/span"
+)
+
+var clusterName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+
+// dialTimeout bounds connecting to a cluster that is to be added.
+const dialTimeout = 15 * time.Second
+
+// AddCluster connects to a cluster, pins who it is, looks at what it grants and
+// adds it. A cluster that is in the catalog under another name is refused.
+func (a *Admin) AddCluster(ctx context.Context, spec ClusterSpec) (catalog.Cluster, error) {
+	if spec.Kind == "" {
+		spec.Kind = catalog.KindKafka
+	}
+	c := catalog.Cluster{Name: spec.Name, Kind: spec.Kind, State: catalog.ClusterActive, Region: spec.Region, Zone: spec.Zone,
+		Bootstrap: spec.Bootstrap, Config: spec.Config, Dir: spec.Dir, Owner: spec.Owner, Internal: spec.Internal, Added: time.Now().UTC()}
+	switch {
+	case !clusterName.MatchString(c.Name):
+		return c, refuse(Invalid, "lower-case letters, digits, '.', '_' and '-', at most 63", "%q is no name for a cluster", c.Name)
+	case c.Kind == catalog.KindKafka && len(c.Bootstrap) == 0:
+		return c, refuse(Invalid, "--bootstrap HOST:PORT,…", "cluster %s: no bootstrap servers given", c.Name)
+	case c.Kind != catalog.KindKafka && c.Kind != catalog.KindLocal:
+		return c, refuse(Invalid, "kafka or local", "cluster %s: unknown kind %q", c.Name, c.Kind)
+	}
+	s, err := a.Watcher.Refresh(ctx)
+	if err != nil {
+		return c, requestError(err, "catalog")
+	}
+	if s.Cluster(c.Name) != nil {
+		return c, refuse(Exists, "braid cluster describe "+c.Name, "cluster %s exists", c.Name)
+	}
+	dctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	st, err := a.Dial(dctx, c)
+	if err != nil {
+		return c, dialError(c.Name, err)
+	}
+	h, herr := st.Health(dctx)
+	if err := st.Close(); err != nil {
+		a.Logger.Debug("close of a cluster that was looked at", "err", err)
+	}
+	if herr != nil {
+		return c, dialError(c.Name, herr)
+	}
+	if !h.Writable {
+		return c, refuse(Refused, h.Detail, "cluster %s takes no appends from us", c.Name)
+	}
+	for _, other := range s.Clusters() {
+		if h.ClusterID != "" && other.ClusterID == h.ClusterID {
+			return c, refuse(Exists, "braid cluster describe "+other.Name, "this cluster is in the fleet already, as %s", other.Name)
+		}
+	}
+	c.ClusterID, c.CanSeal = h.ClusterID, h.CanSeal
+	c, err = a.Catalog.PutCluster(ctx, c, catalog.Fence{})
+	if err != nil {
+		return c, requestError(err, "cluster "+c.Name)
+	}
+	if _, err := a.Watcher.RevisionAtLeast(ctx, c.Revision); err != nil {
+		a.Logger.Debug("refresh after a cluster was added", "err", err)
+	}
+	return c, nil
+}
+
+func dialError(name string, err error) error {
+	var req *RequestError
+	if errors.As(err, &req) {
+		return err
+	}
+	problem := Invalid // the client's options, as a rule
+	switch {
+	case errors.Is(err, span.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		problem = Unavailable
+	case errors.Is(err, span.ErrDenied):
+		problem = Refused
+	}
+	return &RequestError{Problem: problem, Message: fmt.Sprintf("cluster %s: %v", name, err), Err: err}
+}
+
+// ClusterHealth asks a cluster how it is.
+func (a *Admin) ClusterHealth(ctx context.Context, name string) (span.Health, error) {
+	s := a.Watcher.Snapshot()
+	if s.Cluster(name) == nil {
+		return span.Health{}, unknownCluster(s, name)
+	}
+	st, err := a.Stores.Store(name)
+	if err != nil {
+		return span.Health{}, requestError(err, "cluster "+name)
+	}
+	h, err := st.Health(ctx)
+	return h, requestError(err, "cluster "+name)
+}
+
+// RemoveCluster forgets a cluster that no chain and no extend needs.
+func (a *Admin) RemoveCluster(ctx context.Context, name string) error {
+	s, err := a.Watcher.Refresh(ctx)
+	if err != nil {
+		return requestError(err, "catalog")
+	}
+	c := s.Cluster(name)
+	if c == nil {
+		return unknownCluster(s, name)
+	}
+	needed := func(s *catalog.Snapshot) error {
+		for t := range s.AllTopics() {
+			for p, ch := range s.Chains(t.ID) {
+				for i := range ch.Spans {
+					for j := range ch.Spans[i].Copies {
+						if ch.Spans[i].Copies[j].Cluster == name {
+							return refuse(Refused, "braid cluster drain "+name, "cluster %s holds records of topic %s, partition %d", name, t.Name, p)
+						}
+					}
+				}
+			}
+		}
+		for e := range s.Extends() {
+			if e.Target == name {
+				return refuse(Busy, "braid op watch "+e.Op, "topic %s is being moved to cluster %s", e.Topic.Name, name)
+			}
+		}
+		return nil
+	}
+	if err := needed(s); err != nil {
+		return err
+	}
+	// Nothing new is placed there from here on; what was placed meanwhile is seen
+	// by the second look.
+	marked := *c
+	marked.State = catalog.ClusterDraining
+	if marked, err = a.Catalog.PutCluster(ctx, marked, catalog.Fence{}); err != nil {
+		return requestError(err, "cluster "+name)
+	}
+	if s, err = a.Watcher.Refresh(ctx); err != nil {
+		return requestError(err, "catalog")
+	}
+	if err := needed(s); err != nil {
+		return err
+	}
+	return requestError(a.Catalog.DeleteCluster(ctx, name, marked.Revision), "cluster "+name)
+}
+
+// Kept lists what must stay on a cluster, and until when, for cluster describe
+// and drain.
+func (a *Admin) Kept(_ context.Context, name string) ([]Kept, error) {
+	s := a.Watcher.Snapshot()
+	if s.Cluster(name) == nil {
+		return nil, unknownCluster(s, name)
+	}
+	var out []Kept
+	for t := range s.AllTopics() {
+		if k, ok := keptOn(t, s.Chains(t.ID), name); ok {
+			out = append(out, k)
+		}
+	}
+	sortKept(out)
+	return out, nil
+}

@@ -1,0 +1,131 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"strconv"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
+)
+
+const (
+	// batchRoom is what a physical topic takes above the topic's own limit, which
+	// the gateway enforces.
+	batchRoom = 64 << 10
+	forever   = "9223372036854775807"
+)
+
+// newer are configs that releases before Kafka 3.6 do not know; difference stands
+// for both there.
+var newer = []string{"message.timestamp.before.max.ms", "message.timestamp.after.max.ms"}
+
+const difference = "message.timestamp.difference.max.ms"
+
+// physicalConfig gives the configs of a topic's physical topics. All that decide
+// semantics are explicit, since defaults differ between clusters and releases;
+// what Braid does itself (retention, timestamp bounds) is switched off there.
+// holdTombstones keeps tombstones as long as older spans may hold their keys.
+func physicalConfig(topic map[string]string, kind catalog.ClusterKind, holdTombstones bool) map[string]string {
+	out := map[string]string{
+		"max.message.bytes":               strconv.FormatInt(min(configInt(topic, "max.message.bytes")+batchRoom, math.MaxInt32), 10),
+		"compression.type":                "producer",
+		"unclean.leader.election.enable":  "false",
+		"retention.ms":                    "-1",
+		"retention.bytes":                 "-1",
+		"message.timestamp.before.max.ms": forever,
+		"message.timestamp.after.max.ms":  forever,
+	}
+	for i := range topicConfigs {
+		c := &topicConfigs[i]
+		if !c.physical || c.local && kind != catalog.KindLocal {
+			continue
+		}
+		_, set := topic[c.Name]
+		// The engine's own segment size is smaller than Kafka's, for finer retention.
+		if kind == catalog.KindLocal && !set && c.Name == "segment.bytes" {
+			continue
+		}
+		out[c.Name] = configOf(topic, c.Name)
+	}
+	if holdTombstones {
+		out["delete.retention.ms"] = forever
+	}
+	return out
+}
+
+// createPhysical makes a physical topic; a topic of this very name, which only a
+// former try of ours can have made, is taken.
+func createPhysical(ctx context.Context, st span.Store, spec span.Spec) (span.Topic, error) {
+	t, err := st.Create(ctx, spec)
+	if isRejected(err, wire.InvalidConfig) {
+		older := spec
+		older.Config = maps.Clone(spec.Config)
+		for _, k := range newer {
+			delete(older.Config, k)
+		}
+		older.Config[difference] = forever
+		t, err = st.Create(ctx, older)
+	}
+	if !errors.Is(err, span.ErrExists) {
+		return t, err
+	}
+	list, lerr := st.Topics(ctx, spec.Name)
+	if lerr != nil {
+		return t, lerr
+	}
+	for _, t := range list {
+		if t.Name == spec.Name {
+			// A former try may have been cut off before every partition had a leader,
+			// and says nothing of how many there are: growing it to what we want is both.
+			if err := st.AddPartitions(ctx, t, spec.Partitions); err != nil {
+				return t, fmt.Errorf("take over %s: %w", spec.Name, err)
+			}
+			return t, nil
+		}
+	}
+	return t, err
+}
+
+func isRejected(err error, code wire.Code) bool {
+	var r *span.RejectedError
+	return errors.As(err, &r) && r.Code == code
+}
+
+func physicalOf(cluster string, t span.Topic, partitions int32) catalog.PhysicalTopic {
+	return catalog.PhysicalTopic{Cluster: cluster, Topic: t.Name, TopicID: t.ID, Partitions: partitions}
+}
+
+func storeTopic(p catalog.PhysicalTopic) span.Topic {
+	return span.Topic{Name: p.Topic, ID: p.TopicID}
+}
+
+// openTopics lists the distinct physical topics that hold the open spans.
+func openTopics(chains []*catalog.Chain) []catalog.PhysicalTopic {
+	var out []catalog.PhysicalTopic
+	for _, ch := range chains {
+		n := len(ch.Spans)
+		if n == 0 || !ch.Spans[n-1].IsOpen() {
+			continue
+		}
+		for i := range ch.Spans[n-1].Copies {
+			c := &ch.Spans[n-1].Copies[i]
+			at := -1
+			for j := range out {
+				if out[j].Cluster == c.Cluster && out[j].TopicID == c.TopicID && out[j].Topic == c.Topic {
+					at = j
+				}
+			}
+			if at < 0 {
+				out = append(out, catalog.PhysicalTopic{Cluster: c.Cluster, Topic: c.Topic, TopicID: c.TopicID})
+				at = len(out) - 1
+			}
+			out[at].Partitions = max(out[at].Partitions, c.Partition+1)
+		}
+	}
+	return out
+}

@@ -1,0 +1,304 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/braidstream/braid/catalog"
+)
+
+// Plan tells what an operation would do. Errors are for requests that name what
+// does not exist; what would be refused is in the plan.
+func (a *Admin) Plan(ctx context.Context, req OpRequest) (Plan, error) {
+	s, err := a.Watcher.Refresh(ctx)
+	if err != nil {
+		return Plan{}, requestError(err, "catalog")
+	}
+	return makePlan(s, candidates(s, a.loads), req)
+}
+
+// Submit checks a request and stores it as an operation for the leading
+// controller. With nothing to do the operation is done at once.
+func (a *Admin) Submit(ctx context.Context, req OpRequest) (catalog.Op, error) {
+	s, err := a.Watcher.Refresh(ctx)
+	if err != nil {
+		return catalog.Op{}, requestError(err, "catalog")
+	}
+	p, err := makePlan(s, candidates(s, a.loads), req)
+	if err != nil {
+		return catalog.Op{}, err
+	}
+	if p.Refused != "" {
+		return catalog.Op{}, refuse(Refused, "", "%s", p.Refused)
+	}
+	op := catalog.Op{Kind: req.Kind, State: catalog.OpPending, Cluster: req.Cluster, To: req.To, Force: req.Force, Reason: req.Reason, Total: len(p.Moves)}
+	for _, m := range p.Moves {
+		op.Topics = append(op.Topics, m.Topic)
+	}
+	if err := a.refuseBusy(ctx, s, op); err != nil {
+		return catalog.Op{}, err
+	}
+	if len(p.Moves) == 0 && (req.Kind == catalog.OpMove || req.Kind == catalog.OpFailback) {
+		op.State, op.Message = catalog.OpDone, "nothing to do"
+		op.Finished = time.Now().UTC()
+	}
+	op, err = a.Catalog.CreateOp(ctx, op)
+	return op, requestError(err, "operation")
+}
+
+// refuseBusy refuses topics that another operation has or will take up.
+func (a *Admin) refuseBusy(ctx context.Context, s *catalog.Snapshot, op catalog.Op) error {
+	if op.Kind != catalog.OpMove {
+		return nil // the others wait for what is under way
+	}
+	wanted := map[catalog.ID]string{}
+	for _, t := range op.Topics {
+		wanted[t.ID] = t.Name
+		if e := s.Extend(t.ID); e != nil {
+			return refuse(Busy, "braid op watch "+e.Op, "topic %s is being changed by operation %s", t.Name, e.Op)
+		}
+	}
+	ops, err := a.Catalog.Ops(ctx)
+	if err != nil {
+		return requestError(err, "operations")
+	}
+	for i := range ops {
+		if ops[i].IsFinished() {
+			continue
+		}
+		for _, t := range ops[i].Topics {
+			if name, ok := wanted[t.ID]; ok && !(ops[i].Kind == catalog.OpMove && moved(s, &ops[i], t)) {
+				return refuse(Busy, "braid op watch "+ops[i].ID, "topic %s is being changed by operation %s", name, ops[i].ID)
+			}
+		}
+	}
+	return nil
+}
+
+// moved tells whether a running move is through with a topic but for its certificate.
+func moved(s *catalog.Snapshot, op *catalog.Op, t catalog.TopicRef) bool {
+	on := openOn(s.Chains(t.ID))
+	return op.State == catalog.OpRunning && op.To != "" && len(on) == 1 && on[0] == op.To && s.Extend(t.ID) == nil
+}
+
+// Cancel asks an operation to stop: what is not committed is undone.
+func (a *Admin) Cancel(ctx context.Context, id string) (catalog.Op, error) {
+	for {
+		op, err := a.Catalog.Op(ctx, id)
+		if err != nil {
+			return op, requestError(err, "operation "+id)
+		}
+		if op.IsFinished() {
+			return op, refuse(Refused, "", "operation %s is %s already", id, op.State)
+		}
+		if op.Cancel {
+			return op, nil
+		}
+		op.Cancel = true
+		next, err := a.Catalog.UpdateOp(ctx, op, catalog.Fence{})
+		if err == nil {
+			return next, nil
+		}
+		if e := requestError(err, "operation "+id); !isConflict(err) {
+			return op, e
+		}
+	}
+}
+
+// makePlan is pure: the same catalog and request give the same plan.
+func makePlan(s *catalog.Snapshot, from []candidate, req OpRequest) (Plan, error) {
+	p := Plan{Kind: req.Kind}
+	if req.Tenant == "" {
+		req.Tenant = catalog.DefaultTenant
+	}
+	if req.To != "" && s.Cluster(req.To) == nil {
+		return p, unknownCluster(s, req.To)
+	}
+	switch req.Kind {
+	case catalog.OpMove:
+		return planMove(s, from, req, p)
+	case catalog.OpDrain, catalog.OpFailover, catalog.OpFailback:
+		if s.Cluster(req.Cluster) == nil {
+			return p, unknownCluster(s, req.Cluster)
+		}
+		if req.To == req.Cluster && req.To != "" {
+			return p, refuse(Invalid, "name another cluster with --to", "%s of %s to itself", req.Kind, req.Cluster)
+		}
+		return planCluster(s, from, req, p)
+	}
+	return p, refuse(Invalid, "move, drain, failover or failback", "unknown kind of operation %q", req.Kind)
+}
+
+func planMove(s *catalog.Snapshot, from []candidate, req OpRequest, p Plan) (Plan, error) {
+	if len(req.Topics) == 0 {
+		return p, refuse(Invalid, "braid topic move NAME… --to CLUSTER", "no topics given")
+	}
+	seen := map[string]bool{}
+	for _, name := range req.Topics {
+		t := s.TopicByName(req.Tenant, name)
+		if t == nil {
+			return p, unknownTopic(s, req.Tenant, name)
+		}
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		p.add(s, t, req.To, from, "")
+	}
+	return p.finish(s), nil
+}
+
+// add plans one topic; exclude is a cluster that it must leave, "" if any move will do.
+func (p *Plan) add(s *catalog.Snapshot, t *catalog.Topic, to string, from []candidate, exclude string) {
+	chains := s.Chains(t.ID)
+	on := openOn(chains)
+	if to == "" {
+		ex := exclude
+		if ex == "" && len(on) == 1 {
+			ex = on[0]
+		}
+		to = place(from, ex)
+		for i := range from {
+			if from[i].name == to {
+				from[i].load += int(t.Partitions) // spread the rest
+			}
+		}
+	}
+	if len(on) == 1 && on[0] == to {
+		return // nothing to do
+	}
+	m := PlannedMove{Topic: catalog.TopicRef{Tenant: t.Tenant, Name: t.Name, ID: t.ID}, Partitions: t.Partitions,
+		From: strings.Join(on, ","), To: to, Mode: catalog.ModeSeal}
+	for _, c := range on {
+		if cl := s.Cluster(c); cl != nil && !cl.CanSeal {
+			m.Mode, m.Note = catalog.ModeFence, "cluster "+c+" grants no seal: gateways are fenced, which is weaker"
+		}
+	}
+	if limit := configInt(t.Config, ConfigMaxSpans); longest(chains) >= int(limit) && p.Refused == "" {
+		p.Refused = fmt.Sprintf("topic %s: a chain has reached %d spans (%s=%d); wait for retention, or raise it",
+			t.Name, longest(chains), ConfigMaxSpans, limit)
+	}
+	p.Moves = append(p.Moves, m)
+}
+
+func longest(chains []*catalog.Chain) int {
+	n := 0
+	for _, ch := range chains {
+		n = max(n, len(ch.Spans))
+	}
+	return n
+}
+
+// planCluster plans what concerns a whole cluster.
+func planCluster(s *catalog.Snapshot, from []candidate, req OpRequest, p Plan) (Plan, error) {
+	var topics []*catalog.Topic
+	for t := range s.AllTopics() {
+		if !t.Deleting {
+			topics = append(topics, t)
+		}
+	}
+	slices.SortFunc(topics, func(a, b *catalog.Topic) int {
+		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Name, b.Name))
+	})
+	cluster := s.Cluster(req.Cluster)
+	waiting, lossy, unread := 0, 0, 0
+	for _, t := range topics {
+		chains := s.Chains(t.ID)
+		on := openOn(chains)
+		switch req.Kind {
+		case catalog.OpFailback:
+			// Back come those that were failed over: a sealed, holed span of theirs is there.
+			if !slices.Contains(on, req.Cluster) && leftBehind(chains, req.Cluster) {
+				p.add(s, t, req.Cluster, from, "")
+			}
+			continue
+		case catalog.OpFailover:
+			if !slices.Contains(on, req.Cluster) {
+				if copiesOn(chains, req.Cluster) > 0 {
+					unread++
+				}
+				continue
+			}
+			if !req.Force && configOf(t.Config, ConfigGuarantee) != guaranteeAvailable && t.Tenant != catalog.SystemTenant {
+				waiting++
+				continue
+			}
+			n := len(p.Moves)
+			p.add(s, t, req.To, from, req.Cluster)
+			for i := n; i < len(p.Moves); i++ {
+				p.Moves[i].Mode = catalog.ModeLossy
+				lossy++
+				p.Moves[i].Note = "sealed instead, and nothing is lost, if the cluster can be reached"
+			}
+		case catalog.OpDrain:
+			if slices.Contains(on, req.Cluster) {
+				p.add(s, t, req.To, from, req.Cluster)
+			}
+		}
+	}
+	if lossy > 0 {
+		p.Costs = append(p.Costs, strconv.Itoa(lossy)+" topics go on without what "+cluster.Name+
+			" had not handed out: acknowledged records may be missing until it is back, and then come later (braid.stranded)")
+	}
+	if waiting > 0 {
+		p.Costs = append(p.Costs, strconv.Itoa(waiting)+" topics with braid.guarantee=ordered wait for "+cluster.Name+"; --force moves them too, and breaks their guarantee")
+	}
+	if unread > 0 {
+		p.Costs = append(p.Costs, strconv.Itoa(unread)+" topics have older records on "+cluster.Name+": readers skip them until it is back")
+	}
+	if req.Kind == catalog.OpFailback && cluster.State == catalog.ClusterFailed && votedDown(s, cluster.Name) {
+		p.Refused = "cluster " + cluster.Name + " is still down"
+	}
+	return p.finish(s), nil
+}
+
+// finish refuses plans that cannot work.
+func (p Plan) finish(s *catalog.Snapshot) Plan {
+	slices.SortFunc(p.Moves, func(a, b PlannedMove) int {
+		return cmp.Or(cmp.Compare(a.Topic.Tenant, b.Topic.Tenant), cmp.Compare(a.Topic.Name, b.Topic.Name))
+	})
+	for _, m := range p.Moves {
+		c := s.Cluster(m.To)
+		switch {
+		case p.Refused != "":
+		case c == nil:
+			p.Refused = "no other cluster takes topic " + m.Topic.Name + ": add one, or name one with --to"
+		case c.State != catalog.ClusterActive && p.Kind != catalog.OpFailback:
+			p.Refused = fmt.Sprintf("cluster %s is %s and takes no new spans", c.Name, c.State)
+		}
+	}
+	return p
+}
+
+// copiesOn counts the spans with a copy on a cluster.
+func copiesOn(chains []*catalog.Chain, cluster string) int {
+	n := 0
+	for _, ch := range chains {
+		for i := range ch.Spans {
+			for j := range ch.Spans[i].Copies {
+				if ch.Spans[i].Copies[j].Cluster == cluster {
+					n++
+				}
+			}
+		}
+	}
+	return n
+}
+
+// leftBehind tells whether a failover left spans on the cluster.
+func leftBehind(chains []*catalog.Chain, cluster string) bool {
+	for _, ch := range chains {
+		for i := range ch.Spans {
+			sp := &ch.Spans[i]
+			if sp.Hole && slices.ContainsFunc(sp.Copies, func(c catalog.Copy) bool { return c.Cluster == cluster }) {
+				return true
+			}
+		}
+	}
+	return false
+}
