@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/controller/vote"
+	"github.com/braidstream/braid/coordinator"
+	"github.com/braidstream/braid/gateway"
+)
+
+// node is one gateway of the process with what belongs to it alone: its session,
+// its view of the chains, its coordinator shards and its votes.
+type node struct {
+	id          int32
+	session     *catalog.Session
+	logs        *chain.Logs
+	coordinator *coordinator.Coordinator
+	gateway     *gateway.Gateway
+}
+
+// startNode starts the process's i-th gateway. It registers before it serves:
+// see CORRECTNESS in docs/decisions for the order.
+func (p *process) startNode(ctx context.Context, i int) error {
+	listeners, err := p.bind(ctx, i)
+	if err != nil {
+		return err
+	}
+	advertised := make([]catalog.Listener, len(listeners))
+	for j, l := range listeners {
+		advertised[j] = catalog.Listener{Name: l.Name, Advertise: l.Advertise, Zone: l.Zone}
+	}
+	n := &node{}
+	// Whoever fails from here on leaves the sockets to p.end.
+	for _, l := range listeners {
+		p.onEnd(func(context.Context) error {
+			if err := l.Listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			return nil
+		})
+	}
+	if n.id, err = p.catalog.NodeID(ctx, listeners[0].Advertise); err != nil {
+		return err
+	}
+	n.session, err = p.catalog.Register(ctx, catalog.Gateway{Node: n.id, Process: p.id, Zone: p.cfg.Zone,
+		Listeners: advertised, Version: version, Started: time.Now().UTC()}, p.settings.Lease)
+	if err != nil {
+		return err
+	}
+	p.onEnd(n.session.Close)
+	// A load that is newer than the registration.
+	if _, err := p.watcher.Refresh(ctx); err != nil {
+		return err
+	}
+	logger := p.logger.With("node", n.id)
+	metrics := prometheus.WrapRegistererWith(prometheus.Labels{"node": fmt.Sprint(n.id)}, p.metrics)
+	n.logs = chain.NewLogs(chain.Options{Watcher: p.watcher, Catalog: p.catalog, Stores: p.stores, Node: n.id,
+		CacheBytes: p.settings.CacheBytes, HoldBytes: p.settings.HoldBytes, HoldTime: p.settings.HoldTime,
+		Alive: n.session.Alive, Logger: logger, Metrics: chain.NewMetrics(metrics)})
+	p.onEnd(func(context.Context) error { n.logs.Close(); return nil })
+	n.coordinator, err = coordinator.New(coordinator.Options{Node: n.id,
+		Leases:    coordinator.CatalogLeases(p.catalog, n.session),
+		Directory: coordinator.CatalogDirectory(p.watcher),
+		Logs:      coordinator.ChainLogs(n.logs),
+		EnsureTopic: func(ctx context.Context) (catalog.Topic, error) {
+			return p.ensureInternal(ctx, coordinator.TopicName, coordinator.DefaultShards, coordinator.TopicConfig())
+		},
+		Config: p.settings.Coordinator, Logger: logger, Metrics: metrics})
+	if err != nil {
+		return err
+	}
+	if err := n.coordinator.Start(); err != nil {
+		return err
+	}
+	p.onEnd(n.coordinator.Close)
+	voter := vote.Start(p.catalog, p.watcher, n.session, p.stores, logger)
+	p.onEnd(func(context.Context) error { voter.Close(); return nil })
+	cfg := p.settings.Gateway
+	cfg.ClusterID = p.clusterID()
+	n.gateway, err = gateway.New(gateway.Options{Watcher: p.watcher, Logs: n.logs, Coordinator: n.coordinator,
+		Admin: p.admin, Listeners: listeners, Node: n.id, Zone: p.cfg.Zone, Config: cfg, Logger: logger, Metrics: metrics})
+	if err != nil {
+		return err
+	}
+	if err := n.gateway.Start(); err != nil {
+		return err
+	}
+	p.onEnd(func(ctx context.Context) error {
+		// Half of the time for clients to finish; then they are cut off, and what
+		// they sent is still finished by the parts below.
+		dctx, cancel := context.WithTimeout(ctx, drainLimit/2)
+		defer cancel()
+		if err := n.gateway.Drain(dctx); err != nil {
+			logger.Info("clients that did not leave are cut off", "err", err)
+		}
+		return n.gateway.Close()
+	})
+	shown := readyNode{Node: n.id, Listeners: map[string]string{}}
+	for _, l := range listeners {
+		shown.Listeners[l.Name] = l.Advertise
+	}
+	p.info.Kafka = append(p.info.Kafka, listeners[0].Advertise)
+	p.info.Nodes = append(p.info.Nodes, shown)
+	p.nodes = append(p.nodes, n)
+	return nil
+}
+
+// bind opens the sockets of the i-th gateway: the listeners' ports shifted by i.
+func (p *process) bind(ctx context.Context, i int) ([]gateway.ListenerConfig, error) {
+	var out []gateway.ListenerConfig
+	var lc net.ListenConfig
+	for _, l := range p.cfg.Listeners {
+		addr, err := shift(l.Bind, i)
+		if err != nil {
+			return nil, err
+		}
+		ln, err := lc.Listen(ctx, "tcp", addr)
+		if err != nil {
+			return nil, fmt.Errorf("listener %s: %w (is another process on that port? --listen chooses another)", l.Name, err)
+		}
+		advertise := l.Advertise
+		if advertise == "" {
+			advertise = advertisable(ln.Addr().String())
+		} else if advertise, err = shift(advertise, i); err != nil {
+			return nil, err
+		}
+		zone := l.Zone
+		if zone == "" {
+			zone = p.cfg.Zone
+		}
+		out = append(out, gateway.ListenerConfig{Name: l.Name, Bind: addr, Listener: ln, Advertise: advertise, Zone: zone})
+	}
+	return out, nil
+}
+
+// advertisable is how a bound address is reached from this machine.
+func advertisable(bound string) string {
+	host, port, err := net.SplitHostPort(bound)
+	if err != nil {
+		return bound
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// ensureInternal returns an internal topic and creates it if there is none; of
+// several processes that try, one creates it.
+func (p *process) ensureInternal(ctx context.Context, name string, partitions int32, config map[string]string) (catalog.Topic, error) {
+	t, err := p.catalog.TopicNamed(ctx, catalog.SystemTenant, name)
+	if err == nil || !errors.Is(err, catalog.ErrNotFound) {
+		return t, err
+	}
+	t, err = p.admin.CreateTopic(ctx, gateway.TopicSpec{Tenant: catalog.SystemTenant, Name: name, Partitions: partitions,
+		ReplicationFactor: -1, Config: config})
+	if err != nil {
+		// Another process may have been quicker.
+		if found, ferr := p.catalog.TopicNamed(ctx, catalog.SystemTenant, name); ferr == nil {
+			return found, nil
+		}
+	}
+	return t, err
+}
+
+// ready tells whether the process answers its clients.
+func (p *process) ready() error {
+	for _, n := range p.nodes {
+		if p.watcher.Snapshot().Gateway(n.id) == nil {
+			return fmt.Errorf("gateway %d is not registered", n.id)
+		}
+	}
+	return nil
+}
+
+// waitReady returns when every gateway of the process is seen in the catalog.
+func (p *process) waitReady(ctx context.Context) error {
+	changed := make(chan struct{}, 1)
+	cancel := p.watcher.OnChange(func(catalog.Change) {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	defer cancel()
+	for {
+		err := p.ready()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		}
+	}
+}

@@ -1,0 +1,432 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/console"
+	"github.com/braidstream/braid/controller"
+	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/span/fleet"
+	"github.com/braidstream/braid/span/local"
+	"github.com/braidstream/braid/span/remote"
+)
+
+// ready is the JSON line of --ready-file, and what greetings show.
+type ready struct {
+	PID     int           `json:"pid"`
+	Kafka   []string      `json:"kafka"` // first listener of every gateway
+	Nodes   []readyNode   `json:"gateways"`
+	HTTP    string        `json:"http"`
+	Catalog []string      `json:"catalog"`
+	Version string        `json:"version"`
+	Took    time.Duration `json:"-"`
+}
+
+// readyNode is one gateway of the process.
+type readyNode struct {
+	Node      int32             `json:"node"`
+	Listeners map[string]string `json:"listeners"` // name to address
+}
+
+// Limits of starting and ending.
+const (
+	startLimit = 60 * time.Second
+	drainLimit = 20 * time.Second
+)
+
+// process is what one `braid up`, `braid gateway` or `braid controller` runs.
+// Its parts are ended in the reverse order of their start.
+type process struct {
+	cfg      upConfig
+	settings settings
+	logger   *slog.Logger
+	metrics  *prometheus.Registry
+
+	id       string
+	catalog  *catalog.Catalog
+	watcher  *catalog.Watcher
+	stores   *fleet.Fleet
+	admin    *controller.Admin
+	engines  map[string]span.Store
+	internal string // address of the internal listener, "" if none
+
+	info  ready
+	nodes []*node
+	ends  []func(context.Context) error
+	// failed gets the reason when a part ends that the process cannot go on without.
+	failed chan error
+}
+
+// onEnd registers what ends a part.
+func (p *process) onEnd(f func(context.Context) error) { p.ends = append(p.ends, f) }
+
+// runProcess starts a process, tells that it is ready, and ends it when ctx does.
+func runProcess(ctx context.Context, e *env, cfg upConfig, greet func(io.Writer, ready) error) error {
+	began := time.Now()
+	s, err := readSettings(cfg.Set)
+	if err != nil {
+		return err
+	}
+	logger, err := newLogger(e.err, cfg.LogLevel)
+	if err != nil {
+		return err
+	}
+	p := &process{cfg: cfg, settings: s, logger: logger, metrics: prometheus.NewRegistry(),
+		engines: map[string]span.Store{}, failed: make(chan error, 1)}
+	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	startCtx, cancel := context.WithTimeout(ctx, startLimit)
+	err = p.start(startCtx)
+	cancel()
+	if err == nil {
+		p.info.Took = time.Since(began)
+		err = p.announce(e, greet)
+	}
+	if err == nil {
+		select {
+		case <-ctx.Done():
+			logger.Info("draining")
+		case err = <-p.failed:
+		}
+	}
+	endCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
+	defer cancel()
+	return errors.Join(err, p.end(endCtx))
+}
+
+func newLogger(w io.Writer, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, usagef("unknown log level %q: debug, info, warn or error", level)
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l})), nil
+}
+
+// announce writes the ready file and the greeting.
+func (p *process) announce(e *env, greet func(io.Writer, ready) error) error {
+	if p.cfg.ReadyFile != "" {
+		line, err := json.Marshal(p.info)
+		if err != nil {
+			return err
+		}
+		// Whoever polls for the file must find it whole.
+		tmp := p.cfg.ReadyFile + ".tmp"
+		if err := os.WriteFile(tmp, append(line, '\n'), 0o644); err != nil {
+			return fmt.Errorf("ready file: %w", err)
+		}
+		if err := os.Rename(tmp, p.cfg.ReadyFile); err != nil {
+			return fmt.Errorf("ready file: %w", err)
+		}
+	}
+	return greet(e.out, p.info)
+}
+
+// end stops everything that was started, last first.
+func (p *process) end(ctx context.Context) error {
+	var errs []error
+	for i := len(p.ends) - 1; i >= 0; i-- {
+		if err := p.ends[i](ctx); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (p *process) start(ctx context.Context) error {
+	p.info = ready{PID: os.Getpid(), Version: version}
+	if err := p.openDataDir(); err != nil {
+		return err
+	}
+	if err := p.openCatalog(ctx); err != nil {
+		return err
+	}
+	if err := p.openEngines(ctx); err != nil {
+		return err
+	}
+	if err := p.openFleet(ctx); err != nil {
+		return err
+	}
+	if p.cfg.Controller {
+		if err := p.startController(ctx); err != nil {
+			return err
+		}
+	}
+	for i := range p.cfg.Gateways {
+		if err := p.startNode(ctx, i); err != nil {
+			return err
+		}
+	}
+	if err := p.startConsole(); err != nil {
+		return err
+	}
+	return p.waitReady(ctx)
+}
+
+// dataFormat is the version of the data directory's layout.
+const dataFormat = "braid-data 1\n"
+
+// openDataDir makes or checks the data directory; a process that keeps no data
+// has none and takes a fresh id.
+func (p *process) openDataDir() error {
+	dir := p.cfg.DataDir
+	if dir == "" {
+		var b [8]byte
+		if _, err := rand.Read(b[:]); err != nil {
+			return err
+		}
+		p.id = hex.EncodeToString(b[:])
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w (choose another with --data-dir)", err)
+	}
+	unlock, err := lockDir(dir)
+	if err != nil {
+		return err
+	}
+	p.onEnd(func(context.Context) error { return unlock() })
+	format := filepath.Join(dir, "FORMAT")
+	switch have, err := os.ReadFile(format); {
+	case errors.Is(err, os.ErrNotExist):
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return fmt.Errorf("data directory: %w", err)
+		}
+		for _, f := range entries {
+			if f.Name() != lockName {
+				return fmt.Errorf("data directory %s holds other files (%s) and no FORMAT of braid: choose an empty one with --data-dir", dir, f.Name())
+			}
+		}
+		if err := os.WriteFile(format, []byte(dataFormat), 0o600); err != nil {
+			return fmt.Errorf("data directory: %w", err)
+		}
+	case err != nil:
+		return fmt.Errorf("data directory: %w", err)
+	case string(have) != dataFormat:
+		return fmt.Errorf("data directory %s is of format %q, this release knows %q: use the release that wrote it or a newer one",
+			dir, strings.TrimSpace(string(have)), strings.TrimSpace(dataFormat))
+	}
+	return p.readID(filepath.Join(dir, "process-id"))
+}
+
+// readID keeps the process's id over restarts: local clusters belong to it.
+func (p *process) readID(path string) error {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		var id [8]byte
+		if _, err := rand.Read(id[:]); err != nil {
+			return err
+		}
+		p.id = hex.EncodeToString(id[:])
+		return os.WriteFile(path, []byte(p.id+"\n"), 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("process id: %w", err)
+	}
+	p.id = strings.TrimSpace(string(b))
+	if len(p.id) != 16 {
+		return fmt.Errorf("process id in %s is damaged: 16 hex digits were expected", path)
+	}
+	return nil
+}
+
+func (p *process) openCatalog(ctx context.Context) error {
+	endpoints := p.cfg.CatalogEndpoints
+	if len(endpoints) == 0 {
+		embedded, err := catalog.StartEmbedded(ctx, catalog.EmbeddedConfig{
+			Dir: filepath.Join(p.cfg.DataDir, "catalog"), ListenClient: p.cfg.CatalogListen, Logger: p.logger})
+		if err != nil {
+			return fmt.Errorf("embedded catalog: %w", err)
+		}
+		p.onEnd(func(context.Context) error { return embedded.Close() })
+		go func() {
+			if err := <-embedded.Err(); err != nil {
+				p.fail(fmt.Errorf("embedded catalog ended: %w", err))
+			}
+		}()
+		endpoints = embedded.Endpoints()
+	}
+	p.info.Catalog = endpoints
+	cat, err := catalog.Connect(ctx, catalog.Config{Endpoints: endpoints, Logger: p.logger})
+	if err != nil {
+		return err
+	}
+	p.catalog = cat
+	p.onEnd(func(context.Context) error { return cat.Close() })
+	return nil
+}
+
+// fail ends the process with a reason; the first counts.
+func (p *process) fail(err error) {
+	select {
+	case p.failed <- err:
+	default:
+	}
+}
+
+// openEngines opens the local clusters and serves them to other processes.
+func (p *process) openEngines(ctx context.Context) error {
+	for _, name := range p.cfg.LocalClusters {
+		dir, err := filepath.Abs(filepath.Join(p.cfg.DataDir, "clusters", name))
+		if err != nil {
+			return err
+		}
+		engine, err := local.Open(local.Options{Dir: dir, Name: name, MemoryBudget: p.settings.Memory,
+			Logger: p.logger.With("cluster", name)})
+		if err != nil {
+			return fmt.Errorf("local cluster %s: %w", name, err)
+		}
+		p.engines[name] = engine
+		p.onEnd(func(context.Context) error { return engine.Close() })
+	}
+	if len(p.engines) == 0 {
+		return nil
+	}
+	token, err := p.catalog.InternalToken(ctx)
+	if err != nil {
+		return err
+	}
+	// Loopback unless the process serves other hosts anyway: the first listener's
+	// advertised host is how they reach it.
+	ln, err := net.Listen("tcp", net.JoinHostPort(bindHost(p.cfg.Listeners), "0"))
+	if err != nil {
+		return fmt.Errorf("internal listener: %w", err)
+	}
+	server := remote.Serve(ln, token, func(name string) (span.Store, error) {
+		if st, ok := p.engines[name]; ok {
+			return st, nil
+		}
+		return nil, fmt.Errorf("local cluster %q: %w", name, span.ErrUnavailable)
+	})
+	p.onEnd(func(context.Context) error { return server.Close() })
+	p.internal = ln.Addr().String()
+	return nil
+}
+
+// bindHost is the host of the first listener, as bound.
+func bindHost(listeners []listener) string {
+	if len(listeners) > 0 {
+		if host, _, err := net.SplitHostPort(listeners[0].Bind); err == nil && host != "" {
+			if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
+				return host
+			}
+		}
+	}
+	return "127.0.0.1"
+}
+
+// openFleet registers the process, takes its local clusters into the catalog and
+// makes the stores of all clusters available.
+func (p *process) openFleet(ctx context.Context) error {
+	var roles []string
+	if p.cfg.Controller {
+		roles = append(roles, "controller")
+	}
+	if p.cfg.Gateways > 0 {
+		roles = append(roles, "gateway")
+	}
+	session, err := p.catalog.RegisterProcess(ctx, catalog.Process{ID: p.id, Internal: p.internal, Roles: roles,
+		Version: version, Started: time.Now().UTC()}, p.settings.Lease)
+	if err != nil {
+		return err
+	}
+	p.onEnd(session.Close)
+	for _, name := range p.cfg.LocalClusters {
+		if err := p.adoptEngine(ctx, name); err != nil {
+			return err
+		}
+	}
+	if p.watcher, err = p.catalog.Watch(ctx, catalog.Scope{}); err != nil {
+		return err
+	}
+	p.onEnd(func(context.Context) error { p.watcher.Close(); return nil })
+	p.stores, err = fleet.New(fleet.Options{Watcher: p.watcher, Catalog: p.catalog, ProcessID: p.id,
+		Local: p.engines, Logger: p.logger})
+	if err != nil {
+		return err
+	}
+	p.onEnd(func(context.Context) error { return p.stores.Close() })
+	p.admin = controller.NewAdmin(controller.AdminOptions{Catalog: p.catalog, Watcher: p.watcher, Stores: p.stores,
+		Dial: p.stores.Dial, Logger: p.logger})
+	p.onEnd(func(context.Context) error { p.admin.Close(); return nil })
+	return nil
+}
+
+// adoptEngine writes a local cluster's record, or brings its addresses up to date.
+func (p *process) adoptEngine(ctx context.Context, name string) error {
+	dir, err := filepath.Abs(filepath.Join(p.cfg.DataDir, "clusters", name))
+	if err != nil {
+		return err
+	}
+	c, err := p.catalog.Cluster(ctx, name)
+	switch {
+	case errors.Is(err, catalog.ErrNotFound):
+		c = catalog.Cluster{Name: name, Kind: catalog.KindLocal, State: catalog.ClusterActive, Added: time.Now().UTC()}
+	case err != nil:
+		return err
+	case c.Kind != catalog.KindLocal || c.Owner != p.id && c.Owner != "":
+		return fmt.Errorf("cluster %s is in the catalog already and belongs to another process (%s): choose other names with --local-clusters", name, c.Owner)
+	}
+	h, err := p.engines[name].Health(ctx)
+	if err != nil {
+		return err
+	}
+	c.Owner, c.Dir, c.Internal, c.CanSeal, c.ClusterID, c.Zone = p.id, dir, p.internal, true, h.ClusterID, p.cfg.Zone
+	_, err = p.catalog.PutCluster(ctx, c, catalog.Fence{})
+	return err
+}
+
+func (p *process) startController(context.Context) error {
+	c := controller.New(controller.Options{Catalog: p.catalog, Watcher: p.watcher, Stores: p.stores, Admin: p.admin,
+		Name: p.id, Damping: p.settings.Detection, LeaseTTL: p.settings.Lease, Logger: p.logger, Metrics: p.metrics})
+	if err := c.Start(); err != nil {
+		return err
+	}
+	p.onEnd(c.Close)
+	return nil
+}
+
+func (p *process) startConsole() error {
+	s, err := console.Start(console.Options{Listen: p.cfg.HTTP, Admin: p.admin, Catalog: p.catalog, Watcher: p.watcher,
+		Version: version, Fleet: p.clusterID(), DefaultPartitions: p.settings.Gateway.NumPartitions,
+		Warnings: p.warnings(), Ready: p.ready, Gatherer: p.metrics, Logger: p.logger})
+	if err != nil {
+		return err
+	}
+	p.onEnd(s.Close)
+	p.info.HTTP = s.Addr()
+	return nil
+}
+
+// clusterID is what clients of the default tenant are told.
+func (p *process) clusterID() string { return "braid-" + p.catalog.Fleet() }
+
+// warnings name what is open to the network without authentication.
+func (p *process) warnings() []string {
+	var out []string
+	for _, l := range p.cfg.Listeners {
+		host, _, err := net.SplitHostPort(l.Bind)
+		if err != nil {
+			continue
+		}
+		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			out = append(out, fmt.Sprintf("listener %s (%s) is not loopback and asks nobody who they are", l.Name, l.Bind))
+		}
+	}
+	return out
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/braidstream/braid/coordinator"
+	"github.com/braidstream/braid/gateway"
+)
+
+// settings are what --set reaches: the configs of all roles of a process.
+type settings struct {
+	Gateway     gateway.Config
+	Coordinator coordinator.Config
+	CacheBytes  int64         // braid.cache.bytes
+	HoldBytes   int64         // braid.hold.bytes
+	HoldTime    time.Duration // braid.hold.ms
+	Lease       time.Duration // braid.lease.ms
+	Detection   time.Duration // braid.failure.detection.ms
+	Memory      int64         // braid.memory.bytes: budget of each local cluster
+}
+
+func defaultSettings() settings {
+	return settings{
+		Gateway: gateway.Config{AutoCreateTopics: true, NumPartitions: 1},
+		Lease:   6 * time.Second, Detection: 3 * time.Second,
+	}
+}
+
+// setting is one key of --set.
+type setting struct {
+	key   string
+	doc   string
+	apply func(*settings, string) error
+}
+
+// knownSettings lists every key, sorted. docs/configuration.md shows them.
+var knownSettings = []setting{
+	{"auto.create.topics.enable", "create a topic when a client asks for one that is not there (true)",
+		boolean(func(s *settings) *bool { return &s.Gateway.AutoCreateTopics })},
+	{"braid.cache.bytes", "tail cache of each gateway (64 MiB)",
+		integer(1<<20, 1<<40, func(s *settings) *int64 { return &s.CacheBytes })},
+	{"braid.failure.detection.ms", "how long most gateways must see a cluster down before it is failed over (3000)",
+		millis(func(s *settings) *time.Duration { return &s.Detection })},
+	{"braid.hold.bytes", "appends that each gateway holds while chains change (64 MiB)",
+		integer(1<<20, 1<<40, func(s *settings) *int64 { return &s.HoldBytes })},
+	{"braid.hold.ms", "how long an append is held at most (30000)",
+		millis(func(s *settings) *time.Duration { return &s.HoldTime })},
+	{"braid.lease.ms", "lease of gateways and coordinator shards (6000)",
+		millis(func(s *settings) *time.Duration { return &s.Lease })},
+	{"braid.memory.bytes", "memory budget of each local cluster (the engine's default)",
+		integer(16<<20, 1<<40, func(s *settings) *int64 { return &s.Memory })},
+	{"connections.max.idle.ms", "close a connection that is silent for so long (600000)",
+		millis(func(s *settings) *time.Duration { return &s.Gateway.IdleTimeout })},
+	{"fetch.max.bytes", "largest answer to a fetch (55 MiB)",
+		integer(1024, 1<<30, func(s *settings) *int32 { return &s.Gateway.FetchMaxBytes })},
+	{"group.initial.rebalance.delay.ms", "how long a new group waits for more members (3000)",
+		func(s *settings, v string) error {
+			n, err := number(v, 0, 1<<31-1)
+			s.Coordinator.InitialRebalanceDelay = time.Duration(n) * time.Millisecond
+			if n == 0 {
+				s.Coordinator.InitialRebalanceDelay = -1 // none
+			}
+			return err
+		}},
+	{"group.max.session.timeout.ms", "longest session timeout (1800000)",
+		millis(func(s *settings) *time.Duration { return &s.Coordinator.MaxSessionTimeout })},
+	{"group.max.size", "members of a group (no limit)",
+		integer(1, 1<<31-1, func(s *settings) *int { return &s.Coordinator.MaxGroupSize })},
+	{"group.min.session.timeout.ms", "shortest session timeout (6000)",
+		millis(func(s *settings) *time.Duration { return &s.Coordinator.MinSessionTimeout })},
+	{"log.message.timestamp.after.max.ms", "how far ahead of the clock a record's time may be (3600000)",
+		millis(func(s *settings) *time.Duration { return &s.Gateway.TimestampAfterMax })},
+	{"log.message.timestamp.before.max.ms", "how far behind the clock a record's time may be (no limit)",
+		millis(func(s *settings) *time.Duration { return &s.Gateway.TimestampBeforeMax })},
+	{"max.connections", "connections of each gateway (100000)",
+		integer(1, 10_000_000, func(s *settings) *int { return &s.Gateway.MaxConnections })},
+	{"max.connections.per.ip", "connections from one address (no limit)",
+		integer(1, 10_000_000, func(s *settings) *int { return &s.Gateway.MaxPerIP })},
+	{"max.incremental.fetch.session.cache.slots", "fetch sessions of each gateway (10000)",
+		integer(1, 10_000_000, func(s *settings) *int { return &s.Gateway.FetchSessions })},
+	{"message.max.bytes", "largest record batch, where a topic sets none (1048588)",
+		integer(1, 1<<30, func(s *settings) *int32 { return &s.Gateway.MaxMessageBytes })},
+	{"num.partitions", "partitions of a topic that names no number (1)",
+		integer(1, 10_000, func(s *settings) *int32 { return &s.Gateway.NumPartitions })},
+	{"offset.metadata.max.bytes", "metadata of one committed offset (4096)",
+		integer(1, 1<<20, func(s *settings) *int { return &s.Coordinator.OffsetMetadataMax })},
+	{"offsets.retention.minutes", "how long offsets of an empty group are kept (10080)",
+		func(s *settings, v string) error {
+			n, err := number(v, 1, 1<<31-1)
+			s.Coordinator.OffsetsRetention = time.Duration(n) * time.Minute
+			return err
+		}},
+	{"queued.max.request.bytes", "requests being worked on, in bytes, of each gateway (512 MiB)",
+		integer(1<<20, 1<<40, func(s *settings) *int64 { return &s.Gateway.InflightBytes })},
+	{"socket.request.max.bytes", "largest request (100 MiB)",
+		integer(1024, 1<<30, func(s *settings) *int32 { return &s.Gateway.MaxRequestBytes })},
+}
+
+// readSettings applies --set to the defaults and checks the whole.
+func readSettings(set map[string]string) (settings, error) {
+	s := defaultSettings()
+	var known []string
+	for _, k := range knownSettings {
+		known = append(known, k.key)
+	}
+	for _, key := range sorted(set) {
+		i := slices.Index(known, key)
+		if i < 0 {
+			return s, usagef("--set: unknown config %q%s", key, didYouMean(key, known))
+		}
+		if err := knownSettings[i].apply(&s, strings.TrimSpace(set[key])); err != nil {
+			return s, usagef("--set %s: %v", key, err)
+		}
+	}
+	s.Gateway.ClusterID = "unset" // only known once the catalog answers; the rest is checked here
+	if err := s.Gateway.Validate(); err != nil {
+		return s, usagef("--set: %v", err)
+	}
+	if err := s.Coordinator.Validate(); err != nil {
+		return s, usagef("--set: %v", err)
+	}
+	if s.Lease < time.Second {
+		return s, usagef("--set braid.lease.ms: at least 1000")
+	}
+	return s, nil
+}
+
+func number(v string, low, high int64) (int64, error) {
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("want a whole number, not %q", v)
+	}
+	if n < low || n > high {
+		return 0, fmt.Errorf("%d is out of range: %d to %d", n, low, high)
+	}
+	return n, nil
+}
+
+func integer[T int | int32 | int64](low, high int64, field func(*settings) *T) func(*settings, string) error {
+	return func(s *settings, v string) error {
+		n, err := number(v, low, high)
+		*field(s) = T(n)
+		return err
+	}
+}
+
+func millis(field func(*settings) *time.Duration) func(*settings, string) error {
+	return func(s *settings, v string) error {
+		n, err := number(v, 1, 1<<53)
+		if err != nil {
+			return err
+		}
+		*field(s) = time.Duration(min(n, int64(1<<63-1)/int64(time.Millisecond))) * time.Millisecond
+		return nil
+	}
+}
+
+func boolean(field func(*settings) *bool) func(*settings, string) error {
+	return func(s *settings, v string) error {
+		switch strings.ToLower(v) {
+		case "true":
+			*field(s) = true
+		case "false":
+			*field(s) = false
+		default:
+			return fmt.Errorf("want true or false, not %q", v)
+		}
+		return nil
+	}
+}
