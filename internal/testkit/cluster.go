@@ -41,14 +41,24 @@ type Cluster struct {
 }
 
 // Kafka starts a cluster that belongs to the test and ends with it. Its data lies in t.TempDir().
+//
+// With -short, which means no Kafka, it skips the test; so does Shared.
 func Kafka(t testing.TB, opts ...Option) *Cluster {
 	t.Helper()
+	notShort(t)
 	c, err := StartKafka(t.Context(), t.TempDir(), opts...)
 	if err != nil {
 		t.Fatalf("testkit: %v", err)
 	}
 	t.Cleanup(c.Close)
 	return c
+}
+
+func notShort(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("testkit: -short runs no Kafka")
+	}
 }
 
 // StartKafka starts a cluster with its data in dir, which must be empty or not exist, and returns

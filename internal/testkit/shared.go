@@ -42,6 +42,7 @@ func Main(m *testing.M) int {
 // running as they found it: who stops nodes takes a cluster of their own from Kafka.
 func Shared(t testing.TB, opts ...Option) *Cluster {
 	t.Helper()
+	notShort(t)
 	p, err := newPlan(opts)
 	if err != nil {
 		t.Fatalf("testkit: %v", err)

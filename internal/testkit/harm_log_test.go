@@ -1,0 +1,124 @@
+package testkit
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+func produceN(t *testing.T, c *Cluster, topic string, from, n int, opts ...kgo.Opt) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cl := c.Client(t, append(opts, kgo.DefaultProduceTopic(topic))...)
+	for i := range n {
+		// One by one, so that each is a batch of its own.
+		if err := cl.ProduceSync(ctx, kgo.StringRecord(fmt.Sprintf("%04d", from+i))).FirstErr(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func end(t *testing.T, c *Cluster, topic string) int64 {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	ends, err := kadm.NewClient(c.Client(t)).ListEndOffsets(ctx, topic)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ends[topic][0].Offset
+}
+
+func TestCutLog(t *testing.T) {
+	for _, v := range []string{Kafka43, Kafka39} {
+		t.Run(v, func(t *testing.T) {
+			// Small segments, so that a cut reaches over one.
+			c := Kafka(t, Version(v), Property("log.segment.bytes", "1048576"))
+			c.CreateTopic(t, "kept", 1)
+			c.CreateTopic(t, "cut", 1)
+			for _, topic := range []string{"kept", "cut"} {
+				if err := produceN(t, c, topic, 0, 20); err != nil {
+					t.Fatal(err)
+				}
+			}
+			n := c.Node(1)
+			if err := n.CutLog("cut", 0, 1); err == nil {
+				t.Fatal("cut the log of a node that runs")
+			}
+			if err := n.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			if err := n.CutLog("cut", 0, 0); err == nil {
+				t.Fatal("cut nothing")
+			}
+			if err := n.CutLog("none", 0, 1); err == nil {
+				t.Fatal("cut a log that is not there")
+			}
+			// One byte spoils one batch; the next one reaches into the batch before.
+			if err := n.CutLog("cut", 0, 1); err != nil {
+				t.Fatal(err)
+			}
+			if err := n.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if e := end(t, c, "cut"); e != 19 {
+				t.Fatalf("the log ends at %d", e)
+			}
+			if e := end(t, c, "kept"); e != 20 {
+				t.Fatalf("the other log ends at %d", e)
+			}
+			if err := produceN(t, c, "cut", 100, 3); err != nil {
+				t.Fatal(err)
+			}
+			if e := end(t, c, "cut"); e != 22 {
+				t.Fatalf("the log ends at %d", e)
+			}
+			if err := n.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			if err := n.CutLog("cut", 0, 1<<30); err != nil {
+				t.Fatal(err)
+			}
+			if err := n.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if e := end(t, c, "cut"); e != 0 {
+				t.Fatalf("the emptied log ends at %d", e)
+			}
+		})
+	}
+}
+
+func TestUncleanElection(t *testing.T) {
+	c := Kafka(t, Nodes(3), Property("default.replication.factor", "2"), Property("min.insync.replicas", "1"))
+	c.CreateTopic(t, "events", 1)
+	if err := produceN(t, c, "events", 0, 10); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	err := c.UncleanElection(ctx, "events", 0, func() error {
+		if err := produceN(t, c, "events", 10, 5); err != nil {
+			return err
+		}
+		if e := end(t, c, "events"); e != 15 {
+			return fmt.Errorf("the log ends at %d", e)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := end(t, c, "events"); e != 10 {
+		t.Fatalf("the log ends at %d: nothing was lost", e)
+	}
+}
