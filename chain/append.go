@@ -291,7 +291,7 @@ func (p *Partition) finish(f *flight) {
 
 // hold keeps a flight until the target flows again. Room for that is bounded.
 func (p *Partition) hold(f *flight) {
-	if t := p.cur; t != nil && t.stop != flowing && time.Since(t.stoppedAt) > p.l.holdTime {
+	if t := p.cur; t != nil && t.stop != flowing && time.Since(t.stoppedAt) > p.l.holdTime && !p.behind() {
 		// What was held since has run out of time already: whoever comes now would too.
 		p.fail(f, p.lateError(f, because(ErrUnavailable, ErrHeldTooLong)))
 		return
@@ -302,6 +302,13 @@ func (p *Partition) hold(f *flight) {
 		return
 	}
 	p.keep(f)
+}
+
+// behind tells whether the source has a newer version than this partition, which
+// is about to hear of it.
+func (p *Partition) behind() bool {
+	_, revision, err := p.l.source.Chain(p.topic, p.index)
+	return err == nil && revision > p.view.Load().revision
 }
 
 // keep puts a flight into the line.

@@ -1,0 +1,500 @@
+package chaintest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/span"
+)
+
+// Fault is what happens to one append on its way. The zero Fault is none.
+type Fault struct {
+	// Lost: it never arrives, and the sender does not learn that.
+	Lost bool
+	// Unanswered: it arrives, and the answer is lost.
+	Unanswered bool
+	// Err is answered, and it does not arrive.
+	Err error
+	// Wait holds it up, and all behind it of the same Log, until the channel is closed.
+	Wait <-chan struct{}
+	// WaitAnswer holds the answer up, after it arrived.
+	WaitAnswer <-chan struct{}
+}
+
+// Store is one gateway's client of a cluster. Each Log has its own connection:
+// order is kept in it, and not between Logs or Stores.
+type Store struct {
+	c *Cluster
+
+	mu     sync.Mutex
+	fault  func(t span.Topic, partition int32, b []byte) Fault
+	hide   bool
+	logs   map[logKey]*Log
+	closed chan struct{}
+	wg     sync.WaitGroup
+	reads  int64
+	readB  int64
+}
+
+type logKey struct {
+	t span.Topic
+	p int32
+}
+
+// Client makes a client of the cluster.
+func (c *Cluster) Client() *Store {
+	return &Store{c: c, logs: map[logKey]*Log{}, closed: make(chan struct{})}
+}
+
+// SetFault makes f decide on each append. f must not call the store.
+func (s *Store) SetFault(f func(t span.Topic, partition int32, b []byte) Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = f
+}
+
+// HideBatches makes Producers leave out batches and offsets, as Kafka's
+// DescribeProducers does.
+func (s *Store) HideBatches(hide bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hide = hide
+}
+
+// Reads counts the reads that returned records, and their bytes.
+func (s *Store) Reads() (n, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reads, s.readB
+}
+
+func (s *Store) Name() string { return s.c.name }
+
+func (s *Store) Create(_ context.Context, spec span.Spec) (span.Topic, error) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	t, err := s.c.create(spec)
+	if err == nil {
+		for k, v := range spec.Config {
+			s.c.topics[spec.Name].config[k] = v
+		}
+	}
+	return t, err
+}
+
+func (s *Store) AddPartitions(_ context.Context, t span.Topic, total int32) error {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	found, err := s.c.find(t)
+	if err != nil {
+		return err
+	}
+	for int32(len(found.parts)) < total {
+		found.parts = append(found.parts, newPart())
+	}
+	return nil
+}
+
+func (s *Store) Configure(_ context.Context, t span.Topic, config map[string]string) error {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	found, err := s.c.find(t)
+	if err != nil {
+		return err
+	}
+	for k, v := range config {
+		found.config[k] = v
+	}
+	return nil
+}
+
+func (s *Store) Delete(_ context.Context, t span.Topic) error {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if s.c.down {
+		return span.ErrUnavailable
+	}
+	if found := s.c.topics[t.Name]; found != nil && found.id == t {
+		delete(s.c.topics, t.Name)
+		for _, p := range found.parts {
+			p.change()
+		}
+	}
+	return nil
+}
+
+func (s *Store) Topics(_ context.Context, prefix string) ([]span.Topic, error) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return s.c.list(prefix)
+}
+
+func (s *Store) Seal(_ context.Context, t span.Topic) ([]span.End, error) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if s.c.cannot {
+		return nil, span.ErrCannotSeal
+	}
+	found, err := s.c.find(t)
+	if err != nil {
+		return nil, err
+	}
+	var ends []span.End
+	for i, p := range found.parts {
+		p.sealed = true
+		p.change()
+		ends = append(ends, p.sealedEnd(int32(i)))
+	}
+	return ends, nil
+}
+
+func (p *part) sealedEnd(i int32) span.End {
+	e := span.End{Partition: i, Start: p.start, End: p.end, MaxTimestamp: -1}
+	for _, st := range p.stored {
+		if h, _, err := batch.Parse(st.b); err == nil {
+			e.MaxTimestamp = max(e.MaxTimestamp, h.MaxTimestamp)
+		}
+	}
+	return e
+}
+
+func (s *Store) Unseal(_ context.Context, t span.Topic) error {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	found, err := s.c.find(t)
+	if err != nil {
+		return err
+	}
+	for _, p := range found.parts {
+		p.sealed = false
+	}
+	return nil
+}
+
+func (s *Store) Log(t span.Topic, partition int32) span.Log {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := logKey{t, partition}
+	l := s.logs[k]
+	if l == nil {
+		l = &Log{s: s, t: t, p: partition, wake: make(chan struct{}, 1), stop: make(chan struct{})}
+		s.logs[k] = l
+		s.wg.Add(1)
+		go l.work()
+	}
+	l.users++
+	return l
+}
+
+func (s *Store) Health(context.Context) (span.Health, error) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if s.c.down {
+		return span.Health{}, span.ErrUnavailable
+	}
+	return span.Health{ClusterID: s.c.name, Brokers: 1, CanSeal: !s.c.cannot, Writable: true}, nil
+}
+
+func (s *Store) Close() error {
+	s.mu.Lock()
+	select {
+	case <-s.closed:
+	default:
+		close(s.closed)
+	}
+	s.mu.Unlock()
+	s.wg.Wait()
+	return nil
+}
+
+// Log is one partition through one client.
+type Log struct {
+	s *Store
+	t span.Topic
+	p int32
+
+	users int // under s.mu
+	wake  chan struct{}
+	stop  chan struct{}
+
+	mu    sync.Mutex
+	queue []*span.Append
+	acked int64 // first offset past what was acknowledged here
+	over  bool  // nobody works any more
+}
+
+func (l *Log) Append(a *span.Append) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over {
+		l.s.wg.Add(1)
+		go func() {
+			defer l.s.wg.Done()
+			a.Err = span.ErrUnavailable
+			a.Done(a)
+		}()
+		return
+	}
+	l.queue = append(l.queue, a)
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (l *Log) work() {
+	defer l.s.wg.Done()
+	for {
+		select {
+		case <-l.wake:
+		case <-l.s.closed:
+			l.fail(span.ErrUnavailable)
+			return
+		case <-l.stop:
+			l.fail(span.ErrUnavailable)
+			return
+		}
+		for {
+			l.mu.Lock()
+			if len(l.queue) == 0 {
+				l.mu.Unlock()
+				break
+			}
+			a := l.queue[0]
+			l.queue = l.queue[1:]
+			l.mu.Unlock()
+			l.one(a)
+		}
+	}
+}
+
+func (l *Log) fail(err error) {
+	l.mu.Lock()
+	queue := l.queue
+	l.queue, l.over = nil, true
+	l.mu.Unlock()
+	for _, a := range queue {
+		a.Err = err
+		a.Done(a)
+	}
+}
+
+func (l *Log) one(a *span.Append) {
+	l.s.mu.Lock()
+	fault := l.s.fault
+	l.s.mu.Unlock()
+	var f Fault
+	if fault != nil {
+		f = fault(l.t, l.p, a.Batch)
+	}
+	if f.Wait != nil {
+		select {
+		case <-f.Wait:
+		case <-l.s.closed:
+			a.Err = span.ErrUnavailable
+			a.Done(a)
+			return
+		}
+	}
+	switch {
+	case f.Err != nil:
+		a.Err = f.Err
+	case f.Lost:
+		a.Err = fmt.Errorf("lost: %w", span.ErrUnknownOutcome)
+	default:
+		l.land(a)
+		if f.Unanswered {
+			a.BaseOffset, a.Err = -1, fmt.Errorf("unanswered: %w", span.ErrUnknownOutcome)
+		}
+	}
+	if f.WaitAnswer != nil {
+		select {
+		case <-f.WaitAnswer:
+		case <-l.s.closed:
+			a.BaseOffset, a.Err = -1, fmt.Errorf("closed: %w", span.ErrUnknownOutcome)
+		}
+	}
+	a.Done(a)
+}
+
+func (l *Log) land(a *span.Append) {
+	c := l.s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p, err := c.part(l.t, l.p); err == nil && p.end < l.acked && !p.sealed {
+		a.Err = &span.TruncatedError{Partition: l.p, Acknowledged: l.acked, End: p.end, LeaderEpoch: p.epoch}
+		return
+	}
+	a.BaseOffset, a.Duplicate, a.Err = c.append(l.t, l.p, a.Batch)
+	a.LogAppendTime = c.logTime
+	if a.Err == nil && !a.Duplicate {
+		h, _, err := batch.Parse(a.Batch)
+		if err == nil {
+			l.acked = a.BaseOffset + int64(h.NumRecords)
+		}
+	}
+}
+
+func (l *Log) Read(ctx context.Context, r span.ReadRequest) (span.ReadResult, error) {
+	deadline := time.Now().Add(r.MaxWait)
+	for {
+		res, grown, err := l.readOnce(r)
+		left := time.Until(deadline)
+		if err != nil || len(res.Batches) > 0 || left <= 0 {
+			if len(res.Batches) > 0 {
+				l.s.mu.Lock()
+				l.s.reads++
+				l.s.readB += int64(len(res.Batches))
+				l.s.mu.Unlock()
+			}
+			return res, err
+		}
+		t := time.NewTimer(left)
+		select {
+		case <-grown:
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return span.ReadResult{}, ctx.Err()
+		case <-l.s.closed:
+			t.Stop()
+			return span.ReadResult{}, span.ErrUnavailable
+		}
+		t.Stop()
+	}
+}
+
+func (l *Log) readOnce(r span.ReadRequest) (span.ReadResult, <-chan struct{}, error) {
+	c := l.s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, err := c.part(l.t, l.p)
+	if err != nil {
+		return span.ReadResult{}, nil, err
+	}
+	if r.Offset < p.start || r.Offset > p.end {
+		return span.ReadResult{}, nil, fmt.Errorf("read at %d of [%d,%d): %w", r.Offset, p.start, p.end, span.ErrOffsetOutOfRange)
+	}
+	res := span.ReadResult{Start: p.start, HighWatermark: p.end, LastStable: p.end, Release: func() {}}
+	for _, s := range p.stored {
+		if s.next <= r.Offset {
+			continue
+		}
+		if len(res.Batches) > 0 && len(res.Batches)+len(s.b) > r.MaxBytes {
+			break
+		}
+		res.Batches = append(res.Batches, s.b...)
+	}
+	return res, p.grown, nil
+}
+
+func (l *Log) Offsets(context.Context) (span.Offsets, error) {
+	c := l.s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, err := c.part(l.t, l.p)
+	if err != nil {
+		return span.Offsets{}, err
+	}
+	return span.Offsets{Start: p.start, HighWatermark: p.end, LastStable: p.end, End: p.end, LeaderEpoch: p.epoch}, nil
+}
+
+func (l *Log) OffsetFor(_ context.Context, ms int64) (span.Position, bool, error) {
+	c := l.s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, err := c.part(l.t, l.p)
+	if err != nil {
+		return span.Position{}, false, err
+	}
+	best := span.Position{Offset: -1, Timestamp: -1}
+	for _, s := range p.stored {
+		var rr batch.RecordReader
+		if err := rr.Reset(s.b, 1<<24); err != nil {
+			return best, false, err
+		}
+		for rr.Next() {
+			r := rr.Record
+			if r.Offset < p.start {
+				continue
+			}
+			if ms == span.MaxTimestamp {
+				if r.Timestamp > best.Timestamp {
+					best = span.Position{Offset: r.Offset, Timestamp: r.Timestamp}
+				}
+			} else if r.Timestamp >= ms {
+				rr.Close()
+				return span.Position{Offset: r.Offset, Timestamp: r.Timestamp}, true, nil
+			}
+		}
+		rr.Close()
+	}
+	return best, best.Offset >= 0, nil
+}
+
+func (l *Log) Probe(context.Context) error {
+	c := l.s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, err := c.part(l.t, l.p)
+	if err != nil {
+		return err
+	}
+	if p.sealed {
+		return span.ErrSealed
+	}
+	return nil
+}
+
+func (l *Log) Producers(context.Context) ([]span.Producer, error) {
+	l.s.mu.Lock()
+	hide := l.s.hide
+	l.s.mu.Unlock()
+	c := l.s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, err := c.part(l.t, l.p)
+	if err != nil {
+		return nil, err
+	}
+	var out []span.Producer
+	for _, st := range p.producers {
+		q := *st
+		q.Batches = append([]span.ProducedBatch(nil), st.Batches...)
+		if hide {
+			q.Batches, q.LastOffset = nil, -1
+		}
+		out = append(out, q)
+	}
+	return out, nil
+}
+
+func (l *Log) DeleteBefore(_ context.Context, offset int64) (int64, error) {
+	c := l.s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, err := c.part(l.t, l.p)
+	if err != nil {
+		return 0, err
+	}
+	if offset > p.end {
+		return 0, span.ErrOffsetOutOfRange
+	}
+	p.start = max(p.start, offset)
+	for len(p.stored) > 0 && p.stored[0].next <= p.start {
+		p.stored = p.stored[1:]
+	}
+	return p.start, nil
+}
+
+func (l *Log) Release() {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	if l.users--; l.users == 0 {
+		delete(l.s.logs, logKey{l.t, l.p})
+		close(l.stop)
+	}
+}
