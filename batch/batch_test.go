@@ -191,6 +191,7 @@ func TestValidateRefuses(t *testing.T) {
 		{"size before checksum", append(good()[:len(good())-1], 99), Limits{MaxBytes: 70}, ErrTooLarge},
 		{"checksum", append(good()[:len(good())-1], 99), Limits{}, ErrCorrupt},
 		{"control batch", marker, Limits{}, ErrInvalid},
+		{"control bit", reseal(good(), atAttributes+1, attrControl), Limits{}, ErrInvalid},
 		{"no records", reseal(good(), atNumRecords, 0, 0, 0, 0), Limits{}, ErrInvalid},
 		{"negative records", reseal(good(), atNumRecords, 255, 255, 255, 255), Limits{}, ErrCorrupt},
 		{"gap in offsets", reseal(good(), atLastOffsetDelta, 0, 0, 0, 9), Limits{}, ErrInvalid},

@@ -206,6 +206,15 @@ func TestRecordsRefuse(t *testing.T) {
 	}
 }
 
+// A count that the bytes cannot hold is refused before the first record.
+func TestRecordCountBeyondTheBytes(t *testing.T) {
+	b := simple(t, 0, 3)
+	binary.BigEndian.PutUint32(b[atNumRecords:], 100)
+	if _, err := OpenRecords(b, 1<<20); !errors.Is(err, ErrCorrupt) {
+		t.Fatal(err)
+	}
+}
+
 func TestHeadersCountAgainstTheBudget(t *testing.T) {
 	r := Record{}
 	for range 10_000 {

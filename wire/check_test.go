@@ -397,6 +397,17 @@ func TestCheckRefuses(t *testing.T) {
 		{"varint of six bytes", 12, 4, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0x01}, ErrMalformed},
 		{"tag value past the end", 12, 4, heartbeat(func(b []byte) []byte { return append(b[:len(b)-1], 1, 7, 50) }), ErrMalformed},
 		{"tags that do not ascend", 12, 4, heartbeat(func(b []byte) []byte { return append(b[:len(b)-1], 2, 7, 0, 7, 0) }), ErrMalformed},
+		{"string over 32767 bytes", 12, 4, heartbeat(func(b []byte) []byte {
+			long := append(binary.AppendUvarint(nil, 40_001), make([]byte, 40_000)...)
+			return append(long, b[2:]...)
+		}), ErrMalformed},
+		{"over 10,000 tags", 12, 4, heartbeat(func(b []byte) []byte {
+			b = binary.AppendUvarint(b[:len(b)-1], 10_001)
+			for tag := range uint64(10_001) {
+				b = append(binary.AppendUvarint(b, tag), 0)
+			}
+			return b
+		}), ErrMalformed},
 		{"array of two billion", 3, 1, []byte{0x7f, 0xff, 0xff, 0xff}, ErrMalformed},
 		{"array of minus two", 3, 1, []byte{0xff, 0xff, 0xff, 0xfe}, ErrMalformed},
 		{"null array", 3, 1, []byte{0xff, 0xff, 0xff, 0xff}, nil},

@@ -130,6 +130,26 @@ func TestFrameMemoryFollowsWhatArrived(t *testing.T) {
 	}
 }
 
+// A peer that has sent a large frame gets the room for the next at once.
+func TestProvenPeerIsReadInLargePieces(t *testing.T) {
+	body := frameOf(make([]byte, 1<<20))
+	src := &pieces{left: [][]byte{body, body}}
+	f := NewFrameReader(src, DefaultMaxFrame)
+	var reads [2]int
+	for i := range reads {
+		before := src.reads
+		buf, err := f.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		buf.Release()
+		reads[i] = src.reads - before
+	}
+	if reads[1] != 2 || reads[0] <= reads[1] {
+		t.Fatalf("reads %v: the second frame takes one for its head and one for the rest", reads)
+	}
+}
+
 func TestFrameReaderReusesBuffers(t *testing.T) {
 	body := frameOf(make([]byte, 300<<10))
 	src := bytes.NewReader(nil)

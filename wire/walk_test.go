@@ -73,6 +73,32 @@ func TestWalkersAllocateInProportion(t *testing.T) {
 	t.Logf("allocated bytes per byte at worst: %v", worst)
 }
 
+// A count that the bytes cannot hold costs nothing, wherever it stands.
+func TestWalkersDoNotTrustCounts(t *testing.T) {
+	rng := rand.New(rand.NewPCG(13, 14))
+	for i := range walkDecoders() {
+		for range 50 {
+			w := walkDecoders()[i]
+			version := w.lo + int16(rng.IntN(int(w.hi-w.lo)+1))
+			m := bodyMaker{rng: rng, room: 64, pending: 1 + rng.IntN(3), hostile: -1}
+			m.shape(w.root(version))
+			for at := range m.out {
+				damaged := bytes.Clone(m.out)
+				copy(damaged[at:], []byte{0x7f, 0xff, 0xff, 0xff})
+				compact := append(bytes.Clone(m.out[:at]), 0xff, 0xff, 0xff, 0xff, 0x07)
+				compact = append(compact, m.out[at:]...)
+				for _, body := range [][]byte{damaged, compact} {
+					// Taken or not, it must not cost more than its bytes allow.
+					limit := slack * (walkFactor*len(body) + walkBase)
+					if got := allocated(limit, func() { _ = walkDecoders()[i].decode(version, body) }); got > limit {
+						t.Fatalf("%s v%d: %d bytes made it allocate %d", w.name, version, len(body), got)
+					}
+				}
+			}
+		}
+	}
+}
+
 // A walker takes what the definition allows and nothing else: it agrees with
 // Check on bodies that were damaged in one place.
 func TestWalkersAgreeWithCheckOnDamage(t *testing.T) {
