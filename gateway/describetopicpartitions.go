@@ -6,7 +6,7 @@ package gateway
 // partition limit with a cursor that the next request gives back.
 //
 // Differences: as in Metadata, the leader is the only replica and no partition
-// is offline; eligible leader replicas are not given.
+// is offline; lists of eligible leader replicas are empty.
 
 import (
 	"slices"
@@ -61,6 +61,8 @@ func describeTopicPartitions(call *call, req *kmsg.DescribeTopicPartitionsReques
 				part.LeaderEpoch = chainEpoch(c)
 			}
 			part.Replicas, part.ISR = []int32{leader}, []int32{leader}
+			// The Java client takes no null, whatever the definition says.
+			part.EligibleLeaderReplicas, part.LastKnownELR = []int32{}, []int32{}
 			out.Partitions = append(out.Partitions, part)
 		}
 		left -= end - at

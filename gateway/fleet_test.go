@@ -370,3 +370,17 @@ func (a *testAdmin) ensureCoordinatorTopic(ctx context.Context) (catalog.Topic, 
 	_, err = a.f.watcher.Refresh(ctx)
 	return t, err
 }
+
+// awaitGroups waits until every shard of the coordinators answers.
+func (f *fleet) awaitGroups() {
+	f.tb.Helper()
+	f.watchUntil(func(s *catalog.Snapshot) bool {
+		ready := 0
+		for sh := range s.Shards() {
+			if sh.Ready {
+				ready++
+			}
+		}
+		return ready == 4
+	})
+}
