@@ -123,11 +123,6 @@ func (g *group) move(m *machine, to state) {
 
 func (g *group) isConsumer() bool { return g.protocolType != nil && *g.protocolType == consumerType }
 
-// isSimple: only offsets, no member ever.
-func (g *group) isSimple() bool {
-	return g.protocolType == nil && g.state == stateEmpty && len(g.pending) == 0
-}
-
 // canRebalance tells whether the group may go to PreparingRebalance from here.
 func (g *group) canRebalance() bool { return g.state != statePreparing }
 

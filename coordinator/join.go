@@ -336,7 +336,10 @@ func (m *machine) replaceStatic(g *group, j *joinRequest, old *member, id string
 					a.members = g.listMembers()
 				}
 			}
-			g.answerJoin(m, mb, a)
+			// Its session may have ended unheeded while the request was parked.
+			if g.answerJoin(m, mb, a) {
+				m.alive(mb, int64(mb.sessionTimeout))
+			}
 		})
 	case stateCompleting:
 		// The leader may have the old id already, so its assignment would not fit.

@@ -31,12 +31,18 @@ type driver struct {
 	hold    bool // the log takes nothing for now
 	waits   []queuedWait
 	topics  allTopics
+	ids     *int // given out, also by successors
+}
+
+func (d *driver) newID() string {
+	*d.ids++
+	return fmt.Sprintf("id%d", *d.ids)
 }
 
 func newDriver(t testing.TB, config Config) *driver {
 	d := &driver{t: t, topics: allTopics{map[[16]byte]bool{}}}
-	ids := 0
-	d.m = newMachine(config.withDefaults(), func() string { ids++; return fmt.Sprintf("id%d", ids) }, d.topics, quiet())
+	d.ids = new(int)
+	d.m = newMachine(config.withDefaults(), d.newID, d.topics, quiet())
 	d.m.now = 1_000_000
 	d.m.begin()
 	d.settle()
@@ -98,9 +104,8 @@ func (d *driver) pass(ms int64) {
 
 // successor is a machine that replayed the log.
 func (d *driver) successor() *driver {
-	n := &driver{t: d.t, topics: d.topics, log: slices.Clone(d.log[:d.durable]), durable: d.durable}
-	ids := 0
-	n.m = newMachine(d.m.config, func() string { ids++; return fmt.Sprintf("next%d", ids) }, d.topics, quiet())
+	n := &driver{t: d.t, topics: d.topics, log: slices.Clone(d.log[:d.durable]), durable: d.durable, ids: d.ids}
+	n.m = newMachine(d.m.config, n.newID, d.topics, quiet())
 	n.m.now = d.m.now
 	for _, r := range n.log {
 		if _, err := n.m.apply(r); err != nil {

@@ -77,9 +77,10 @@ func (m *machine) completeJoin(g *group) {
 		}
 	}
 	if !g.electJoined() && len(g.members) > 0 {
-		// Nobody joined: wait until sessions have removed them.
+		// Nobody joined: wait until sessions have removed them. Clients may say that
+		// their rebalance timeout is 0; looking all the time is no use.
 		g.joinTimer.fire = func() { m.completeJoin(g) }
-		m.timers.set(g.joinTimer, m.now+g.rebalanceTimeout())
+		m.timers.set(g.joinTimer, m.now+max(g.rebalanceTimeout(), 1000))
 		return
 	}
 	g.generation++

@@ -214,9 +214,15 @@ func decodeOffsets(d *decoder) (*offsetsRecord, error) {
 	r.committed = d.int()
 	r.expires = d.int()
 	r.topics = make([]topicOffsets, 0, d.count(math.MaxInt32, 18))
+	if cap(r.topics) == 0 {
+		d.fail()
+	}
 	for range cap(r.topics) {
 		t := topicOffsets{name: d.string(), id: d.id()}
 		n := d.count(math.MaxInt32, 4)
+		if n == 0 {
+			d.fail() // never written
+		}
 		if d.bad {
 			break
 		}
