@@ -10,7 +10,6 @@ import (
 	"reflect"
 	"runtime"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -360,13 +359,8 @@ func TestTagCountOfFiveBytesIsRefused(t *testing.T) {
 	req.Version = 4
 	raw := req.AppendTo(nil)
 	raw = append(raw[:len(raw)-1], 0xff, 0xff, 0xff, 0xff, 0x0f)
-	start := time.Now()
-	err := Check(req.Key(), req.Version, raw, DefaultBudget)
-	if !errors.Is(err, ErrMalformed) {
+	if err := Check(req.Key(), req.Version, raw, DefaultBudget); !errors.Is(err, ErrMalformed) {
 		t.Fatalf("got %v", err)
-	}
-	if d := time.Since(start); d > time.Second {
-		t.Fatalf("took %v", d)
 	}
 }
 
