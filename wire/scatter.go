@@ -45,7 +45,7 @@ func (s *Scatter) Pieces() [][]byte {
 
 // WriteTo writes everything: with vectored writes where w is a TCP or Unix
 // connection, else (TLS) in large chunks, since there each write has a cost of
-// its own whatever its size.
+// its own whatever its size. It consumes the pieces: write once, then Reset.
 func (s *Scatter) WriteTo(w io.Writer) (int64, error) {
 	s.cut()
 	var n int64
