@@ -178,6 +178,13 @@ func (c *Coordinator) balance(ctx context.Context) {
 	gateways := c.directory.Gateways()
 	revision := c.directory.Revision()
 	alive := c.leases.Alive()
+	// Answers to what is parked run without c.mu.
+	var drop []*shard
+	defer func() {
+		for _, s := range drop {
+			s.drop()
+		}
+	}()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -195,7 +202,7 @@ func (c *Coordinator) balance(ctx context.Context) {
 			}
 			if revision >= claimed && (!owned || owner.Term != term) {
 				// The lease ran out, or somebody else has the shard.
-				s.drop()
+				drop = append(drop, s)
 			} else if best != c.node && best >= 0 {
 				s.leave()
 			}

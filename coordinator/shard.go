@@ -196,10 +196,6 @@ func (s *shard) tick() {
 // or waits for the log.
 func (s *shard) end() {
 	s.mu.Lock()
-	if s.phase == phaseOver {
-		s.mu.Unlock()
-		return
-	}
 	s.phase = phaseOver
 	if s.unwake != nil {
 		s.unwake()

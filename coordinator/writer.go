@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/braidstream/braid/batch"
@@ -107,7 +108,19 @@ func (s *shard) append(ctx context.Context, b []byte) (start int64, err error) {
 func (s *shard) write(ctx context.Context) error {
 	trims := trimmer{s: s}
 	defer trims.wait()
-	resign := s.resign
+	// A batch may be long on its way: resigning does not wait for it.
+	var resigner sync.WaitGroup
+	defer resigner.Wait()
+	written := make(chan struct{})
+	defer close(written)
+	resigner.Go(func() {
+		select {
+		case <-s.resign:
+			s.stopTaking()
+			s.poke()
+		case <-written:
+		}
+	})
 	for {
 		s.mu.Lock()
 		s.advanceSnapshot()
@@ -125,20 +138,20 @@ func (s *shard) write(ctx context.Context) error {
 		}
 		select {
 		case <-s.kick:
-		case <-resign:
-			// From here on nothing new comes in; what is queued is written. Answers
-			// that wait for it were promised nothing else.
-			resign = nil
-			s.stopTaking()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// stopTaking ends the phase without failing what waits for the log.
+// stopTaking lets nothing new come in; what is queued is written, and its answers
+// go out.
 func (s *shard) stopTaking() {
 	s.mu.Lock()
+	if s.phase == phaseOver {
+		s.mu.Unlock()
+		return
+	}
 	s.phase = phaseOver
 	if s.unwake != nil {
 		s.unwake()

@@ -1,0 +1,389 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/catalog"
+)
+
+// memLog is a partition as a broker keeps it: it knows producers' epochs and
+// sequences, and tells duplicates.
+type memLog struct {
+	mu        sync.Mutex
+	start     int64
+	end       int64
+	batches   []memBatch
+	producers map[int64]memProducer
+	fault     func(n int) fault // for the n-th append
+	appends   int
+	trims     int
+	gate      chan struct{} // appends wait for it if not nil
+}
+
+type memBatch struct {
+	base, next int64
+	b          []byte
+}
+
+type memProducer struct {
+	epoch int16
+	last  int32
+	base  int64
+}
+
+type fault int
+
+const (
+	faultNone   fault = iota
+	faultBefore       // refused, nothing landed
+	faultAfter        // landed, and the answer is lost
+)
+
+var errFault = errors.New("fault")
+
+func (l *memLog) Append(b []byte, _ time.Time, done func(int64, error)) {
+	b = slices.Clone(b)
+	l.mu.Lock()
+	gate := l.gate
+	l.appends++
+	n := l.appends
+	l.mu.Unlock()
+	go func() {
+		if gate != nil {
+			<-gate
+		}
+		done(l.append(b, n))
+	}()
+}
+
+func (l *memLog) append(b []byte, n int) (int64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := faultNone
+	if l.fault != nil {
+		f = l.fault(n)
+	}
+	if f == faultBefore {
+		return -1, errFault
+	}
+	h, err := batch.Validate(b, batch.Limits{})
+	if err != nil {
+		return -1, err
+	}
+	p, known := l.producers[h.ProducerID]
+	switch {
+	case known && h.ProducerEpoch < p.epoch:
+		return -1, ErrFenced
+	case known && h.ProducerEpoch == p.epoch && h.LastSequence() == p.last:
+		return p.base, nil
+	case known && h.ProducerEpoch > p.epoch && h.BaseSequence != 0,
+		known && h.ProducerEpoch == p.epoch && h.BaseSequence != batch.IncrementSequence(p.last, 1):
+		return -1, ErrBroken
+	}
+	l.producers[h.ProducerID] = memProducer{h.ProducerEpoch, h.LastSequence(), l.end}
+	batch.SetBaseOffset(b, l.end)
+	base := l.end
+	l.end += int64(h.NumRecords)
+	l.batches = append(l.batches, memBatch{base, l.end, b})
+	if f == faultAfter {
+		return -1, errFault
+	}
+	return base, nil
+}
+
+func (l *memLog) Start(context.Context) (int64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.start, nil
+}
+
+func (l *memLog) Read(_ context.Context, offset int64, maxBytes int) ([]byte, int64, func(), error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if offset < l.start || offset > l.end {
+		return nil, 0, nil, fmt.Errorf("offset %d of [%d, %d)", offset, l.start, l.end)
+	}
+	var run []byte
+	for _, b := range l.batches {
+		if b.next > offset && (len(run) == 0 || len(run)+len(b.b) <= maxBytes) {
+			run = append(run, b.b...)
+		}
+	}
+	return run, l.end, func() {}, nil
+}
+
+func (l *memLog) Trim(_ context.Context, before int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.trims++
+	l.start = max(l.start, before)
+	l.batches = slices.DeleteFunc(l.batches, func(b memBatch) bool { return b.next <= l.start })
+	return nil
+}
+
+func (l *memLog) size() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, b := range l.batches {
+		n += len(b.b)
+	}
+	return n
+}
+
+// memFleet is a catalog and logs in memory for several gateways.
+type memFleet struct {
+	t    testing.TB
+	logs []*memLog
+
+	mu       sync.Mutex
+	revision int64
+	gateways []int32
+	shards   map[int32]catalog.Shard
+	terms    map[int32]int64
+	topics   map[string]catalog.Topic
+	subs     map[int]func(Change)
+	nextSub  int
+	nextID   int64
+	config   Config
+}
+
+func newFleet(t testing.TB, shards int, config Config) *memFleet {
+	f := &memFleet{
+		t: t, shards: map[int32]catalog.Shard{}, terms: map[int32]int64{}, topics: map[string]catalog.Topic{}, subs: map[int]func(Change){},
+		nextID: catalog.ProducerIDBase, config: config,
+	}
+	for range shards {
+		f.logs = append(f.logs, &memLog{producers: map[int64]memProducer{}})
+	}
+	f.topic("topic", 8)
+	return f
+}
+
+func (f *memFleet) topic(name string, partitions int32) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.topics[name] = catalog.Topic{Tenant: "default", Name: name, ID: idOf(name), Partitions: partitions}
+}
+
+// change runs fn under the lock and tells everybody.
+func (f *memFleet) change(ch Change, fn func()) {
+	f.mu.Lock()
+	fn()
+	f.revision++
+	var all []func(Change)
+	for _, s := range f.subs {
+		all = append(all, s)
+	}
+	f.mu.Unlock()
+	for _, s := range all {
+		s(ch)
+	}
+}
+
+// member is one gateway of the fleet; it is Leases and Directory.
+type fleetMember struct {
+	*memFleet
+	node int32
+	c    *Coordinator
+
+	lease sync.Mutex
+	dead  bool
+}
+
+func (f *memFleet) join(node int32) *fleetMember {
+	f.t.Helper()
+	g := &fleetMember{memFleet: f, node: node}
+	c, err := New(Options{
+		Node: node, Leases: g, Directory: g, Logs: g, Config: f.config, Logger: quiet(),
+		EnsureTopic: func(context.Context) (catalog.Topic, error) {
+			return catalog.Topic{Tenant: catalog.SystemTenant, Name: TopicName, Partitions: int32(len(f.logs))}, nil
+		},
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	g.c = c
+	f.change(Change{Owners: true}, func() {
+		f.gateways = append(f.gateways, node)
+		slices.Sort(f.gateways)
+	})
+	if err := c.Start(); err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(g.stop)
+	return g
+}
+
+// stop ends it cleanly, and then its registration.
+func (g *fleetMember) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := g.c.Close(ctx); err != nil {
+		g.t.Errorf("close of gateway %d: %v", g.node, err)
+	}
+	g.expire()
+}
+
+// freeze is SIGSTOP and a lease that ran out: it still believes in its shards,
+// but may not answer.
+func (g *fleetMember) freeze() {
+	g.lease.Lock()
+	g.dead = true
+	g.lease.Unlock()
+}
+
+// expire is the end of the lease in the catalog.
+func (g *fleetMember) expire() {
+	g.change(Change{Owners: true}, func() {
+		g.gateways = slices.DeleteFunc(g.gateways, func(n int32) bool { return n == g.node })
+		for n, s := range g.shards {
+			if s.Node == g.node {
+				delete(g.shards, n)
+			}
+		}
+	})
+}
+
+func (g *fleetMember) Alive() bool {
+	g.lease.Lock()
+	defer g.lease.Unlock()
+	return !g.dead
+}
+
+func (g *fleetMember) ClaimShard(_ context.Context, number int32) (s catalog.Shard, err error) {
+	if !g.Alive() {
+		return s, catalog.ErrSessionLost
+	}
+	g.change(Change{Owners: true}, func() {
+		if _, ok := g.shards[number]; ok {
+			err = catalog.ErrExists
+			return
+		}
+		g.terms[number]++
+		s = catalog.Shard{Number: number, Node: g.node, Term: g.terms[number], Revision: g.revision + 1}
+		g.shards[number] = s
+	})
+	return s, err
+}
+
+func (g *fleetMember) SetShardReady(_ context.Context, s catalog.Shard) (out catalog.Shard, err error) {
+	g.change(Change{Owners: true}, func() {
+		if g.shards[s.Number].Revision != s.Revision {
+			err = catalog.ErrConflict
+			return
+		}
+		s.Ready, s.Revision = true, g.revision+1
+		g.shards[s.Number] = s
+	})
+	return s, err
+}
+
+func (g *fleetMember) ReleaseShard(_ context.Context, s catalog.Shard) error {
+	g.change(Change{Owners: true}, func() {
+		if g.shards[s.Number].Revision == s.Revision {
+			delete(g.shards, s.Number)
+		}
+	})
+	return nil
+}
+
+func (g *fleetMember) ProducerIDs(_ context.Context, n int64) (int64, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	first := g.nextID
+	g.nextID += n
+	return first, nil
+}
+
+func (g *fleetMember) Revision() int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.revision
+}
+
+func (g *fleetMember) Gateways() []int32 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.gateways)
+}
+
+func (g *fleetMember) Shard(number int32) (catalog.Shard, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s, ok := g.shards[number]
+	return s, ok
+}
+
+func (g *fleetMember) TopicByName(tenant, name string) (catalog.Topic, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	t, ok := g.topics[name]
+	return t, ok && t.Tenant == tenant
+}
+
+func (g *fleetMember) TopicByID(id catalog.ID) (catalog.Topic, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, t := range g.topics {
+		if t.ID == id {
+			return t, true
+		}
+	}
+	return catalog.Topic{}, false
+}
+
+func (g *fleetMember) Refresh(context.Context) error { return nil }
+
+func (g *fleetMember) OnChange(fn func(Change)) func() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	id := g.nextSub
+	g.nextSub++
+	g.subs[id] = fn
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		delete(g.subs, id)
+	}
+}
+
+func (g *fleetMember) Open(_ catalog.Topic, partition int32) (Log, error) {
+	return g.logs[partition], nil
+}
+
+// eventually waits until ok holds.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+		<-tick.C
+	}
+}
+
+// ready tells whether every shard is served by one of the gateways.
+func (f *memFleet) ready(nodes ...int32) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.shards) != len(f.logs) {
+		return false
+	}
+	for n, s := range f.shards {
+		if !s.Ready || preferred(n, nodes) != s.Node {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,613 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/wire"
+)
+
+var caller = Caller{Tenant: "default", ClientID: "client", ClientHost: "/127.0.0.1"}
+
+// commitOffset commits as a simple consumer.
+func commitOffset(c *Coordinator, group, topic string, partition int32, offset int64) wire.Code {
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Version, req.Group, req.Generation = 9, group, -1
+	rt := kmsg.NewOffsetCommitRequestTopic()
+	rt.Topic = topic
+	rp := kmsg.NewOffsetCommitRequestTopicPartition()
+	rp.Partition, rp.Offset, rp.Metadata = partition, offset, kmsg.StringPtr("m")
+	rt.Partitions = append(rt.Partitions, rp)
+	req.Topics = append(req.Topics, rt)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return wire.Code(c.OffsetCommit(ctx, caller, req).Topics[0].Partitions[0].ErrorCode)
+}
+
+// fetchOffset is the committed offset, -1 if none.
+func fetchOffset(c *Coordinator, group, topic string, partition int32) (int64, wire.Code) {
+	req := kmsg.NewPtrOffsetFetchRequest()
+	req.Version = 9
+	rg := kmsg.NewOffsetFetchRequestGroup()
+	rg.Group = group
+	rt := kmsg.NewOffsetFetchRequestGroupTopic()
+	rt.Topic, rt.Partitions = topic, []int32{partition}
+	rg.Topics = append(rg.Topics, rt)
+	req.Groups = append(req.Groups, rg)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	g := c.OffsetFetch(ctx, caller, req).Groups[0]
+	if g.ErrorCode != 0 {
+		return -1, wire.Code(g.ErrorCode)
+	}
+	return g.Topics[0].Partitions[0].Offset, wire.None
+}
+
+// serving is the gateway that serves the group.
+func (f *memFleet) serving(group string, all ...*fleetMember) *fleetMember {
+	for _, g := range all {
+		if node, ok := g.c.Owner("default", KeyGroup, group); ok && node == g.node {
+			return g
+		}
+	}
+	return nil
+}
+
+func TestShardsAreSharedOut(t *testing.T) {
+	f := newFleet(t, 50, Config{})
+	a := f.join(1)
+	eventually(t, "one gateway has all", func() bool { return f.ready(1) })
+	for i := range 100 {
+		if code := commitOffset(a.c, fmt.Sprint("g", i), "topic", 0, int64(i)); code != wire.None {
+			t.Fatal(code)
+		}
+	}
+	b, c := f.join(2), f.join(3)
+	eventually(t, "three share", func() bool { return f.ready(1, 2, 3) })
+	counts := map[*fleetMember]int{}
+	for i := range 100 {
+		group := fmt.Sprint("g", i)
+		g := f.serving(group, a, b, c)
+		counts[g]++
+		if o, code := fetchOffset(g.c, group, "topic", 0); code != wire.None || o != int64(i) {
+			t.Errorf("%s at gateway %d: %d, %v", group, g.node, o, code)
+		}
+		for _, other := range []*fleetMember{a, b, c} {
+			if other != g {
+				if _, code := fetchOffset(other.c, group, "topic", 0); code != wire.NotCoordinator {
+					t.Errorf("gateway %d answers for %s: %v", other.node, group, code)
+				}
+			}
+		}
+	}
+	for g, n := range counts {
+		if n < 10 {
+			t.Errorf("gateway %d has %d of 100 groups", g.node, n)
+		}
+	}
+	b.stop()
+	eventually(t, "two share", func() bool { return f.ready(1, 3) })
+	for i := range 100 {
+		group := fmt.Sprint("g", i)
+		if o, code := fetchOffset(f.serving(group, a, c).c, group, "topic", 0); code != wire.None || o != int64(i) {
+			t.Errorf("%s: %d, %v", group, o, code)
+		}
+	}
+}
+
+// A gateway stops while appends are on their way; its shard is taken over; then
+// what it had sent arrives. None of it may land behind the barrier, and nothing
+// that was acknowledged by either may be lost (CORRECTNESS 17).
+func TestFormerOwnersRecordsAreRefused(t *testing.T) {
+	f := newFleet(t, 1, Config{})
+	a := f.join(1)
+	eventually(t, "served", func() bool { return f.ready(1) })
+	if code := commitOffset(a.c, "g", "topic", 0, 1); code != wire.None {
+		t.Fatal(code)
+	}
+	log := f.logs[0]
+	gate := make(chan struct{})
+	log.mu.Lock()
+	log.gate = gate
+	log.mu.Unlock()
+	late := make(chan wire.Code, 1)
+	go func() { late <- commitOffset(a.c, "g", "topic", 0, 2) }()
+	eventually(t, "the append is on its way", func() bool {
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		return log.appends >= 3
+	})
+	a.freeze()
+	log.mu.Lock()
+	log.gate = nil
+	log.mu.Unlock()
+	a.expire()
+	b := f.join(2)
+	eventually(t, "taken over", func() bool { return f.ready(2) })
+	if o, code := fetchOffset(b.c, "g", "topic", 0); code != wire.None || o != 1 {
+		t.Fatal(o, code)
+	}
+	if code := commitOffset(b.c, "g", "topic", 0, 3); code != wire.None {
+		t.Fatal(code)
+	}
+	if _, code := fetchOffset(a.c, "g", "topic", 0); code != wire.NotCoordinator {
+		t.Errorf("the former owner answers: %v", code)
+	}
+	close(gate)
+	if code := <-late; code != wire.NotCoordinator {
+		t.Errorf("the late commit: %v", code)
+	}
+	b.stop()
+	c := f.join(3)
+	eventually(t, "taken over again", func() bool { return f.ready(3) })
+	if o, code := fetchOffset(c.c, "g", "topic", 0); code != wire.None || o != 3 {
+		t.Errorf("offset %d, %v", o, code)
+	}
+}
+
+// The log loses answers and refuses batches; commits are acknowledged once and
+// none is lost.
+func TestLogFaults(t *testing.T) {
+	f := newFleet(t, 2, Config{})
+	for _, l := range f.logs {
+		l.fault = func(n int) fault { return fault(n % 3) }
+	}
+	a := f.join(1)
+	eventually(t, "served", func() bool { return f.ready(1) })
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			for i := range 20 {
+				if code := commitOffset(a.c, fmt.Sprint("g", w), "topic", int32(i%8), int64(i)); code != wire.None {
+					t.Error(code)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	a.stop()
+	b := f.join(2)
+	eventually(t, "taken over", func() bool { return f.ready(2) })
+	for w := range 8 {
+		for p := range int32(8) {
+			want := int64(p + 8)
+			if p < 4 {
+				want = int64(p + 16)
+			}
+			if o, code := fetchOffset(b.c, fmt.Sprint("g", w), "topic", p); code != wire.None || o != want {
+				t.Errorf("g%d-%d: %d, %v", w, p, o, code)
+			}
+		}
+	}
+}
+
+func TestCleanStopWritesWhatIsQueued(t *testing.T) {
+	f := newFleet(t, 1, Config{})
+	a := f.join(1)
+	eventually(t, "served", func() bool { return f.ready(1) })
+	gate := make(chan struct{})
+	f.logs[0].mu.Lock()
+	f.logs[0].gate = gate
+	f.logs[0].mu.Unlock()
+	codes := make(chan wire.Code, 20)
+	for i := range 20 {
+		go func() { codes <- commitOffset(a.c, fmt.Sprint("g", i), "topic", 0, int64(i)) }()
+	}
+	var s *shard
+	for _, s = range a.c.owned() {
+	}
+	eventually(t, "all are queued", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.emitted == 20
+	})
+	stopped := make(chan struct{})
+	go func() { a.stop(); close(stopped) }()
+	eventually(t, "nothing is taken any more", func() bool {
+		beat := kmsg.NewPtrHeartbeatRequest()
+		beat.Group = "g"
+		return wire.Code(a.c.Heartbeat(context.Background(), caller, beat).ErrorCode) == wire.NotCoordinator
+	})
+	close(gate)
+	<-stopped
+	for range 20 {
+		if code := <-codes; code != wire.None {
+			t.Error(code)
+		}
+	}
+	b := f.join(2)
+	eventually(t, "taken over", func() bool { return f.ready(2) })
+	for i := range 20 {
+		if o, _ := fetchOffset(b.c, fmt.Sprint("g", i), "topic", 0); o != int64(i) {
+			t.Errorf("g%d: %d", i, o)
+		}
+	}
+}
+
+func TestSnapshotsBoundTheLog(t *testing.T) {
+	f := newFleet(t, 1, Config{SnapshotBytes: 8 << 10})
+	a := f.join(1)
+	eventually(t, "served", func() bool { return f.ready(1) })
+	for i := range 3000 {
+		if code := commitOffset(a.c, fmt.Sprint("g", i%50), "topic", int32(i%8), int64(i)); code != wire.None {
+			t.Fatal(code)
+		}
+	}
+	log := f.logs[0]
+	eventually(t, "the log is trimmed", func() bool {
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		return log.trims > 3
+	})
+	if n := log.size(); n > 200<<10 {
+		t.Errorf("the log holds %d bytes", n)
+	}
+	a.stop()
+	b := f.join(2)
+	eventually(t, "taken over", func() bool { return f.ready(2) })
+	for i := 2800; i < 3000; i++ {
+		// Each (group, partition) of these was committed last here.
+		if o, code := fetchOffset(b.c, fmt.Sprint("g", i%50), "topic", int32(i%8)); code != wire.None || o != int64(i) {
+			t.Fatalf("g%d-%d: %d, %v", i%50, i%8, o, code)
+		}
+	}
+}
+
+// Terms outgrow an epoch: the next id begins, and owners with the old one are
+// refused all the same.
+func TestTermsBeyondAnEpoch(t *testing.T) {
+	f := newFleet(t, 1, Config{})
+	f.terms[0] = epochsPerID - 2
+	var last *fleetMember
+	for i := range 4 {
+		g := f.join(int32(i + 1))
+		if last != nil {
+			last.freeze()
+			last.expire()
+		}
+		eventually(t, "taken over", func() bool { return f.ready(g.node) })
+		if code := commitOffset(g.c, "g", "topic", 0, int64(i)); code != wire.None {
+			t.Fatal(code)
+		}
+		if last != nil {
+			// What the former owner would still send.
+			s := newShard(last.c, 0)
+			s.id, s.epoch = producer(0, f.terms[0]-1)
+			b, err := s.batch([]record{groupGone{groupKey{"default", "g"}}.encode()}, s.id, s.epoch, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.logs[0].append(b, 0); !errors.Is(err, ErrFenced) {
+				t.Errorf("term %d: record of the former owner: %v", f.terms[0], err)
+			}
+		}
+		last = g
+	}
+	if o, code := fetchOffset(last.c, "g", "topic", 0); code != wire.None || o != 3 {
+		t.Error(o, code)
+	}
+}
+
+func TestProducerOfATerm(t *testing.T) {
+	seen := map[int64]bool{}
+	for number := range int32(50) {
+		for _, term := range []int64{1, 32_766, 32_767, 32_768, 2 * 32_767, 1_000_000} {
+			id, epoch := producer(number, term)
+			if id < catalog.ProducerIDBase || epoch < 0 || epoch == math.MaxInt16 {
+				t.Errorf("%d, %d: %d, %d", number, term, id, epoch)
+			}
+			if key := id<<15 + int64(epoch); seen[key] {
+				t.Errorf("%d, %d: used twice", number, term)
+			} else {
+				seen[key] = true
+			}
+		}
+	}
+}
+
+func TestRendezvousMovesOnlyItsShare(t *testing.T) {
+	before, after := []int32{1, 2, 3, 4}, []int32{1, 2, 3, 4, 5}
+	moved := 0
+	for n := range int32(1000) {
+		a, b := preferred(n, before), preferred(n, after)
+		if a != b {
+			moved++
+			if b != 5 {
+				t.Errorf("shard %d moved from %d to %d", n, a, b)
+			}
+		}
+	}
+	if moved < 120 || moved > 280 {
+		t.Errorf("%d of 1000 moved, a fifth is fair", moved)
+	}
+	if preferred(1, nil) != -1 {
+		t.Error("an owner without gateways")
+	}
+}
+
+// A group of members lives through a take-over: their sessions go on, they need
+// not join again.
+func TestMembersOutliveATakeOver(t *testing.T) {
+	f := newFleet(t, 1, Config{InitialRebalanceDelay: -1})
+	a := f.join(1)
+	eventually(t, "served", func() bool { return f.ready(1) })
+	ctx := context.Background()
+	join := func(c *Coordinator, id string) *kmsg.JoinGroupResponse {
+		req := kmsg.NewPtrJoinGroupRequest()
+		req.Version, req.Group, req.MemberID = 9, "g", id
+		req.SessionTimeoutMillis, req.RebalanceTimeoutMillis, req.ProtocolType = 10_000, 10_000, "consumer"
+		p := kmsg.NewJoinGroupRequestProtocol()
+		p.Name, p.Metadata = "range", subscribe("topic")
+		req.Protocols = append(req.Protocols, p)
+		return c.JoinGroup(ctx, caller, req)
+	}
+	id := join(a.c, "").MemberID
+	joined := join(a.c, id)
+	if joined.ErrorCode != 0 || joined.LeaderID != id || len(joined.Members) != 1 {
+		t.Fatalf("%+v", joined)
+	}
+	sync := kmsg.NewPtrSyncGroupRequest()
+	sync.Version, sync.Group, sync.MemberID, sync.Generation = 5, "g", id, joined.Generation
+	sync.ProtocolType, sync.Protocol = joined.ProtocolType, joined.Protocol
+	sa := kmsg.NewSyncGroupRequestGroupAssignment()
+	sa.MemberID, sa.MemberAssignment = id, []byte("work")
+	sync.GroupAssignment = append(sync.GroupAssignment, sa)
+	if got := a.c.SyncGroup(ctx, caller, sync); got.ErrorCode != 0 || string(got.MemberAssignment) != "work" {
+		t.Fatalf("%+v", got)
+	}
+	a.freeze()
+	a.expire()
+	b := f.join(2)
+	eventually(t, "taken over", func() bool { return f.ready(2) })
+	beat := kmsg.NewPtrHeartbeatRequest()
+	beat.Version, beat.Group, beat.MemberID, beat.Generation = 4, "g", id, joined.Generation
+	if got := b.c.Heartbeat(ctx, caller, beat); got.ErrorCode != 0 {
+		t.Error(wire.Code(got.ErrorCode))
+	}
+	if got := a.c.Heartbeat(ctx, caller, beat); wire.Code(got.ErrorCode) != wire.NotCoordinator {
+		t.Error(wire.Code(got.ErrorCode))
+	}
+	describe := kmsg.NewPtrDescribeGroupsRequest()
+	describe.Version, describe.Groups = 6, []string{"g", "none"}
+	got := b.c.DescribeGroups(ctx, caller, describe)
+	if g := got.Groups[0]; g.State != "Stable" || string(g.Members[0].MemberAssignment) != "work" || g.Members[0].ClientHost != "/127.0.0.1" {
+		t.Errorf("%+v", g)
+	}
+	if g := got.Groups[1]; wire.Code(g.ErrorCode) != wire.GroupIDNotFound {
+		t.Errorf("%+v", g)
+	}
+	list := kmsg.NewPtrListGroupsRequest()
+	list.Version = 5
+	for _, tc := range []struct {
+		states, types []string
+		want          int
+	}{{nil, nil, 1}, {[]string{"stable"}, nil, 1}, {[]string{"Empty"}, nil, 0}, {nil, []string{"Classic"}, 1}, {nil, []string{"consumer"}, 0}} {
+		list.StatesFilter, list.TypesFilter = tc.states, tc.types
+		if got := b.c.ListGroups(ctx, caller, list); len(got.Groups) != tc.want || got.ErrorCode != 0 {
+			t.Errorf("%+v: %+v", tc, got)
+		}
+	}
+	if got := b.c.ListGroups(ctx, Caller{Tenant: "other"}, list); len(got.Groups) != 0 {
+		t.Errorf("another tenant sees %+v", got)
+	}
+}
+
+// What is parked when the shard goes is told to look for the new owner.
+func TestParkedRequestsAreToldOfTheLoss(t *testing.T) {
+	f := newFleet(t, 1, Config{InitialRebalanceDelay: time.Hour})
+	a := f.join(1)
+	eventually(t, "served", func() bool { return f.ready(1) })
+	req := kmsg.NewPtrJoinGroupRequest()
+	req.Version, req.Group = 3, "g"
+	req.SessionTimeoutMillis, req.RebalanceTimeoutMillis, req.ProtocolType = 10_000, 7_200_000, "consumer"
+	p := kmsg.NewJoinGroupRequestProtocol()
+	p.Name = "range"
+	req.Protocols = append(req.Protocols, p)
+	answers := make(chan wire.Code, 1)
+	a.c.JoinGroupAsync(caller, req, func(resp *kmsg.JoinGroupResponse) { answers <- wire.Code(resp.ErrorCode) })
+	select {
+	case code := <-answers:
+		t.Fatal(code)
+	default:
+	}
+	f.join(2)
+	a.freeze()
+	a.expire()
+	if code := <-answers; code != wire.NotCoordinator {
+		t.Error(code)
+	}
+}
+
+func TestProducerIDsAreUnique(t *testing.T) {
+	f := newFleet(t, 1, Config{ProducerIDBlock: 7})
+	gateways := []*fleetMember{f.join(1), f.join(2)}
+	var mu sync.Mutex
+	seen := map[int64]bool{}
+	var wg sync.WaitGroup
+	for _, g := range gateways {
+		for range 4 {
+			wg.Go(func() {
+				for range 50 {
+					req := kmsg.NewPtrInitProducerIDRequest()
+					req.Version = 5
+					resp := g.c.InitProducerID(context.Background(), caller, req)
+					mu.Lock()
+					if resp.ErrorCode != 0 || resp.ProducerEpoch != 0 || resp.ProducerID < catalog.ProducerIDBase || seen[resp.ProducerID] {
+						t.Errorf("%+v", resp)
+					}
+					seen[resp.ProducerID] = true
+					mu.Unlock()
+				}
+			})
+		}
+	}
+	wg.Wait()
+	req := kmsg.NewPtrInitProducerIDRequest()
+	req.Version, req.TransactionalID = 5, kmsg.StringPtr("tx")
+	if resp := gateways[0].c.InitProducerID(context.Background(), caller, req); resp.ErrorCode == 0 || resp.ProducerID != -1 {
+		t.Errorf("%+v", resp)
+	}
+}
+
+func TestRequestChecks(t *testing.T) {
+	f := newFleet(t, 1, Config{OffsetMetadataMax: 4})
+	a := f.join(1)
+	eventually(t, "served", func() bool { return f.ready(1) })
+	ctx := context.Background()
+	join := kmsg.NewPtrJoinGroupRequest()
+	join.Version, join.SessionTimeoutMillis = 9, 10_000
+	if got := a.c.JoinGroup(ctx, caller, join); wire.Code(got.ErrorCode) != wire.InvalidGroupID {
+		t.Error(wire.Code(got.ErrorCode))
+	}
+	join.Group, join.SessionTimeoutMillis = "g", 5999
+	if got := a.c.JoinGroup(ctx, caller, join); wire.Code(got.ErrorCode) != wire.InvalidSessionTimeout {
+		t.Error(wire.Code(got.ErrorCode))
+	}
+	sync := kmsg.NewPtrSyncGroupRequest()
+	sync.Version, sync.Group = 5, "g"
+	if got := a.c.SyncGroup(ctx, caller, sync); wire.Code(got.ErrorCode) != wire.InconsistentGroupProtocol {
+		t.Error(wire.Code(got.ErrorCode))
+	}
+	for _, tc := range []struct {
+		topic     string
+		partition int32
+		want      wire.Code
+	}{{"topic", 0, wire.None}, {"topic", 8, wire.UnknownTopicOrPartition}, {"topic", -1, wire.UnknownTopicOrPartition}, {"none", 0, wire.UnknownTopicOrPartition}} {
+		if code := commitOffset(a.c, "g", tc.topic, tc.partition, 1); code != tc.want {
+			t.Errorf("%+v: %v", tc, code)
+		}
+	}
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Version, req.Group, req.Generation = 10, "g", -1
+	req.Topics = make([]kmsg.OffsetCommitRequestTopic, 2)
+	req.Topics[0].TopicID, req.Topics[1].TopicID = idOf("topic"), idOf("none")
+	for i := range req.Topics {
+		for _, metadata := range []string{"1234", "12345", "日本語だ", "😀😀😀"} {
+			req.Topics[i].Partitions = append(req.Topics[i].Partitions, kmsg.OffsetCommitRequestTopicPartition{Partition: 1, Offset: 5, LeaderEpoch: 3, Metadata: kmsg.StringPtr(metadata)})
+		}
+	}
+	resp := a.c.OffsetCommit(ctx, caller, req)
+	for i, want := range []wire.Code{wire.None, wire.OffsetMetadataTooLarge, wire.None, wire.OffsetMetadataTooLarge} {
+		if got := wire.Code(resp.Topics[0].Partitions[i].ErrorCode); got != want {
+			t.Errorf("%d: %v, want %v", i, got, want)
+		}
+		if got := wire.Code(resp.Topics[1].Partitions[i].ErrorCode); got != wire.UnknownTopicID {
+			t.Errorf("%d: %v", i, got)
+		}
+	}
+	fetch := kmsg.NewPtrOffsetFetchRequest()
+	fetch.Version = 10
+	fetch.Groups = []kmsg.OffsetFetchRequestGroup{{Group: "g", Topics: []kmsg.OffsetFetchRequestGroupTopic{
+		{TopicID: idOf("topic"), Partitions: []int32{1}}, {TopicID: idOf("none"), Partitions: []int32{1}}}}, {Group: "other"}}
+	got := a.c.OffsetFetch(ctx, caller, fetch)
+	if p := got.Groups[0].Topics[0].Partitions[0]; p.Offset != 5 || p.LeaderEpoch != 3 || *p.Metadata != "日本語だ" {
+		t.Errorf("%+v", p)
+	}
+	if p := got.Groups[0].Topics[1].Partitions[0]; wire.Code(p.ErrorCode) != wire.UnknownTopicID || p.Offset != -1 {
+		t.Errorf("%+v", p)
+	}
+	if g := got.Groups[1]; g.ErrorCode != 0 || len(g.Topics) != 0 {
+		t.Errorf("%+v", g)
+	}
+	if all := a.c.CommittedOffsets(idOf("topic"), 1); len(all) != 1 || all[0] != (GroupOffset{"default", "g", 5}) {
+		t.Errorf("%+v", all)
+	}
+	remove := kmsg.NewPtrDeleteGroupsRequest()
+	remove.Version, remove.Groups = 2, []string{"g", "none"}
+	gone := a.c.DeleteGroups(ctx, caller, remove)
+	if gone.Groups[0].ErrorCode != 0 || wire.Code(gone.Groups[1].ErrorCode) != wire.GroupIDNotFound {
+		t.Errorf("%+v", gone)
+	}
+}
+
+// Commits of many groups while gateways come, stop and freeze: what was
+// acknowledged last is what the last owner knows.
+func TestTakeOversUnderLoad(t *testing.T) {
+	f := newFleet(t, 8, Config{SnapshotBytes: 16 << 10})
+	var mu sync.Mutex
+	members := map[int32]*fleetMember{}
+	add := func(node int32) {
+		g := f.join(node)
+		mu.Lock()
+		members[node] = g
+		mu.Unlock()
+	}
+	at := func(group string) *fleetMember {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, g := range members {
+			if node, ok := g.c.Owner("default", KeyGroup, group); ok {
+				return members[node]
+			}
+		}
+		return nil
+	}
+	add(1)
+	add(2)
+	stop := make(chan struct{})
+	var acknowledged atomic.Int64
+	last := make([]int64, 16)
+	var wg sync.WaitGroup
+	for w := range last {
+		wg.Go(func() {
+			group := fmt.Sprint("g", w)
+			for next := int64(1); ; {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				g := at(group)
+				if g == nil {
+					continue
+				}
+				switch code := commitOffset(g.c, group, "topic", 0, next); code {
+				case wire.None:
+					last[w] = next
+					next++
+					acknowledged.Add(1)
+				case wire.NotCoordinator, wire.CoordinatorLoadInProgress, wire.CoordinatorNotAvailable:
+					// Its outcome is not known: the same again, as a client would.
+				default:
+					t.Errorf("commit: %v", code)
+				}
+			}
+		})
+	}
+	for round := range int32(6) {
+		before := acknowledged.Load()
+		eventually(t, "commits go on", func() bool { return acknowledged.Load() > before+200 })
+		add(round + 3)
+		mu.Lock()
+		old := members[round+1]
+		mu.Unlock()
+		if round%2 == 0 {
+			old.stop()
+		} else {
+			old.freeze()
+			old.expire()
+		}
+		mu.Lock()
+		delete(members, round+1)
+		mu.Unlock()
+	}
+	close(stop)
+	wg.Wait()
+	eventually(t, "settled", func() bool { return f.ready(7, 8) })
+	for w, want := range last {
+		group := fmt.Sprint("g", w)
+		if o, code := fetchOffset(at(group).c, group, "topic", 0); code != wire.None || o != want && o != want+1 {
+			t.Errorf("%s: %d, %v; acknowledged %d", group, o, code, want)
+		}
+	}
+	t.Logf("%d commits", acknowledged.Load())
+}
