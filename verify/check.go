@@ -121,19 +121,19 @@ func (c *checker) lane(n int32, p *partition, producer int32, r *PartitionReport
 			if !p.finalDone || at >= 0 && at < p.finalFrom {
 				r.Unverified++
 			} else {
-				c.lost.add(Example{Partition: n, Value: &v, Offset: at})
+				c.lost.add(Example{Partition: n, Value: ref(v), Offset: at})
 			}
 		}
 		if ack >= ackBase && read >= 0 && read != ack-ackBase && !slices.Contains(p.extras[v], ack-ackBase) {
 			at := ack - ackBase
-			c.misplaced.add(Example{Partition: n, Value: &v, Offset: read, OtherOffset: &at})
+			c.misplaced.add(Example{Partition: n, Value: ref(v), Offset: read, OtherOffset: ref(at)})
 		}
 		if !found {
 			continue
 		}
 		for group, done := range p.groups {
 			if seen := l.byGroup[group]; done && (seen == nil || !seen.has(seq)) && counted {
-				c.skipped.add(Example{Partition: n, Value: &v, Offset: read, Reader: "group " + group})
+				c.skipped.add(Example{Partition: n, Value: ref(v), Offset: read, Reader: "group " + group})
 			}
 		}
 	}
@@ -147,7 +147,7 @@ func (c *checker) extras(p *partition) {
 	for _, v := range values {
 		first := p.lanes[v.Producer].read.at(v.Sequence) - 1
 		for _, o := range p.extras[v] {
-			e := Example{Partition: v.Partition, Value: &v, Offset: o, OtherOffset: &first}
+			e := Example{Partition: v.Partition, Value: ref(v), Offset: o, OtherOffset: ref(first)}
 			if c.repeatsAllowed {
 				c.repeated.add(e)
 			} else {
@@ -202,7 +202,7 @@ func (c *checker) offsets(partition int32, p *partition) {
 		// Sorted by value too: if there are two, the last is not the first.
 		if last := spots[j-1]; !last.sameValue(spots[i]) {
 			a, b := spots[i].value(partition), last.value(partition)
-			c.conflicting.add(Example{Partition: partition, Value: &a, Other: &b, Offset: last.offset})
+			c.conflicting.add(Example{Partition: partition, Value: ref(a), Other: ref(b), Offset: last.offset})
 		}
 		i = j
 	}
@@ -211,7 +211,7 @@ func (c *checker) offsets(partition int32, p *partition) {
 		for ; i < len(spots) && spots[i].offset < g.at; i++ {
 			if s := spots[i]; s.read {
 				v := s.value(partition)
-				c.skipped.add(Example{Partition: partition, Value: &v, Offset: s.offset, Reader: g.reader})
+				c.skipped.add(Example{Partition: partition, Value: ref(v), Offset: s.offset, Reader: g.reader})
 			}
 		}
 	}

@@ -264,7 +264,7 @@ func (p *partition) advance(name string, offset int64, v Value) {
 	case !r.session:
 	case offset <= r.last:
 		last := r.last
-		p.nonMonotonic.add(Example{Value: &v, Offset: offset, OtherOffset: &last, Reader: name})
+		p.nonMonotonic.add(Example{Value: ref(v), Offset: offset, OtherOffset: ref(last), Reader: name})
 	case offset > r.last+1:
 		if len(p.gaps) < maxGaps {
 			p.gaps = append(p.gaps, gap{reader: name, after: r.last, at: offset})
@@ -279,11 +279,11 @@ func (p *partition) advance(name string, offset int64, v Value) {
 func (p *partition) place(partition int32, offset int64, v Value) *lane {
 	l := p.lane(v)
 	if l == nil || v.Partition != partition {
-		p.phantom.add(Example{Value: &v, Offset: offset})
+		p.phantom.add(Example{Value: ref(v), Offset: offset})
 		return nil
 	}
 	if l.acked.at(v.Sequence) == ackAborted {
-		p.aborted.add(Example{Value: &v, Offset: offset})
+		p.aborted.add(Example{Value: ref(v), Offset: offset})
 	}
 	switch was := l.read.at(v.Sequence); {
 	case was == 0:
@@ -359,7 +359,7 @@ func (h *History) Final(partition int32, offset int64, v Value) {
 	p.finalN++
 	if offset <= p.finalLast {
 		last := p.finalLast
-		p.nonMonotonic.add(Example{Value: &v, Offset: offset, OtherOffset: &last, Reader: "final read"})
+		p.nonMonotonic.add(Example{Value: ref(v), Offset: offset, OtherOffset: ref(last), Reader: "final read"})
 	}
 	p.finalLast = max(p.finalLast, offset)
 	l := p.place(partition, offset, v)
@@ -368,7 +368,7 @@ func (h *History) Final(partition int32, offset int64, v Value) {
 	}
 	if v.Sequence < l.lastFinal {
 		after := Value{v.Producer, v.Partition, l.lastFinal}
-		p.reordered.add(Example{Value: &v, Offset: offset, Other: &after})
+		p.reordered.add(Example{Value: ref(v), Offset: offset, Other: ref(after)})
 	}
 	l.lastFinal = max(l.lastFinal, v.Sequence)
 }
@@ -395,3 +395,7 @@ func (f *finding) add(e Example) {
 		f.examples = append(f.examples, e)
 	}
 }
+
+// ref copies to the heap. Taking the address of a parameter would move it there at every call, and
+// examples are rare.
+func ref[T any](v T) *T { return &v }

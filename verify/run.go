@@ -95,8 +95,19 @@ func (r *run) prepare(ctx context.Context, admin *kadm.Client) error {
 	for k, v := range r.Config {
 		configs[k] = &v
 	}
-	_, err := admin.CreateTopic(ctx, int32(r.Partitions), -1, configs, r.Topic)
-	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+	err := retry(ctx, func() error {
+		_, err := admin.CreateTopic(ctx, int32(r.Partitions), -1, configs, r.Topic)
+		switch {
+		case errors.Is(err, kerr.TopicAlreadyExists):
+			return nil
+		case errors.Is(err, kerr.InvalidReplicationFactor), kerr.IsRetriable(err):
+			return err // fewer brokers are alive than the endpoint's default asks for; that may pass
+		case err != nil:
+			return final{err}
+		}
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("create topic %s: %w", r.Topic, err)
 	}
 	err = retry(ctx, func() error {
@@ -108,8 +119,11 @@ func (r *run) prepare(ctx context.Context, admin *kadm.Client) error {
 			return err
 		}
 		n := len(ends[r.Topic])
-		if n == 0 || n > maxPartitions {
-			return fmt.Errorf("it has %d partitions, and may have 1 to %d", n, maxPartitions)
+		if n > maxPartitions {
+			return final{fmt.Errorf("it has %d partitions, and may have up to %d", n, maxPartitions)}
+		}
+		if n == 0 {
+			return errors.New("it has no partitions")
 		}
 		r.begin = make([]int64, n)
 		for p, e := range ends[r.Topic] {
@@ -133,6 +147,11 @@ func (r *run) prepare(ctx context.Context, admin *kadm.Client) error {
 	return nil
 }
 
+// final is an error that does not pass.
+type final struct{ error }
+
+func (f final) Unwrap() error { return f.error }
+
 // retry tries until it succeeds or the context ends: a topic takes a moment to be everywhere.
 func retry(ctx context.Context, try func() error) error {
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -141,6 +160,10 @@ func retry(ctx context.Context, try func() error) error {
 		err := try()
 		if err == nil {
 			return nil
+		}
+		var f final
+		if errors.As(err, &f) {
+			return f.error
 		}
 		select {
 		case <-ctx.Done():

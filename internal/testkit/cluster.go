@@ -204,12 +204,21 @@ func (c *Cluster) Start(ctx context.Context) error {
 // Client opens a client to the cluster that closes with the test.
 func (c *Cluster) Client(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
-	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(c.Addrs()...)}, opts...)...)
+	cl, err := c.open(opts...)
 	if err != nil {
 		t.Fatalf("testkit: open a client: %v", err)
 	}
 	t.Cleanup(cl.Close)
 	return cl
+}
+
+// open makes a client that looks again soon: its defaults, which spare a large cluster, would make
+// every test that moves a leader wait for seconds.
+func (c *Cluster) open(opts ...kgo.Opt) (*kgo.Client, error) {
+	return kgo.NewClient(append([]kgo.Opt{
+		kgo.SeedBrokers(c.Addrs()...), kgo.MetadataMinAge(50 * time.Millisecond),
+		kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
+	}, opts...)...)
 }
 
 // CreateTopic creates a topic, replicated by the cluster's default, with the configuration in
@@ -219,7 +228,7 @@ func (c *Cluster) CreateTopic(t testing.TB, topic string, partitions int, config
 	if len(config)%2 != 0 {
 		t.Fatalf("testkit: topic %s: configuration comes in pairs, got %q", topic, config)
 	}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...))
+	cl, err := c.open()
 	if err != nil {
 		t.Fatalf("testkit: open a client: %v", err)
 	}

@@ -41,6 +41,7 @@ func end(t *testing.T, c *Cluster, topic string) int64 {
 func TestCutLog(t *testing.T) {
 	for _, v := range []string{Kafka43, Kafka39} {
 		t.Run(v, func(t *testing.T) {
+			t.Parallel()
 			// Small segments, so that a cut reaches over one.
 			c := Kafka(t, Version(v), Property("log.segment.bytes", "1048576"))
 			c.CreateTopic(t, "kept", 1)
@@ -99,6 +100,7 @@ func TestCutLog(t *testing.T) {
 }
 
 func TestUncleanElection(t *testing.T) {
+	t.Parallel()
 	c := Kafka(t, Nodes(3), Property("default.replication.factor", "2"), Property("min.insync.replicas", "1"))
 	c.CreateTopic(t, "events", 1)
 	if err := produceN(t, c, "events", 0, 10); err != nil {

@@ -109,9 +109,9 @@ func (n *Node) properties() map[string]string {
 		"broker.heartbeat.interval.ms": "500",
 	}
 	if len(c.nodes) == 1 {
-		// After SIGKILL a broker may register again only when its former session is over.
-		p["broker.session.timeout.ms"] = "1500"
-		p["broker.heartbeat.interval.ms"] = "300"
+		// After SIGKILL a broker may register again only when its former session is over, so this is
+		// what such a restart takes; a machine that stands still for longer loses its only broker.
+		p["broker.session.timeout.ms"] = "3000"
 	}
 	if c.plan.version != Kafka39 {
 		p["share.coordinator.state.topic.replication.factor"] = r

@@ -229,8 +229,10 @@ func (p *Proxy) deliver(l *link, way int, to *net.TCPConn, item parcel) bool {
 			if l.lossy.Load() {
 				return false // healed: what was lost leaves a hole in the stream
 			}
+			// Counted before, so that whoever has received bytes finds them counted.
+			p.bytes[way].Add(int64(len(data)))
 			n, err := to.Write(data)
-			p.bytes[way].Add(int64(n))
+			p.bytes[way].Add(int64(n - len(data)))
 			if last {
 				// Let what was allowed through arrive: a reset would overtake it.
 				_ = to.CloseWrite()

@@ -24,7 +24,7 @@ func (c *Cluster) UncleanElection(ctx context.Context, topic string, partition i
 	if len(c.nodes) != 3 {
 		return fmt.Errorf("unclean election: %d nodes: it takes 3", len(c.nodes))
 	}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.MetadataMinAge(50*time.Millisecond))
+	cl, err := c.open()
 	if err != nil {
 		return fmt.Errorf("unclean election: %w", err)
 	}
