@@ -114,9 +114,7 @@ func (s *Store) create(ctx context.Context, spec span.Spec) (span.Topic, error) 
 	if t.ID == [16]byte{} {
 		return span.Topic{}, &span.RejectedError{Code: wire.UnsupportedVersion, Detail: "the cluster gives topics no ids"}
 	}
-	if max, ok := spec.Config[configMaxMessage]; ok {
-		s.rememberSeal(t.ID, max, true)
-	}
+	s.rememberSeal(t.ID, spec.Config)
 	if err := s.awaitPartitions(ctx, t, spec.Partitions); err != nil {
 		return t, err
 	}
@@ -187,9 +185,10 @@ func (s *Store) grow(ctx context.Context, t span.Topic, total int32) error {
 	return s.awaitPartitions(ctx, t, total)
 }
 
-// Configure implements [span.Store]. max.message.bytes of a sealed topic is only
-// remembered for Unseal. Kafka compares nothing when it sets a config: a
-// Configure that raises max.message.bytes must not run beside a Seal by another process.
+// Configure implements [span.Store]. What a seal sets is only remembered for
+// Unseal while the topic is sealed. Kafka compares nothing when it sets a config:
+// a Configure that changes one of sealConfigs must not run beside a Seal by
+// another process.
 func (s *Store) Configure(ctx context.Context, t span.Topic, config map[string]string) error {
 	return s.wrap("configure", t, s.configure(ctx, t, config))
 }
@@ -202,17 +201,24 @@ func (s *Store) configure(ctx context.Context, t span.Topic, config map[string]s
 	for k, v := range config {
 		set[k] = &v
 	}
-	if want, ok := config[configMaxMessage]; ok {
-		if want == sealedValue {
+	touches := false
+	for k := range sealConfigs {
+		_, ok := config[k]
+		touches = touches || ok
+	}
+	if touches {
+		if isSealed(config) {
 			return &span.RejectedError{Code: wire.InvalidConfig, Detail: "only a seal sets " + configMaxMessage + " to 0"}
 		}
-		now, own, err := s.maxMessage(ctx, t)
+		own, err := s.ownConfigs(ctx, t)
 		if err != nil {
 			return err
 		}
-		s.rememberSeal(t.ID, want, true)
-		if own && (now == sealedValue || now == want) {
-			delete(set, configMaxMessage)
+		s.rememberSeal(t.ID, config)
+		for k := range sealConfigs {
+			if v, ok := config[k]; ok && (isSealed(own) || own[k] == v) {
+				delete(set, k)
+			}
 		}
 	}
 	if len(set) == 0 {

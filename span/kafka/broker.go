@@ -28,17 +28,29 @@ type broker struct {
 
 // request asks this broker. Not getting an answer in time counts against it.
 func (b *broker) request(ctx context.Context, req kmsg.Request, low, high int16) (kmsg.Response, error) {
+	return b.start(ctx, req, low, high)()
+}
+
+// start queues a request and returns what waits for its answer, and has to be
+// called. Requests are served in the order of their starts.
+func (b *broker) start(ctx context.Context, req kmsg.Request, low, high int16) func() (kmsg.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.s.opts.RequestTimeout)
-	defer cancel()
-	resp, err := b.control.request(ctx, req, low, high)
-	if err != nil {
-		if !errors.Is(err, context.Canceled) && !errors.Is(err, errClosed) {
-			b.failed.Store(time.Now().UnixNano())
+	call, err := b.control.start(ctx, req, low, high)
+	return func() (kmsg.Response, error) {
+		defer cancel()
+		var resp kmsg.Response
+		if err == nil {
+			resp, err = b.control.wait(ctx, call)
 		}
-		return nil, fmt.Errorf("broker %d: %w", b.node, err)
+		if err != nil {
+			if !errors.Is(err, context.Canceled) && !errors.Is(err, errClosed) {
+				b.failed.Store(time.Now().UnixNano())
+			}
+			return nil, fmt.Errorf("broker %d: %w", b.node, err)
+		}
+		b.failed.Store(0)
+		return resp, nil
 	}
-	b.failed.Store(0)
-	return resp, nil
 }
 
 // broker returns the broker of a node id, nil if it is not known.

@@ -50,17 +50,22 @@ func newControl(s *Store, addr string) *control {
 	return &control{s: s, addr: addr, calls: make(chan *controlCall, controlDepth)}
 }
 
-// request sends a request in the highest version of [low, high] that the broker
-// speaks and waits for the answer.
-func (c *control) request(ctx context.Context, req kmsg.Request, low, high int16) (kmsg.Response, error) {
+// start queues a request to be sent in the highest version of [low, high] that
+// the broker speaks. Requests are sent and answered in the order of their starts.
+func (c *control) start(ctx context.Context, req kmsg.Request, low, high int16) (*controlCall, error) {
 	call := &controlCall{ctx: ctx, req: req, low: low, high: high, done: make(chan struct{})}
 	select {
 	case c.calls <- call:
+		return call, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-c.s.closing.Done():
 		return nil, errClosed
 	}
+}
+
+// wait returns the answer.
+func (c *control) wait(ctx context.Context, call *controlCall) (kmsg.Response, error) {
 	select {
 	case <-call.done:
 		return call.resp, call.err

@@ -23,7 +23,7 @@ const (
 	kindRetry          // something passes: the same broker, a little later
 	kindMoved          // another broker leads, or another epoch: look at metadata
 	kindMaybe          // appended at the leader, not known to be kept
-	kindTooLarge       // sealed, or really too large
+	kindTooLarge       // sealed, or really too large or stamped wrongly
 	kindOrder          // a batch before this one is missing
 	kindDuplicate      // the broker has it, and no longer knows where
 	kindGone           // the broker does not know the topic (yet, or any more)
@@ -50,6 +50,7 @@ var kinds = map[wire.Code]kind{
 	wire.RequestTimedOut:              kindMaybe,
 	wire.UnknownServerError:           kindMaybe,
 	wire.MessageTooLarge:              kindTooLarge,
+	wire.InvalidTimestamp:             kindTooLarge, // what a late append meets in a seal, see sealConfigs
 	wire.OutOfOrderSequenceNumber:     kindOrder,
 	wire.UnknownProducerID:            kindOrder,
 	wire.DuplicateSequenceNumber:      kindDuplicate,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -38,57 +37,64 @@ type listed struct {
 // listOffsets asks one broker for partitions of one topic; epochs holds the leader
 // epoch by partition, and the broker refuses another.
 func (s *Store) listOffsets(ctx context.Context, b *broker, t span.Topic, epochs map[int32]int32, timestamp int64, who int32, committed bool) (map[int32]listed, error) {
+	q := []question{{timestamp: timestamp, who: who, committed: committed}}
+	err := s.askAll(ctx, b, t, epochs, q)
+	return q[0].answers, err
+}
+
+func (q *question) request(t span.Topic, epochs map[int32]int32) *kmsg.ListOffsetsRequest {
 	req := kmsg.NewPtrListOffsetsRequest()
-	req.ReplicaID = who
-	if committed {
+	req.ReplicaID = q.who
+	if q.committed {
 		req.IsolationLevel = 1
 	}
 	rt := kmsg.NewListOffsetsRequestTopic()
 	rt.Topic = t.Name
 	for p, epoch := range epochs {
 		rp := kmsg.NewListOffsetsRequestTopicPartition()
-		rp.Partition, rp.CurrentLeaderEpoch, rp.Timestamp = p, epoch, timestamp
+		rp.Partition, rp.CurrentLeaderEpoch, rp.Timestamp = p, epoch, q.timestamp
 		rt.Partitions = append(rt.Partitions, rp)
 	}
 	req.Topics = append(req.Topics, rt)
-	resp, err := b.request(ctx, req, 7, 8)
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[int32]listed, len(epochs))
-	for _, rt := range resp.(*kmsg.ListOffsetsResponse).Topics {
+	return req
+}
+
+func (q *question) take(t span.Topic, epochs map[int32]int32, resp *kmsg.ListOffsetsResponse) error {
+	q.answers = make(map[int32]listed, len(epochs))
+	for _, rt := range resp.Topics {
 		for _, r := range rt.Partitions {
 			if _, ok := epochs[r.Partition]; ok && rt.Topic == t.Name {
-				out[r.Partition] = listed{r.Offset, r.Timestamp, r.LeaderEpoch, wire.Code(r.ErrorCode)}
+				q.answers[r.Partition] = listed{r.Offset, r.Timestamp, r.LeaderEpoch, wire.Code(r.ErrorCode)}
 			}
 		}
 	}
-	if len(out) != len(epochs) {
-		return nil, fmt.Errorf("%w: ListOffsets answer leaves partitions out", wire.ErrMalformed)
+	if len(q.answers) != len(epochs) {
+		return fmt.Errorf("%w: ListOffsets answer leaves partitions out", wire.ErrMalformed)
 	}
-	return out, nil
+	return nil
 }
 
-// question is one ListOffsets of several that are sent at once; they are answered
-// in their order, since they share a connection.
+// question is one ListOffsets of several that are sent at once and answered in
+// their order: a later answer is of a later moment.
 type question struct {
 	timestamp int64
 	who       int32
 	committed bool
 	answers   map[int32]listed
-	err       error
 }
 
 func (s *Store) askAll(ctx context.Context, b *broker, t span.Topic, epochs map[int32]int32, questions []question) error {
-	var wg sync.WaitGroup
+	waits := make([]func() (kmsg.Response, error), len(questions))
 	for i := range questions {
-		q := &questions[i]
-		wg.Go(func() { q.answers, q.err = s.listOffsets(ctx, b, t, epochs, q.timestamp, q.who, q.committed) })
+		waits[i] = b.start(ctx, questions[i].request(t, epochs), 7, 8)
 	}
-	wg.Wait()
 	var errs []error
-	for i := range questions {
-		errs = append(errs, questions[i].err)
+	for i, wait := range waits {
+		resp, err := wait()
+		if err == nil {
+			err = questions[i].take(t, epochs, resp.(*kmsg.ListOffsetsResponse))
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
@@ -159,7 +165,7 @@ func (p *partition) Offsets(ctx context.Context) (span.Offsets, error) {
 			Start: qs[0].answers[p.index].offset, LastStable: qs[1].answers[p.index].offset,
 			HighWatermark: qs[2].answers[p.index].offset, End: qs[3].answers[p.index].offset, LeaderEpoch: lead.epoch,
 		}
-		// The questions may be answered out of order where a connection was replaced.
+		// A connection that was replaced in between may have put the answers out of order.
 		o.HighWatermark = min(o.HighWatermark, o.End)
 		o.LastStable = min(o.LastStable, o.HighWatermark)
 		o.Start = min(o.Start, o.HighWatermark)

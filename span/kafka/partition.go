@@ -210,6 +210,11 @@ func (p *partition) answered(e *entry, r *wire.ProduceResult, took time.Duration
 	code := r.Code
 	e.code = code
 	what := kindOf(code)
+	if (what == kindMoved || what == kindRetry) && r.BaseOffset >= 0 {
+		// It was appended, and then the leader was deposed (or its replicas became
+		// too few) while it waited for them: DelayedProduce keeps the offset.
+		what = kindMaybe
+	}
 	switch what {
 	case kindNone:
 		ended = p.landed(e, r, ended)
@@ -231,12 +236,17 @@ func (p *partition) answered(e *entry, r *wire.ProduceResult, took time.Duration
 			ended = p.end(e, &span.RejectedError{Code: code}, ended)
 		}
 	case kindMaybe:
-		p.blame()
+		if kindOf(code) != kindMoved {
+			p.blame()
+		}
 		if e.pid {
 			e.maybe = true
 			p.keep(e)
 		} else {
 			ended = p.end(e, fmt.Errorf("%w: %w", span.ErrUnknownOutcome, code), ended)
+			if kindOf(code) == kindMoved {
+				p.lane = nil // those behind it must ask who leads
+			}
 		}
 	default: // kindRetry, kindMoved, kindTooLarge, kindGone, kindStorage, kindRange
 		if what == kindRetry {

@@ -147,7 +147,7 @@ func (p *partition) endRecovery(err error) {
 }
 
 // judgeTooLarge asks the leader whether the partition is sealed. If it is not,
-// the appends that are too large in truth are ended.
+// the appends that are too large or stamped wrongly in truth are ended.
 func (p *partition) judgeTooLarge() (sealed bool, err error) {
 	err = p.Probe(p.s.closing)
 	if errors.Is(err, span.ErrSealed) {
@@ -164,12 +164,13 @@ func (p *partition) judgeTooLarge() (sealed bool, err error) {
 			i++
 			continue
 		}
+		code := e.code
 		e.code = wire.None
 		if e.tooLarge++; e.tooLarge < maxTooLarge {
 			i++
 			continue
 		}
-		ended = append(ended, p.unqueue(e, &span.RejectedError{Code: wire.MessageTooLarge}))
+		ended = append(ended, p.unqueue(e, &span.RejectedError{Code: code}))
 	}
 	p.mu.Unlock()
 	p.finish(ended)

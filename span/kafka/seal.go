@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,16 +24,32 @@ const (
 	probePause = time.Millisecond
 )
 
-// sealState is what Unseal restores.
-type sealState struct {
-	known bool
-	max   string // "" where the topic has none of its own
+// sealConfigs are what a seal sets, all in one request, so that a broker's log
+// takes them on at once. A size of 0 refuses batches, but is looked at before an
+// append takes the log's lock: one that passed the check may wait for the lock
+// while the seal comes into force, and land after a probe was refused (seen: in one
+// of three seals of a busy cluster). Timestamps are looked at under the lock, so
+// their limits of 0 refuse such a late one. They let through what is stamped with
+// the very millisecond of the check, or with none; those would have to be late too.
+//
+// Source: UnifiedLog.append and LogValidator of Apache Kafka 3.9 and 4.3.
+var sealConfigs = map[string]string{
+	configMaxMessage:                  sealedValue,
+	"message.timestamp.type":          "CreateTime", // else timestamps are not looked at
+	"message.timestamp.before.max.ms": "0",
+	"message.timestamp.after.max.ms":  "0",
 }
 
-// Seal implements [span.Store]. The topic's max.message.bytes becomes 0, which a
-// leader checks before anything else of a batch, and each leader is asked with
-// probes until it refuses. The order of what follows matters:
+// sealState is what Unseal restores: the topic's own values of sealConfigs. A key
+// that is absent had none.
+type sealState map[string]string
+
+// Seal implements [span.Store]. The topic gets sealConfigs, and each leader is
+// asked with probes until it refuses. The order of what follows matters:
 //
+//   - The producers are described first, for that takes the log's lock: an append
+//     which holds the lock since before the seal is over then, and one that takes
+//     it later meets the limits of timestamps.
 //   - The end is asked of the same broker that refused, for the leader epoch that
 //     metadata names; a deposed leader, cut off yet reachable, answers neither. If
 //     another broker leads by then it is probed too, since a broker may lead a
@@ -50,7 +68,7 @@ func (s *Store) seal(ctx context.Context, t span.Topic) ([]span.End, error) {
 	if err != nil {
 		return nil, err
 	}
-	max, own, err := s.maxMessage(ctx, t)
+	own, err := s.ownConfigs(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -58,16 +76,16 @@ func (s *Store) seal(ctx context.Context, t span.Topic) ([]span.End, error) {
 	altered := make(chan error, 1)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if own && max == sealedValue {
+	if isSealed(own) {
 		altered <- nil
 	} else {
-		s.rememberSeal(t.ID, max, own)
+		s.rememberSeal(t.ID, own)
 		if err := s.checkTransactions(ctx, t, meta); err != nil {
 			return nil, err
 		}
 		begin = time.Now()
 		go func() { // its answer is waited for below
-			err := s.setMaxMessage(ctx, t, sealedValue)
+			err := s.setSealConfigs(ctx, t, sealConfigs)
 			altered <- err
 			if err != nil {
 				cancel(err)
@@ -237,12 +255,20 @@ func (r *sealing) readEnds(ctx context.Context, b *broker, epochs map[int32]int3
 			{timestamp: timestampEarliest, who: consumer},
 			{timestamp: timestampMax, who: consumer},
 		}
-		if err := r.s.askAll(ctx, b, r.t, epochs, qs); err != nil {
+		barrier := b.start(ctx, describeProducers(r.t, epochs), 0, 0)
+		err := r.s.askAll(ctx, b, r.t, epochs, qs)
+		resp, barrierErr := barrier()
+		if err := errors.Join(err, barrierErr); err != nil {
 			return err
 		}
+		passed := resp.(*kmsg.DescribeProducersResponse)
 		next := map[int32]int32{}
 	partitions:
 		for p, epoch := range epochs {
+			if code := producersOf(passed, r.t, p, nil); code != wire.None {
+				met = code
+				continue
+			}
 			for _, q := range qs {
 				switch code := q.answers[p].code; {
 				case code == wire.None:
@@ -324,9 +350,9 @@ func (s *Store) checkTransactions(ctx context.Context, t span.Topic, meta *topic
 	return errors.Join(all...)
 }
 
-// Unseal implements [span.Store]. It restores the max.message.bytes that the topic
-// had when this process created or sealed it; where it did neither, the cluster's
-// own default holds until Configure sets another.
+// Unseal implements [span.Store]. It restores what the topic had when this process
+// created, configured or sealed it; where it did neither, the cluster's own
+// defaults hold until Configure sets others.
 func (s *Store) Unseal(ctx context.Context, t span.Topic) error {
 	return s.wrap("unseal", t, s.unseal(ctx, t))
 }
@@ -337,12 +363,9 @@ func (s *Store) unseal(ctx context.Context, t span.Topic) error {
 		return err
 	}
 	s.mu.Lock()
-	to := ""
-	if st := s.seals[t.ID]; st != nil && st.known {
-		to = st.max
-	}
+	to := maps.Clone(s.seals[t.ID])
 	s.mu.Unlock()
-	if err := s.setMaxMessage(ctx, t, to); err != nil {
+	if err := s.setSealConfigs(ctx, t, to); err != nil {
 		return err
 	}
 	return s.awaitOpen(ctx, t, meta)
@@ -403,24 +426,42 @@ func (s *Store) awaitOpen(ctx context.Context, t span.Topic, meta *topicMeta) er
 	}
 }
 
-func (s *Store) rememberSeal(id [16]byte, max string, own bool) {
-	if max == sealedValue {
+// isSealed tells by a topic's own configs whether somebody has sealed it.
+func isSealed(own map[string]string) bool { return own[configMaxMessage] == sealedValue }
+
+// rememberSeal takes values that Unseal is to restore. Others are kept.
+func (s *Store) rememberSeal(id [16]byte, own map[string]string) {
+	if isSealed(own) {
 		return
-	}
-	if !own {
-		max = ""
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.seals) < maxIdle || s.seals[id] != nil {
-		s.seals[id] = &sealState{known: true, max: max}
+	st := s.seals[id]
+	if st == nil {
+		if len(s.seals) >= maxIdle {
+			return
+		}
+		st = sealState{}
+		s.seals[id] = st
+	}
+	for k := range sealConfigs {
+		if v, ok := own[k]; ok {
+			st[k] = v
+		}
 	}
 }
 
-// setMaxMessage sets the topic's max.message.bytes, "" removes it. The answer
-// comes when the controller has it; brokers apply it a moment later.
-func (s *Store) setMaxMessage(ctx context.Context, t span.Topic, to string) error {
-	err := s.alterConfigs(ctx, t, map[string]*string{configMaxMessage: optional(to)}, false)
+// setSealConfigs sets all of sealConfigs' keys, and removes those that to lacks.
+// The answer comes when the controller has it; brokers apply it a moment later.
+func (s *Store) setSealConfigs(ctx context.Context, t span.Topic, to map[string]string) error {
+	set := map[string]*string{}
+	for k := range sealConfigs {
+		set[k] = nil
+		if v, ok := to[k]; ok {
+			set[k] = &v
+		}
+	}
+	err := s.alterConfigs(ctx, t, set, false)
 	var rejected *span.RejectedError
 	if errors.Is(err, span.ErrDenied) || errors.As(err, &rejected) {
 		return fmt.Errorf("%w: %w", span.ErrCannotSeal, err)
@@ -428,36 +469,30 @@ func (s *Store) setMaxMessage(ctx context.Context, t span.Topic, to string) erro
 	return err
 }
 
-// maxMessage reads max.message.bytes; own tells whether the topic has its own.
-func (s *Store) maxMessage(ctx context.Context, t span.Topic) (value string, own bool, err error) {
+// ownConfigs reads the topic's own values of sealConfigs.
+func (s *Store) ownConfigs(ctx context.Context, t span.Topic) (map[string]string, error) {
 	req := kmsg.NewPtrDescribeConfigsRequest()
 	r := kmsg.NewDescribeConfigsRequestResource()
-	r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, t.Name, []string{configMaxMessage}
+	r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, t.Name, slices.Sorted(maps.Keys(sealConfigs))
 	req.Resources = append(req.Resources, r)
 	resp, err := s.any(ctx, req, 1, 4, nil)
 	if err != nil {
-		return "", false, err
+		return nil, err
 	}
+	own := map[string]string{}
 	for _, r := range resp.(*kmsg.DescribeConfigsResponse).Resources {
 		if code := wire.Code(r.ErrorCode); code != wire.None {
 			if kindOf(code) == kindDenied {
-				// DESCRIBE_CONFIGS is not what a seal needs: it only spares a look-up.
-				return "", false, nil
+				// DESCRIBE_CONFIGS is not what a seal needs: it only tells what to restore.
+				return own, nil
 			}
-			return "", false, asError(code)
+			return nil, asError(code)
 		}
 		for _, c := range r.Configs {
-			if c.Name == configMaxMessage && c.Value != nil {
-				return *c.Value, c.Source == kmsg.ConfigSourceDynamicTopicConfig, nil
+			if c.Value != nil && c.Source == kmsg.ConfigSourceDynamicTopicConfig {
+				own[c.Name] = *c.Value
 			}
 		}
 	}
-	return "", false, nil
-}
-
-func optional(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
+	return own, nil
 }

@@ -50,8 +50,8 @@ type Store struct {
 	brokers    map[int32]*broker
 	retired    []*broker
 	partitions map[partitionKey]*partition
-	idle       int                     // partitions without a holder
-	seals      map[[16]byte]*sealState // what to restore on Unseal
+	idle       int                    // partitions without a holder
+	seals      map[[16]byte]sealState // what to restore on Unseal
 	limits     *sealGrant
 }
 
@@ -83,7 +83,7 @@ func Open(o Options) (*Store, error) {
 		read:       newBudget(o.ReadBytes),
 		brokers:    map[int32]*broker{},
 		partitions: map[partitionKey]*partition{},
-		seals:      map[[16]byte]*sealState{},
+		seals:      map[[16]byte]sealState{},
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.meta = newMetadata(s)
