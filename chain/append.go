@@ -119,15 +119,25 @@ func (p *Partition) complete(f *flight) {
 		return
 	}
 	t.flying.remove(f)
-	err := f.sa.Err
+	switch err := f.sa.Err; {
+	case err == nil && alive:
+		p.landed(f, t, now)
+	case err == nil:
+		t.acks.unknown += int64(f.records)
+		p.sentBack(f, t, because(ErrTimedOut, errSession))
+	default:
+		p.failed(f, t, now, err)
+	}
+	if t.stop != flowing && t.flying.n == 0 {
+		p.settle(t)
+	}
+}
+
+// failed takes an answer that is no acknowledgement.
+func (p *Partition) failed(f *flight, t *target, now time.Time, err error) {
 	var rejected *span.RejectedError
 	var truncated *span.TruncatedError
 	switch {
-	case err == nil && !alive:
-		t.acks.unknown += int64(f.records)
-		p.sentBack(f, t, because(ErrTimedOut, errSession))
-	case err == nil:
-		p.landed(f, t, now)
 	case errors.Is(err, span.ErrSealed), errors.Is(err, span.ErrGone):
 		p.halt(t, stopSealed)
 		t.returned = append(t.returned, f)
@@ -138,18 +148,13 @@ func (p *Partition) complete(f *flight) {
 		p.rejected(f, t, rejected)
 	case errors.Is(err, span.ErrUnknownOutcome):
 		p.unknownOutcome(f, t, now, err, stopUnknown)
-	case errors.Is(err, span.ErrUnavailable), errors.Is(err, span.ErrCannotSeal):
-		p.sentBack(f, t, p.lateError(f, because(ErrUnavailable, err)))
 	case errors.Is(err, span.ErrStorage):
 		p.sentBack(f, t, p.lateError(f, because(ErrStorage, err)))
-	case errors.Is(err, span.ErrDenied):
+	case errors.Is(err, span.ErrUnavailable), errors.Is(err, span.ErrDenied):
 		p.sentBack(f, t, p.lateError(f, because(ErrUnavailable, err)))
 	default:
 		// Not a kind that says that nothing landed.
 		p.unknownOutcome(f, t, now, err, stopUnknown)
-	}
-	if t.stop != flowing && t.flying.n == 0 {
-		p.settle(t)
 	}
 }
 
