@@ -114,6 +114,11 @@ func (c *Catalog) Alarms(ctx context.Context) ([]Alarm, error) {
 	return listOf(ctx, c, "alarms", dataRoot+"alarm/", func(a *Alarm, rev int64) { a.Revision = rev })
 }
 
+// AlarmsOf reads the alarms on one topic.
+func (c *Catalog) AlarmsOf(ctx context.Context, topic ID) ([]Alarm, error) {
+	return listOf(ctx, c, "alarms", dataRoot+"alarm/"+topic.String()+"/", func(a *Alarm, rev int64) { a.Revision = rev })
+}
+
 // DeleteAlarm drops an alarm that was dealt with, unless it was raised again.
 func (c *Catalog) DeleteAlarm(ctx context.Context, a Alarm) error {
 	return c.remove(ctx, "alarm", alarmKey(a.Topic.ID, a.Partition), a.Revision, Fence{})

@@ -290,7 +290,9 @@ type Extend struct {
 	New PhysicalTopic   `json:"new"`
 	// TopicRevision: the commit fails if the topic changed meanwhile.
 	TopicRevision int64 `json:"topicRevision"`
-	// Ends per partition, known from StepRead on.
+	// Alarms are those that the commit heeded.
+	Alarms []Alarm `json:"alarms,omitempty"`
+	// Ends per partition, known from the commit on.
 	Ends []SealedEnd `json:"ends,omitempty"`
 	Room int64       `json:"room,omitempty"` // offsets left free by a lossy extend
 	// Unreadable: the old copies are away, so that readers skip them (a failover, not a repair).

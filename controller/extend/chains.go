@@ -73,10 +73,33 @@ func SealedEnd(e *catalog.Extend, partition int32, ch *catalog.Chain, end Physic
 	logical := max(chain.ToLogical(c, end.End), sp.Start)
 	x := catalog.SealedEnd{Partition: partition, Old: old, At: c.Partition, Span: sp.Seq, Start: sp.Start,
 		Physical: end.End, End: logical, Delta: logical - end.End, MaxTimestamp: end.MaxTimestamp, Next: logical}
-	if e.Mode == catalog.ModeLossy {
+	if e.Mode == catalog.ModeLossy && e.Unreadable {
 		x.Next = logical + e.Room
 	}
 	return x, nil
+}
+
+// Ended describes the same of a partition that is committed already, from its
+// chain; a span that was empty has vanished and leaves only its place.
+func Ended(e *catalog.Extend, partition int32, ch *catalog.Chain) catalog.SealedEnd {
+	open := chain.OpenSpan(ch)
+	x := catalog.SealedEnd{Partition: partition, Old: -1, MaxTimestamp: -1, Span: -1, Producers: ch.Sealed}
+	if open == nil {
+		return x
+	}
+	x.Start, x.End, x.Next = open.Start, open.Start, open.Start
+	if len(ch.Spans) < 2 {
+		return x
+	}
+	sp := &ch.Spans[len(ch.Spans)-2]
+	for i := range e.Old {
+		if c := copyOn(sp, e.Old[i]); c != nil {
+			end := chain.ToPhysical(c, sp.End)
+			return catalog.SealedEnd{Partition: partition, Old: i, At: c.Partition, Span: sp.Seq, Start: sp.Start, Physical: end,
+				End: sp.End, Next: open.Start, Delta: sp.End - end, MaxTimestamp: sp.MaxTimestamp, Producers: sp.Producers}
+		}
+	}
+	return x
 }
 
 func copyOn(sp *catalog.Span, on catalog.PhysicalTopic) *catalog.Copy {
@@ -88,7 +111,8 @@ func copyOn(sp *catalog.Span, on catalog.PhysicalTopic) *catalog.Copy {
 	return nil
 }
 
-// Chain gives a partition's chain after the commit.
+// Chain gives a partition's chain after the commit. Where end.Next lies past
+// end.End records may have been lost: room is left for them.
 func Chain(e *catalog.Extend, ch *catalog.Chain, end catalog.SealedEnd, at time.Time) (catalog.Chain, error) {
 	x := chain.Extension{
 		End:          end.End,
@@ -97,8 +121,8 @@ func Chain(e *catalog.Extend, ch *catalog.Chain, end catalog.SealedEnd, at time.
 		To:           catalog.Copy{Cluster: e.New.Cluster, Topic: e.New.Topic, TopicID: e.New.TopicID, Partition: end.Partition},
 		At:           at,
 	}
-	if e.Mode == catalog.ModeLossy {
-		x.Lossy, x.Room, x.Unreadable = true, e.Room, e.Unreadable
+	if end.Next > end.End {
+		x.Lossy, x.Room, x.Unreadable = true, end.Next-end.End, e.Unreadable
 	}
 	return chain.Extend(ch, x)
 }

@@ -1,0 +1,275 @@
+package controller
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+
+	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/catalog"
+)
+
+// seenBatch is a batch as it was read of a copy; offsets are logical.
+type seenBatch struct {
+	offset   int64
+	next     int64
+	records  int32
+	crc      uint32
+	producer int64
+	epoch    int16
+	first    int32 // sequence; -1 none
+	last     int32
+}
+
+func seen(h *batch.Header, delta int64) seenBatch {
+	return seenBatch{offset: h.BaseOffset + delta, next: h.NextOffset() + delta, records: h.NumRecords, crc: h.CRC,
+		producer: h.ProducerID, epoch: h.ProducerEpoch, first: h.BaseSequence, last: h.LastSequence()}
+}
+
+// evidence is all that the judge of one partition is given.
+type evidence struct {
+	end     catalog.SealedEnd
+	reports []catalog.AckReport // on the sealed span, and next on the one after it
+	next    []catalog.AckReport
+	// tail are the batches at the end of the sealed span, from tailFrom on; head
+	// those at the beginning of the next one. nil with an error.
+	tail, head       []seenBatch
+	tailFrom         int64
+	tailErr, headErr error
+	// strayEnd is the physical log end of the sealed copy as read again after the
+	// gateways' leases had turned over; -1 not yet read.
+	strayEnd int64
+	strayErr error
+	// rewritten: the cluster stamps records, so checksums differ; compacted: it
+	// removes records.
+	rewritten, compacted bool
+	alarm                *catalog.Alarm
+	lossy                bool // the old copy is away
+}
+
+// judge says what an extend did to one partition, as far as the evidence goes.
+func judge(p int32, ev *evidence) catalog.PartitionCertificate {
+	end := &ev.end
+	c := catalog.PartitionCertificate{Partition: p, End: end.End, Start: end.Next}
+	var unknown int64
+	for _, r := range ev.reports {
+		c.Acknowledged += r.Records
+		unknown += r.Unknown
+	}
+	held := end.End - end.Start
+	c.PauseMs = pauseMs(ev.reports, ev.next)
+	v := verdict{c: &c}
+
+	if end.Next > end.End {
+		v.rangeOf(end.End, end.Next, "hole", "left free for records that may have been acknowledged and are not here")
+	}
+	if ev.alarm != nil {
+		v.rangeOf(end.End, max(ev.alarm.Acknowledged, end.End), "lost", "the physical log went back to "+strconv.FormatInt(end.End, 10))
+		c.Lost += max(ev.alarm.Acknowledged-end.End, 0)
+	}
+	if ev.lossy {
+		c.Found = held
+		v.doubt(end.Start, end.End, "the cluster is away: nothing was read of it")
+		return v.give()
+	}
+	v.counts(ev, held, unknown)
+	v.tail(ev)
+	v.boundary(ev)
+	v.stray(ev)
+	return v.give()
+}
+
+type verdict struct {
+	c      *catalog.PartitionCertificate
+	doubts bool
+}
+
+func (v *verdict) check(format string, args ...any) {
+	v.c.Checked = append(v.c.Checked, fmt.Sprintf(format, args...))
+}
+
+func (v *verdict) rangeOf(from, to int64, what, note string) {
+	v.c.Ranges = append(v.c.Ranges, catalog.Range{From: from, To: to, What: what, Note: note})
+}
+
+// doubt makes the verdict unverified.
+func (v *verdict) doubt(from, to int64, note string) {
+	v.doubts = true
+	v.rangeOf(from, to, "unverified", note)
+}
+
+func (v *verdict) give() catalog.PartitionCertificate {
+	switch c := v.c; {
+	case c.Lost > 0 || c.Duplicated > 0 || c.Reordered > 0 || c.Stray > 0:
+		c.Verdict = catalog.VerdictViolated
+	case v.doubts:
+		c.Verdict = catalog.VerdictUnverified
+	default:
+		c.Verdict = catalog.VerdictVerified
+	}
+	return *v.c
+}
+
+// counts compares what the gateways saw acknowledged with what the span holds.
+// Records that no report accounts for were appended by a gateway that is gone:
+// what else that one may have acknowledged cannot be known.
+func (v *verdict) counts(ev *evidence, held, unknown int64) {
+	c, end := v.c, &ev.end
+	c.Found = held
+	v.check("%d gateways reported %d records acknowledged, the span holds %d", len(ev.reports), c.Acknowledged, held)
+	switch {
+	case ev.alarm != nil:
+	case c.Acknowledged > held:
+		c.Lost += c.Acknowledged - held
+		v.rangeOf(end.Start, end.End, "lost", "more was acknowledged than is there")
+	case c.Acknowledged+unknown < held:
+		v.doubt(end.Start, end.End, fmt.Sprintf("%d records were appended by gateways that gave no report", held-c.Acknowledged-unknown))
+	}
+}
+
+// tail looks for the last acknowledged batches at their offsets.
+func (v *verdict) tail(ev *evidence) {
+	if ev.end.End == ev.end.Start {
+		return
+	}
+	if ev.tailErr != nil {
+		v.doubt(ev.tailFrom, ev.end.End, "the sealed copy could not be read: "+ev.tailErr.Error())
+		return
+	}
+	at := make(map[int64]seenBatch, len(ev.tail))
+	for _, b := range ev.tail {
+		at[b.offset] = b
+	}
+	looked := 0
+	for _, r := range ev.reports {
+		for _, a := range r.Tail {
+			if a.Offset < ev.tailFrom || ev.alarm != nil && a.Offset >= ev.end.End {
+				continue
+			}
+			looked++
+			b, ok := at[a.Offset]
+			switch {
+			case ok && b.records == a.Records && (ev.rewritten || b.crc == a.CRC):
+			case ev.compacted && (!ok || b.records <= a.Records):
+			default:
+				v.c.Lost += int64(a.Records)
+				v.rangeOf(a.Offset, a.Offset+int64(a.Records), "lost", "an acknowledged batch is not at its offset")
+			}
+		}
+	}
+	how := "by offset, count and checksum"
+	if ev.rewritten {
+		how = "by offset and count (the cluster stamps records)"
+	}
+	v.check("%d of the last acknowledged batches were looked up %s", looked, how)
+}
+
+// producerKey tells producers apart; a new epoch begins its sequences anew.
+type producerKey struct {
+	id    int64
+	epoch int16
+}
+
+// boundary follows each producer's sequences over the end of the span into the
+// next one.
+func (v *verdict) boundary(ev *evidence) {
+	if ev.headErr != nil {
+		v.doubt(ev.end.Next, ev.end.Next, "the next span could not be read: "+ev.headErr.Error())
+		return
+	}
+	if ev.tailErr != nil || len(ev.head) == 0 {
+		return
+	}
+	last := map[producerKey]seenBatch{}
+	spans := map[producerKey][]seenBatch{}
+	for _, b := range ev.tail {
+		if b.first >= 0 {
+			k := producerKey{b.producer, b.epoch}
+			last[k] = b
+			spans[k] = append(spans[k], b)
+		}
+	}
+	checked := 0
+	for _, b := range ev.head {
+		if b.first < 0 || b.producer < 0 {
+			continue
+		}
+		k := producerKey{b.producer, b.epoch}
+		prev, ok := last[k]
+		if !ok {
+			last[k], spans[k] = b, append(spans[k], b)
+			continue
+		}
+		checked++
+		switch want := batch.IncrementSequence(prev.last, 1); {
+		case b.first == want:
+			last[k] = b
+		case before(b.first, want):
+			if covered(spans[k], b) {
+				v.c.Duplicated += int64(b.records)
+				v.rangeOf(b.offset, b.next, "duplicated", fmt.Sprintf("sequences %d to %d of producer id %d are there before", b.first, b.last, b.producer))
+			} else {
+				v.c.Reordered += int64(b.records)
+				v.rangeOf(b.offset, b.next, "reordered", fmt.Sprintf("sequences %d to %d of producer id %d come after %d", b.first, b.last, b.producer, prev.last))
+			}
+		default:
+			last[k] = b
+			if !ev.compacted && ev.end.Next == ev.end.End {
+				missing := int64((b.first - want) & math.MaxInt32)
+				v.c.Lost += missing
+				v.rangeOf(prev.next, b.offset, "lost", fmt.Sprintf("sequences %d to %d of producer id %d are missing", want, batch.DecrementSequence(b.first, 1), b.producer))
+			}
+		}
+		spans[k] = append(spans[k], b)
+	}
+	v.check("%d batches at the beginning of the next span follow their producers' sequences", checked)
+}
+
+// before tells whether sequence a lies before b; sequences wrap.
+func before(a, b int32) bool { return a != b && (b-a)&math.MaxInt32 < 1<<30 }
+
+func covered(in []seenBatch, b seenBatch) bool {
+	for _, x := range in {
+		if (b.first-x.first)&math.MaxInt32 <= (x.last-x.first)&math.MaxInt32 {
+			return true
+		}
+	}
+	return false
+}
+
+// stray looks once more past the sealed end.
+func (v *verdict) stray(ev *evidence) {
+	switch {
+	case ev.strayErr != nil:
+		v.doubt(ev.end.End, ev.end.End, "the sealed end could not be read again: "+ev.strayErr.Error())
+	case ev.strayEnd < 0:
+		v.check("the sealed end is read again when the gateways' leases have turned over")
+	case ev.alarm != nil:
+	default:
+		if n := ev.strayEnd - ev.end.Physical; n > 0 {
+			v.c.Stray = n
+			v.rangeOf(ev.end.End, ev.end.End+n, "stray", "records past the sealed end, which nobody is served")
+		}
+		v.check("the sealed end was read again after the gateways' leases had turned over")
+	}
+}
+
+// pauseMs is the time without an acknowledgement over the boundary, 0 unknown.
+func pauseMs(sealed, next []catalog.AckReport) float64 {
+	var last, first int64
+	for _, r := range sealed {
+		last = max(last, r.LastAck)
+		if r.FirstAck > 0 && (first == 0 || r.FirstAck < first) {
+			first = r.FirstAck
+		}
+	}
+	for _, r := range next {
+		if r.FirstAck > 0 && (first == 0 || r.FirstAck < first) {
+			first = r.FirstAck
+		}
+	}
+	if last == 0 || first <= last {
+		return 0
+	}
+	return float64(first-last) / 1e6
+}

@@ -1,0 +1,296 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/span"
+)
+
+const (
+	// reportsWait is how long gateways' reports are waited for.
+	reportsWait = 1500 * time.Millisecond
+	// boundaryBytes bounds what is read on either side of a boundary, per partition.
+	boundaryBytes   = 4 << 20
+	boundaryBatches = 256
+	// certifyWidth is how many topics are certified at once.
+	certifyWidth = 64
+)
+
+// certifyAll takes up the certifications that no operation has in hand.
+func (t *term) certifyAll(ctx context.Context) error {
+	for {
+		list, err := t.o.Catalog.Certifications(ctx)
+		if err != nil {
+			return err
+		}
+		for _, e := range list {
+			t.certifying(e)
+		}
+		if err := pause(ctx, 5*time.Second); err != nil {
+			return err
+		}
+	}
+}
+
+func certifyKey(e *catalog.Extend) string { return e.Topic.ID.String() + "/" + e.Op }
+
+// certifying begins to certify an extend, unless that is under way, and gives a
+// channel that is closed when the first certificate is issued.
+func (t *term) certifying(e catalog.Extend) <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	key := certifyKey(&e)
+	if ch, ok := t.kicked[key]; ok {
+		return ch
+	}
+	issued := make(chan struct{})
+	t.kicked[key] = issued
+	t.wg.Go(func() {
+		defer func() {
+			t.mu.Lock()
+			delete(t.kicked, key)
+			t.mu.Unlock()
+		}()
+		if err := t.certify(t.ctx, e, issued); err != nil && t.ctx.Err() == nil {
+			t.o.Logger.Warn("certificate is not complete, trying again", "topic", e.Topic.Name, "op", e.Op, "err", err)
+		}
+	})
+	return issued
+}
+
+func (t *term) awaitCertificate(ctx context.Context, e catalog.Extend) error {
+	select {
+	case <-t.certifying(e):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// certify issues a certificate as soon as the reports are in, and again when the
+// gateways' leases have turned over and the sealed end was read once more. It
+// holds nothing up: the commit has released the producers.
+func (t *term) certify(ctx context.Context, e catalog.Extend, issued chan struct{}) error {
+	first := true
+	announce := func() {
+		if first {
+			first = false
+			close(issued)
+		}
+	}
+	defer announce() // whoever waits must not wait for ever on a failure
+	if err := t.awaitReports(ctx, &e); err != nil {
+		return err
+	}
+	if err := t.issue(ctx, &e, false); err != nil {
+		return err
+	}
+	if err := t.driver.at(FaultCertified); err != nil {
+		return err
+	}
+	announce()
+	if err := pause(ctx, time.Until(e.Sealed.Add(catalog.FenceWait(t.o.Lease)+time.Second))); err != nil {
+		return err
+	}
+	if err := t.issue(ctx, &e, true); err != nil {
+		return err
+	}
+	for _, end := range e.Ends {
+		if end.Span >= 0 {
+			if err := t.o.Catalog.DeleteAckReports(ctx, e.Topic.ID, end.Partition, end.Span); err != nil {
+				return err
+			}
+		}
+	}
+	if e.Mode == catalog.ModeFence || e.Unreadable {
+		if err := t.o.Catalog.DeleteHoldAcks(ctx, e.Topic.ID, e.Op); err != nil {
+			return err
+		}
+	}
+	return t.o.Catalog.DeleteCertification(ctx, e, t.driver.fence)
+}
+
+// awaitReports waits until the reports account for all that the spans hold.
+func (t *term) awaitReports(ctx context.Context, e *catalog.Extend) error {
+	deadline := time.Now().Add(reportsWait)
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 300*time.Millisecond) {
+		sealed, _, err := t.reports(ctx, e)
+		if err != nil {
+			return err
+		}
+		complete := true
+		for _, end := range e.Ends {
+			var n int64
+			for _, r := range sealed[end.Partition] {
+				n += r.Records + r.Unknown
+			}
+			complete = complete && n >= end.End-end.Start
+		}
+		if complete || time.Now().After(deadline) {
+			return nil
+		}
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// reports gives the reports on the sealed spans and on later ones, by partition.
+func (t *term) reports(ctx context.Context, e *catalog.Extend) (sealed, next map[int32][]catalog.AckReport, err error) {
+	list, err := t.o.Catalog.AckReports(ctx, e.Topic.ID)
+	if err != nil {
+		return nil, nil, err
+	}
+	spans := map[int32]int32{}
+	for _, end := range e.Ends {
+		spans[end.Partition] = end.Span
+	}
+	sealed, next = map[int32][]catalog.AckReport{}, map[int32][]catalog.AckReport{}
+	for _, r := range list {
+		switch at, ok := spans[r.Partition]; {
+		case !ok:
+		case r.Span == at:
+			sealed[r.Partition] = append(sealed[r.Partition], r)
+		case r.Span > at:
+			next[r.Partition] = append(next[r.Partition], r)
+		}
+	}
+	return sealed, next, nil
+}
+
+// issue gathers the evidence, judges, and stores the certificate.
+func (t *term) issue(ctx context.Context, e *catalog.Extend, again bool) error {
+	sealed, next, err := t.reports(ctx, e)
+	if err != nil {
+		return err
+	}
+	topic, err := t.o.Catalog.Topic(ctx, e.Topic.Tenant, e.Topic.ID)
+	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+		return err
+	}
+	alarms := map[int32]*catalog.Alarm{}
+	for i := range e.Alarms {
+		alarms[e.Alarms[i].Partition] = &e.Alarms[i]
+	}
+	cert := catalog.Certificate{Op: e.Op, Kind: e.Kind, Topic: e.Topic, To: e.Target, Mode: e.Mode,
+		Partitions: make([]catalog.PartitionCertificate, len(e.Ends)), Issued: time.Now().UTC()}
+	for i, old := range e.Old {
+		if i > 0 {
+			cert.From += ","
+		}
+		cert.From += old.Cluster
+	}
+	err = each(ctx, make([]*catalog.Chain, len(e.Ends)), func(ctx context.Context, i int, _ *catalog.Chain) error {
+		end := e.Ends[i]
+		ev := evidence{end: end, reports: sealed[end.Partition], next: next[end.Partition], strayEnd: -1,
+			rewritten: configOf(topic.Config, "message.timestamp.type") == "LogAppendTime", compacted: isCompacted(topic.Config),
+			alarm: alarms[end.Partition], lossy: e.Unreadable}
+		if !ev.lossy && end.Old >= 0 {
+			t.readBoundary(ctx, e, &ev, again)
+		}
+		cert.Partitions[i] = judge(end.Partition, &ev)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return t.o.Catalog.PutCertificate(ctx, cert, t.driver.fence)
+}
+
+// readBoundary reads the batches on both sides of the boundary; failures are evidence.
+func (t *term) readBoundary(ctx context.Context, e *catalog.Extend, ev *evidence, again bool) {
+	ctx, cancel := context.WithTimeout(ctx, t.driver.limits.call)
+	defer cancel()
+	end := &ev.end
+	old, err := t.o.Stores.Store(e.Old[end.Old].Cluster)
+	if err != nil {
+		ev.tailErr, ev.strayErr = err, err
+	} else {
+		log := old.Log(storeTopic(e.Old[end.Old]), end.At)
+		defer log.Release()
+		ev.tailFrom = end.Start
+		if end.End > end.Start {
+			ev.tailFrom, ev.tail, ev.tailErr = readTail(ctx, log, ev)
+		}
+		if again {
+			var o span.Offsets
+			if o, ev.strayErr = log.Offsets(ctx); ev.strayErr == nil {
+				ev.strayEnd = o.End
+			}
+		}
+	}
+	fresh, err := t.o.Stores.Store(e.New.Cluster)
+	if err != nil {
+		ev.headErr = err
+		return
+	}
+	log := fresh.Log(storeTopic(e.New), end.Partition)
+	defer log.Release()
+	ev.head, ev.headErr = readSome(ctx, log, 0, -1, end.Next)
+	if errors.Is(ev.headErr, span.ErrGone) || errors.Is(ev.headErr, span.ErrOffsetOutOfRange) {
+		// Moved on and trimmed meanwhile: its own certificate has looked at it.
+		ev.head, ev.headErr = nil, nil
+	}
+}
+
+// readTail reads the sealed span from the first batch that a report names, or as
+// much of its end as the limit allows.
+func readTail(ctx context.Context, log span.Log, ev *evidence) (from int64, tail []seenBatch, err error) {
+	end := &ev.end
+	from = max(end.Start, end.End-boundaryBatches)
+	for _, r := range ev.reports {
+		for _, a := range r.Tail {
+			from = min(from, max(a.Offset, end.Start))
+		}
+	}
+	o, err := log.Offsets(ctx)
+	if err != nil {
+		return from, nil, err
+	}
+	from = max(from, o.Start+end.Delta)
+	tail, err = readSome(ctx, log, from-end.Delta, end.Physical, end.Delta)
+	if errors.Is(err, errEnough) {
+		// More than the limit lies there: its end is what counts.
+		from = max(from, end.End-boundaryBatches)
+		if tail, err = readSome(ctx, log, from-end.Delta, end.Physical, end.Delta); errors.Is(err, errEnough) {
+			err = fmt.Errorf("the last %d records are larger than %d bytes", end.End-from, boundaryBytes)
+		}
+	}
+	if len(tail) > 0 {
+		from = min(from, tail[0].offset)
+	}
+	return from, tail, err
+}
+
+// errEnough ends a walk at its limit.
+var errEnough = errors.New("limit of a read is reached")
+
+// readSome reads batch headers from a physical offset on. With no end it stops at
+// the limit without an error.
+func readSome(ctx context.Context, log span.Log, from, end, delta int64) ([]seenBatch, error) {
+	var out []seenBatch
+	size := 0
+	err := walk(ctx, log, from, end, func(h batch.Header, b []byte) error {
+		if h.IsControl() {
+			return nil
+		}
+		if size += len(b); size > boundaryBytes || end < 0 && len(out) >= boundaryBatches {
+			return errEnough
+		}
+		out = append(out, seen(&h, delta))
+		return nil
+	})
+	if end < 0 && errors.Is(err, errEnough) {
+		err = nil
+	}
+	return out, err
+}
+
+// unknownRoom is what a failover leaves free.
+const unknownRoom = chain.UnknownRoom

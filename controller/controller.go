@@ -1,0 +1,173 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
+)
+
+// electionName is what controllers campaign for.
+const electionName = "controller"
+
+// Options configure a [Controller]. Catalog, Watcher and Stores are needed; the
+// watcher must hold all tenants.
+type Options struct {
+	Catalog *catalog.Catalog
+	Watcher *catalog.Watcher
+	Stores  chain.Stores
+	// Name is shown to people as the leader.
+	Name string
+	// Damping is how long most gateways must call a cluster down before it is
+	// failed over; 0: 3 s, negative: never by itself.
+	Damping time.Duration
+	// Lease is the time to live of gateways' registrations; 0: [catalog.DefaultTTL].
+	Lease time.Duration
+	// Workers is how many topics are extended at once; 0: 16.
+	Workers int
+	// RetentionEvery is how often retention is applied; 0: 30 s.
+	RetentionEvery time.Duration
+	// SweepEvery is how often orphans are looked for, and OrphanAge how long nothing
+	// must have referred to one; 0: 1 min and 10 min.
+	SweepEvery, OrphanAge time.Duration
+	// Fault is called at each of [FaultPoints], in tests: an error stops the
+	// controller there as a crash would.
+	Fault  func(point string) error
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&o.Damping, 3*time.Second)
+	def(&o.Lease, catalog.DefaultTTL)
+	def(&o.RetentionEvery, 30*time.Second)
+	def(&o.SweepEvery, time.Minute)
+	def(&o.OrphanAge, 10*time.Minute)
+	if o.Workers == 0 {
+		o.Workers = 16
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+// Controller leads, or stands by to.
+type Controller struct {
+	o     Options
+	loads *loads
+	stop  context.CancelFunc
+	done  chan struct{}
+
+	mu      sync.Mutex
+	leading bool
+}
+
+// New makes a controller; Start it.
+func New(o Options) *Controller {
+	return &Controller{o: o.withDefaults(), done: make(chan struct{})}
+}
+
+// Start campaigns in the background.
+func (c *Controller) Start() {
+	ctx, stop := context.WithCancel(context.Background())
+	c.stop = stop
+	c.loads = watchLoads(c.o.Watcher)
+	go c.run(ctx)
+}
+
+// Close gives the leadership up and waits until nothing is under way.
+func (c *Controller) Close() {
+	c.stop()
+	<-c.done
+	c.loads.close()
+}
+
+// Leading tells whether this controller leads.
+func (c *Controller) Leading() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.leading
+}
+
+func (c *Controller) setLeading(v bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leading = v
+}
+
+// errCrashed is what a fault point answers to stop a controller without a trace.
+var errCrashed = errors.New("controller was stopped at a fault point")
+
+// Crashed is the error that [Options.Fault] returns to stop the controller.
+func Crashed() error { return errCrashed }
+
+func (c *Controller) run(ctx context.Context) {
+	defer close(c.done)
+	for ctx.Err() == nil {
+		l, err := c.o.Catalog.Campaign(ctx, electionName, c.o.Name)
+		if err != nil {
+			if ctx.Err() == nil {
+				c.o.Logger.Warn("campaign failed, trying again", "err", err)
+			}
+			if pause(ctx, time.Second) != nil {
+				return
+			}
+			continue
+		}
+		c.o.Logger.Info("controller leads", "name", c.o.Name)
+		crashed := c.lead(ctx, l)
+		resign, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		if err := l.Resign(resign); err != nil {
+			c.o.Logger.Debug("leadership was not given back", "err", err)
+		}
+		cancel()
+		if crashed {
+			return
+		}
+	}
+}
+
+// lead runs all loops until the leadership or ctx ends. It returns true if a
+// fault point stopped it.
+func (c *Controller) lead(ctx context.Context, l *catalog.Leadership) (crashed bool) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-l.Lost():
+			cancel(catalog.ErrFenced)
+		case <-ctx.Done():
+		}
+	}()
+	c.setLeading(true)
+	defer c.setLeading(false)
+
+	t := newTerm(c, ctx, cancel, l.Fence())
+	defer t.wait()
+	// What the last leader committed must be seen before anything is decided.
+	for {
+		_, err := c.o.Watcher.Refresh(ctx)
+		if err == nil {
+			break
+		}
+		if pause(ctx, 200*time.Millisecond) != nil {
+			return errors.Is(context.Cause(ctx), errCrashed)
+		}
+	}
+	t.loop("operations", t.operations)
+	t.loop("extends", t.resumeExtends)
+	t.loop("certificates", t.certifyAll)
+	t.loop("deletions", t.deleteTopics)
+	t.loop("sweep", t.sweep)
+	<-ctx.Done()
+	return errors.Is(context.Cause(ctx), errCrashed)
+}

@@ -1,0 +1,525 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/controller/extend"
+	"github.com/braidstream/braid/span"
+)
+
+// driver carries out what package extend decides, under one leadership.
+type driver struct {
+	cat    *catalog.Catalog
+	stores chain.Stores
+	fence  catalog.Fence
+	fault  func(point string) error
+	log    *slog.Logger
+	limits limits
+}
+
+// limits are the times that an extend takes at most.
+type limits struct {
+	call    time.Duration // one call of a store
+	seal    time.Duration // all tries to seal
+	settle  time.Duration // waiting for open transactions
+	undo    time.Duration // one go at undoing; it is taken up again later
+	hold    time.Duration // lossy: how long gateways' words are waited for
+	tryLost time.Duration // failover: how long the lost cluster is tried
+	ttl     time.Duration // of gateways' leases
+}
+
+func defaultLimits() limits {
+	return limits{call: 10 * time.Second, seal: 15 * time.Second, settle: time.Minute, undo: 15 * time.Second,
+		hold: time.Second, tryLost: time.Second, ttl: catalog.DefaultTTL}
+}
+
+// outcome of an extend.
+type outcome struct {
+	extend    catalog.Extend
+	committed bool
+	refused   string        // why it was undone
+	sealTook  time.Duration // from the first call of the seal to the commit
+}
+
+// errHandedOn: another controller or operation has the extend.
+var errHandedOn = errors.New("extend is no longer ours")
+
+// errStuck: undoing did not get through; it is tried again later.
+var errStuck = errors.New("extend cannot be undone yet")
+
+func (d *driver) at(point string) error {
+	if d.fault == nil {
+		return nil
+	}
+	return d.fault(point)
+}
+
+// run is one extend in this controller's hands.
+type run struct {
+	*driver
+	e         catalog.Extend
+	obs       extend.Observation
+	topic     catalog.Topic
+	pages     []catalog.Page
+	cancelled func() bool
+
+	before  map[string][]chain.ProducerState // states at former seals, by reference
+	ends    [][]extend.PhysicalEnd           // by old topic and physical partition
+	cuts    []int64                          // lossy: logical end by partition, -1 unknown
+	alarms  map[int32]catalog.Alarm          // repair: by partition
+	sealing time.Time
+	settled time.Time
+}
+
+// begin records a new extend of a topic; it is the caller's to run.
+func (d *driver) begin(ctx context.Context, op *catalog.Op, t catalog.Topic, chains []*catalog.Chain, fleet, target string, mode catalog.Mode, room int64) (catalog.Extend, error) {
+	if n, limit := longest(chains), configInt(t.Config, ConfigMaxSpans); int64(n) >= limit && mode != catalog.ModeLossy {
+		return catalog.Extend{}, refuse(Refused, "", "a chain has reached %d spans (%s=%d)", n, ConfigMaxSpans, limit)
+	}
+	e := extend.Begin(op.ID, &t, openTopics(chains), target, physicalName(fleet, t.Tenant, t.Name), op.Kind, mode, time.Now().UTC())
+	e.Room, e.Unreadable = room, mode == catalog.ModeLossy && op.Kind == catalog.OpFailover
+	e, err := d.cat.CreateExtend(ctx, e, d.fence)
+	if err != nil {
+		return e, err
+	}
+	return e, d.at(FaultBegun)
+}
+
+// extend drives an extend to its end: committed or undone. It may be called for
+// an extend that another controller left at any step.
+func (d *driver) extend(ctx context.Context, e catalog.Extend, cancelled func() bool) (outcome, error) {
+	r := &run{driver: d, e: e, cancelled: cancelled, before: map[string][]chain.ProducerState{}}
+	for {
+		done, err := r.step(ctx)
+		switch {
+		case done:
+			return r.outcome(), nil
+		case err == nil:
+		case errors.Is(err, catalog.ErrFenced), ctx.Err() != nil, errors.Is(err, errStuck), errors.Is(err, errHandedOn):
+			return r.outcome(), err
+		case errors.Is(err, catalog.ErrConflict):
+			if err := r.reread(ctx); err != nil {
+				return r.outcome(), err
+			}
+		case errors.Is(err, catalog.ErrUnavailable):
+			d.log.Warn("extend waits for the catalog", "topic", e.Topic.Name, "err", err)
+			if err := pause(ctx, 200*time.Millisecond); err != nil {
+				return r.outcome(), err
+			}
+			if err := r.reread(ctx); err != nil && !errors.Is(err, catalog.ErrUnavailable) {
+				return r.outcome(), err
+			}
+		default:
+			return r.outcome(), err
+		}
+	}
+}
+
+func (r *run) outcome() outcome {
+	o := outcome{extend: r.e, refused: r.e.Message}
+	if !r.sealing.IsZero() {
+		o.sealTook = time.Since(r.sealing)
+	}
+	o.committed = r.e.Step == catalog.StepCertify
+	return o
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// reread takes the extend as the catalog has it: a write of ours may have landed
+// although its answer was lost.
+func (r *run) reread(ctx context.Context) error {
+	e, err := r.cat.Extend(ctx, r.e.Topic.Tenant, r.e.Topic.ID)
+	switch {
+	case errors.Is(err, catalog.ErrNotFound):
+		return nil // committed or forgotten: the chains tell
+	case err != nil:
+		return err
+	case e.Op != r.e.Op:
+		return errHandedOn
+	}
+	r.e = e
+	return nil
+}
+
+// step reads what the catalog says, asks for the next action and does it.
+func (r *run) step(ctx context.Context) (done bool, err error) {
+	s, err := r.read(ctx)
+	if err != nil {
+		return false, err
+	}
+	if r.cancelled != nil && r.cancelled() {
+		r.obs.Cancel = true
+	}
+	switch d := extend.Next(s, r.obs); d.Do {
+	case extend.Create:
+		return false, r.create(ctx)
+	case extend.Record:
+		return false, r.record(ctx, d)
+	case extend.Settle:
+		return false, r.settle(ctx)
+	case extend.Seal:
+		return false, r.seal(ctx)
+	case extend.Commit:
+		return false, r.commit(ctx)
+	case extend.Unseal:
+		return false, r.unseal(ctx)
+	case extend.Drop:
+		return false, r.drop(ctx)
+	case extend.Forget:
+		if err := r.cat.DeleteExtend(ctx, r.e, r.fence); err != nil {
+			return false, err
+		}
+		r.e.Step = catalog.StepUndone
+		return true, r.at(FaultUndone)
+	default:
+		return true, r.finish(ctx)
+	}
+}
+
+func (r *run) read(ctx context.Context) (extend.State, error) {
+	s := extend.State{}
+	t, pages, err := r.cat.Chains(ctx, r.e.Topic.Tenant, r.e.Topic.ID)
+	switch {
+	case errors.Is(err, catalog.ErrNotFound):
+	case err != nil:
+		return s, err
+	default:
+		s.Exists, s.Deleting, s.Partitions = true, t.Deleting, t.Partitions
+		s.Moved, s.Left = extend.Progress(pages, r.e.New.TopicID)
+		// A change of configs does not concern the extend; partitions and deletion do,
+		// and are decided on.
+		r.e.TopicRevision = t.Revision
+	}
+	r.topic, r.pages = t, pages
+	s.Extend = r.e
+	return s, nil
+}
+
+func (r *run) record(ctx context.Context, d extend.Decision) error {
+	next := r.e
+	next.Step = d.Step
+	if d.Message != "" {
+		next.Message = d.Message
+	}
+	next, err := r.cat.UpdateExtend(ctx, next, r.fence)
+	if err != nil {
+		return err
+	}
+	r.e = next
+	switch d.Step {
+	case catalog.StepHold:
+		return r.at(FaultHolding)
+	case catalog.StepSeal:
+		return r.at(FaultSealing)
+	case catalog.StepUndo:
+		r.log.Info("extend is undone", "topic", r.e.Topic.Name, "op", r.e.Op, "reason", r.e.Message)
+		return r.at(FaultUndoing)
+	}
+	return nil
+}
+
+// create makes the fresh topic on the target. Whatever the target has against it
+// is a reason to refuse: the topic was not touched yet.
+func (r *run) create(ctx context.Context) error {
+	c, err := r.cat.Cluster(ctx, r.e.Target)
+	if err != nil {
+		return r.refuse(err, fmt.Sprintf("cluster %s", r.e.Target))
+	}
+	st, err := r.stores.Store(r.e.Target)
+	if err != nil {
+		return r.refuse(err, fmt.Sprintf("cluster %s", r.e.Target))
+	}
+	call, cancel := context.WithTimeout(ctx, r.limits.call)
+	defer cancel()
+	hold := holdsTombstones(chainsOf(r.pages), r.topic.Config) || isCompacted(r.topic.Config)
+	t, err := createPhysical(call, st, span.Spec{Name: r.e.New.Topic, Partitions: r.topic.Partitions,
+		Config: physicalConfig(r.topic.Config, c.Kind, hold)})
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return r.refuse(err, fmt.Sprintf("cluster %s", r.e.Target))
+	}
+	if err := r.at(FaultCreated); err != nil {
+		return err
+	}
+	next := r.e
+	next.New = physicalOf(r.e.Target, t, r.topic.Partitions)
+	if r.e, err = r.cat.UpdateExtend(ctx, next, r.fence); err != nil {
+		r.e.New.TopicID = catalog.ID{}
+		return err
+	}
+	return r.at(FaultPrepared)
+}
+
+// refuse notes why the extend cannot work, unless it is the catalog that is away.
+func (r *run) refuse(err error, what string) error {
+	if errors.Is(err, catalog.ErrUnavailable) {
+		return err
+	}
+	r.obs.Refused = fmt.Sprintf("%s: %v", what, err)
+	return nil
+}
+
+// settle waits until no transaction is open on the open copies: a marker that the
+// seal refuses wedges its transactional id for good. It also reads ahead what
+// the commit will need.
+func (r *run) settle(ctx context.Context) error {
+	if r.settled.IsZero() {
+		r.settled = time.Now()
+	}
+	if err := r.loadStates(ctx); err != nil {
+		return err
+	}
+	if r.e.Mode == catalog.ModeLossy {
+		r.obs.Settled = true
+		return nil
+	}
+	var mu sync.Mutex
+	open := ""
+	err := each(ctx, chainsOf(r.pages), func(ctx context.Context, p int, ch *catalog.Chain) error {
+		who, err := r.openTransaction(ctx, ch)
+		if who != "" {
+			mu.Lock()
+			open = fmt.Sprintf("partition %d: %s", p, who)
+			mu.Unlock()
+		}
+		return err
+	})
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		if time.Since(r.settled) < r.limits.call && errors.Is(err, span.ErrUnavailable) {
+			return pause(ctx, 100*time.Millisecond)
+		}
+		return r.refuse(err, "the open copies cannot be read")
+	case open == "":
+		r.obs.Settled = true
+		return r.at(FaultSettled)
+	case time.Since(r.settled) > r.limits.settle:
+		r.obs.Refused = "a transaction stays open: " + open
+		return nil
+	}
+	return pause(ctx, 20*time.Millisecond)
+}
+
+func (r *run) openTransaction(ctx context.Context, ch *catalog.Chain) (string, error) {
+	if chain.Extended(ch, r.e.New.TopicID) {
+		return "", nil
+	}
+	log, err := r.openLog(ch)
+	if log == nil || err != nil {
+		return "", err
+	}
+	defer log.Release()
+	call, cancel := context.WithTimeout(ctx, r.limits.call)
+	defer cancel()
+	o, err := log.Offsets(call)
+	if err != nil || o.LastStable == o.HighWatermark {
+		return "", err
+	}
+	producers, err := log.Producers(call)
+	for _, p := range producers {
+		if p.TxnStart >= 0 {
+			return fmt.Sprintf("producer id %d since offset %d", p.ID, p.TxnStart), err
+		}
+	}
+	return "", err
+}
+
+// openLog gives the handle of the copy that the chain appends to; nil if it is
+// not on one of the old topics.
+func (r *run) openLog(ch *catalog.Chain) (span.Log, error) {
+	i := extend.OldIndex(&r.e, ch)
+	if i < 0 {
+		return nil, nil
+	}
+	st, err := r.stores.Store(r.e.Old[i].Cluster)
+	if err != nil {
+		return nil, err
+	}
+	return st.Log(storeTopic(r.e.Old[i]), extend.Copy(&r.e, ch).Partition), nil
+}
+
+// loadStates reads the producers' states at the former seals, before the pause.
+func (r *run) loadStates(ctx context.Context) error {
+	var mu sync.Mutex
+	return each(ctx, chainsOf(r.pages), func(ctx context.Context, _ int, ch *catalog.Chain) error {
+		ref := chain.SealedState(ch)
+		mu.Lock()
+		_, have := r.before[ref]
+		mu.Unlock()
+		if ref == "" || have {
+			return nil
+		}
+		blob, err := r.cat.Producers(ctx, ref)
+		if err != nil {
+			return err
+		}
+		state, err := chain.DecodeProducers(blob)
+		if err != nil {
+			return fmt.Errorf("producers %s: %w", ref, err)
+		}
+		mu.Lock()
+		r.before[ref] = state
+		mu.Unlock()
+		return nil
+	})
+}
+
+// unseal and drop undo. Both clusters may be away: then it is taken up later.
+func (r *run) unseal(ctx context.Context) error {
+	// Nothing was sealed before the step said so, but a step is written ahead of
+	// what it names: only the steps before it are certain.
+	return r.undoing(ctx, "unseal", func(ctx context.Context) error {
+		var errs []error
+		for _, old := range r.e.Old {
+			st, err := r.stores.Store(old.Cluster)
+			if err == nil {
+				if err = st.Unseal(ctx, storeTopic(old)); errors.Is(err, span.ErrGone) || errors.Is(err, span.ErrCannotSeal) {
+					err = nil
+				}
+			}
+			errs = append(errs, err)
+		}
+		return errors.Join(errs...)
+	}, func() error {
+		r.obs.Unsealed = true
+		return r.at(FaultUnsealed)
+	})
+}
+
+func (r *run) drop(ctx context.Context) error {
+	return r.undoing(ctx, "drop the fresh topic", func(ctx context.Context) error {
+		st, err := r.stores.Store(r.e.New.Cluster)
+		if err != nil {
+			return err
+		}
+		fresh := r.e.New
+		if fresh.TopicID.IsZero() {
+			// It may exist all the same: its creation was not recorded.
+			list, err := st.Topics(ctx, fresh.Topic)
+			if err != nil {
+				return err
+			}
+			for _, t := range list {
+				if t.Name == fresh.Topic {
+					fresh.TopicID = t.ID
+				}
+			}
+			if fresh.TopicID.IsZero() {
+				return nil
+			}
+		}
+		return st.Delete(ctx, storeTopic(fresh))
+	}, func() error {
+		r.obs.Dropped = true
+		return r.at(FaultDropped)
+	})
+}
+
+func (r *run) undoing(ctx context.Context, what string, do func(context.Context) error, then func() error) error {
+	began := time.Now()
+	for {
+		call, cancel := context.WithTimeout(ctx, r.limits.call)
+		err := do(call)
+		cancel()
+		if err == nil {
+			return then()
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		r.log.Warn("undoing an extend failed, trying again", "what", what, "topic", r.e.Topic.Name, "err", err)
+		if what != "unseal" && errors.Is(err, span.ErrUnavailable) && r.e.New.TopicID.IsZero() {
+			return then() // a target that was never reached: the sweep looks after what may be there
+		}
+		if time.Since(began) > r.limits.undo {
+			return fmt.Errorf("%w: %s: %w", errStuck, what, err)
+		}
+		if err := pause(ctx, 250*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// finish makes sure that an extend whose chains are all committed is ended.
+func (r *run) finish(ctx context.Context) error {
+	if r.e.Step == catalog.StepCertify {
+		return nil
+	}
+	e, err := r.cat.Extend(ctx, r.e.Topic.Tenant, r.e.Topic.ID)
+	switch {
+	case errors.Is(err, catalog.ErrNotFound) || err == nil && e.Op != r.e.Op:
+		// Ended by a commit whose answer was lost.
+		if c, cerr := r.cat.Certification(ctx, r.e.Topic.ID, r.e.Op); cerr == nil {
+			r.e = c
+		}
+		r.e.Step = catalog.StepCertify
+		return r.at(FaultCommitted)
+	case err != nil:
+		return err
+	case len(r.pages) == 0:
+		return r.cat.DeleteExtend(ctx, e, r.fence)
+	}
+	e.Step = catalog.StepCertify
+	e.TopicRevision = r.topic.Revision
+	req := catalog.CommitRequest{Tenant: e.Topic.Tenant, Topic: e.Topic.ID, TopicRevision: r.topic.Revision,
+		Pages: r.pages[len(r.pages)-1:], Fence: r.fence, Extend: &e, Finish: true}
+	if err := r.cat.CommitPages(ctx, req); err != nil {
+		return err
+	}
+	r.e = e
+	return r.at(FaultCommitted)
+}
+
+// width is how many calls to stores and catalog one extend makes at once.
+const width = 16
+
+// each calls f for all chains, several at once, and returns the first error
+// after all have ended.
+func each(ctx context.Context, chains []*catalog.Chain, f func(ctx context.Context, partition int, ch *catalog.Chain) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	next := make(chan int)
+	var wg sync.WaitGroup
+	for range min(width, len(chains)) {
+		wg.Go(func() {
+			for p := range next {
+				if err := f(ctx, p, chains[p]); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	for p := range chains {
+		select {
+		case next <- p:
+			continue
+		case <-ctx.Done():
+		}
+		break
+	}
+	close(next)
+	wg.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}

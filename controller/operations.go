@@ -1,0 +1,523 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid/catalog"
+)
+
+// progressEvery is how often a running operation's counts are written.
+const progressEvery = 500 * time.Millisecond
+
+// operations takes up what was submitted, and what a former leader left running.
+func (t *term) operations(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for range t.o.Catalog.OpChanges(ctx) {
+		ops, err := t.o.Catalog.Ops(ctx)
+		if err != nil {
+			return err
+		}
+		for _, op := range ops {
+			if op.IsFinished() || !t.takeOp(op.ID) {
+				continue
+			}
+			t.wg.Go(func() {
+				defer t.releaseOp(op.ID)
+				t.runOp(t.ctx, op) // it outlives the loop that found it
+			})
+		}
+		if err := t.alarms(ctx); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func (t *term) takeOp(id string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ops[id] {
+		return false
+	}
+	t.ops[id] = true
+	return true
+}
+
+func (t *term) releaseOp(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.ops, id)
+}
+
+// opRun is an operation in this controller's hands.
+type opRun struct {
+	t      *term
+	mu     sync.Mutex
+	op     catalog.Op
+	cancel bool
+	dirty  bool
+	errs   []string
+}
+
+// runOp works through an operation's topics. Topics that are where they should be
+// count as done, so an operation that a former leader left is simply run again.
+func (t *term) runOp(ctx context.Context, op catalog.Op) {
+	r := &opRun{t: t, op: op, cancel: op.Cancel}
+	r.op.State, r.op.Done, r.op.Failed, r.op.Message = catalog.OpRunning, 0, 0, ""
+	if err := r.write(ctx); err != nil {
+		t.opFailed(op.ID, err)
+		return
+	}
+	watchCtx, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { r.follow(watchCtx) })
+	err := r.begin(ctx)
+	if err == nil {
+		r.topics(ctx)
+	}
+	stop()
+	watch.Wait()
+	if ctx.Err() != nil {
+		return // the next leader goes on
+	}
+	r.mu.Lock()
+	r.op.Finished = time.Now().UTC()
+	switch {
+	case err != nil:
+		r.op.State, r.op.Message = catalog.OpFailed, err.Error()
+	case r.op.Failed > 0:
+		r.op.State = catalog.OpFailed
+	case r.cancel && r.op.Done < r.op.Total:
+		r.op.State = catalog.OpCancelled
+	default:
+		r.op.State = catalog.OpDone
+	}
+	r.summary()
+	r.mu.Unlock()
+	for {
+		werr := r.write(ctx)
+		if werr == nil || ctx.Err() != nil || errors.Is(werr, catalog.ErrFenced) {
+			return
+		}
+		t.opFailed(op.ID, werr)
+		if pause(ctx, 200*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
+func (t *term) opFailed(id string, err error) {
+	if t.ctx.Err() == nil {
+		t.o.Logger.Warn("operation cannot be written", "op", id, "err", err)
+	}
+}
+
+// begin does what an operation needs before its topics.
+func (r *opRun) begin(ctx context.Context) error {
+	var state catalog.ClusterState
+	switch r.op.Kind {
+	case catalog.OpDrain:
+		state = catalog.ClusterDraining
+	case catalog.OpFailover:
+		state = catalog.ClusterFailed
+	case catalog.OpFailback:
+		state = catalog.ClusterActive
+	default:
+		return nil
+	}
+	return r.t.setClusterState(ctx, r.op.Cluster, state)
+}
+
+// setClusterState writes a cluster's state if it differs.
+func (t *term) setClusterState(ctx context.Context, name string, state catalog.ClusterState) error {
+	for {
+		c, err := t.o.Catalog.Cluster(ctx, name)
+		if err != nil {
+			return err
+		}
+		if c.State == state {
+			return nil
+		}
+		c.State = state
+		c, err = t.o.Catalog.PutCluster(ctx, c, t.driver.fence)
+		if err == nil {
+			t.o.Logger.Info("cluster state changed", "cluster", name, "state", state)
+			_, err = t.o.Watcher.RevisionAtLeast(ctx, c.Revision)
+			return err
+		}
+		if !isConflict(err) || errors.Is(err, catalog.ErrFenced) {
+			return err
+		}
+	}
+}
+
+// write stores the operation; a wish to cancel that came meanwhile is taken over.
+func (r *opRun) write(ctx context.Context) error {
+	for {
+		r.mu.Lock()
+		op := r.op
+		r.dirty = false
+		r.mu.Unlock()
+		next, err := r.t.o.Catalog.UpdateOp(ctx, op, r.t.driver.fence)
+		if err == nil {
+			r.mu.Lock()
+			r.op.Revision = next.Revision
+			r.mu.Unlock()
+			return nil
+		}
+		if !isConflict(err) || errors.Is(err, catalog.ErrFenced) {
+			return err
+		}
+		now, err := r.t.o.Catalog.Op(ctx, op.ID)
+		if err != nil {
+			return err
+		}
+		r.mu.Lock()
+		r.op.Revision, r.op.Cancel = now.Revision, now.Cancel
+		r.cancel = r.cancel || now.Cancel
+		r.mu.Unlock()
+	}
+}
+
+// follow writes progress and learns of a wish to cancel.
+func (r *opRun) follow(ctx context.Context) {
+	changed := r.t.o.Catalog.OpChanges(ctx)
+	tick := time.NewTicker(progressEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			for range changed { //nolint:revive // wait for the watch to end
+			}
+			return
+		case _, ok := <-changed:
+			if !ok {
+				return
+			}
+			if now, err := r.t.o.Catalog.Op(ctx, r.op.ID); err == nil && now.Cancel {
+				r.mu.Lock()
+				r.cancel = true
+				r.mu.Unlock()
+			}
+		case <-tick.C:
+			r.mu.Lock()
+			dirty := r.dirty
+			r.mu.Unlock()
+			if dirty {
+				if err := r.write(ctx); err != nil {
+					r.t.opFailed(r.op.ID, err)
+				}
+			}
+		}
+	}
+}
+
+func (r *opRun) cancelled() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cancel
+}
+
+func (r *opRun) count(err error, name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dirty = true
+	if err == nil {
+		r.op.Done++
+		return
+	}
+	if errors.Is(err, errCancelled) {
+		return
+	}
+	r.op.Failed++
+	if len(r.errs) < 5 {
+		r.errs = append(r.errs, fmt.Sprintf("topic %s: %v", name, err))
+	}
+	r.summary()
+}
+
+// summary makes the message of what failed. Needs r.mu.
+func (r *opRun) summary() {
+	if len(r.errs) == 0 {
+		return
+	}
+	r.op.Message = ""
+	for i, e := range r.errs {
+		if i > 0 {
+			r.op.Message += "; "
+		}
+		r.op.Message += e
+	}
+	if n := r.op.Failed - len(r.errs); n > 0 {
+		r.op.Message += fmt.Sprintf("; and %d more", n)
+	}
+}
+
+// errCancelled: a topic was left alone or undone because the operation was cancelled.
+var errCancelled = errors.New("cancelled")
+
+// topics extends all topics of the operation, several at once.
+func (r *opRun) topics(ctx context.Context) {
+	targets := r.targets()
+	var wg sync.WaitGroup
+	for _, ref := range r.op.Topics {
+		if r.cancelled() || ctx.Err() != nil {
+			break
+		}
+		select {
+		case r.t.slots <- struct{}{}:
+		case <-ctx.Done():
+			continue
+		}
+		wg.Go(func() {
+			held := true
+			free := func() {
+				if held {
+					held = false
+					<-r.t.slots
+				}
+			}
+			defer free()
+			e, err := r.t.moveTopic(ctx, r, ref, targets[ref.ID])
+			free() // certifying takes none of the places for extending
+			if err == nil && e.Step == catalog.StepCertify {
+				err = r.t.awaitCertificate(ctx, e)
+			}
+			if ctx.Err() == nil {
+				r.count(err, ref.Name)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// targets chooses each topic's cluster, as the plan did.
+func (r *opRun) targets() map[catalog.ID]string {
+	out := map[catalog.ID]string{}
+	s := r.t.o.Watcher.Snapshot()
+	from := candidates(s, r.t.loads)
+	p := Plan{Kind: r.op.Kind}
+	exclude, to := "", r.op.To
+	switch r.op.Kind {
+	case catalog.OpDrain, catalog.OpFailover:
+		exclude = r.op.Cluster
+	case catalog.OpFailback:
+		to = r.op.Cluster
+	}
+	for _, ref := range r.op.Topics {
+		if t := s.TopicByID(ref.ID); t != nil {
+			p.add(s, t, to, from, exclude)
+		}
+		if r.op.Kind == catalog.OpRepair {
+			out[ref.ID] = to // where it is
+		}
+	}
+	for _, m := range p.Moves {
+		out[m.Topic.ID] = m.To
+	}
+	return out
+}
+
+// moveTopic extends one topic for an operation.
+func (t *term) moveTopic(ctx context.Context, r *opRun, ref catalog.TopicRef, target string) (catalog.Extend, error) {
+	for !t.take(ref.ID) {
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return catalog.Extend{}, err
+		}
+		if r.cancelled() {
+			return catalog.Extend{}, errCancelled
+		}
+	}
+	defer t.release(ref.ID)
+	for {
+		e, err := t.beginFor(ctx, r, ref, target)
+		if err != nil || e.Op == "" {
+			if isConflict(err) && !errors.Is(err, catalog.ErrFenced) && ctx.Err() == nil {
+				continue // the topic changed between two reads
+			}
+			return e, err
+		}
+		o, err := t.driver.extend(ctx, e, r.cancelled)
+		switch {
+		case err != nil:
+			return o.extend, err
+		case o.committed:
+			return o.extend, nil
+		case r.cancelled():
+			return o.extend, errCancelled
+		}
+		return o.extend, refuse(Refused, "", "%s", o.refused)
+	}
+}
+
+// beginFor finds or makes the operation's extend of a topic; a zero one means
+// that there is nothing to do.
+func (t *term) beginFor(ctx context.Context, r *opRun, ref catalog.TopicRef, target string) (catalog.Extend, error) {
+	for {
+		e, err := t.o.Catalog.Extend(ctx, ref.Tenant, ref.ID)
+		if err == nil && e.Op == r.op.ID {
+			return e, nil
+		}
+		if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+			return e, err
+		}
+		if err == nil {
+			if r.op.Kind == catalog.OpMove {
+				return catalog.Extend{}, &catalog.BusyError{Op: e.Op, Topic: ref.Name}
+			}
+			// A drain or failover waits for what is under way: resumeExtends drives it.
+			t.release(ref.ID)
+			err := pause(ctx, 50*time.Millisecond)
+			for err == nil && !t.take(ref.ID) {
+				err = pause(ctx, 50*time.Millisecond)
+			}
+			if err != nil {
+				return e, err
+			}
+			continue
+		}
+		topic, pages, err := t.o.Catalog.Chains(ctx, ref.Tenant, ref.ID)
+		if errors.Is(err, catalog.ErrNotFound) || err == nil && topic.Deleting {
+			return catalog.Extend{}, nil // gone: nothing is left to move
+		}
+		if err != nil {
+			return e, err
+		}
+		chains := chainsOf(pages)
+		mode, room, ok := r.modeFor(t.o.Watcher.Snapshot(), chains, target)
+		if r.op.Kind == catalog.OpRepair {
+			if ok, err = t.needsRepair(ctx, ref, chains); err != nil {
+				return e, err
+			}
+		}
+		if !ok {
+			// There already: this operation's own doing, maybe, whose certificate is due.
+			if c, err := t.o.Catalog.Certification(ctx, ref.ID, r.op.ID); err == nil {
+				return catalog.Extend{}, t.awaitCertificate(ctx, c)
+			}
+			return catalog.Extend{}, nil
+		}
+		if target == "" {
+			return e, refuse(Refused, "add a cluster, or name one with --to", "no cluster takes the topic")
+		}
+		if err := t.checkTarget(ctx, target, r.op.Kind); err != nil {
+			return e, err
+		}
+		return t.driver.begin(ctx, &r.op, topic, chains, t.o.Catalog.Fleet(), target, mode, room)
+	}
+}
+
+// checkTarget refuses a target that cannot take the topic, before anything is made.
+func (t *term) checkTarget(ctx context.Context, target string, kind catalog.OpKind) error {
+	c, err := t.o.Catalog.Cluster(ctx, target)
+	if err != nil {
+		return requestError(err, "cluster "+target)
+	}
+	if c.State != catalog.ClusterActive && kind != catalog.OpRepair {
+		return refuse(Refused, "", "cluster %s is %s and takes no new spans", target, c.State)
+	}
+	st, err := t.o.Stores.Store(target)
+	if err != nil {
+		return requestError(err, "cluster "+target)
+	}
+	call, cancel := context.WithTimeout(ctx, t.driver.limits.call)
+	defer cancel()
+	h, err := st.Health(call)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return &RequestError{Problem: Unavailable, Message: fmt.Sprintf("target cluster %s does not answer: %v", target, err), Err: err}
+	case !h.Writable:
+		return refuse(Refused, "", "target cluster %s takes no appends: %s", target, h.Detail)
+	}
+	return nil
+}
+
+// modeFor chooses how the open spans end; ok is false if there is nothing to do.
+func (r *opRun) modeFor(s *catalog.Snapshot, chains []*catalog.Chain, target string) (m catalog.Mode, room int64, ok bool) {
+	on := openOn(chains)
+	switch r.op.Kind {
+	case catalog.OpFailover:
+		for _, c := range on {
+			if c == r.op.Cluster {
+				return catalog.ModeLossy, unknownRoom, true
+			}
+		}
+		return "", 0, false
+	case catalog.OpDrain:
+		found := false
+		for _, c := range on {
+			found = found || c == r.op.Cluster
+		}
+		if !found {
+			return "", 0, false
+		}
+	default:
+		if len(on) == 1 && on[0] == target {
+			return "", 0, false
+		}
+	}
+	for _, c := range on {
+		if cl := s.Cluster(c); cl != nil && !cl.CanSeal {
+			return catalog.ModeFence, 0, true
+		}
+	}
+	return catalog.ModeSeal, 0, true
+}
+
+// resumeExtends drives extends that no operation here has in hand: those that a
+// former leader left, and those whose undoing is stuck.
+func (t *term) resumeExtends(ctx context.Context) error {
+	changed, stop := t.changes(ctx, 2*time.Second, func(c catalog.Change) bool { return false })
+	defer stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+		for e := range t.o.Watcher.Snapshot().Extends() {
+			if !t.orphaned(ctx, e) || !t.take(e.Topic.ID) {
+				continue
+			}
+			select {
+			case t.slots <- struct{}{}:
+			case <-ctx.Done():
+				t.release(e.Topic.ID)
+				return ctx.Err()
+			}
+			wg.Go(func() {
+				defer func() { <-t.slots }()
+				defer t.release(e.Topic.ID)
+				now, err := t.o.Catalog.Extend(ctx, e.Topic.Tenant, e.Topic.ID)
+				if err != nil {
+					return // ended meanwhile, or tried again
+				}
+				t.o.Logger.Info("extend is taken up", "topic", e.Topic.Name, "op", e.Op, "step", now.Step)
+				if _, err := t.driver.extend(ctx, now, nil); err != nil && ctx.Err() == nil {
+					t.o.Logger.Warn("extend did not end", "topic", e.Topic.Name, "op", e.Op, "err", err)
+				}
+			})
+		}
+	}
+}
+
+// orphaned tells whether no running operation will drive the extend.
+func (t *term) orphaned(ctx context.Context, e *catalog.Extend) bool {
+	t.mu.Lock()
+	running := t.ops[e.Op]
+	t.mu.Unlock()
+	if running {
+		return e.Step == catalog.StepUndo
+	}
+	op, err := t.o.Catalog.Op(ctx, e.Op)
+	return errors.Is(err, catalog.ErrNotFound) || err == nil && op.IsFinished()
+}

@@ -1,0 +1,351 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/controller/extend"
+	"github.com/braidstream/braid/span"
+)
+
+// seal ends the open copies in the extend's mode, and learns where they ended.
+func (r *run) seal(ctx context.Context) error {
+	if r.sealing.IsZero() {
+		r.sealing = time.Now()
+	}
+	if err := r.heedAlarms(ctx); err != nil {
+		return err
+	}
+	switch {
+	case r.e.Mode == catalog.ModeFence:
+		return r.fenced(ctx)
+	case r.e.Mode == catalog.ModeLossy && r.e.Unreadable:
+		return r.lost(ctx)
+	}
+	err := r.sealAll(ctx, r.limits.call)
+	switch {
+	case err == nil:
+		r.obs.Sealed = true
+		return r.at(FaultSealed)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, span.ErrCannotSeal):
+		// Known only now, or the grant was taken away: the weaker way. Gateways see the
+		// mode and stop.
+		return r.changeMode(ctx, catalog.ModeFence)
+	case errors.Is(err, span.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded):
+		if time.Since(r.sealing) < r.limits.seal {
+			r.log.Warn("seal failed, trying again", "topic", r.e.Topic.Name, "err", err)
+			return pause(ctx, 100*time.Millisecond)
+		}
+	}
+	if extendedInPart(r) {
+		// No way back: the partitions that are left follow as soon as they can be sealed.
+		r.log.Error("a topic is moved in part and the rest cannot be sealed, trying again", "topic", r.e.Topic.Name, "err", err)
+		return pause(ctx, time.Second)
+	}
+	return r.refuse(err, "seal")
+}
+
+// heedAlarms reads which partitions' physical logs went back, whatever the extend
+// is for: their ends are not where the copy says.
+func (r *run) heedAlarms(ctx context.Context) error {
+	list, err := r.cat.AlarmsOf(ctx, r.e.Topic.ID)
+	if err != nil {
+		return err
+	}
+	chains := chainsOf(r.pages)
+	r.alarms, r.e.Alarms = map[int32]catalog.Alarm{}, nil
+	for _, a := range list {
+		if a.Partition < 0 || int(a.Partition) >= len(chains) {
+			continue
+		}
+		if sp := chain.OpenSpan(chains[a.Partition]); sp != nil && sp.Seq == a.Span {
+			r.alarms[a.Partition] = a
+			r.e.Alarms = append(r.e.Alarms, a)
+		}
+	}
+	return nil
+}
+
+func extendedInPart(r *run) bool {
+	moved, _ := extend.Progress(r.pages, r.e.New.TopicID)
+	return moved > 0
+}
+
+func (r *run) changeMode(ctx context.Context, m catalog.Mode) error {
+	next := r.e
+	next.Mode = m
+	next, err := r.cat.UpdateExtend(ctx, next, r.fence)
+	if err != nil {
+		return err
+	}
+	r.e = next
+	return nil
+}
+
+// sealAll seals every old topic and keeps their ends.
+func (r *run) sealAll(ctx context.Context, timeout time.Duration) error {
+	ends := make([][]extend.PhysicalEnd, len(r.e.Old))
+	for i, old := range r.e.Old {
+		st, err := r.stores.Store(old.Cluster)
+		if err != nil {
+			return err
+		}
+		call, cancel := context.WithTimeout(ctx, timeout)
+		list, err := st.Seal(call, storeTopic(old))
+		cancel()
+		if err != nil {
+			return err
+		}
+		byPartition := make([]extend.PhysicalEnd, old.Partitions)
+		seen := 0
+		for _, end := range list {
+			if end.Partition >= 0 && end.Partition < old.Partitions {
+				byPartition[end.Partition] = extend.PhysicalEnd{End: end.End, MaxTimestamp: end.MaxTimestamp}
+				seen++
+			}
+		}
+		if seen < int(old.Partitions) {
+			return fmt.Errorf("%w: the seal of cluster %s told the ends of %d partitions of %d", span.ErrUnavailable, old.Cluster, seen, old.Partitions)
+		}
+		ends[i] = byPartition
+		if i < len(r.e.Old)-1 {
+			if err := r.at(FaultSealedOne); err != nil {
+				return err
+			}
+		}
+	}
+	r.ends = ends
+	return nil
+}
+
+// fenced waits until every live gateway has stopped, then reads the ends. A
+// gateway whose registration is gone has stopped by its own clock: its lease ran
+// from a later moment than its deadline. One that is there and silent loses its
+// lease, and is waited for by the full time to live and the margin.
+func (r *run) fenced(ctx context.Context) error {
+	if _, err := r.awaitWords(ctx, r.limits.ttl, true); err != nil {
+		return err
+	}
+	ends := make([][]extend.PhysicalEnd, len(r.e.Old))
+	for i, old := range r.e.Old {
+		st, err := r.stores.Store(old.Cluster)
+		if err != nil {
+			return r.refuse(err, "cluster "+old.Cluster)
+		}
+		ends[i] = make([]extend.PhysicalEnd, old.Partitions)
+		for p := range ends[i] {
+			if ends[i][p], err = r.quietEnd(ctx, st.Log(storeTopic(old), int32(p))); err != nil {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				if extendedInPart(r) {
+					return pause(ctx, time.Second)
+				}
+				return r.refuse(err, "read the end")
+			}
+		}
+	}
+	r.ends = ends
+	r.obs.Sealed = true
+	return r.at(FaultSealed)
+}
+
+// quietEnd reads the end of a log that nobody appends to, once all of it is committed.
+func (r *run) quietEnd(ctx context.Context, log span.Log) (extend.PhysicalEnd, error) {
+	defer log.Release()
+	call, cancel := context.WithTimeout(ctx, r.limits.call)
+	defer cancel()
+	for {
+		o, err := log.Offsets(call)
+		if err != nil {
+			return extend.PhysicalEnd{}, err
+		}
+		if o.HighWatermark == o.End {
+			at, found, err := log.OffsetFor(call, span.MaxTimestamp)
+			if err != nil || !found {
+				at.Timestamp = -1
+			}
+			return extend.PhysicalEnd{End: o.End, MaxTimestamp: at.Timestamp}, err
+		}
+		if err := pause(call, 20*time.Millisecond); err != nil {
+			return extend.PhysicalEnd{}, fmt.Errorf("%w: the high watermark stays at %d, the end is %d", span.ErrUnavailable, o.HighWatermark, o.End)
+		}
+	}
+}
+
+// awaitWords waits for the hold acknowledgements of the live gateways. After
+// patience those that are silent are fenced off if revoke is set, else left out.
+// It returns the words that came.
+func (r *run) awaitWords(ctx context.Context, patience time.Duration, revoke bool) ([]catalog.HoldAck, error) {
+	began := time.Now()
+	for {
+		gateways, err := r.cat.Gateways(ctx)
+		if err != nil {
+			return nil, err
+		}
+		words, err := r.cat.HoldAcks(ctx, r.e.Topic.ID, r.e.Op)
+		if err != nil {
+			return nil, err
+		}
+		silent := slices.DeleteFunc(slices.Clone(gateways), func(g catalog.Gateway) bool {
+			return slices.ContainsFunc(words, func(w catalog.HoldAck) bool { return w.Node == g.Node })
+		})
+		if len(silent) == 0 {
+			return words, nil
+		}
+		if time.Since(began) >= patience {
+			if !revoke {
+				return words, nil
+			}
+			for _, g := range silent {
+				r.log.Warn("gateway is silent, its lease is revoked", "node", g.Node, "topic", r.e.Topic.Name)
+				if err := r.cat.RevokeGateway(ctx, g); err != nil {
+					return nil, err
+				}
+			}
+			return words, pause(ctx, catalog.FenceWait(r.limits.ttl))
+		}
+		if err := pause(ctx, 10*time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// lost ends copies on a cluster that is gone. If it can be reached after all it is
+// sealed, and nothing is lost. Else the chain is cut at the highest offset that
+// the live gateways know to have been acknowledged or served; what lies past it
+// has its room, and comes back with the cluster.
+func (r *run) lost(ctx context.Context) error {
+	err := r.sealAll(ctx, r.limits.tryLost)
+	switch {
+	case err == nil:
+		r.log.Info("the lost cluster could be sealed: nothing is lost", "topic", r.e.Topic.Name)
+		next := r.e
+		next.Mode, next.Room, next.Unreadable = catalog.ModeSeal, 0, false
+		if next, err = r.cat.UpdateExtend(ctx, next, r.fence); err != nil {
+			return err
+		}
+		r.e = next
+		r.obs.Sealed = true
+		return r.at(FaultSealed)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	words, err := r.awaitWords(ctx, r.limits.hold, false)
+	if err != nil {
+		return err
+	}
+	r.cuts = make([]int64, r.topic.Partitions)
+	for p := range r.cuts {
+		r.cuts[p] = -1
+		for _, w := range words {
+			if p < len(w.Next) {
+				r.cuts[p] = max(r.cuts[p], w.Next[p])
+			}
+		}
+	}
+	r.obs.Sealed = true
+	return r.at(FaultSealed)
+}
+
+// endOf gives the end of one partition's open span.
+func (r *run) endOf(p int32, ch *catalog.Chain) (catalog.SealedEnd, error) {
+	if r.e.Mode == catalog.ModeLossy && r.e.Unreadable {
+		c, sp := extend.Copy(&r.e, ch), chain.OpenSpan(ch)
+		if c == nil {
+			return catalog.SealedEnd{}, fmt.Errorf("partition %d has no open copy on what was lost", p)
+		}
+		cut := max(r.cuts[p], sp.Start)
+		return extend.SealedEnd(&r.e, p, ch, extend.PhysicalEnd{End: chain.ToPhysical(c, cut), MaxTimestamp: -1})
+	}
+	i := extend.OldIndex(&r.e, ch)
+	if i < 0 {
+		return catalog.SealedEnd{}, fmt.Errorf("partition %d is not on a topic that is sealed", p)
+	}
+	at := extend.Copy(&r.e, ch).Partition
+	if int(at) >= len(r.ends[i]) {
+		return catalog.SealedEnd{}, fmt.Errorf("partition %d: the seal told no end", p)
+	}
+	end := r.ends[i][at]
+	a, alarmed := r.alarms[p]
+	if alarmed {
+		// What was appended after the log had gone back was given offsets that had
+		// been used, and was never acknowledged: the chain ends where it went back to.
+		end.End = min(end.End, chain.ToPhysical(extend.Copy(&r.e, ch), a.End))
+	}
+	x, err := extend.SealedEnd(&r.e, p, ch, end)
+	if alarmed && err == nil {
+		x.Next = max(a.Acknowledged, x.End) + repairRoom
+	}
+	return x, err
+}
+
+// repairRoom is what a repair leaves free past the highest offset known to have
+// been acknowledged: another gateway may know of later ones.
+const repairRoom = 1 << 20
+
+// producersAt gives the producers' state at the end of one partition: what was
+// known before, and what the sealed copy remembers of its own records.
+func (r *run) producersAt(ctx context.Context, ch *catalog.Chain, end *catalog.SealedEnd) ([]chain.ProducerState, error) {
+	before := r.before[chain.SealedState(ch)]
+	m := chain.Merge{Copy: extend.Copy(&r.e, ch), End: end.End, Now: time.Now(), Lossy: end.Next > end.End}
+	if r.cuts != nil {
+		return chain.MergeProducers(before, nil, m)
+	}
+	log, err := r.openLog(ch)
+	if log == nil || err != nil {
+		return nil, err
+	}
+	defer log.Release()
+	call, cancel := context.WithTimeout(ctx, r.limits.call)
+	defer cancel()
+	fresh, err := log.Producers(call)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := r.alarms[end.Partition]; ok {
+		if fresh, err = without(call, log, fresh, end.Physical); err != nil {
+			return nil, err
+		}
+	}
+	return chain.MergeProducers(before, fresh, m)
+}
+
+// without takes back what producers appended from the physical offset cut on:
+// those batches are not in the chain, so a retry of them is no duplicate.
+func without(ctx context.Context, log span.Log, state []span.Producer, cut int64) ([]span.Producer, error) {
+	first := map[int64]batch.Header{}
+	if err := walk(ctx, log, cut, -1, func(h batch.Header, _ []byte) error {
+		if _, ok := first[h.ProducerID]; !ok && h.HasProducer() {
+			first[h.ProducerID] = h
+		}
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	out := slices.Clone(state)
+	for i := range out {
+		p := &out[i]
+		h, ok := first[p.ID]
+		if !ok {
+			continue
+		}
+		p.LastOffset = -1
+		p.Batches = slices.DeleteFunc(slices.Clone(p.Batches), func(b span.ProducedBatch) bool { return b.LastOffset >= cut })
+		switch {
+		case h.ProducerEpoch != p.Epoch, h.BaseSequence == 0:
+			p.LastSequence = batch.NoSequence
+		default:
+			p.LastSequence = batch.DecrementSequence(h.BaseSequence, 1)
+		}
+	}
+	return out, nil
+}

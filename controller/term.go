@@ -1,0 +1,130 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid/catalog"
+)
+
+// term is one leadership: its loops, and who works on which topic.
+type term struct {
+	*Controller
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	driver *driver
+	wg     sync.WaitGroup
+	slots  chan struct{} // bounds extends under way
+
+	mu     sync.Mutex
+	busy   map[catalog.ID]bool // a worker has the topic's extend
+	ops    map[string]bool     // running
+	kicked map[string]chan struct{}
+	orphan map[orphanKey]time.Time // since when nothing refers to it
+}
+
+func newTerm(c *Controller, ctx context.Context, cancel context.CancelCauseFunc, fence catalog.Fence) *term {
+	t := &term{Controller: c, ctx: ctx, cancel: cancel, slots: make(chan struct{}, c.o.Workers), busy: map[catalog.ID]bool{},
+		ops: map[string]bool{}, kicked: map[string]chan struct{}{}, orphan: map[orphanKey]time.Time{}}
+	limits := defaultLimits()
+	limits.ttl = c.o.Lease
+	t.driver = &driver{cat: c.o.Catalog, stores: c.o.Stores, fence: fence, log: c.o.Logger, limits: limits, fault: t.fault}
+	return t
+}
+
+// fault stops the whole term at a fault point, as kill -9 would: nothing that
+// another goroutine does from here on reaches the catalog.
+func (t *term) fault(point string) error {
+	if t.o.Fault == nil {
+		return nil
+	}
+	if err := t.o.Fault(point); err != nil {
+		t.cancel(errCrashed)
+		return err
+	}
+	return nil
+}
+
+// loop runs f until the term ends, again after a failure.
+func (t *term) loop(name string, f func(ctx context.Context) error) {
+	t.wg.Go(func() {
+		for t.ctx.Err() == nil {
+			err := f(t.ctx)
+			if t.ctx.Err() != nil {
+				return
+			}
+			if errors.Is(err, catalog.ErrFenced) {
+				t.cancel(err)
+				return
+			}
+			if err != nil {
+				t.o.Logger.Warn("controller loop failed, trying again", "loop", name, "err", err)
+			}
+			if pause(t.ctx, time.Second) != nil {
+				return
+			}
+		}
+	})
+}
+
+func (t *term) wait() {
+	t.cancel(context.Canceled)
+	t.wg.Wait()
+}
+
+// take reserves a topic for one worker; false if another has it.
+func (t *term) take(id catalog.ID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.busy[id] {
+		return false
+	}
+	t.busy[id] = true
+	return true
+}
+
+func (t *term) release(id catalog.ID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.busy, id)
+}
+
+// changes signals, at least once, whenever the watcher applied something that
+// want takes, and every interval.
+func (t *term) changes(ctx context.Context, interval time.Duration, want func(catalog.Change) bool) (<-chan struct{}, func()) {
+	out := make(chan struct{}, 1)
+	signal := func() {
+		select {
+		case out <- struct{}{}:
+		default:
+		}
+	}
+	signal()
+	stop := t.o.Watcher.OnChange(func(c catalog.Change) {
+		if want(c) {
+			signal()
+		}
+	})
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				signal()
+			}
+		}
+	}()
+	return out, func() {
+		stop()
+		cancel()
+		<-done
+	}
+}
