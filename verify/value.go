@@ -115,7 +115,7 @@ var (
 // parsePayload reads what appendPayload wrote.
 func parsePayload(b []byte, run string) (Value, time.Duration, error) {
 	body := len(payloadPrefix) + 9
-	if len(b) < body+runDigits+1 || string(b[:len(payloadPrefix)]) != payloadPrefix || string(b[body:body+runDigits]) != run {
+	if len(b) < body+runDigits+1 || string(b[:len(payloadPrefix)]) != payloadPrefix || b[body-1] != '/' || string(b[body:body+runDigits]) != run {
 		return Value{}, 0, errForeign
 	}
 	var digest [4]byte

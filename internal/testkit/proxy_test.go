@@ -7,17 +7,15 @@ import (
 	"net"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 )
 
-// echo answers each line with the same line and counts what arrived.
+// echo answers each line with the same line and tells what arrived.
 type echo struct {
 	listener net.Listener
-	lines    atomic.Int64
 	got      chan string
 	wg       sync.WaitGroup
 }
