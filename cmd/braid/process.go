@@ -162,9 +162,7 @@ func (p *process) start(ctx context.Context) error {
 		return err
 	}
 	if p.cfg.Controller {
-		if err := p.startController(ctx); err != nil {
-			return err
-		}
+		p.startController()
 	}
 	for i := range p.cfg.Gateways {
 		if err := p.startNode(ctx, i); err != nil {
@@ -391,14 +389,11 @@ func (p *process) adoptEngine(ctx context.Context, name string) error {
 	return err
 }
 
-func (p *process) startController(context.Context) error {
-	c := controller.New(controller.Options{Catalog: p.catalog, Watcher: p.watcher, Stores: p.stores, Admin: p.admin,
-		Name: p.id, Damping: p.settings.Detection, LeaseTTL: p.settings.Lease, Logger: p.logger, Metrics: p.metrics})
-	if err := c.Start(); err != nil {
-		return err
-	}
-	p.onEnd(c.Close)
-	return nil
+func (p *process) startController() {
+	c := controller.New(controller.Options{Catalog: p.catalog, Watcher: p.watcher, Stores: p.stores,
+		Name: p.id, Damping: p.settings.Detection, Lease: p.settings.Lease, Logger: p.logger})
+	c.Start()
+	p.onEnd(func(context.Context) error { c.Close(); return nil })
 }
 
 func (p *process) startConsole() error {

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/braidstream/braid/verify"
+)
+
+func newVerify(e *env) *cobra.Command {
+	var bootstrap string
+	var opts verify.Options
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Produce and consume against an endpoint and check every record",
+		Long: `Run a workload of unique records against a Kafka endpoint and check its history: what was
+acknowledged, lost, duplicated, reordered, and the longest pause. It works against any Kafka
+cluster; run it while topics move. Exit code 1 when anything is wrong.`,
+		Example: `  braid verify --duration 30s
+  braid verify --bootstrap kafka.example.com:9092 --topic orders-check --producers 8 --rate 20000 -o json`,
+		Args: names(0, 0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opts.Bootstrap = splitList(bootstrap)
+			if len(opts.Bootstrap) == 0 {
+				addr, err := e.gatewayAddress(cmd.Context())
+				if err != nil {
+					return err
+				}
+				opts.Bootstrap = []string{addr}
+			}
+			for _, b := range opts.Bootstrap {
+				if err := checkHostPort("--bootstrap", b); err != nil {
+					return err
+				}
+			}
+			bar := e.verifyBar(opts.Duration)
+			opts.Progress = bar.show
+			report, err := verify.Run(cmd.Context(), opts)
+			bar.stop()
+			if err != nil {
+				return err
+			}
+			if err := e.print(report, func(w io.Writer) error {
+				_, err := io.WriteString(w, strings.TrimRight(report.String(), "\n")+"\n")
+				return err
+			}); err != nil {
+				return err
+			}
+			if !report.OK() {
+				return &silentError{"anomalies were found"}
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&bootstrap, "bootstrap", "", "endpoint HOST:PORT,… (default: the first gateway of the fleet behind --admin)")
+	f.DurationVar(&opts.Duration, "duration", 10*time.Second, "how long the workload runs")
+	f.StringVar(&opts.Topic, "topic", "", "topic to use; created unless it exists (default: one of its own, deleted when clean)")
+	f.IntVar(&opts.Partitions, "partitions", 6, "partitions of a topic that is created")
+	f.IntVar(&opts.Producers, "producers", 2, "producers, each a client of its own")
+	f.IntVar(&opts.Rate, "rate", 1000, "records a second of all producers together")
+	f.IntVar(&opts.RecordSize, "record-size", 200, "bytes of a record's value")
+	f.IntVar(&opts.Consumers, "consumers", 1, "consumers that read everything")
+	f.IntVar(&opts.GroupConsumers, "group-consumers", 2, "members of one consumer group")
+	f.BoolVar(&opts.NonIdempotent, "no-idempotence", false, "produce without producer ids, one request in flight")
+	f.DurationVar(&opts.Settle, "settle", time.Minute, "how long to wait for answers and readers after the workload")
+	return cmd
+}
+
+// gatewayAddress asks the admin API where clients connect.
+func (e *env) gatewayAddress(ctx context.Context) (string, error) {
+	c, err := e.client()
+	if err != nil {
+		return "", err
+	}
+	s, err := c.Status(ctx)
+	if err != nil {
+		return "", fmt.Errorf("%w; or name the endpoint with --bootstrap", err)
+	}
+	for _, g := range s.Gateways {
+		for _, l := range g.Listeners {
+			return l.Advertise, nil
+		}
+	}
+	return "", fmt.Errorf("no gateway is up: braid status shows the fleet, --bootstrap names an endpoint")
+}
+
+// verifyBar shows a run's progress on standard error.
+type verifyBar struct {
+	env  *env
+	bar  *progressbar.ProgressBar
+	last time.Time
+}
+
+func (e *env) verifyBar(total time.Duration) *verifyBar {
+	v := &verifyBar{env: e}
+	if f, ok := e.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		v.bar = progressbar.NewOptions(int(total.Milliseconds()), progressbar.OptionSetWriter(e.err),
+			progressbar.OptionSetDescription("verify"), progressbar.OptionClearOnFinish())
+	}
+	return v
+}
+
+func (v *verifyBar) show(p verify.Progress) {
+	line := fmt.Sprintf("%s: %s sent, %s acknowledged, %s polled, longest pause %s", p.Phase, count(p.Sent),
+		count(p.Acknowledged), count(p.Polled), p.LongestPause.Round(time.Millisecond))
+	if v.bar != nil {
+		v.bar.Describe(line)
+		_ = v.bar.Set(int(min(p.Elapsed, p.Total).Milliseconds())) // a terminal that went away is no failure of the run
+		return
+	}
+	if time.Since(v.last) >= 5*time.Second {
+		v.last = time.Now()
+		_, _ = fmt.Fprintln(v.env.err, line)
+	}
+}
+
+func (v *verifyBar) stop() {
+	if v.bar != nil {
+		_ = v.bar.Finish() // only clears the line
+	}
+}
