@@ -242,7 +242,7 @@ type deadlineReader struct {
 
 	pausing     bool // between two requests
 	armed       time.Time
-	armedPause  bool
+	armedFor    time.Duration
 	interrupted atomic.Bool
 }
 
@@ -259,11 +259,11 @@ func (r *deadlineReader) Read(p []byte) (int, error) {
 	// Arming a timer for every read costs more than the limit is worth: an eighth
 	// of it may pass until it is moved.
 	now := time.Now()
-	if r.armed.IsZero() || r.armedPause != r.pausing || now.Sub(r.armed) > limit/8 {
+	if r.armedFor != limit || now.Sub(r.armed) > limit/8 {
 		if err := r.nc.SetReadDeadline(now.Add(limit)); err != nil {
 			return 0, err
 		}
-		r.armed, r.armedPause = now, r.pausing
+		r.armed, r.armedFor = now, limit
 	}
 	if r.pausing && r.interrupted.Load() {
 		return 0, errDraining
