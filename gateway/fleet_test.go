@@ -384,3 +384,18 @@ func (f *fleet) awaitGroups() {
 		return ready == 4
 	})
 }
+
+func (f *fleet) deleteTopic(name string) {
+	f.tb.Helper()
+	ctx := context.Background()
+	t := f.watcher.Snapshot().TopicByName(catalog.DefaultTenant, name)
+	if t == nil {
+		f.tb.Fatalf("no topic %s", name)
+	}
+	if err := f.admin.DeleteTopic(ctx, catalog.DefaultTenant, t.ID); err != nil {
+		f.tb.Fatal(err)
+	}
+	if _, err := f.watcher.Refresh(ctx); err != nil {
+		f.tb.Fatal(err)
+	}
+}

@@ -24,7 +24,9 @@ func TestProduceValidation(t *testing.T) {
 	f.topic("compacted", 1, "cleanup.policy", "compact")
 	f.topic("strict", 1, "message.timestamp.before.max.ms", "1000")
 	r := f.raw()
-	old := func(b *batch.Builder) { b.Add(batch.Record{Timestamp: time.Now().Add(-time.Hour).UnixMilli(), Key: []byte("k")}) }
+	old := func(b *batch.Builder) {
+		b.Add(batch.Record{Timestamp: time.Now().Add(-time.Hour).UnixMilli(), Key: []byte("k")})
+	}
 	future := func(b *batch.Builder) { b.Add(batch.Record{Timestamp: time.Now().Add(2 * time.Hour).UnixMilli()}) }
 	good := records(t, nil, "v")
 	two := append(append([]byte(nil), good...), good...)

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -17,6 +19,7 @@ import (
 // raw is a connection of our own, for what no client sends.
 type raw struct {
 	tb   testing.TB
+	f    *fleet
 	nc   net.Conn
 	corr int32
 }
@@ -33,7 +36,7 @@ func (f *fleet) rawTo(i int) *raw {
 	if err := nc.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		f.tb.Fatal(err)
 	}
-	return &raw{tb: f.tb, nc: nc}
+	return &raw{tb: f.tb, f: f, nc: nc}
 }
 
 func (r *raw) write(b []byte) {
@@ -69,6 +72,7 @@ func (r *raw) receive(req kmsg.Request, corr int32) kmsg.Response {
 	if err != nil {
 		r.tb.Fatalf("key %d version %d: %v", req.Key(), req.GetVersion(), err)
 	}
+	r.f.noLeak(b)
 	got, body, err := wire.ParseResponseHeader(b, req.Key(), req.GetVersion())
 	if err != nil || got != corr {
 		r.tb.Fatalf("key %d version %d: correlation id %d, want %d: %v", req.Key(), req.GetVersion(), got, corr, err)
@@ -86,6 +90,24 @@ func (r *raw) receive(req kmsg.Request, corr int32) kmsg.Response {
 		r.tb.Fatalf("key %d version %d: %d bytes, of which %d were understood", req.Key(), req.GetVersion(), len(body), len(again))
 	}
 	return resp
+}
+
+// noLeak fails if an answer holds the name of the cluster behind, or a name or
+// id of a topic there. Whatever test talks to a fleet checks it with every answer.
+func (f *fleet) noLeak(answer []byte) {
+	f.tb.Helper()
+	if i := bytes.Index(answer, []byte("physical")); i >= 0 {
+		f.tb.Errorf("answer leaks %.60q", answer[i:])
+	}
+	topics, err := f.store.Topics(context.Background(), "")
+	if err != nil {
+		f.tb.Fatal(err)
+	}
+	for _, t := range topics {
+		if bytes.Contains(answer, t.ID[:]) {
+			f.tb.Errorf("answer leaks the id of physical topic %s", t.Name)
+		}
+	}
 }
 
 // do sends a request in a version and returns its response.
