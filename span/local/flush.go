@@ -64,6 +64,7 @@ type round struct {
 	made  map[string]bool // directories that exist
 	buf   []byte
 	refs  []ref
+	busy  []*draft // of segments marked busy
 }
 
 // draft is a segment as it will be once its bytes are synced.
@@ -109,6 +110,8 @@ func (r *round) add(p *partition) error {
 	var d *draft
 	if active != nil {
 		d = &draft{p: p, seg: active, now: *active}
+		active.busy = true
+		r.busy = append(r.busy, d)
 	}
 	p.mu.Unlock()
 	if len(r.refs) == 0 {
@@ -311,6 +314,10 @@ func (r *round) finish() error {
 				p.segs = append(p.segs, seg)
 			}
 		}
+		for _, d := range pub.drafts {
+			d.seg.busy = false
+		}
+		r.k.dropped(p, p.prune())
 		p.flushed = pub.flushed
 		n := 0
 		for n < len(p.refs) && p.refs[n].base < p.flushed && p.refs[n].lsn < first {
@@ -326,7 +333,15 @@ func (r *round) finish() error {
 	return nil
 }
 
+// release gives the files back, and lets segments that were not written to after all
+// be trimmed again.
 func (r *round) release() {
+	for _, d := range r.busy {
+		d.p.mu.Lock()
+		d.seg.busy = false
+		d.p.mu.Unlock()
+	}
+	r.busy = r.busy[:0]
 	for _, d := range r.done {
 		r.k.s.files.put(d.of)
 	}

@@ -13,6 +13,7 @@ import (
 type keeper struct {
 	s    *Store
 	kick chan struct{}
+	ask  chan func() // what others want done by the keeper
 	quit chan struct{}
 	done chan struct{}
 
@@ -34,6 +35,7 @@ type dropped struct {
 func (k *keeper) start(s *Store) {
 	k.s = s
 	k.kick = make(chan struct{}, 1)
+	k.ask = make(chan func())
 	k.quit = make(chan struct{})
 	k.done = make(chan struct{})
 	go k.run()
@@ -42,6 +44,17 @@ func (k *keeper) start(s *Store) {
 func (k *keeper) stop() {
 	close(k.quit)
 	<-k.done
+}
+
+// do runs f on the keeper and waits for it.
+func (k *keeper) do(f func() error) error {
+	done := make(chan error, 1)
+	select {
+	case k.ask <- func() { done <- f() }:
+		return <-done
+	case <-k.done:
+		return errClosed
+	}
 }
 
 // kickKeeper wakes the keeper if there is something to do.
@@ -87,6 +100,8 @@ func (k *keeper) run() {
 		case <-k.quit:
 			return
 		case <-k.kick:
+		case f := <-k.ask:
+			f()
 		case <-space.C:
 			k.watchSpace()
 		case <-tend.C:

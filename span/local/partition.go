@@ -228,12 +228,6 @@ func (p *partition) trim(start int64) []*segment {
 		return nil
 	}
 	p.start = start
-	n := 0
-	for n < len(p.segs) && p.segs[n].next <= start {
-		n++
-	}
-	gone := append([]*segment(nil), p.segs[:n]...)
-	p.segs = append([]*segment(nil), p.segs[n:]...)
 	a := 0
 	for a < len(p.aborted) && p.aborted[a].last < start {
 		a++
@@ -243,6 +237,21 @@ func (p *partition) trim(start int64) []*segment {
 		p.fenced = nil
 	}
 	p.notify()
+	return p.prune()
+}
+
+// prune takes out the segments that lie wholly below the log start, and returns
+// them; under mu. One that is being written may soon reach past it.
+func (p *partition) prune() []*segment {
+	n := 0
+	for n < len(p.segs) && p.segs[n].next <= p.start && !p.segs[n].busy {
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	gone := append([]*segment(nil), p.segs[:n]...)
+	p.segs = append([]*segment(nil), p.segs[n:]...)
 	return gone
 }
 

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -62,7 +63,7 @@ func (s *Store) recover() error {
 		return err
 	}
 	s.number = st.number
-	r := &replay{s: s, byNumber: map[uint32]*topic{}, durable: max(st.durable, st.replay)}
+	r := &replay{s: s, byNumber: map[uint32]*topic{}, durable: max(st.durable, st.replay), clean: st.durable}
 	for _, t := range st.topics {
 		s.byName[t.name], s.byID[t.id] = t, t
 		r.byNumber[t.number] = t
@@ -81,6 +82,11 @@ func (s *Store) recover() error {
 	end, err := r.run(st.replay)
 	if err != nil {
 		return err
+	}
+	for _, b := range r.broken {
+		if b.lsn >= end && b.lsn < end+uint64(s.opt.LogFileBytes) {
+			s.fail(fmt.Errorf("%w: both headers of %s are damaged", errHole, b.f.name))
+		}
 	}
 	s.log.next.Store(end)
 	s.log.durable.Store(end)
@@ -119,17 +125,10 @@ func (r *replay) openFiles() error {
 		w.slots = max(w.slots, slot)
 		wf := &walFile{f: f, name: name}
 		r.files = append(r.files, wf)
-		b := make([]byte, walHeaderUsed)
-		if st.Size >= walHeaderUsed {
-			if _, err := f.ReadAt(b, 0); err != nil {
-				return fmt.Errorf("read %s: %w", name, err)
-			}
-		}
-		wf.lsn, wf.salt, err = parseWalHeader(b, w.id)
-		if errors.Is(err, errNewer) {
+		r.sizes = append(r.sizes, st.Size)
+		if err := r.header(wf, st.Size); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		r.sizes = append(r.sizes, st.Size)
 	}
 	order := make([]int, len(r.files))
 	for i := range order {
@@ -144,6 +143,43 @@ func (r *replay) openFiles() error {
 	return nil
 }
 
+// header reads the header of a log file, or its copy. Without one the file was
+// never used, unless both were there and are damaged.
+func (r *replay) header(wf *walFile, size int64) error {
+	b := make([]byte, walHeaderSize+frameHeaderSize)
+	if size < int64(len(b)) {
+		return nil
+	}
+	if _, err := wf.f.ReadAt(b, 0); err != nil {
+		return fmt.Errorf("%w: %w", span.ErrStorage, err)
+	}
+	var err error
+	for _, at := range []int{0, walHeaderCopy} {
+		if wf.lsn, wf.salt, err = parseWalHeader(b[at:at+walHeaderUsed], r.s.id); err == nil {
+			return nil
+		}
+		if errors.Is(err, errNewer) || errors.Is(err, ErrForeign) {
+			return err
+		}
+	}
+	for _, c := range b[:walHeaderSize] {
+		if c != 0 {
+			// Its frames cannot be told apart without the salt. Where the first stands
+			// tells whether they would be needed.
+			wf.lsn = 0
+			r.broken = append(r.broken, brokenFile{wf, binary.BigEndian.Uint64(b[walHeaderSize+atFrameLSN:])})
+			return nil
+		}
+	}
+	return nil
+}
+
+// brokenFile is a file whose header is damaged, with the LSN that its first frame claims.
+type brokenFile struct {
+	f   *walFile
+	lsn uint64
+}
+
 // finish sorts the files: those with frames that are still needed, those to use
 // again, and those behind a torn tail, which must never be read again.
 func (r *replay) finish(end uint64) error {
@@ -151,6 +187,11 @@ func (r *replay) finish(end uint64) error {
 	removed := false
 	for i, f := range r.files {
 		switch {
+		case !r.live[f] && r.s.failure() != nil:
+			// Whatever it is, it may be what is missing.
+			if err := f.f.Close(); err != nil {
+				return err
+			}
 		case r.live[f]:
 			if f.end.Load() == 0 {
 				f.end.Store(end)

@@ -26,6 +26,8 @@ type replay struct {
 	live     map[*walFile]bool
 	first    uint64 // of the first live file
 	durable  uint64 // the log was synced up to here, as far as was proved
+	clean    uint64 // where the log ended at a clean stop, 0 after any other
+	broken   []brokenFile
 }
 
 const replayWindow = 1 << 20
@@ -68,6 +70,9 @@ func (r *replay) run(from uint64) (uint64, error) {
 		if i+1 < len(r.files) && r.files[i+1].lsn == lsn {
 			i++
 			continue
+		}
+		if lsn == r.clean {
+			return lsn, nil // nothing was written since
 		}
 		// The end, or a hole with more behind it.
 		next, ok, err := r.evidence(i, lsn)

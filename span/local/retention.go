@@ -121,6 +121,9 @@ func (s *Store) expired(st *producer, now int64) bool {
 // and is not in the checkpoint, or was to be removed.
 func (k *keeper) sweep() error {
 	s := k.s
+	if s.failure() != nil {
+		return nil // what seems left over may be what somebody needs to repair it
+	}
 	root := filepath.Join(s.opt.Dir, dataDir)
 	names, err := s.opt.FS.List(root)
 	if err != nil {

@@ -55,6 +55,7 @@ type segment struct {
 	// Of a compaction: everything in it was seen by a cleaner.
 	cleaned bool
 	damaged string // why it is not served; "" if it is
+	busy    bool   // more is being written to it
 }
 
 func (s *segment) path(dir string, p *partition) string {

@@ -20,6 +20,7 @@ import (
 const (
 	walHeaderSize = 4096
 	walHeaderUsed = 64
+	walHeaderCopy = 2048 // where the header stands once more
 	walVersion    = 1
 	firstLSN      = uint64(4096) // never 0: zeros are no frame
 
@@ -71,7 +72,7 @@ func parseWalHeader(b []byte, dir [16]byte) (lsn uint64, salt uint32, err error)
 		return 0, 0, fmt.Errorf("%w: wrong checksum", errWalHeader)
 	}
 	if [16]byte(b[atWalDir:atWalDir+16]) != dir {
-		return 0, 0, fmt.Errorf("%w: of another directory", errWalHeader)
+		return 0, 0, fmt.Errorf("log file of another directory: %w", ErrForeign)
 	}
 	return binary.BigEndian.Uint64(b[atWalLSN:]), binary.BigEndian.Uint32(b[atWalSalt:]), nil
 }
@@ -141,8 +142,9 @@ func (w *wal) flush() error {
 		return nil
 	}
 	if w.header {
-		var h [walHeaderUsed]byte
+		var h [walHeaderSize]byte
 		putWalHeader(h[:], w.cur.lsn, w.cur.salt, w.id)
+		copy(h[walHeaderCopy:], h[:walHeaderUsed])
 		if _, err := w.cur.f.WriteAt(h[:], 0); err != nil {
 			return fmt.Errorf("write the header of %s: %w", w.cur.name, err)
 		}

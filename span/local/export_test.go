@@ -1,0 +1,52 @@
+package local
+
+import (
+	"fmt"
+
+	"github.com/braidstream/braid/span"
+)
+
+// FlushNow writes everything to segments and takes a checkpoint.
+func (s *Store) FlushNow() error {
+	return s.keeper.do(func() error {
+		err := s.keeper.flush(0)
+		s.keeper.note(err)
+		return err
+	})
+}
+
+// RetainNow applies retention.
+func (s *Store) RetainNow() error {
+	return s.keeper.do(func() error { return s.keeper.retain() })
+}
+
+// SegmentFiles counts the segments of a partition.
+func (s *Store) SegmentFiles(t span.Topic, partition int32) int {
+	found, err := s.topic(t)
+	if err != nil {
+		return -1
+	}
+	p := found.partitions()[partition]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.segs)
+}
+
+// Internals describes a partition for the messages of tests.
+func (s *Store) Internals(t span.Topic, partition int32) string {
+	found, err := s.topic(t)
+	if err != nil {
+		return err.Error()
+	}
+	p := found.partitions()[partition]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := fmt.Sprintf("start %d next %d hw %d flushed %d tail from %d replay %d\n", p.start, p.next, p.hw, p.flushed, s.log.tail.first.Load(), s.log.replayed.Load())
+	for _, sg := range p.segs {
+		out += fmt.Sprintf("segment %+v\n", *sg)
+	}
+	for _, r := range p.refs {
+		out += fmt.Sprintf("ref %+v\n", r)
+	}
+	return out
+}

@@ -1,0 +1,243 @@
+package vfs
+
+import (
+	"io"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"sync"
+	"syscall"
+)
+
+// sector is what a disk writes whole or not at all.
+const sector = 512
+
+// inode is the content of a file of [Mem].
+type inode struct {
+	mu   sync.Mutex
+	data []byte // as readers see it
+	safe []byte // as it is after a crash for sure
+	// What was done since the last sync, in order.
+	pending []write
+}
+
+// write is a write, or with data nil a change of the size.
+type write struct {
+	at   int64
+	data []byte
+	size int64
+}
+
+// resize changes the size and returns how many bytes became free; under mu.
+func (n *inode) resize(size int64) int64 {
+	freed := int64(len(n.data)) - size
+	n.data = resized(n.data, size)
+	n.pending = append(n.pending, write{size: size})
+	return freed
+}
+
+func resized(b []byte, size int64) []byte {
+	if int64(len(b)) >= size {
+		return b[:size:size]
+	}
+	return append(b, make([]byte, size-int64(len(b)))...)
+}
+
+func (w write) apply(b []byte) []byte {
+	if w.data == nil {
+		return resized(b, w.size)
+	}
+	if end := w.at + int64(len(w.data)); end > int64(len(b)) {
+		b = resized(b, end)
+	}
+	copy(b[w.at:], w.data)
+	return b
+}
+
+// crashed is the content after a crash: each sector of each write since the last
+// sync got there or did not, in whatever order.
+func (n *inode) crashed(r *rand.Rand) []byte {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	b := append([]byte(nil), n.safe...)
+	how := r.IntN(4)
+	for i, w := range n.pending {
+		if w.data == nil {
+			if how == 0 || r.IntN(2) == 0 {
+				b = resized(b, w.size)
+			}
+			continue
+		}
+		for at := int64(0); at < int64(len(w.data)); {
+			// To the next sector boundary of the file.
+			end := min(int64(len(w.data)), at+sector-(w.at+at)%sector)
+			keep := false
+			switch how {
+			case 0:
+				keep = true // the system wrote it back in time
+			case 1:
+				keep = r.IntN(2) == 0
+			case 2:
+				keep = i < r.IntN(len(n.pending)+1) // mostly the older
+			}
+			if keep {
+				b = write{at: w.at + at, data: w.data[at:end]}.apply(b)
+			}
+			at = end
+		}
+	}
+	return b
+}
+
+// Crash cuts the power: it returns the file system as it may be found after that, and
+// makes every use of m fail from then on. What was not synced is there or not, a
+// sector at a time, as r decides; so are changes of names, of which a prefix in
+// their order is there.
+func (m *Mem) Crash(r *rand.Rand) *Mem {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dead = true
+	next := NewMem()
+	next.capacity = m.capacity
+	files, dirs := maps.Clone(m.safeFiles), maps.Clone(m.safeDirs)
+	for _, c := range m.changes[:r.IntN(len(m.changes)+1)] {
+		c.apply(files, dirs)
+	}
+	next.dirs = dirs
+	done := map[*inode]*inode{}
+	for name, n := range files {
+		if done[n] == nil {
+			b := n.crashed(r)
+			done[n] = &inode{data: b, safe: append([]byte(nil), b...)}
+			next.used += int64(len(b))
+		}
+		next.files[name] = done[n]
+	}
+	next.safeFiles, next.safeDirs = maps.Clone(next.files), maps.Clone(next.dirs)
+	return next
+}
+
+// Kill ends all use of m, as the end of a process does, and returns the file system as
+// the next process finds it: nothing is lost that was written.
+func (m *Mem) Kill() *Mem {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dead = true
+	next := NewMem()
+	next.capacity, next.used = m.capacity, m.used
+	next.dirs = maps.Clone(m.dirs)
+	for name, n := range m.files {
+		n.mu.Lock()
+		next.files[name] = &inode{data: append([]byte(nil), n.data...), safe: append([]byte(nil), n.data...)}
+		n.mu.Unlock()
+	}
+	next.safeFiles, next.safeDirs = maps.Clone(next.files), maps.Clone(next.dirs)
+	return next
+}
+
+type memFile struct {
+	m    *Mem
+	n    *inode
+	name string
+}
+
+func (f *memFile) Close() error { return nil }
+
+func (f *memFile) ReadAt(b []byte, at int64) (int, error) {
+	if err := f.m.ask(OpRead, f.name); err != nil {
+		return 0, err
+	}
+	f.n.mu.Lock()
+	defer f.n.mu.Unlock()
+	if at >= int64(len(f.n.data)) {
+		return 0, io.EOF
+	}
+	n := copy(b, f.n.data[at:])
+	if n < len(b) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (f *memFile) grow(by int64) error {
+	if by > 0 && f.m.used+by > f.m.capacity {
+		return &fs.PathError{Op: "write", Path: f.name, Err: syscall.ENOSPC}
+	}
+	f.m.used += by
+	return nil
+}
+
+func (f *memFile) WriteAt(b []byte, at int64) (int, error) {
+	if err := f.m.ask(OpWrite, f.name); err != nil {
+		return 0, err
+	}
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	if f.m.dead {
+		return 0, errCrashed
+	}
+	f.n.mu.Lock()
+	defer f.n.mu.Unlock()
+	if err := f.grow(max(at+int64(len(b))-int64(len(f.n.data)), 0)); err != nil {
+		return 0, err
+	}
+	w := write{at: at, data: append([]byte{}, b...)}
+	f.n.data = w.apply(f.n.data)
+	f.n.pending = append(f.n.pending, w)
+	return len(b), nil
+}
+
+func (f *memFile) Sync() error {
+	if err := f.m.ask(OpSync, f.name); err != nil {
+		// The pages are clean now and the bytes are nowhere.
+		f.n.mu.Lock()
+		f.n.pending = nil
+		f.n.mu.Unlock()
+		return err
+	}
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	if f.m.dead {
+		return errCrashed
+	}
+	f.n.mu.Lock()
+	defer f.n.mu.Unlock()
+	for _, w := range f.n.pending {
+		f.n.safe = w.apply(f.n.safe)
+	}
+	f.n.pending = nil
+	return nil
+}
+
+func (f *memFile) size(op Op, size int64, only bool) error {
+	if err := f.m.ask(op, f.name); err != nil {
+		return err
+	}
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	if f.m.dead {
+		return errCrashed
+	}
+	f.n.mu.Lock()
+	defer f.n.mu.Unlock()
+	by := size - int64(len(f.n.data))
+	if only && by <= 0 {
+		return nil
+	}
+	if err := f.grow(by); err != nil {
+		return err
+	}
+	f.n.resize(size)
+	return nil
+}
+
+func (f *memFile) Truncate(size int64) error { return f.size(OpTruncate, size, false) }
+func (f *memFile) Allocate(size int64) error { return f.size(OpAllocate, size, true) }
+
+func (f *memFile) Size() (int64, error) {
+	f.n.mu.Lock()
+	defer f.n.mu.Unlock()
+	return int64(len(f.n.data)), nil
+}
+
+func (f *memFile) Drop(int64, int64) {}
