@@ -153,6 +153,7 @@ type memFleet struct {
 	nextSub  int
 	nextID   int64
 	config   Config
+	open     func(node int32) func(catalog.Topic, int32) (Log, error) // instead of logs
 }
 
 func newFleet(t testing.TB, shards int, config Config) *memFleet {
@@ -196,11 +197,15 @@ type fleetMember struct {
 
 	lease sync.Mutex
 	dead  bool
+	opens func(catalog.Topic, int32) (Log, error)
 }
 
 func (f *memFleet) join(node int32) *fleetMember {
 	f.t.Helper()
 	g := &fleetMember{memFleet: f, node: node}
+	if f.open != nil {
+		g.opens = f.open(node)
+	}
 	c, err := New(Options{
 		Node: node, Leases: g, Directory: g, Logs: g, Config: f.config, Logger: quiet(),
 		EnsureTopic: func(context.Context) (catalog.Topic, error) {
@@ -355,7 +360,10 @@ func (g *fleetMember) OnChange(fn func(Change)) func() {
 	}
 }
 
-func (g *fleetMember) Open(_ catalog.Topic, partition int32) (Log, error) {
+func (g *fleetMember) Open(t catalog.Topic, partition int32) (Log, error) {
+	if g.opens != nil {
+		return g.opens(t, partition)
+	}
 	return g.logs[partition], nil
 }
 

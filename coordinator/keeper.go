@@ -56,6 +56,34 @@ type keeper struct {
 
 	mu      sync.Mutex
 	removed []catalog.Topic // topics that are gone and not told to shards yet
+	retries map[int32]retry // shards that did not come to be served
+}
+
+// retry puts the next try of a shard off: each costs a term.
+type retry struct {
+	at   time.Time
+	wait time.Duration
+}
+
+// failed notes that a shard was lost before it was served.
+func (k *keeper) failed(number int32, now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	wait := min(max(2*k.retries[number].wait, 50*time.Millisecond), 5*time.Second)
+	k.retries[number] = retry{now.Add(wait), wait}
+}
+
+// served forgets about it.
+func (k *keeper) served(number int32) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.retries, number)
+}
+
+func (k *keeper) mayTry(number int32, now time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return !now.Before(k.retries[number].at)
 }
 
 const (
@@ -78,6 +106,7 @@ func (c *Coordinator) Start() error {
 	k.stop = stop
 	k.done = make(chan struct{})
 	k.slots = make(chan struct{}, loadsAtOnce)
+	k.retries = map[int32]retry{}
 	k.cancel = c.directory.OnChange(func(ch Change) {
 		if len(ch.Removed) > 0 {
 			k.mu.Lock()
@@ -178,6 +207,7 @@ func (c *Coordinator) balance(ctx context.Context) {
 	gateways := c.directory.Gateways()
 	revision := c.directory.Revision()
 	alive := c.leases.Alive()
+	now := c.clock.Now()
 	// Answers to what is parked run without c.mu.
 	var drop []*shard
 	defer func() {
@@ -206,7 +236,7 @@ func (c *Coordinator) balance(ctx context.Context) {
 			} else if best != c.node && best >= 0 {
 				s.leave()
 			}
-		case !alive || best != c.node:
+		case !alive || best != c.node || !c.keeper.mayTry(number, now):
 		case owned && owner.Node == c.node:
 			// A claim of ours whose answer was lost, or of this gateway's former
 			// process: nobody serves it.

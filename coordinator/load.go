@@ -14,6 +14,9 @@ import (
 // readBytes is how much of the log is asked for at once.
 const readBytes = 4 << 20
 
+// readTries is how often a read may fail in a row before the shard is given back.
+const readTries = 20
+
 // load fences the former owner and replays the log up to the barrier: nothing of
 // a former owner can come behind it, and nothing was acknowledged that is not
 // before it.
@@ -49,11 +52,20 @@ func replay(ctx context.Context, log Log, m *machine, term int64) (size int64, e
 	if err != nil {
 		return 0, fmt.Errorf("start of the log: %w", err)
 	}
-	wait := time.Millisecond
+	wait, failures := time.Millisecond, 0
 	for {
 		run, _, release, err := log.Read(ctx, offset, readBytes)
 		if err != nil {
-			return size, fmt.Errorf("read at %d: %w", offset, err)
+			if failures++; failures == readTries {
+				return size, fmt.Errorf("read at %d: %w", offset, err)
+			}
+			select {
+			case <-ctx.Done():
+				return size, ctx.Err()
+			case <-time.After(wait):
+			}
+			wait = min(2*wait, 100*time.Millisecond)
+			continue
 		}
 		next, found, err := replayRun(run, offset, m, term)
 		size += int64(len(run))
@@ -64,7 +76,7 @@ func replay(ctx context.Context, log Log, m *machine, term int64) (size int64, e
 			return size, err
 		}
 		if next > offset {
-			offset, wait = next, time.Millisecond
+			offset, wait, failures = next, time.Millisecond, 0
 			continue
 		}
 		// The barrier is in the log, so it comes.

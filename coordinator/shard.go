@@ -252,6 +252,7 @@ func (s *shard) run(ctx context.Context) {
 	claimed, err := s.c.leases.ClaimShard(ctx, s.number)
 	if err != nil {
 		s.logger.Debug("shard not claimed", "err", err)
+		s.c.keeper.failed(s.number, s.c.clock.Now())
 		return
 	}
 	began := s.c.clock.Now()
@@ -262,7 +263,10 @@ func (s *shard) run(ctx context.Context) {
 	err = s.load(ctx)
 	s.loaded()
 	if err == nil {
+		s.c.keeper.served(s.number)
 		err = s.serve(ctx, began)
+	} else {
+		s.c.keeper.failed(s.number, s.c.clock.Now())
 	}
 	if err != nil && ctx.Err() == nil {
 		s.logger.Warn("shard is lost", "term", s.lease.Term, "err", err)
