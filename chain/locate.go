@@ -24,7 +24,8 @@ func Locate(c *catalog.Chain, offset int64) (Place, error) {
 	i := sort.Search(len(c.Spans), func(i int) bool { return c.Spans[i].IsOpen() || c.Spans[i].End > offset })
 	for ; i < len(c.Spans); i++ {
 		s := &c.Spans[i]
-		if ReadableCopy(s) < 0 {
+		// A lossy extend keeps a span that holds nothing.
+		if ReadableCopy(s) < 0 || !s.IsOpen() && s.End == s.Start {
 			continue
 		}
 		return Place{Span: i, Offset: max(offset, s.Start)}, nil

@@ -246,11 +246,11 @@ type stateReader struct {
 func (d *stateReader) producer(out []ProducerState) {
 	p := &out[len(out)-1]
 	if len(out) == 1 {
-		p.ID = d.varint()
+		p.ID = d.ranged(0, math.MaxInt64)
 	} else {
 		last := out[len(out)-2].ID
 		step := d.uvarint()
-		if last == math.MaxInt64 || step > uint64(math.MaxInt64-last-1) && last >= 0 || step > math.MaxInt64 {
+		if last == math.MaxInt64 || step > uint64(math.MaxInt64-last-1) {
 			d.failed = true
 			return
 		}

@@ -21,7 +21,7 @@ func genState(t *rapid.T) []chain.ProducerState {
 	n := rapid.IntRange(0, 20).Draw(t, "producers")
 	ids := map[int64]bool{}
 	for len(ids) < n {
-		ids[rapid.Int64().Draw(t, "id")] = true
+		ids[rapid.Int64Range(0, math.MaxInt64).Draw(t, "id")] = true
 	}
 	var out []chain.ProducerState
 	for id := range ids {
