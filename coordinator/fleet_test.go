@@ -112,9 +112,13 @@ func (l *memLog) Read(_ context.Context, offset int64, maxBytes int) ([]byte, in
 	}
 	var run []byte
 	for _, b := range l.batches {
-		if b.next > offset && (len(run) == 0 || len(run)+len(b.b) <= maxBytes) {
-			run = append(run, b.b...)
+		if b.next <= offset {
+			continue
 		}
+		if len(run) > 0 && len(run)+len(b.b) > maxBytes {
+			break
+		}
+		run = append(run, b.b...)
 	}
 	return run, l.end, func() {}, nil
 }
