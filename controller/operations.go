@@ -266,8 +266,12 @@ func (r *opRun) topics(ctx context.Context) {
 	targets := r.targets()
 	var wg sync.WaitGroup
 	for _, ref := range r.op.Topics {
-		if r.cancelled() || ctx.Err() != nil {
+		if ctx.Err() != nil {
 			break
+		}
+		// What a former leader left half-way is undone; the rest is left alone.
+		if e := r.t.o.Watcher.Snapshot().Extend(ref.ID); r.cancelled() && (e == nil || e.Op != r.op.ID) {
+			continue
 		}
 		select {
 		case r.t.slots <- struct{}{}:
@@ -313,8 +317,8 @@ func (r *opRun) targets() map[catalog.ID]string {
 		if t := s.TopicByID(ref.ID); t != nil {
 			p.add(s, t, to, from, exclude)
 		}
-		if r.op.Kind == catalog.OpRepair {
-			out[ref.ID] = to // where it is
+		if to != "" {
+			out[ref.ID] = to // also where it is already: to be found out under the topic's own lock
 		}
 	}
 	for _, m := range p.Moves {
@@ -497,12 +501,16 @@ func (t *term) resumeExtends(ctx context.Context) error {
 			wg.Go(func() {
 				defer func() { <-t.slots }()
 				defer t.release(e.Topic.ID)
+				op, err := t.o.Catalog.Op(ctx, e.Op)
+				if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+					return
+				}
 				now, err := t.o.Catalog.Extend(ctx, e.Topic.Tenant, e.Topic.ID)
 				if err != nil {
 					return // ended meanwhile, or tried again
 				}
 				t.o.Logger.Info("extend is taken up", "topic", e.Topic.Name, "op", e.Op, "step", now.Step)
-				if _, err := t.driver.extend(ctx, now, nil); err != nil && ctx.Err() == nil {
+				if _, err := t.driver.extend(ctx, now, func() bool { return op.Cancel }); err != nil && ctx.Err() == nil {
 					t.o.Logger.Warn("extend did not end", "topic", e.Topic.Name, "op", e.Op, "err", err)
 				}
 			})

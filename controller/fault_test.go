@@ -1,0 +1,166 @@
+package controller
+
+import (
+	"sync/atomic"
+	"testing"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
+)
+
+// A controller is stopped at each point between two side effects of an extend,
+// while a producer appends; the next one finishes what it left. Nothing that was
+// acknowledged is lost, doubled or reordered, and no physical topic is left.
+func TestControllerDiesAtEachPointOfAMove(t *testing.T) {
+	for _, point := range []string{FaultBegun, FaultCreated, FaultPrepared, FaultHolding, FaultSettled, FaultSealing,
+		FaultSealed, FaultStored, FaultCommitPage, FaultCommitted, FaultCertified} {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, "a", "b")
+			partitions := int32(3)
+			if point == FaultCommitPage {
+				partitions = catalog.PageSize + 2 // two pages
+			}
+			topic := f.topic("orders", partitions, "a", nil)
+			first, last := f.writer(topic, 0, 100), f.writer(topic, int(partitions)-1, 101)
+			first.append(3)
+			last.append(2)
+			died := make(chan struct{})
+			f.controller(func(o *Options) {
+				o.Fault = func(p string) error {
+					if !isFaultPoint(p) {
+						t.Errorf("fault point %s is not listed", p)
+					}
+					if p == point {
+						select {
+						case <-died:
+						default:
+							close(died)
+						}
+						return Crashed()
+					}
+					return nil
+				}
+			})
+			op := f.move("b", "orders")
+			select {
+			case <-died:
+			case <-f.ctx.Done():
+				t.Fatal("the point was never reached")
+			}
+			f.controller()
+			first.through()
+			last.through()
+			if op = f.done(op); op.State != catalog.OpDone {
+				t.Fatalf("operation: %+v", op)
+			}
+			for _, w := range []*writer{first, last} {
+				w.append(1)
+				w.verify()
+				if ch := f.chain(topic, w.p); len(ch.Spans) != 2 || chain.OpenSpan(ch).Copies[0].Cluster != "b" {
+					t.Errorf("chain: %+v", ch)
+				}
+			}
+			for _, p := range f.certificate(topic, op.ID).Partitions {
+				if p.Verdict == catalog.VerdictViolated {
+					t.Errorf("certificate of partition %d: %+v", p.Partition, p)
+				}
+			}
+			f.doubles["b"].set(func() {
+				if n := len(f.doubles["b"].topics); n != 1 {
+					t.Errorf("%d physical topics on the target", n)
+				}
+			})
+		})
+	}
+}
+
+// The same while an extend is undone: the topic goes on where it was, and can be
+// moved afterwards.
+func TestControllerDiesAtEachPointOfUndoing(t *testing.T) {
+	for _, point := range []string{FaultUndoing, FaultUnsealed, FaultDropped, FaultUndone} {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, "a", "b")
+			topic := f.topic("orders", 1, "a", nil)
+			w := f.writer(topic, 0, 100)
+			w.append(3)
+			f.doubles["a"].set(func() { f.doubles["a"].topics[physicalNameOf(f.chain(topic, 0))].parts[0].openTxn = true })
+			died := make(chan struct{})
+			var holding atomic.Bool
+			f.controller(func(o *Options) {
+				o.Fault = func(p string) error {
+					holding.Store(holding.Load() || p == FaultHolding)
+					if p == point {
+						close(died)
+						return Crashed()
+					}
+					return nil
+				}
+			})
+			op := f.move("b", "orders")
+			f.until("the open transaction to hold the move up", holding.Load)
+			_, err := f.admin.Cancel(f.ctx, op.ID)
+			f.check(err)
+			select {
+			case <-died:
+			case <-f.ctx.Done():
+				t.Fatal("the point was never reached")
+			}
+			f.doubles["a"].set(func() { f.doubles["a"].topics[physicalNameOf(f.chain(topic, 0))].parts[0].openTxn = false })
+			f.controller()
+			if op = f.done(op); op.State != catalog.OpCancelled {
+				t.Fatalf("operation: %+v", op)
+			}
+			w.append(1)
+			w.verify()
+			if ch := f.chain(topic, 0); len(ch.Spans) != 1 || ch.Spans[0].Copies[0].Cluster != "a" {
+				t.Errorf("chain: %+v", ch)
+			}
+			if again := f.done(f.move("b", "orders")); again.State != catalog.OpDone {
+				t.Errorf("move after the undoing: %+v", again)
+			}
+			w.append(1)
+			w.verify()
+		})
+	}
+}
+
+func physicalNameOf(ch *catalog.Chain) string { return chain.OpenSpan(ch).Copies[0].Topic }
+
+// Moves in a row, the leader dying at another point in each.
+func TestMovesInARow(t *testing.T) {
+	f := newFleet(t, "a", "b")
+	topic := f.topic("orders", 2, "a", nil)
+	ws := []*writer{f.writer(topic, 0, 100), f.writer(topic, 1, 101)}
+	var round atomic.Int64
+	points := FaultPoints[:11]
+	options := func(o *Options) {
+		var done atomic.Bool
+		o.Fault = func(p string) error {
+			if p == points[round.Load()%int64(len(points))] && done.CompareAndSwap(false, true) {
+				return Crashed()
+			}
+			return nil
+		}
+	}
+	for i := range len(points) {
+		round.Store(int64(i))
+		f.controller(options)
+		f.controller() // stands by
+		for _, w := range ws {
+			w.append(2)
+		}
+		op := f.done(f.move([]string{"b", "a"}[i%2], "orders"))
+		if op.State != catalog.OpDone {
+			t.Fatalf("round %d: %+v", i, op)
+		}
+	}
+	for _, w := range ws {
+		w.append(1)
+		w.verify()
+		if n := len(f.chain(topic, w.p).Spans); n != len(points)+1 {
+			t.Errorf("%d spans after %d moves", n, len(points))
+		}
+	}
+}
