@@ -1,17 +1,16 @@
-// Package fleet opens the stores of all clusters in the catalog: Kafka clusters
-// over their protocol, local clusters of this process directly, those of another
-// process over its internal listener. A store is opened when it is first asked
-// for and follows the catalog: a cluster whose addresses or options change gets
-// a new store, one that is removed is closed.
+// Package fleet opens the stores of the catalog's clusters on demand and follows
+// what the catalog says of them.
 package fleet
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -21,180 +20,252 @@ import (
 	"github.com/braidstream/braid/span/remote"
 )
 
-// linger is how long a store that was replaced stays open, so that appends under
-// way end by themselves.
-const linger = 45 * time.Second
+// drainTime bounds how long a store that was replaced waits for what is under way.
+const drainTime = 30 * time.Second
 
-// Options configure a [Fleet]. All but Logger are required.
+var (
+	// ErrUnknownCluster: the catalog has no cluster of that name.
+	ErrUnknownCluster = errors.New("unknown cluster")
+	// ErrNoOwner: the process that holds a local cluster's directory is not there.
+	ErrNoOwner = errors.New("the owner of the local cluster is not there")
+	errClosed  = errors.New("fleet is closed")
+)
+
+// Options configure [New]. Watcher is needed.
 type Options struct {
+	// Watcher tells of clusters and processes. The fleet does not close it.
 	Watcher *catalog.Watcher
+	// Catalog gives the token of internal listeners; only needed where local
+	// clusters belong to other processes.
 	Catalog *catalog.Catalog
-	// ProcessID tells which local clusters are this process's own.
+	// ProcessID is this process's id in the catalog.
 	ProcessID string
-	// Local holds this process's own local clusters; their owner closes them.
-	Local  map[string]span.Store
+	// Local holds the engines of this process's own local clusters by name. The
+	// fleet does not close them.
+	Local map[string]span.Store
+	// Kafka holds limits and time limits of stores on Kafka; what names a cluster is filled in.
+	Kafka  kafka.Options
 	Logger *slog.Logger
 }
 
-// Fleet is the stores of all clusters. All methods may be called concurrently.
+// Fleet finds stores by the names of their clusters. It implements chain.Stores.
 type Fleet struct {
-	opts    Options
-	token   string // of internal listeners
-	unwatch func()
-	lingers sync.WaitGroup
-	stopped chan struct{}
+	o      Options
+	cancel func() // of the watch
+	ctx    context.Context
+	stop   context.CancelFunc
+	wg     sync.WaitGroup
 
 	mu     sync.Mutex
-	open   map[string]*opened
+	stores map[string]*opened
+	token  string
 	closed bool
 }
 
-// opened is the store of one cluster as the catalog described it.
+// opened is a store with what it was opened from.
 type opened struct {
-	store   span.Store
-	cluster catalog.Cluster
-	own     bool // a local cluster of this process: not ours to close
+	store span.Store
+	key   [sha256.Size]byte
 }
 
-// New makes a fleet and reads the secret of internal listeners from the catalog.
+// New makes a fleet. It opens no store yet; it asks the catalog for the internal token.
 func New(o Options) (*Fleet, error) {
+	if o.Watcher == nil {
+		return nil, errors.New("a fleet needs a watcher of the catalog")
+	}
 	if o.Logger == nil {
-		o.Logger = slog.Default()
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	token, err := o.Catalog.InternalToken(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("fleet: %w", err)
-	}
-	f := &Fleet{opts: o, token: token, open: map[string]*opened{}, stopped: make(chan struct{})}
-	f.unwatch = o.Watcher.OnChange(func(c catalog.Change) {
-		if len(c.Clusters) > 0 {
-			f.follow(c.New, c.Clusters)
+	f := &Fleet{o: o, stores: map[string]*opened{}}
+	if o.Catalog != nil {
+		// Once and now: Store is called on the path of records, and does no I/O.
+		ctx, cancel := context.WithTimeout(context.Background(), loadTimeout)
+		defer cancel()
+		var err error
+		if f.token, err = o.Catalog.InternalToken(ctx); err != nil {
+			return nil, fmt.Errorf("internal token: %w", err)
 		}
-	})
+	}
+	f.ctx, f.stop = context.WithCancel(context.Background())
+	f.cancel = o.Watcher.OnChange(f.changed)
 	return f, nil
 }
 
-// Store returns the store of a cluster. It does no I/O.
+// Store returns the store of a cluster of the catalog, the same one until the
+// cluster's addresses or options change. It does no I/O. The fleet closes it.
 func (f *Fleet) Store(cluster string) (span.Store, error) {
+	if st, ok := f.o.Local[cluster]; ok {
+		return st, nil
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
-		return nil, fmt.Errorf("cluster %s: %w: the process is ending", cluster, span.ErrUnavailable)
+		return nil, fmt.Errorf("cluster %s: %w: %w", cluster, span.ErrUnavailable, errClosed)
 	}
-	if o := f.open[cluster]; o != nil {
-		return o.store, nil
-	}
-	c := f.opts.Watcher.Snapshot().Cluster(cluster)
+	snapshot := f.o.Watcher.Snapshot()
+	c := snapshot.Cluster(cluster)
 	if c == nil {
-		return nil, fmt.Errorf("cluster %s is not in the catalog: %w", cluster, span.ErrUnavailable)
+		return nil, fmt.Errorf("%w: %s", ErrUnknownCluster, cluster)
 	}
-	o, err := f.dial(*c)
+	if st := f.stores[cluster]; st != nil {
+		return st.store, nil
+	}
+	st, err := f.open(c, internalAddr(snapshot, c))
 	if err != nil {
-		return nil, fmt.Errorf("cluster %s: %w", cluster, err)
+		return nil, err
 	}
-	f.open[cluster] = o
-	return o.store, nil
+	f.stores[cluster] = &opened{store: st, key: keyOf(snapshot, c)}
+	return st, nil
 }
 
-// Dial opens a store of its own for a cluster that need not be in the catalog. The
-// caller closes it.
+// Own returns the engine of a local cluster that this process holds: what it
+// serves to others on its internal listener.
+func (f *Fleet) Own(cluster string) (span.Store, error) {
+	if st, ok := f.o.Local[cluster]; ok {
+		return st, nil
+	}
+	return nil, fmt.Errorf("%w: %s is not held by this process", ErrUnknownCluster, cluster)
+}
+
+// Dial opens a store for a cluster that need not be in the catalog. The caller closes it.
 func (f *Fleet) Dial(_ context.Context, c catalog.Cluster) (span.Store, error) {
-	o, err := f.dial(c)
-	if err != nil {
-		return nil, fmt.Errorf("cluster %s: %w", c.Name, err)
+	if st, ok := f.o.Local[c.Name]; ok && c.Kind == catalog.KindLocal {
+		return borrowed{st}, nil
 	}
-	if o.own {
-		return nil, fmt.Errorf("cluster %s is a local cluster of this process", c.Name)
-	}
-	return o.store, nil
+	return f.open(&c, internalAddr(f.o.Watcher.Snapshot(), &c))
 }
 
-// dial makes the store; connections come later.
-func (f *Fleet) dial(c catalog.Cluster) (*opened, error) {
-	switch {
-	case c.Kind == catalog.KindKafka:
-		st, err := kafka.Open(kafka.Options{Name: c.Name, Bootstrap: c.Bootstrap, Config: c.Config, ClusterID: c.ClusterID,
-			ProbeTopic: "braid." + f.opts.Catalog.Fleet() + ".probe", Logger: f.opts.Logger.With("cluster", c.Name)})
+// borrowed is a store whose Close is somebody else's.
+type borrowed struct{ span.Store }
+
+func (borrowed) Close() error { return nil }
+
+func (f *Fleet) open(c *catalog.Cluster, internal string) (span.Store, error) {
+	switch c.Kind {
+	case catalog.KindKafka:
+		o := f.o.Kafka
+		o.Name, o.Bootstrap, o.ClusterID = c.Name, slices.Clone(c.Bootstrap), c.ClusterID
+		o.Config = maps.Clone(c.Config)
+		o.Logger = f.o.Logger
+		st, err := kafka.Open(o)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", span.ErrUnavailable, err)
 		}
-		return &opened{store: st, cluster: c}, nil
-	case c.Kind == catalog.KindLocal && c.Owner == f.opts.ProcessID:
-		st := f.opts.Local[c.Name]
-		if st == nil {
-			return nil, fmt.Errorf("this process owned it and does not run it now (--local-clusters): %w", span.ErrUnavailable)
+		return st, nil
+	case catalog.KindLocal:
+		if c.Owner == f.o.ProcessID && c.Owner != "" {
+			return nil, fmt.Errorf("cluster %s: %w: its directory is this process's own and is not open", c.Name, span.ErrUnavailable)
 		}
-		return &opened{store: st, cluster: c, own: true}, nil
-	case c.Kind == catalog.KindLocal && c.Internal != "":
-		return &opened{store: remote.Dial(c.Internal, f.token, c.Name), cluster: c}, nil
-	case c.Kind == catalog.KindLocal:
-		return nil, fmt.Errorf("its process has no internal listener: %w", span.ErrUnavailable)
-	default:
-		return nil, fmt.Errorf("unknown kind %q: a newer release may know it", c.Kind)
+		if internal == "" {
+			return nil, fmt.Errorf("cluster %s: %w: %w", c.Name, span.ErrUnavailable, ErrNoOwner)
+		}
+		if f.token == "" {
+			return nil, fmt.Errorf("cluster %s: %w: no catalog to have the internal token from", c.Name, span.ErrUnavailable)
+		}
+		return remote.Dial(internal, f.token, c.Name), nil
 	}
+	return nil, fmt.Errorf("cluster %s: unknown kind %q", c.Name, c.Kind)
 }
 
-// follow forgets the stores whose clusters have changed or gone; the next caller
-// opens anew.
-func (f *Fleet) follow(s *catalog.Snapshot, clusters []string) {
+// internalAddr is where the owner of a local cluster listens: as its process says
+// now, else as the cluster was added with.
+func internalAddr(s *catalog.Snapshot, c *catalog.Cluster) string {
+	if c.Kind != catalog.KindLocal {
+		return ""
+	}
+	if p := s.Process(c.Owner); p != nil && p.Internal != "" {
+		return p.Internal
+	}
+	return c.Internal
+}
+
+// keyOf is equal for what one store can serve.
+func keyOf(s *catalog.Snapshot, c *catalog.Cluster) [sha256.Size]byte {
+	h := sha256.New()
+	put := func(parts ...string) {
+		for _, p := range parts {
+			h.Write([]byte(strconv.Itoa(len(p)) + ":" + p)) // a hash never fails
+		}
+	}
+	put(string(c.Kind), c.ClusterID, c.Owner, internalAddr(s, c))
+	put(c.Bootstrap...)
+	put("config")
+	for _, k := range slices.Sorted(maps.Keys(c.Config)) {
+		put(k, c.Config[k])
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// loadTimeout bounds the question for the token.
+const loadTimeout = 5 * time.Second
+
+// changed follows the catalog. It runs in the watcher's goroutine and only marks:
+// a store that no longer fits is drained elsewhere, and the next Store opens another.
+func (f *Fleet) changed(ch catalog.Change) {
+	if len(ch.Clusters) == 0 && !ch.Process {
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, name := range clusters {
-		o := f.open[name]
-		if o == nil {
-			continue
-		}
-		c := s.Cluster(name)
-		if c != nil && sameEndpoint(o.cluster, *c) {
-			continue
-		}
-		delete(f.open, name)
-		if !o.own && !f.closed {
-			f.lingers.Go(func() { f.retire(o.store) })
-		}
-	}
-}
-
-// sameEndpoint tells whether two descriptions of a cluster are reached alike.
-func sameEndpoint(a, b catalog.Cluster) bool {
-	return a.Kind == b.Kind && slices.Equal(a.Bootstrap, b.Bootstrap) && maps.Equal(a.Config, b.Config) &&
-		a.ClusterID == b.ClusterID && a.Owner == b.Owner && a.Internal == b.Internal
-}
-
-// retire closes a store after its appends had time to end.
-func (f *Fleet) retire(st span.Store) {
-	t := time.NewTimer(linger)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-f.stopped:
-	}
-	if err := st.Close(); err != nil {
-		f.opts.Logger.Warn("close of a replaced store", "cluster", st.Name(), "err", err)
-	}
-}
-
-// Close closes all stores but the local ones of this process.
-func (f *Fleet) Close() error {
-	f.unwatch()
-	f.mu.Lock()
 	if f.closed {
-		f.mu.Unlock()
-		return nil
+		return
 	}
-	f.closed = true
-	open := f.open
-	f.open = map[string]*opened{}
+	for name, o := range f.stores {
+		c := ch.New.Cluster(name)
+		if c != nil && (keyOf(ch.New, c) == o.key || c.Kind == catalog.KindLocal && internalAddr(ch.New, c) == "") {
+			// An owner whose lease has run out keeps its connection: it may be well.
+			continue
+		}
+		delete(f.stores, name)
+		f.o.Logger.Info("cluster changed, its store is replaced", "cluster", name, "removed", c == nil)
+		f.wg.Go(func() { f.retire(name, o.store) })
+	}
+}
+
+// drainer is a store that can end what is under way before it closes.
+type drainer interface {
+	Drain(ctx context.Context) error
+}
+
+func (f *Fleet) retire(name string, st span.Store) {
+	var err error
+	if d, ok := st.(drainer); ok {
+		ctx, cancel := context.WithTimeout(f.ctx, drainTime)
+		defer cancel()
+		err = d.Drain(ctx)
+	} else {
+		err = st.Close()
+	}
+	if err != nil {
+		f.o.Logger.Warn("close of a store that was replaced", "cluster", name, "error", err)
+	}
+}
+
+// Close closes all stores that the fleet has opened.
+func (f *Fleet) Close() error {
+	f.cancel()
+	f.mu.Lock()
+	stores := f.stores
+	f.stores, f.closed = map[string]*opened{}, true
 	f.mu.Unlock()
-	close(f.stopped)
+	f.stop()
 	var errs []error
-	for _, o := range open {
-		if !o.own {
-			errs = append(errs, o.store.Close())
+	for _, o := range stores {
+		errs = append(errs, o.store.Close())
+	}
+	f.wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Stats are the counters of all stores on Kafka that are open, by cluster.
+func (f *Fleet) Stats() map[string]kafka.Stats {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := make(map[string]kafka.Stats, len(f.stores))
+	for name, o := range f.stores {
+		if st, ok := o.store.(*kafka.Store); ok {
+			out[name] = st.Stats()
 		}
 	}
-	f.lingers.Wait()
-	return errors.Join(errs...)
+	return out
 }

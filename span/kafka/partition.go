@@ -29,6 +29,8 @@ type partition struct {
 	holders int
 	// outstanding counts the queue's entries: what the sweep looks at without a lock.
 	outstanding atomic.Int32
+	// lookAgain makes the next append ask who leads: the topic may be gone.
+	lookAgain atomic.Bool
 	// resolving is held while the leader is looked up and its log compared.
 	resolving chan struct{}
 
@@ -95,7 +97,7 @@ func (p *partition) Append(a *span.Append) {
 	a.BaseOffset, a.LogAppendTime, a.LogStart, a.Duplicate, a.Err = -1, -1, -1, false, nil
 	p.s.closeMu.RLock()
 	defer p.s.closeMu.RUnlock()
-	if p.s.closed {
+	if p.s.closed || p.s.draining.Load() {
 		p.refuse(a, unavailable(errClosed))
 		return
 	}
@@ -181,7 +183,7 @@ func (p *partition) take(l *lane, c *call) (e *entry, again bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.scheduled = false
-	if p.lane != l || p.laneTurn != l.turn.Load() {
+	if p.lane != l || p.laneTurn != l.turn.Load() || p.lookAgain.Swap(false) {
 		// The connection was lost since: who leads now, and whether its log still has
 		// all that was acknowledged, has to be asked first.
 		p.lane = nil

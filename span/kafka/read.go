@@ -37,6 +37,9 @@ func (p *partition) Read(ctx context.Context, r span.ReadRequest) (span.ReadResu
 }
 
 func (p *partition) read(ctx context.Context, r span.ReadRequest) (span.ReadResult, error) {
+	if p.s.draining.Load() {
+		return span.ReadResult{}, unavailable(errClosed)
+	}
 	if r.Offset < 0 {
 		return span.ReadResult{}, fmt.Errorf("%w: %d", span.ErrOffsetOutOfRange, r.Offset)
 	}

@@ -42,8 +42,9 @@ type Store struct {
 
 	// closeMu is held for reading by callers while they may start goroutines, so
 	// that Close waits for all of them.
-	closeMu sync.RWMutex
-	closed  bool
+	closeMu  sync.RWMutex
+	closed   bool
+	draining atomic.Bool
 
 	mu         sync.Mutex
 	running    sync.WaitGroup
@@ -177,10 +178,38 @@ func (s *Store) forgetTopic(id [16]byte) {
 	defer s.mu.Unlock()
 	delete(s.seals, id)
 	for key, p := range s.partitions {
-		if key.topic == id && p.holders == 0 && p.outstanding.Load() == 0 {
+		if key.topic != id {
+			continue
+		}
+		if p.holders == 0 && p.outstanding.Load() == 0 {
 			delete(s.partitions, key)
 			s.idle--
+		} else {
+			p.lookAgain.Store(true)
 		}
+	}
+}
+
+// checkNames looks for topics that were replaced by others of the same name. It is
+// for brokers before 4.1, whose Produce knows names only; physical names are never
+// used twice by Braid, so this finds what somebody else did. Those of 4.1 and later tell.
+func (s *Store) checkNames(all []*partition) {
+	v, ok := s.produceVersions.Load().([2]int16)
+	if !ok || v[1] >= 13 {
+		return
+	}
+	topics := map[span.Topic]bool{}
+	for _, p := range all {
+		if p.outstanding.Load() > 0 {
+			topics[p.topic] = true
+		}
+	}
+	for t := range topics {
+		s.spawn(func() {
+			if _, err := s.meta.fresh(s.closing, t); errors.Is(err, span.ErrGone) {
+				s.forgetTopic(t.ID)
+			}
+		})
 	}
 }
 
@@ -222,8 +251,31 @@ func (s *Store) Close() error {
 	return nil
 }
 
+// Drain refuses new appends with span.ErrUnavailable, which says that they did not
+// land, lets those under way come to their ends, and closes the store. It is for a
+// store that another takes the place of. When the context ends first, it closes
+// without waiting any longer.
+func (s *Store) Drain(ctx context.Context) error {
+	s.draining.Store(true)
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for s.stats.queued.Load() > 0 || s.stats.reads.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-s.closing.Done():
+			return s.Close()
+		case <-ctx.Done():
+			return s.Close()
+		}
+	}
+	return s.Close()
+}
+
 // sweepEvery is how exactly deadlines of appends are kept.
 const sweepEvery = 50 * time.Millisecond
+
+// namesEvery is how many sweeps lie between two checkNames: 2 s.
+const namesEvery = 40
 
 // sweep ends appends whose deadline has passed, and looks after lanes whose
 // broker does not answer.
@@ -231,6 +283,7 @@ func (s *Store) sweep() {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	var all []*partition
+	round := 0
 	for {
 		select {
 		case <-tick.C:
@@ -243,6 +296,9 @@ func (s *Store) sweep() {
 			if p.outstanding.Load() > 0 {
 				p.expire(now)
 			}
+		}
+		if round++; round%namesEvery == 0 {
+			s.checkNames(all)
 		}
 		clear(all)
 		s.mu.Lock()
