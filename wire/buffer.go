@@ -6,11 +6,13 @@ import (
 	"sync/atomic"
 )
 
-// Pooled buffers come in powers of two from 4 KiB to 4 MiB; larger ones are left
-// to the collector, since a pool would keep them for nothing most of the time.
+// Pooled buffers come in powers of two from 4 KiB to 16 MiB: a producer that
+// fills the batches of a dozen partitions sends requests of that size, and
+// clearing fresh memory for each costs as much as receiving it. Larger ones are
+// left to the collector, since a pool would keep them for nothing most of the time.
 const (
 	minClass = 12
-	maxClass = 22
+	maxClass = 24
 )
 
 // Buffer is a pooled, reference-counted run of bytes. Who holds a reference may

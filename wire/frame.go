@@ -16,6 +16,9 @@ const (
 	// readAhead is how much one read may take in beyond what is needed, so that
 	// small requests which came together cost one system call.
 	readAhead = 16 << 10
+	// readIdle is the same while the peer does not fill it: all that a connection
+	// holds which waits for a request, and all that is copied of a large frame.
+	readIdle = 512
 	// firstGrant is what is allocated for a frame of a peer that has sent
 	// nothing of that size yet, however large it says that the frame will be.
 	firstGrant = 64 << 10
@@ -31,15 +34,17 @@ const (
 type FrameReader struct {
 	r      io.Reader
 	max    int
-	ahead  []byte // storage for read-ahead
-	have   []byte // what of it was not used yet
-	proven int    // largest whole frame so far
+	idle   [readIdle]byte // storage for read-ahead
+	ahead  *Buffer        // the same while the peer is busy, else nil
+	have   []byte         // what of either was not used yet
+	busy   bool           // the latest read filled its storage
+	proven int            // largest whole frame so far
 	begun  bool
 }
 
 // NewFrameReader reads frames of at most maxFrame bytes from r.
 func NewFrameReader(r io.Reader, maxFrame int) *FrameReader {
-	return &FrameReader{r: r, max: maxFrame, ahead: make([]byte, readAhead)}
+	return &FrameReader{r: r, max: maxFrame}
 }
 
 // Buffered is the number of bytes that were read and not yet returned: when it
@@ -94,21 +99,34 @@ func (f *FrameReader) body(size int) (*Buffer, error) {
 	}
 }
 
-// fill reads until n bytes are there; n is small.
+// fill reads until n bytes are there; n is less than readIdle.
 func (f *FrameReader) fill(n int) error {
 	if len(f.have) >= n {
 		return nil
 	}
-	got := copy(f.ahead, f.have)
+	room := f.idle[:]
+	if f.busy {
+		if f.ahead == nil {
+			f.ahead = NewBuffer(readAhead)
+		}
+		room = f.ahead.B
+	}
+	// What is left is a few bytes of a size, at the end of either storage.
+	got := copy(room, f.have)
+	if !f.busy && f.ahead != nil {
+		f.ahead.Release()
+		f.ahead = nil
+	}
 	for got < n {
-		m, err := f.r.Read(f.ahead[got:])
+		m, err := f.r.Read(room[got:])
 		got += m
 		if err != nil && got < n {
-			f.have = f.ahead[:got]
+			f.have = room[:got]
 			return readError(err, got == 0)
 		}
 	}
-	f.have = f.ahead[:got]
+	f.busy = got == len(room)
+	f.have = room[:got]
 	return nil
 }
 
