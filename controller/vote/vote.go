@@ -1,11 +1,13 @@
 // Package vote is a gateway's opinion of the clusters that it uses: it asks each
-// of them once a second how it is and tells the catalog when its opinion changes.
+// of them twice a second how it is and tells the catalog when its opinion changes.
 // The leading controller counts the votes; no single view decides (package controller).
 package vote
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -15,9 +17,17 @@ import (
 
 // Defaults of a voter.
 const (
-	interval = time.Second
-	// patience is how long one health check may take; a cluster that hangs is down.
+	interval = 500 * time.Millisecond
+	// patience is how long one health check may take.
 	patience = 2 * time.Second
+	// hanging is how long a cluster must have given no answer at all before it is
+	// called down. One that refuses connections is called down at once: a process
+	// that is gone answers quickly, one that is only slow, or that we are too busy
+	// to hear, does not.
+	hanging = 6 * time.Second
+	// stalled is how late a check may come back after its time was up before its
+	// answer tells more of this process than of the cluster.
+	stalled = time.Second
 	// recovered is how many checks in a row must pass before a cluster is up again.
 	recovered = 3
 	// parallel bounds checks under way.
@@ -42,11 +52,13 @@ type Voter struct {
 // opinion of one cluster. Guarded by Voter.mu.
 type opinion struct {
 	checking bool
+	known    bool // false until a check told enough
 	up       bool
 	told     bool  // the vote of this opinion is in the catalog
 	lease    int64 // under which it was told: a vote dies with its lease
 	since    time.Time
-	passed   int // checks passed in a row
+	silent   time.Time // since when checks ran out of time, zero if the last one did not
+	passed   int       // checks passed in a row
 	detail   string
 }
 
@@ -107,56 +119,72 @@ func (v *Voter) check(ctx context.Context, name string) {
 		case <-ctx.Done():
 			return
 		}
-		up, detail := v.ask(ctx, name)
-		if ctx.Err() != nil {
+		began := time.Now()
+		a := v.ask(ctx, name)
+		now := time.Now()
+		if ctx.Err() != nil || now.Sub(began) > patience+stalled {
 			return
 		}
-		if vote, ok := v.form(name, o, up, detail, time.Now()); ok {
-			v.tell(ctx, o, vote)
+		v.mu.Lock()
+		up, tell := o.form(a, v.session.Lease(), now)
+		since := o.since
+		v.mu.Unlock()
+		if tell {
+			v.tell(ctx, o, catalog.ClusterVote{Cluster: name, Node: v.session.Node(), Up: up, Since: since, Detail: a.detail})
 		}
 	})
 }
 
-func (v *Voter) ask(ctx context.Context, name string) (up bool, detail string) {
+// answer is what one check said.
+type answer struct {
+	up, timeout bool
+	detail      string
+}
+
+func (v *Voter) ask(ctx context.Context, name string) answer {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	st, err := v.stores.Store(name)
 	if err != nil {
-		return false, err.Error()
+		return answer{detail: err.Error()}
 	}
 	h, err := st.Health(ctx)
 	if err != nil {
-		return false, err.Error()
+		timeout := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
+		return answer{timeout: timeout, detail: err.Error()}
 	}
-	return h.Writable, h.Detail
+	return answer{up: h.Writable, detail: h.Detail}
 }
 
-// form updates an opinion and returns the vote that the catalog does not have yet.
-func (v *Voter) form(name string, o *opinion, up bool, detail string, now time.Time) (catalog.ClusterVote, bool) {
-	lease := v.session.Lease()
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	first := !o.told && o.passed == 0 && o.detail == "" && !o.up
-	if up {
-		o.passed++
-	} else {
+// form updates the opinion by an answer and returns the vote, and whether the
+// catalog does not have it yet under this lease. The caller holds Voter.mu.
+func (o *opinion) form(a answer, lease int64, now time.Time) (up, tell bool) {
+	o.detail = a.detail
+	switch {
+	case a.up:
+		o.passed, o.silent = o.passed+1, time.Time{}
+	case !a.timeout:
+		o.passed, o.silent = 0, time.Time{}
+	case o.silent.IsZero():
+		o.passed, o.silent = 0, now
+	default:
 		o.passed = 0
 	}
 	next := o.up
 	switch {
-	case !up:
+	case a.timeout && now.Sub(o.silent) < hanging:
+		if !o.known {
+			return false, false
+		}
+	case !a.up:
 		next = false
-	case first, o.passed >= recovered:
+	case !o.known, o.passed >= recovered:
 		next = true
 	}
-	if next != o.up {
-		o.up, o.since, o.told = next, now, false
+	if next != o.up || !o.known {
+		o.up, o.since, o.told, o.known = next, now, false, true
 	}
-	o.detail = detail
-	if o.told && o.lease == lease {
-		return catalog.ClusterVote{}, false
-	}
-	return catalog.ClusterVote{Cluster: name, Node: v.session.Node(), Up: o.up, Since: o.since, Detail: detail}, true
+	return o.up, !o.told || o.lease != lease
 }
 
 func (v *Voter) tell(ctx context.Context, o *opinion, vote catalog.ClusterVote) {

@@ -1,0 +1,46 @@
+package vote
+
+import (
+	"testing"
+	"time"
+)
+
+// TestOpinion walks one opinion through answers, a second apart unless said.
+func TestOpinion(t *testing.T) {
+	type step struct {
+		after time.Duration
+		a     answer
+		vote  string // "", up, down
+	}
+	up, refused, silent := answer{up: true}, answer{detail: "connection refused"}, answer{timeout: true, detail: "no answer"}
+	for name, steps := range map[string][]step{
+		"up at once":                        {{0, up, "up"}, {time.Second, up, ""}},
+		"refused is down at once":           {{0, up, "up"}, {time.Second, refused, "down"}, {time.Second, refused, ""}},
+		"back after three good answers":     {{0, refused, "down"}, {time.Second, up, ""}, {time.Second, up, ""}, {time.Second, up, "up"}},
+		"one bad answer begins the count":   {{0, refused, "down"}, {1, up, ""}, {1, up, ""}, {1, refused, ""}, {1, up, ""}, {1, up, ""}, {1, up, "up"}},
+		"silence counts only when it lasts": {{0, up, "up"}, {time.Second, silent, ""}, {5 * time.Second, silent, ""}, {time.Second, silent, "down"}},
+		"an answer breaks silence":          {{0, up, "up"}, {1, silent, ""}, {5 * time.Second, up, ""}, {time.Second, silent, ""}, {5 * time.Second, silent, ""}},
+		"silent from the start is unknown":  {{0, silent, ""}, {time.Second, silent, ""}, {5 * time.Second, silent, "down"}},
+		"unknown, then up":                  {{0, silent, ""}, {time.Second, up, "up"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var o opinion
+			now := time.Unix(1000, 0)
+			for i, s := range steps {
+				now = now.Add(s.after)
+				vote, ok := o.form(s.a, 1, now)
+				got := ""
+				if ok {
+					got = map[bool]string{true: "up", false: "down"}[vote]
+					o.told, o.lease = true, 1
+				}
+				if got != s.vote {
+					t.Fatalf("step %d: vote %q, want %q", i, got, s.vote)
+				}
+			}
+			if _, ok := o.form(steps[len(steps)-1].a, 2, now); !ok {
+				t.Fatal("a vote dies with its lease: under a new one it has to be told again")
+			}
+		})
+	}
+}
