@@ -109,6 +109,8 @@ func startEtcd(ctx context.Context, cfg EmbeddedConfig, register func(*grpc.Serv
 	ec.AutoCompactionRetention = "1h"
 	ec.EnableGRPCGateway = false
 	ec.ServiceRegister = register
+	// A shared disk is at times slower than etcd's 100 ms; at a second it is worth a word.
+	ec.WarningApplyDuration, ec.WarningUnaryRequestDuration = time.Second, time.Second
 	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapToSlog(cfg.Logger))
 
 	e, err := embed.StartEtcd(ec)

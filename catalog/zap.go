@@ -8,7 +8,9 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// zapToSlog hands etcd's warnings and errors to slog; its info log is chatter.
+// zapToSlog hands etcd's errors to slog as warnings, since what fails for good
+// comes back to us as an error of a call, and its warnings as debug; its info log
+// is chatter.
 func zapToSlog(l *slog.Logger) *zap.Logger {
 	return zap.New(&slogCore{logger: l.With("part", "etcd")})
 }
@@ -44,9 +46,9 @@ func (c *slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	for k, v := range enc.Fields {
 		args = append(args, k, v)
 	}
-	level := slog.LevelWarn
+	level := slog.LevelDebug
 	if e.Level >= zapcore.ErrorLevel {
-		level = slog.LevelError
+		level = slog.LevelWarn
 	}
 	c.logger.Log(context.Background(), level, e.Message, args...)
 	return nil
