@@ -12,9 +12,12 @@ import (
 // the gateway's session and what is claimed under it. Implementations do I/O and
 // may be called concurrently.
 type Leases interface {
-	// Alive tells whether the session's lease holds for sure at this moment. An
-	// owner gives no answer when it does not. It does no I/O.
-	Alive() bool
+	// Lease is the session's present lease. A session that lost its lease gets
+	// another one; what was claimed under the old one is gone.
+	Lease() int64
+	// Alive tells whether the lease holds for sure at this moment. An owner gives no
+	// answer when it does not. It does no I/O.
+	Alive(lease int64) bool
 	// ClaimShard makes this gateway the owner with the next term. It fails with
 	// [catalog.ErrExists] or [catalog.ErrConflict] while there is another.
 	ClaimShard(ctx context.Context, number int32) (catalog.Shard, error)

@@ -201,6 +201,7 @@ type fleetMember struct {
 
 	lease sync.Mutex
 	dead  bool
+	id    int64 // of the lease
 	opens func(catalog.Topic, int32) (Log, error)
 }
 
@@ -261,14 +262,32 @@ func (g *fleetMember) expire() {
 	})
 }
 
-func (g *fleetMember) Alive() bool {
+// renew is a new lease after the end of the former one.
+func (g *fleetMember) renew() {
+	g.lease.Lock()
+	g.dead = false
+	g.id++
+	g.lease.Unlock()
+	g.change(Change{Owners: true}, func() {
+		g.gateways = append(g.gateways, g.node)
+		slices.Sort(g.gateways)
+	})
+}
+
+func (g *fleetMember) Lease() int64 {
 	g.lease.Lock()
 	defer g.lease.Unlock()
-	return !g.dead
+	return g.id
+}
+
+func (g *fleetMember) Alive(lease int64) bool {
+	g.lease.Lock()
+	defer g.lease.Unlock()
+	return !g.dead && g.id == lease
 }
 
 func (g *fleetMember) ClaimShard(_ context.Context, number int32) (s catalog.Shard, err error) {
-	if !g.Alive() {
+	if !g.Alive(g.Lease()) {
 		return s, catalog.ErrSessionLost
 	}
 	g.change(Change{Owners: true}, func() {

@@ -14,7 +14,11 @@ type catalogLeases struct {
 	s *catalog.Session
 }
 
-func (l catalogLeases) Alive() bool { return l.s.Alive() }
+func (l catalogLeases) Lease() int64 { return l.s.Lease() }
+
+// Alive asks for the lease last: it never becomes an earlier one again, so what was
+// alive before was this one.
+func (l catalogLeases) Alive(lease int64) bool { return l.s.Alive() && l.s.Lease() == lease }
 
 func (l catalogLeases) ClaimShard(ctx context.Context, number int32) (catalog.Shard, error) {
 	return l.c.ClaimShard(ctx, l.s, number)

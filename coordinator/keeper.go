@@ -206,7 +206,8 @@ func (c *Coordinator) keep(ctx context.Context) {
 func (c *Coordinator) balance(ctx context.Context) {
 	gateways := c.directory.Gateways()
 	revision := c.directory.Revision()
-	alive := c.leases.Alive()
+	lease := c.leases.Lease()
+	alive := c.leases.Alive(lease)
 	now := c.clock.Now()
 	// Answers to what is parked run without c.mu.
 	var drop []*shard
@@ -230,7 +231,7 @@ func (c *Coordinator) balance(ctx context.Context) {
 			if term == 0 {
 				continue
 			}
-			if revision >= claimed && (!owned || owner.Term != term) {
+			if s.session.Load() != lease || revision >= claimed && (!owned || owner.Term != term) {
 				// The lease ran out, or somebody else has the shard.
 				drop = append(drop, s)
 			} else if best != c.node && best >= 0 {

@@ -2,8 +2,10 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/braidstream/braid/catalog"
@@ -34,6 +36,8 @@ type shard struct {
 	id    int64 // producer id
 	epoch int16 // producer epoch
 	seq   int32 // of the next batch
+
+	session atomic.Int64 // the lease it was claimed under
 
 	mu      sync.Mutex
 	phase   phase
@@ -82,9 +86,12 @@ func (s *shard) drop() {
 	s.cancel()
 }
 
+// alive tells whether the claim holds for sure.
+func (s *shard) alive() bool { return s.c.leases.Alive(s.session.Load()) }
+
 // do runs fn as an event of the machine, unless the code says why not.
 func (s *shard) do(fn func(m *machine)) wire.Code {
-	if !s.c.leases.Alive() {
+	if !s.alive() {
 		// Somebody else may have the shard by now.
 		return wire.NotCoordinator
 	}
@@ -148,7 +155,7 @@ func (s *shard) settle() []func() {
 // checked holds an answer back if the lease ran out while it was on its way.
 func (s *shard) checked(w wait) func() {
 	return func() {
-		if s.c.leases.Alive() {
+		if s.alive() {
 			w.ok()
 		} else {
 			w.lost(wire.NotCoordinator)
@@ -249,13 +256,19 @@ func (s *shard) overdue() {
 // run owns the shard from the claim to the release. ctx ends it at once.
 func (s *shard) run(ctx context.Context) {
 	defer s.end()
+	session := s.c.leases.Lease()
 	claimed, err := s.c.leases.ClaimShard(ctx, s.number)
+	if err == nil && s.c.leases.Lease() != session {
+		// Under which of the two it was claimed cannot be told.
+		err = errors.Join(catalog.ErrSessionLost, s.c.leases.ReleaseShard(ctx, claimed))
+	}
 	if err != nil {
 		s.logger.Debug("shard not claimed", "err", err)
 		s.c.keeper.failed(s.number, s.c.clock.Now())
 		return
 	}
 	began := s.c.clock.Now()
+	s.session.Store(session)
 	s.mu.Lock()
 	s.lease = claimed
 	s.phase = phaseLoading
@@ -273,8 +286,11 @@ func (s *shard) run(ctx context.Context) {
 		s.c.metrics.lost.Inc()
 	}
 	s.end()
-	// The lease frees it anyhow, only later.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	if !s.alive() {
+		// Freed by the end of the lease.
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	if err := s.c.leases.ReleaseShard(ctx, s.lease); err != nil {
 		s.logger.Warn("shard not released", "err", err)

@@ -190,6 +190,30 @@ func TestLogFaults(t *testing.T) {
 	}
 }
 
+// A gateway that lost its lease and got a new one must not answer for what it had
+// under the old one, even if it has not heard yet that it is gone.
+func TestNewLeaseDoesNotReviveShards(t *testing.T) {
+	f := newFleet(t, 1, Config{})
+	a := f.join(1)
+	eventually(t, "served", func() bool { return f.ready(1) })
+	if code := commitOffset(a.c, "g", "topic", 0, 1); code != wire.None {
+		t.Fatal(code)
+	}
+	a.lease.Lock()
+	a.id++
+	a.lease.Unlock()
+	if _, code := fetchOffset(a.c, "g", "topic", 0); code != wire.NotCoordinator {
+		t.Errorf("answered under another lease: %v", code)
+	}
+	a.freeze()
+	a.expire()
+	a.renew()
+	eventually(t, "served again", func() bool { return f.ready(1) })
+	if o, code := fetchOffset(a.c, "g", "topic", 0); code != wire.None || o != 1 {
+		t.Error(o, code)
+	}
+}
+
 func TestCleanStopWritesWhatIsQueued(t *testing.T) {
 	f := newFleet(t, 1, Config{})
 	a := f.join(1)
