@@ -212,6 +212,7 @@ const (
 	OpFailover OpKind = "failover"
 	OpFailback OpKind = "failback"
 	OpRepair   OpKind = "repair" // extend past a physical log that went back
+	OpReturn   OpKind = "return" // records of a cluster that came back are taken in again
 )
 
 // OpState is where an operation stands.
@@ -290,6 +291,9 @@ type Extend struct {
 	New PhysicalTopic   `json:"new"`
 	// TopicRevision: the commit fails if the topic changed meanwhile.
 	TopicRevision int64 `json:"topicRevision"`
+	// Producer is the producer id under which a return appends stranded records
+	// anew: a controller that takes over finds by it how far the last one came.
+	Producer int64 `json:"producer,omitempty"`
 	// Alarms are those that the commit heeded.
 	Alarms []Alarm `json:"alarms,omitempty"`
 	// Ends per partition, known from the commit on.

@@ -67,6 +67,9 @@ func (r *run) commit(ctx context.Context) error {
 		done := r.e
 		if last {
 			done.Step, done.Ends, done.Sealed = catalog.StepCertify, ends, r.sealing.UTC()
+			if done.Unreadable {
+				done.Mode = catalog.ModeLossy
+			}
 			req.Extend, req.Finish = &done, true
 		}
 		if err := r.cat.CommitPages(ctx, req); err != nil {

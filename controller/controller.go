@@ -168,6 +168,8 @@ func (c *Controller) lead(ctx context.Context, l *catalog.Leadership) (crashed b
 	t.loop("certificates", t.certifyAll)
 	t.loop("deletions", t.deleteTopics)
 	t.loop("sweep", t.sweep)
+	t.loop("detection", t.detect)
+	t.loop("returns", t.returns)
 	<-ctx.Done()
 	return errors.Is(context.Cause(ctx), errCrashed)
 }

@@ -434,3 +434,7 @@ func oneBatch(producer int64, epoch int16, first int32, n int, at time.Time, val
 	}
 	return out
 }
+
+func topicOf(sp *catalog.Span) span.Topic {
+	return span.Topic{Name: sp.Copies[0].Topic, ID: sp.Copies[0].TopicID}
+}

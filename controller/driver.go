@@ -22,7 +22,29 @@ type driver struct {
 	fault  func(point string) error
 	log    *slog.Logger
 	limits limits
+	away   *away
 }
+
+// away remembers clusters that did not answer a moment ago, so that a failover of
+// thousands of topics does not wait for each of them.
+type away struct {
+	mu    sync.Mutex
+	since map[string]time.Time
+}
+
+func (a *away) lately(cluster string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return time.Since(a.since[cluster]) < awayFor
+}
+
+func (a *away) note(cluster string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.since[cluster] = time.Now()
+}
+
+const awayFor = 5 * time.Second
 
 // limits are the times that an extend takes at most.
 type limits struct {
@@ -37,7 +59,7 @@ type limits struct {
 
 func defaultLimits() limits {
 	return limits{call: 10 * time.Second, seal: 15 * time.Second, settle: time.Minute, undo: 15 * time.Second,
-		hold: time.Second, tryLost: time.Second, ttl: catalog.DefaultTTL}
+		hold: 500 * time.Millisecond, tryLost: time.Second, ttl: catalog.DefaultTTL}
 }
 
 // outcome of an extend.
@@ -84,7 +106,10 @@ func (d *driver) begin(ctx context.Context, op *catalog.Op, t catalog.Topic, cha
 		return catalog.Extend{}, refuse(Refused, "", "a chain has reached %d spans (%s=%d)", n, ConfigMaxSpans, limit)
 	}
 	e := extend.Begin(op.ID, &t, openTopics(chains), target, physicalName(fleet, t.Tenant, t.Name), op.Kind, mode, time.Now().UTC())
-	e.Room, e.Unreadable = room, mode == catalog.ModeLossy && op.Kind == catalog.OpFailover
+	if mode == catalog.ModeLossy && op.Kind == catalog.OpFailover {
+		// Until the commit it is a fence, which is what gateways stop for.
+		e.Mode, e.Room, e.Unreadable = catalog.ModeFence, room, true
+	}
 	e, err := d.cat.CreateExtend(ctx, e, d.fence)
 	if err != nil {
 		return e, err
@@ -286,7 +311,7 @@ func (r *run) settle(ctx context.Context) error {
 	if err := r.loadStates(ctx); err != nil {
 		return err
 	}
-	if r.e.Mode == catalog.ModeLossy {
+	if r.e.Mode == catalog.ModeLossy || r.e.Unreadable {
 		r.obs.Settled = true
 		return nil
 	}

@@ -79,6 +79,10 @@ func (t *term) runOp(ctx context.Context, op catalog.Op) {
 	err := r.begin(ctx)
 	if err == nil {
 		r.topics(ctx)
+		if r.op.Kind == catalog.OpFailover && ctx.Err() == nil {
+			// After the open spans: appends first.
+			err = r.t.hideSealed(ctx, r.op.Cluster)
+		}
 	}
 	stop()
 	watch.Wait()
@@ -264,6 +268,10 @@ var errCancelled = errors.New("cancelled")
 // topics extends all topics of the operation, several at once.
 func (r *opRun) topics(ctx context.Context) {
 	targets := r.targets()
+	slots := r.t.slots
+	if r.op.Kind == catalog.OpFailover {
+		slots = r.t.wide
+	}
 	var wg sync.WaitGroup
 	for _, ref := range r.op.Topics {
 		if ctx.Err() != nil {
@@ -274,7 +282,7 @@ func (r *opRun) topics(ctx context.Context) {
 			continue
 		}
 		select {
-		case r.t.slots <- struct{}{}:
+		case slots <- struct{}{}:
 		case <-ctx.Done():
 			continue
 		}
@@ -283,7 +291,7 @@ func (r *opRun) topics(ctx context.Context) {
 			free := func() {
 				if held {
 					held = false
-					<-r.t.slots
+					<-slots
 				}
 			}
 			defer free()
@@ -508,6 +516,12 @@ func (t *term) resumeExtends(ctx context.Context) error {
 				now, err := t.o.Catalog.Extend(ctx, e.Topic.Tenant, e.Topic.ID)
 				if err != nil {
 					return // ended meanwhile, or tried again
+				}
+				if now.Kind == catalog.OpReturn {
+					if err := t.bringBack(ctx, now.Topic, now.Target); err != nil && ctx.Err() == nil {
+						t.o.Logger.Warn("return did not end", "topic", e.Topic.Name, "cluster", now.Target, "err", err)
+					}
+					return
 				}
 				t.o.Logger.Info("extend is taken up", "topic", e.Topic.Name, "op", e.Op, "step", now.Step)
 				if _, err := t.driver.extend(ctx, now, func() bool { return op.Cancel }); err != nil && ctx.Err() == nil {

@@ -19,7 +19,30 @@ func (a *Admin) Plan(ctx context.Context, req OpRequest) (Plan, error) {
 	if err != nil {
 		return Plan{}, requestError(err, "catalog")
 	}
+	if err := a.whatWent(ctx, &req); err != nil {
+		return Plan{}, err
+	}
 	return makePlan(s, candidates(s, a.loads), req)
+}
+
+// whatWent finds for a failback which topics the last failover took away.
+func (a *Admin) whatWent(ctx context.Context, req *OpRequest) error {
+	if req.Kind != catalog.OpFailback {
+		return nil
+	}
+	ops, err := a.Catalog.Ops(ctx)
+	if err != nil {
+		return requestError(err, "operations")
+	}
+	for i := range ops { // oldest first
+		if ops[i].Kind == catalog.OpFailover && ops[i].Cluster == req.Cluster {
+			req.back = map[catalog.ID]bool{}
+			for _, t := range ops[i].Topics {
+				req.back[t.ID] = true
+			}
+		}
+	}
+	return nil
 }
 
 // Submit checks a request and stores it as an operation for the leading
@@ -28,6 +51,9 @@ func (a *Admin) Submit(ctx context.Context, req OpRequest) (catalog.Op, error) {
 	s, err := a.Watcher.Refresh(ctx)
 	if err != nil {
 		return catalog.Op{}, requestError(err, "catalog")
+	}
+	if err := a.whatWent(ctx, &req); err != nil {
+		return catalog.Op{}, err
 	}
 	p, err := makePlan(s, candidates(s, a.loads), req)
 	if err != nil {
@@ -212,8 +238,9 @@ func planCluster(s *catalog.Snapshot, from []candidate, req OpRequest, p Plan) (
 		on := openOn(chains)
 		switch req.Kind {
 		case catalog.OpFailback:
-			// Back come those that were failed over: a sealed, holed span of theirs is there.
-			if !slices.Contains(on, req.Cluster) && leftBehind(chains, req.Cluster) {
+			// Back come those that were failed over: the last failover names them, or
+			// a span with a hole behind it tells.
+			if !slices.Contains(on, req.Cluster) && (req.back[t.ID] || leftBehind(chains, req.Cluster)) {
 				p.add(s, t, req.Cluster, from, "")
 			}
 			continue

@@ -33,6 +33,8 @@ type OpRequest struct {
 	To      string   // target; "" lets placement choose
 	Force   bool
 	Reason  string // who or what asks
+
+	back map[catalog.ID]bool // failback: what the last failover took away
 }
 
 // Plan is what an operation would do, and what it would cost.

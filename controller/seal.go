@@ -23,10 +23,10 @@ func (r *run) seal(ctx context.Context) error {
 		return err
 	}
 	switch {
+	case r.e.Unreadable:
+		return r.lost(ctx)
 	case r.e.Mode == catalog.ModeFence:
 		return r.fenced(ctx)
-	case r.e.Mode == catalog.ModeLossy && r.e.Unreadable:
-		return r.lost(ctx)
 	}
 	err := r.sealAll(ctx, r.limits.call)
 	switch {
@@ -224,7 +224,15 @@ func (r *run) awaitWords(ctx context.Context, patience time.Duration, revoke boo
 // the live gateways know to have been acknowledged or served; what lies past it
 // has its room, and comes back with the cluster.
 func (r *run) lost(ctx context.Context) error {
-	err := r.sealAll(ctx, r.limits.tryLost)
+	err := span.ErrUnavailable
+	known := slices.ContainsFunc(r.e.Old, func(p catalog.PhysicalTopic) bool { return r.away.lately(p.Cluster) })
+	if !known {
+		if err = r.sealAll(ctx, r.limits.tryLost); err != nil && ctx.Err() == nil {
+			for _, p := range r.e.Old {
+				r.away.note(p.Cluster)
+			}
+		}
+	}
 	switch {
 	case err == nil:
 		r.log.Info("the lost cluster could be sealed: nothing is lost", "topic", r.e.Topic.Name)
@@ -258,7 +266,7 @@ func (r *run) lost(ctx context.Context) error {
 
 // endOf gives the end of one partition's open span.
 func (r *run) endOf(p int32, ch *catalog.Chain) (catalog.SealedEnd, error) {
-	if r.e.Mode == catalog.ModeLossy && r.e.Unreadable {
+	if r.e.Unreadable {
 		c, sp := extend.Copy(&r.e, ch), chain.OpenSpan(ch)
 		if c == nil {
 			return catalog.SealedEnd{}, fmt.Errorf("partition %d has no open copy on what was lost", p)

@@ -17,6 +17,7 @@ type term struct {
 	driver *driver
 	wg     sync.WaitGroup
 	slots  chan struct{} // bounds extends under way
+	wide   chan struct{} // bounds failovers under way, which mostly wait
 
 	mu     sync.Mutex
 	busy   map[catalog.ID]bool // a worker has the topic's extend
@@ -26,11 +27,13 @@ type term struct {
 }
 
 func newTerm(c *Controller, ctx context.Context, cancel context.CancelCauseFunc, fence catalog.Fence) *term {
-	t := &term{Controller: c, ctx: ctx, cancel: cancel, slots: make(chan struct{}, c.o.Workers), busy: map[catalog.ID]bool{},
+	t := &term{Controller: c, ctx: ctx, cancel: cancel, slots: make(chan struct{}, c.o.Workers),
+		wide: make(chan struct{}, 16*c.o.Workers), busy: map[catalog.ID]bool{},
 		ops: map[string]bool{}, kicked: map[string]chan struct{}{}, orphan: map[orphanKey]time.Time{}}
 	limits := defaultLimits()
 	limits.ttl = c.o.Lease
-	t.driver = &driver{cat: c.o.Catalog, stores: c.o.Stores, fence: fence, log: c.o.Logger, limits: limits, fault: t.fault}
+	t.driver = &driver{cat: c.o.Catalog, stores: c.o.Stores, fence: fence, log: c.o.Logger, limits: limits, fault: t.fault,
+		away: &away{since: map[string]time.Time{}}}
 	return t
 }
 

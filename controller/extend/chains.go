@@ -73,7 +73,7 @@ func SealedEnd(e *catalog.Extend, partition int32, ch *catalog.Chain, end Physic
 	logical := max(chain.ToLogical(c, end.End), sp.Start)
 	x := catalog.SealedEnd{Partition: partition, Old: old, At: c.Partition, Span: sp.Seq, Start: sp.Start,
 		Physical: end.End, End: logical, Delta: logical - end.End, MaxTimestamp: end.MaxTimestamp, Next: logical}
-	if e.Mode == catalog.ModeLossy && e.Unreadable {
+	if e.Unreadable {
 		x.Next = logical + e.Room
 	}
 	return x, nil

@@ -1,0 +1,252 @@
+package controller
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
+)
+
+// gateway registers one, lets it vote, and acknowledges fences for its writers.
+func (f *fleet) gateway(node int32, writers ...*writer) (silence func()) {
+	f.t.Helper()
+	s, err := f.cat.Register(f.ctx, catalog.Gateway{Node: node}, 2*time.Second)
+	f.check(err)
+	v := StartVoter(VoterOptions{Catalog: f.cat, Watcher: f.watch, Stores: f.doubles, Session: s, Every: 20 * time.Millisecond, Timeout: 100 * time.Millisecond, Logger: logger()})
+	ctx, cancel := context.WithCancel(f.ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		acked := map[string]bool{}
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			for e := range f.watch.Snapshot().Extends() {
+				if e.Mode != catalog.ModeFence || e.Step != catalog.StepSeal || acked[e.Op+e.Topic.ID.String()] {
+					continue
+				}
+				a := catalog.HoldAck{Node: node, At: time.Now(), Next: slices.Repeat([]int64{-1}, int(e.New.Partitions))}
+				for _, w := range writers {
+					w.mu.Lock()
+					if w.topic.ID == e.Topic.ID {
+						a.Next[w.p] = w.report.Next
+					}
+					w.mu.Unlock()
+				}
+				if f.cat.PutHoldAck(ctx, e.Topic.ID, e.Op, a) == nil {
+					acked[e.Op+e.Topic.ID.String()] = true
+				}
+			}
+		}
+	})
+	var once sync.Once
+	silence = func() {
+		once.Do(func() {
+			cancel()
+			wg.Wait()
+		})
+	}
+	f.t.Cleanup(func() {
+		silence()
+		v.Close()
+		f.check(s.Close(context.Background()))
+	})
+	return silence
+}
+
+// A cluster is gone: topics that prefer to go on do so elsewhere at once, the
+// others wait. When it is back, what nobody had seen of it is taken in again.
+func TestFailoverAndReturn(t *testing.T) {
+	for _, stranded := range []string{strandedReplay, strandedInPlace} {
+		t.Run(stranded, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, "a", "b")
+			f.controller()
+			on := f.topic("on", 2, "a", map[string]string{ConfigGuarantee: guaranteeAvailable, ConfigStranded: stranded})
+			waits := f.topic("waits", 1, "a", nil)
+			w, idle, other := f.writer(on, 0, 100), f.writer(on, 1, 101), f.writer(waits, 0, 102)
+			w.append(5)
+			other.append(5)
+			f.gateway(1, w, idle, other)
+
+			// Two batches land of which the gateway never hears: one the producer will
+			// retry, one whose producer is gone.
+			sp := chain.OpenSpan(f.chain(on, 0))
+			h := &doubleHandle{d: f.doubles["a"], topic: topicOf(sp), partition: 0}
+			now := time.Now()
+			f.doubles["a"].set(func() {
+				for _, b := range [][]byte{oneBatch(100, 0, 5, 2, now, "v"), oneBatch(999, 0, 0, 3, now, "lonely")} {
+					if _, err := h.append(b); err != nil {
+						t.Error(err)
+					}
+				}
+				f.doubles["a"].away = true
+			})
+			f.until("the failover", func() bool {
+				return f.watch.Snapshot().Cluster("a").State == catalog.ClusterFailed && chain.OpenSpan(f.chain(on, 0)).Copies[0].Cluster == "b"
+			})
+			w.append(2) // the retry, and on
+			w.append(1)
+			idle.append(1)
+			ch := f.chain(on, 0)
+			if old := &ch.Spans[0]; !old.Hole || old.End != 5 || !old.Copies[0].Unreadable || ch.Spans[1].Start != 5+chain.UnknownRoom {
+				t.Errorf("chain after the failover: %+v", ch)
+			}
+			if open := chain.OpenSpan(f.chain(waits, 0)); open.Copies[0].Cluster != "a" {
+				t.Error("an ordered topic was failed over")
+			}
+			var op catalog.Op
+			f.until("the end of the failover", func() bool {
+				ops, err := f.cat.Ops(f.ctx)
+				f.check(err)
+				for _, o := range ops {
+					if o.Kind == catalog.OpFailover && o.IsFinished() {
+						op = o
+					}
+				}
+				return op.ID != ""
+			})
+			if op.State != catalog.OpDone || op.Total != 1 {
+				t.Errorf("operation: %+v", op)
+			}
+			cert := f.certificate(on, op.ID)
+			if p := cert.Partitions[0]; cert.Mode != catalog.ModeLossy || p.Verdict != catalog.VerdictUnverified || len(p.Ranges) != 2 {
+				t.Errorf("certificate: %+v", cert)
+			}
+
+			f.doubles["a"].set(func() { f.doubles["a"].away = false })
+			f.until("the return", func() bool {
+				return !sealedOn(f.chain(on, 0), "a", true) && f.watch.Snapshot().Extend(on.ID) == nil
+			})
+			have := f.records(on, 0)
+			lonely := 0
+			for at, v := range have {
+				if len(v) > 6 && v[:6] == "lonely" {
+					lonely++
+					if stranded == strandedReplay && at < 5+chain.UnknownRoom {
+						t.Errorf("%s is at %d", v, at)
+					}
+				}
+			}
+			if lonely != 3 {
+				t.Errorf("%d stranded records are in the chain, want 3", lonely)
+			}
+			want := len(w.acked) + 3
+			if stranded == strandedInPlace {
+				want += 2 // the retried ones are there twice: the price of reading in place
+			}
+			if len(have) != want {
+				t.Errorf("%d records, want %d: %v", len(have), want, have)
+			}
+			for at, v := range w.acked {
+				if have[at] != v {
+					t.Errorf("offset %d: acknowledged %q, read %q", at, v, have[at])
+				}
+			}
+			other.append(1)
+			other.verify()
+
+			back, err := f.admin.Submit(f.ctx, OpRequest{Kind: catalog.OpFailback, Cluster: "a"})
+			f.check(err)
+			if back = f.done(back); back.State != catalog.OpDone || back.Total != 1 {
+				t.Errorf("failback: %+v", back)
+			}
+			if open := chain.OpenSpan(f.chain(on, 0)); open.Copies[0].Cluster != "a" || f.watch.Snapshot().Cluster("a").State != catalog.ClusterActive {
+				t.Errorf("after the failback: %+v", open)
+			}
+		})
+	}
+}
+
+// A failover of a cluster that can be reached after all seals it, and loses nothing.
+func TestFailoverOfAReachableClusterSeals(t *testing.T) {
+	f := newFleet(t, "a", "b")
+	f.controller()
+	topic := f.topic("orders", 1, "a", nil)
+	w := f.writer(topic, 0, 100)
+	w.append(5)
+	p, err := f.admin.Plan(f.ctx, OpRequest{Kind: catalog.OpFailover, Cluster: "a"})
+	f.check(err)
+	if len(p.Moves) != 0 || len(p.Costs) != 1 {
+		t.Errorf("plan without force: %+v", p)
+	}
+	op, err := f.admin.Submit(f.ctx, OpRequest{Kind: catalog.OpFailover, Cluster: "a", Force: true})
+	f.check(err)
+	w.through()
+	if op = f.done(op); op.State != catalog.OpDone {
+		t.Fatalf("%+v", op)
+	}
+	w.verify()
+	if cert := f.certificate(topic, op.ID); cert.Mode != catalog.ModeSeal || cert.Partitions[0].Verdict != catalog.VerdictVerified {
+		t.Errorf("certificate: %+v", cert)
+	}
+}
+
+// A cluster that grants no seal is fenced: the extend waits for every live
+// gateway's word, and takes the lease of one that is silent.
+func TestFence(t *testing.T) {
+	f := newFleet(t, "a", "b")
+	f.doubles["a"].canSeal = false
+	c := f.controller()
+	topic := f.topic("orders", 1, "a", nil)
+	w := f.writer(topic, 0, 100)
+	w.append(5)
+	f.gateway(1, w)
+	silence := f.gateway(2)
+	silence()
+	op := f.done(f.move("b", "orders"))
+	if op.State != catalog.OpDone {
+		t.Fatalf("%+v", op)
+	}
+	cert := f.certificate(topic, op.ID)
+	if cert.Mode != catalog.ModeFence {
+		t.Errorf("mode %s", cert.Mode)
+	}
+	words, err := f.cat.HoldAcks(f.ctx, topic.ID, op.ID)
+	f.check(err)
+	if len(words) != 1 || words[0].Node != 1 {
+		t.Errorf("words: %+v", words)
+	}
+	w.append(1)
+	w.verify()
+	if !c.Leading() {
+		t.Error("not leading")
+	}
+}
+
+func TestDetectionNeedsMostGateways(t *testing.T) {
+	now := time.Unix(100, 0)
+	vote := func(up bool, ago time.Duration) opinion { return opinion{up, now.Add(-ago)} }
+	for _, tc := range []struct {
+		name   string
+		votes  []opinion
+		live   int
+		failed bool
+		up     bool
+	}{
+		{"nobody votes", nil, 3, false, false},
+		{"one of one", []opinion{vote(false, 4*time.Second)}, 1, true, false},
+		{"too early", []opinion{vote(false, 2*time.Second)}, 1, false, false},
+		{"one of two", []opinion{vote(false, time.Minute), vote(true, time.Minute)}, 2, false, false},
+		{"two of three", []opinion{vote(false, time.Minute), vote(true, time.Minute), vote(false, time.Minute)}, 3, true, false},
+		{"two of three, one just now", []opinion{vote(false, time.Minute), vote(true, time.Minute), vote(false, time.Second)}, 3, false, false},
+		{"one serves it, four are live", []opinion{vote(false, time.Minute)}, 4, false, false},
+		{"all up", []opinion{vote(true, time.Minute), vote(true, time.Second)}, 2, false, true},
+		{"just up", []opinion{vote(true, time.Second)}, 1, false, false},
+	} {
+		if got := failed(tc.votes, tc.live, now, 3*time.Second); got != tc.failed {
+			t.Errorf("%s: failed is %v", tc.name, got)
+		}
+		if got := healthy(tc.votes, now, 3*time.Second); got != tc.up {
+			t.Errorf("%s: healthy is %v", tc.name, got)
+		}
+	}
+}
