@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestWrongUsage: every slip on the command line ends with exit code 2 and says what was meant.
+func TestWrongUsage(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "braid.yaml")
+	if err := os.WriteFile(config, []byte("data-dri: x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		args string
+		says string
+	}{
+		{"topc list", `did you mean "topic"?`},
+		{"topic mov x", `did you mean "move"?`},
+		{"topic move x --too y", "did you mean --to?"},
+		{"topic move --to east", "wants the names of topics"},
+		{"topic move x", "--to wants the name of the target cluster"},
+		{"topic create x", "--partitions wants a number"},
+		{"topic create x --partitions 3 --config retention.ms", "wants KEY=VALUE"},
+		{"topic describe", "wants the name of a topic"},
+		{"topic describe a b", `unexpected "b"`},
+		{"cluster add east", "--bootstrap wants at least one HOST:PORT"},
+		{"status -o yaml", "text or json"},
+		{"status --admin nonsense", "is not a URL"},
+		{"up --set num.partitons=3", `did you mean "num.partitions"?`},
+		{"up --set num.partitions=many", "want a whole number"},
+		{"up --set num.partitions=0", "out of range"},
+		{"up --set message.max.bytes=200000000 --set socket.request.max.bytes=100000000", "is more than socket.request.max.bytes"},
+		{"up --gateways 0", "a number from 1 to 64"},
+		{"up --listen 9092", "wants HOST:PORT"},
+		{"up --listen 127.0.0.1:99999", "wants HOST:PORT"},
+		{"up --listener internal:1", "wants NAME=HOST:PORT"},
+		{"up --listener a=127.0.0.1:1,advertized=x:1", `unknown option "advertized"`},
+		{"up --listener a=127.0.0.1:1 --listener a=127.0.0.1:2", `two listeners are named "a"`},
+		{"up --local-clusters a/b", "is no name for a cluster"},
+		{"up --config " + config, `did you mean "data-dir"?`},
+		{"up --config /does/not/exist", "no such file"},
+		{"up --log-level loud", "debug, info, warn or error"},
+		{"gateway", "--catalog-endpoints wants the address of the catalog"},
+		{"controller", "--catalog-endpoints wants the address of the catalog"},
+	} {
+		t.Run(tc.args, func(t *testing.T) {
+			var out, errs strings.Builder
+			args := strings.Fields(tc.args)
+			if args[0] == "up" {
+				args = append(args, "--data-dir", filepath.Join(t.TempDir(), "data"))
+			}
+			code := run(context.Background(), args, streams{strings.NewReader(""), &out, &errs})
+			if code != exitUsage || !strings.Contains(errs.String(), tc.says) {
+				t.Errorf("exit %d, want %d; want %q in:\n%s", code, exitUsage, tc.says, errs.String())
+			}
+		})
+	}
+}
+
+// TestNobodyAnswers: without a process behind it a command fails and says what to do.
+func TestNobodyAnswers(t *testing.T) {
+	var out, errs strings.Builder
+	code := run(context.Background(), []string{"--admin", "http://127.0.0.1:1", "status"}, streams{strings.NewReader(""), &out, &errs})
+	if code != exitFailed || !strings.Contains(errs.String(), "is `braid up` running?") {
+		t.Errorf("exit %d:\n%s", code, errs.String())
+	}
+}
