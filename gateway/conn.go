@@ -59,6 +59,7 @@ type conn struct {
 	cause     error
 
 	draining atomic.Bool
+	fetching atomic.Bool // a Fetch waits for records
 }
 
 func (g *Gateway) newConn(l *listener, nc net.Conn) *conn {

@@ -261,7 +261,11 @@ func (f *fetcher) gather() {
 			return
 		}
 		f.watch()
-		if !f.waitFor(until, f.anyNews) {
+		c := f.call.c
+		c.fetching.Store(true)
+		news := f.waitFor(until, f.anyNews)
+		c.fetching.Store(false)
+		if !news {
 			return
 		}
 		// What has more by now is read anew; the rest is kept.

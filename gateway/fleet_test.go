@@ -32,6 +32,7 @@ type fleet struct {
 	logs     []*chain.Logs
 	gateways []*Gateway
 	coords   []*coordinator.Coordinator
+	sessions []*catalog.Session
 }
 
 type fleetOption func(*fleetConfig)
@@ -126,7 +127,7 @@ func (f *fleet) addGateway(fc fleetConfig, i int) {
 	if err := g.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	f.logs, f.gateways, f.coords = append(f.logs, logs), append(f.gateways, g), append(f.coords, coord)
+	f.logs, f.gateways, f.coords, f.sessions = append(f.logs, logs), append(f.gateways, g), append(f.coords, coord), append(f.sessions, session)
 	tb.Cleanup(func() {
 		if err := g.Close(); err != nil {
 			tb.Error(err)
@@ -397,5 +398,19 @@ func (f *fleet) deleteTopic(name string) {
 	}
 	if _, err := f.watcher.Refresh(ctx); err != nil {
 		f.tb.Fatal(err)
+	}
+}
+
+// leave takes a gateway out of the fleet as its process does.
+func (f *fleet) leave(ctx context.Context, i int) {
+	f.tb.Helper()
+	if err := f.gateways[i].Drain(ctx); err != nil {
+		f.tb.Error(err)
+	}
+	if err := f.coords[i].Close(ctx); err != nil {
+		f.tb.Error(err)
+	}
+	if err := f.sessions[i].Close(ctx); err != nil {
+		f.tb.Error(err)
 	}
 }

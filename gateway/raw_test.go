@@ -28,7 +28,12 @@ func (f *fleet) raw() *raw { return f.rawTo(0) }
 
 func (f *fleet) rawTo(i int) *raw {
 	f.tb.Helper()
-	nc, err := net.Dial("tcp", f.addr(i))
+	return f.dial(f.addr(i))
+}
+
+func (f *fleet) dial(addr string) *raw {
+	f.tb.Helper()
+	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		f.tb.Fatal(err)
 	}
