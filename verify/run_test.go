@@ -1,15 +1,25 @@
 package verify_test
 
 import (
+	"fmt"
 	"os"
 	"testing"
 	"time"
 
 	"github.com/braidstream/braid/internal/testkit"
 	"github.com/braidstream/braid/verify"
+	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { os.Exit(testkit.Main(m)) }
+func TestMain(m *testing.M) {
+	code := testkit.Main(m)
+	// Every client, producer and reader of every run has ended by now.
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
 
 func TestRunIsCleanOnKafka(t *testing.T) {
 	c := testkit.Shared(t)

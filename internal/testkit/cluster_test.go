@@ -99,6 +99,12 @@ func TestThreeNodes(t *testing.T) {
 	if err := c.Node(2).Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	start = time.Now()
+	if err := c.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("restarted in %s", time.Since(start))
+	roundTrip(t, c, "events")
 	if c.Node(4) != nil || len(c.Nodes()) != 3 {
 		t.Fatal("wrong nodes")
 	}
