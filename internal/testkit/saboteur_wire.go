@@ -61,6 +61,9 @@ func skipTags(frame []byte, at int) (int, error) {
 		size, err = next()
 		at += size
 	}
+	if err == nil && at > len(frame) {
+		err = errShort
+	}
 	return at, err
 }
 
