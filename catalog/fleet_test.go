@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -98,6 +99,17 @@ func TestSessionEndsByTheBootClock(t *testing.T) {
 	var skew atomic.Int64
 	now := func() time.Duration { return bootTime() + time.Duration(skew.Load()) }
 	s := must(c.register(t.Context(), "gateway", gatewayKey(903), `{"node":903}`, 903, 4*time.Second, now))(t)
+	reloads := 0
+	s.Reload(func(ctx context.Context) error {
+		if s.Alive() {
+			t.Error("alive before it has reloaded")
+		}
+		if reloads++; reloads == 1 {
+			return errors.New("not yet")
+		}
+		_, err := w.Refresh(ctx)
+		return err
+	})
 	lost, lease := s.Lost(), s.Lease()
 	if !s.Alive() || s.Deadline() > now()+s.TTL()-LeaseMargin(s.TTL()) {
 		t.Errorf("deadline %v at %v", s.Deadline(), now())
@@ -116,7 +128,7 @@ func TestSessionEndsByTheBootClock(t *testing.T) {
 	if err := s.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if s.Lease() == lease || !s.Alive() {
+	if s.Lease() == lease || !s.Alive() || reloads != 2 {
 		t.Error("no new lease")
 	}
 	snap := must(w.Refresh(t.Context()))(t)

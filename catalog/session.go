@@ -24,11 +24,22 @@ type Session struct {
 	stop context.CancelFunc
 	done chan struct{}
 
-	mu    sync.Mutex
-	key   string
-	value string
-	cur   *lease
-	back  chan struct{} // closed when cur is replaced by a live one
+	mu     sync.Mutex
+	key    string
+	value  string
+	cur    *lease
+	back   chan struct{} // closed when cur is replaced by a live one
+	reload func(context.Context) error
+}
+
+// Reload sets what must succeed after a lost session was registered anew and
+// before it counts as alive: as a rule a linearizable refresh of the watcher. A
+// gateway that was fenced because it did not hear would go on with old chains
+// otherwise.
+func (s *Session) Reload(f func(context.Context) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reload = f
 }
 
 // Register announces a gateway under a lease of ttl (0: [DefaultTTL]; whole seconds).
@@ -115,7 +126,17 @@ func (s *Session) again(ctx context.Context) *lease {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		l, err := s.attach(ctx)
 		if err == nil {
-			return l
+			s.mu.Lock()
+			reload := s.reload
+			s.mu.Unlock()
+			if reload == nil {
+				return l
+			}
+			if err = reload(ctx); err == nil {
+				return l
+			}
+			l.cancel()
+			<-l.done
 		}
 		s.c.logger.Debug("registration failed, trying again", "key", s.key, "err", err)
 		select {

@@ -1,0 +1,101 @@
+package controller
+
+import (
+	"testing"
+	"time"
+
+	"github.com/braidstream/braid/catalog"
+)
+
+func TestRetained(t *testing.T) {
+	now := time.UnixMilli(1_000_000)
+	ch := &catalog.Chain{Start: 0, Spans: []catalog.Span{
+		{Seq: 0, Start: 0, End: 10, MaxTimestamp: 100_000},
+		{Seq: 1, Start: 10, End: 20, MaxTimestamp: 500_000},
+		{Seq: 2, Start: 20, End: 30, MaxTimestamp: -1, SealedAt: time.UnixMilli(700_000)},
+		{Seq: 3, Start: 30, End: catalog.Open},
+	}}
+	sizes := []spanSize{{0, 100}, {1, 100}, {2, 100}, {3, 50}}
+	for _, tc := range []struct {
+		name   string
+		config map[string]string
+		sizes  []spanSize
+		open   int64
+		want   int64
+	}{
+		{"a week", nil, sizes, -1, 0},
+		{"no limit", map[string]string{"retention.ms": "-1"}, sizes, 35, 0},
+		{"first span", map[string]string{"retention.ms": "600000"}, sizes, -1, 10},
+		{"a young span holds later ones", map[string]string{"retention.ms": "400000"}, sizes, 35, 20},
+		{"all sealed ones and the head of the open one", map[string]string{"retention.ms": "1000"}, sizes, 35, 35},
+		{"by size", map[string]string{"retention.ms": "-1", "retention.bytes": "150"}, sizes, -1, 20},
+		{"what is left still has the size", map[string]string{"retention.ms": "-1", "retention.bytes": "151"}, sizes, -1, 10},
+		{"not measured", map[string]string{"retention.ms": "-1", "retention.bytes": "1"}, sizes[1:], -1, 0},
+		{"compacted", map[string]string{"retention.ms": "1", "cleanup.policy": "compact"}, sizes, 35, 0},
+		{"compacted and deleted", map[string]string{"retention.ms": "600000", "cleanup.policy": "compact,delete"}, sizes, -1, 10},
+	} {
+		if got := retained(ch, tc.config, tc.sizes, tc.open, now); got != tc.want {
+			t.Errorf("%s: %d, want %d", tc.name, got, tc.want)
+		}
+	}
+}
+
+func TestRetentionDropsSpansAndTheirTopics(t *testing.T) {
+	f := newFleet(t, "a", "b")
+	topic := f.topic("orders", 1, "a", map[string]string{"retention.ms": "3600000"})
+	kept := f.topic("kept", 1, "a", map[string]string{"cleanup.policy": "compact", "delete.retention.ms": "1000"})
+	w, kw := f.writer(topic, 0, 100), f.writer(kept, 0, 101)
+	w.append(5)
+	kw.append(5)
+	f.controller(func(o *Options) {
+		o.RetentionEvery, o.SweepEvery, o.OrphanAge = 10*time.Millisecond, 20*time.Millisecond, 40*time.Millisecond
+	})
+	for _, name := range []string{"orders", "kept"} {
+		if op := f.done(f.move("b", name)); op.State != catalog.OpDone {
+			t.Fatalf("%+v", op)
+		}
+	}
+	w.append(3)
+	f.until("tombstones to be held", func() (held bool) {
+		f.doubles["b"].set(func() {
+			held = f.doubles["b"].topics[physicalNameOf(f.chain(kept, 0))].config["delete.retention.ms"] == forever
+		})
+		return held
+	})
+	if n := len(f.chain(topic, 0).Spans); n != 2 {
+		t.Fatalf("%d spans before they are due", n)
+	}
+	f.check(f.admin.SetConfig(f.ctx, catalog.DefaultTenant, "orders", map[string]string{"retention.ms": "1"}))
+	f.until("everything to be trimmed", func() bool {
+		ch := f.chain(topic, 0)
+		return len(ch.Spans) == 1 && ch.Start == 8
+	})
+	f.until("the physical topic to be deleted and the open copy to be cut", func() (done bool) {
+		f.doubles["a"].set(func() { done = len(f.doubles["a"].topics) == 1 })
+		f.doubles["b"].set(func() { done = done && f.doubles["b"].topics[physicalNameOf(f.chain(topic, 0))].parts[0].start == 3 })
+		return done
+	})
+	if n := len(f.chain(kept, 0).Spans); n != 2 {
+		t.Errorf("a compacted topic has %d spans left", n)
+	}
+	w.append(1)
+	if ch := f.chain(topic, 0); ch.Sealed == "" {
+		t.Error("the producers' state went with the span")
+	}
+}
+
+func TestOrphansWait(t *testing.T) {
+	at := time.Unix(1000, 0)
+	x := physicalTopic{orphanKey: orphanKey{"a", catalog.ID{1}}}
+	none := func(physicalTopic) bool { return false }
+	due, seen := orphans([]physicalTopic{x}, none, nil, at, time.Minute)
+	if len(due) != 0 || len(seen) != 1 {
+		t.Error("deleted at first sight")
+	}
+	if _, again := orphans([]physicalTopic{x}, func(physicalTopic) bool { return true }, seen, at.Add(30*time.Second), time.Minute); len(again) != 0 {
+		t.Error("what is needed again is still counted")
+	}
+	if due, _ = orphans([]physicalTopic{x}, none, seen, at.Add(time.Minute), time.Minute); len(due) != 1 {
+		t.Error("not deleted after the wait")
+	}
+}
