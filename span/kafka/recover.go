@@ -31,7 +31,9 @@ func (p *partition) recover() {
 			return
 		}
 		tries, since, first := p.tries, p.since, p.queue[0].code
-		unattached := p.lane == nil
+		// A connection was lost, or never was while reads were: who leads, and
+		// whether the log is whole, is asked before anything is appended.
+		unattached := p.lane == nil && p.lead.epoch >= 0
 		refused, held := false, false
 		for _, e := range p.queue {
 			refused = refused || kindOf(e.code) == kindTooLarge
@@ -69,7 +71,7 @@ func (p *partition) recover() {
 		case kindMoved, kindGone, kindStorage, kindRange:
 			after = since
 		default:
-			if first == wire.NetworkException || held || unattached && tries > 0 {
+			if first == wire.NetworkException || held || unattached || tries > 0 {
 				after = since
 			}
 		}

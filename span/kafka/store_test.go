@@ -38,7 +38,9 @@ func open(t testing.TB, c *testkit.Cluster, change ...func(*kafka.Options)) *kaf
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
-		goleak.VerifyNone(t, leaks)
+		// A node that the test started again waits for its process.
+		goleak.VerifyNone(t, leaks, goleak.IgnoreAnyFunction("github.com/braidstream/braid/internal/testkit.(*Process).Wait"),
+			goleak.IgnoreAnyFunction("github.com/braidstream/braid/internal/testkit.fork.func1"))
 	})
 	return s
 }
