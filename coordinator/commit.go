@@ -45,16 +45,24 @@ func (c *Coordinator) OffsetCommit(ctx context.Context, caller Caller, req *kmsg
 			done(code)
 		}
 	}, func() wire.Code { return wire.RequestTimedOut })
-	switch code {
-	case wire.None:
-		return resp
-	case wire.CoordinatorLoadInProgress:
-		if req.Version < 4 {
-			// Old consumers take this for "try again", and the other for fatal.
-			code = wire.NotCoordinator
+	if code == wire.CoordinatorLoadInProgress && req.Version < 4 {
+		// Old consumers take this for "try again", and the other for fatal.
+		code = wire.NotCoordinator
+	}
+	for i := range resp.Topics {
+		for j := range resp.Topics[i].Partitions {
+			p := &resp.Topics[i].Partitions[j]
+			switch wire.Code(p.ErrorCode) {
+			case wire.UnknownTopicID, wire.UnknownTopicOrPartition:
+				// Found before the group was asked.
+			default:
+				if code != wire.None {
+					p.ErrorCode = int16(code)
+				}
+			}
 		}
 	}
-	return commitResponse(req, code)
+	return resp
 }
 
 // resolveCommit checks each partition. What is fine goes into r; the others get
