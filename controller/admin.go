@@ -197,11 +197,16 @@ const growRetry = 50 * time.Millisecond
 // GrowTopic raises the number of partitions. While the topic is being extended it
 // waits, as long as ctx allows.
 func (a *Admin) GrowTopic(ctx context.Context, spec gateway.GrowSpec) error {
+	var last error
 	for {
 		err := a.growTopic(ctx, spec)
+		if ctx.Err() != nil && last != nil {
+			err = last // what it waited for tells more than that the time is up
+		}
 		if !errors.Is(err, catalog.ErrConflict) && !errors.Is(err, catalog.ErrExists) {
 			return err
 		}
+		last = err
 		select {
 		case <-ctx.Done():
 			return requestError(err, "topic "+spec.Name)

@@ -34,6 +34,8 @@ type Options struct {
 	// SweepEvery is how often orphans are looked for, and OrphanAge how long nothing
 	// must have referred to one; 0: 1 min and 10 min.
 	SweepEvery, OrphanAge time.Duration
+	// StrayAfter is how late a seal may land after its sender is gone; 0: 30 s.
+	StrayAfter time.Duration
 	// Fault is called at each of [FaultPoints], in tests: an error stops the
 	// controller there as a crash would.
 	Fault  func(point string) error
@@ -50,6 +52,7 @@ func (o Options) withDefaults() Options {
 	def(&o.Lease, catalog.DefaultTTL)
 	def(&o.RetentionEvery, 30*time.Second)
 	def(&o.SweepEvery, time.Minute)
+	def(&o.StrayAfter, 30*time.Second)
 	def(&o.OrphanAge, 10*time.Minute)
 	if o.Workers == 0 {
 		o.Workers = 16
@@ -171,6 +174,7 @@ func (c *Controller) lead(ctx context.Context, l *catalog.Leadership) (crashed b
 	t.loop("sweep", t.sweep)
 	t.loop("detection", t.detect)
 	t.loop("returns", t.returns)
+	t.loop("strays", t.strays)
 	<-ctx.Done()
 	return errors.Is(context.Cause(ctx), errCrashed)
 }

@@ -16,7 +16,6 @@ func (f *fleet) gateway(node int32, writers ...*writer) (silence func()) {
 	f.t.Helper()
 	s, err := f.cat.Register(f.ctx, catalog.Gateway{Node: node}, 2*time.Second)
 	f.check(err)
-	v := StartVoter(VoterOptions{Catalog: f.cat, Watcher: f.watch, Stores: f.doubles, Session: s, Every: 20 * time.Millisecond, Timeout: 100 * time.Millisecond, Logger: logger()})
 	ctx, cancel := context.WithCancel(f.ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -47,6 +46,9 @@ func (f *fleet) gateway(node int32, writers ...*writer) (silence func()) {
 			}
 		}
 	})
+	voting, stop := context.WithCancel(f.ctx)
+	var voter sync.WaitGroup
+	voter.Go(func() { f.vote(voting, s) })
 	var once sync.Once
 	silence = func() {
 		once.Do(func() {
@@ -56,10 +58,35 @@ func (f *fleet) gateway(node int32, writers ...*writer) (silence func()) {
 	}
 	f.t.Cleanup(func() {
 		silence()
-		v.Close()
+		stop()
+		voter.Wait()
 		f.check(s.Close(context.Background()))
 	})
 	return silence
+}
+
+// vote publishes an opinion on each cluster whenever it changes.
+func (f *fleet) vote(ctx context.Context, s *catalog.Session) {
+	up := map[string]bool{}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		for name, d := range f.doubles {
+			_, err := d.Health(ctx)
+			was, voted := up[name]
+			if voted && was == (err == nil) {
+				continue
+			}
+			if f.cat.PutClusterVote(ctx, s, catalog.ClusterVote{Cluster: name, Up: err == nil, Since: time.Now()}) == nil {
+				up[name] = err == nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // A cluster is gone: topics that prefer to go on do so elsewhere at once, the

@@ -3,6 +3,7 @@ package controller
 import (
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
@@ -162,5 +163,22 @@ func TestMovesInARow(t *testing.T) {
 		if n := len(f.chain(topic, w.p).Spans); n != len(points)+1 {
 			t.Errorf("%d spans after %d moves", n, len(points))
 		}
+	}
+}
+
+// A seal of a controller that is gone lands after its extend was undone: the
+// topic does not stay sealed.
+func TestLateSealIsRepaired(t *testing.T) {
+	f := newFleet(t, "a", "b")
+	topic := f.topic("orders", 1, "a", nil)
+	w := f.writer(topic, 0, 100)
+	w.append(3)
+	old := physicalNameOf(f.chain(topic, 0))
+	f.doubles["a"].set(func() { f.doubles["a"].topics[old].sealed = true })
+	f.controller(func(o *Options) { o.StrayAfter = 30 * time.Millisecond })
+	w.append(2)
+	w.verify()
+	if now := chain.OpenSpan(f.chain(topic, 0)).Copies[0]; now.Cluster != "a" || now.Topic == old {
+		t.Errorf("open on %+v", now)
 	}
 }

@@ -355,6 +355,9 @@ func (t *term) moveTopic(ctx context.Context, r *opRun, ref catalog.TopicRef, ta
 			return e, err
 		}
 		o, err := t.driver.extend(ctx, e, r.cancelled)
+		if o.extend.Step == catalog.StepUndone {
+			t.noteUndone(ref.ID)
+		}
 		switch {
 		case err != nil:
 			return o.extend, err
@@ -524,7 +527,11 @@ func (t *term) resumeExtends(ctx context.Context) error {
 					return
 				}
 				t.o.Logger.Info("extend is taken up", "topic", e.Topic.Name, "op", e.Op, "step", now.Step)
-				if _, err := t.driver.extend(ctx, now, func() bool { return op.Cancel }); err != nil && ctx.Err() == nil {
+				o, err := t.driver.extend(ctx, now, func() bool { return op.Cancel })
+				if o.extend.Step == catalog.StepUndone {
+					t.noteUndone(e.Topic.ID)
+				}
+				if err != nil && ctx.Err() == nil {
 					t.o.Logger.Warn("extend did not end", "topic", e.Topic.Name, "op", e.Op, "err", err)
 				}
 			})
