@@ -42,7 +42,7 @@ var exceptions = map[[2]string]bool{
 }
 
 // testOnly rooms may be imported by tests of any room.
-var testOnly = []string{"internal/testkit", "internal/clients", "verify"}
+var testOnly = []string{"internal/testkit", "internal/clients", "internal/bench", "verify"}
 
 func TestRoomsImportOnlyDownwards(t *testing.T) {
 	floorOf := map[string]int{}
