@@ -28,7 +28,6 @@ const (
 	kindDuplicate      // the broker has it, and no longer knows where
 	kindGone           // the broker does not know the topic (yet, or any more)
 	kindDenied
-	kindStorage
 	kindRange
 	kindRejected // the sender's own doing
 )

@@ -34,9 +34,10 @@ type partition struct {
 	// resolving is held while the leader is looked up and its log compared.
 	resolving chan struct{}
 
-	mu    sync.Mutex
-	queue []*entry
-	next  int // queue[next:] were not sent, or have to be sent again
+	mu      sync.Mutex
+	queue   []*entry
+	numbers uint64 // of the last entry
+	next    int    // queue[next:] were not sent, or have to be sent again
 	// flying counts entries whose answer is awaited, those included that were
 	// ended by their deadline and are in the queue no more.
 	flying    int
@@ -64,6 +65,7 @@ type partition struct {
 // entry is one append in the queue.
 type entry struct {
 	p       *partition
+	number  uint64       // grows along the queue
 	a       *span.Append // nil once ended
 	records int32        // last offset delta + 1
 	size    int
@@ -131,6 +133,8 @@ func (p *partition) Append(a *span.Append) {
 		p.refuse(a, lost)
 		return
 	}
+	p.numbers++
+	e.number = p.numbers
 	p.queue = append(p.queue, e)
 	p.outstanding.Add(1)
 	if p.sealing {
@@ -245,12 +249,13 @@ func (p *partition) answered(e *entry, r *wire.ProduceResult, took time.Duration
 			e.maybe = true
 			p.keep(e)
 		} else {
+			ended = p.overtaken(e, ended)
 			ended = p.end(e, fmt.Errorf("%w: %w", span.ErrUnknownOutcome, code), ended)
 			if kindOf(code) == kindMoved {
 				p.lane = nil // those behind it must ask who leads
 			}
 		}
-	default: // kindRetry, kindMoved, kindTooLarge, kindGone, kindStorage, kindRange
+	default: // kindRetry, kindMoved, kindTooLarge, kindGone, kindRange
 		if what == kindRetry {
 			p.blame()
 		}
@@ -272,22 +277,13 @@ func (p *partition) landed(e *entry, r *wire.ProduceResult, ended []*entry) []*e
 	if !repeated && r.BaseOffset >= 0 {
 		p.acked = ackedBatch{base: r.BaseOffset, end: end, producer: e.producer, sequence: e.sequence, crc: e.crc}
 	}
+	ended = p.overtaken(e, ended)
 	if e.a == nil {
 		return ended // ended by its deadline; it is there all the same
 	}
 	e.a.BaseOffset, e.a.LogAppendTime, e.a.LogStart = r.BaseOffset, r.LogAppendTime, r.LogStart
 	if p.lost != nil {
 		return p.end(e, p.lost, ended)
-	}
-	// An older batch without producer id that was refused would now come to lie behind.
-	for i := 0; p.blocked && i < len(p.queue) && p.queue[i] != e; {
-		older := p.queue[i]
-		if older.call != nil || older.pid || older.held {
-			i++
-			continue
-		}
-		err := fmt.Errorf("%w: %w, and a later append has landed", span.ErrUnavailable, older.code)
-		ended = append(ended, p.unqueue(older, err))
 	}
 	if repeated {
 		e.held = true
@@ -297,6 +293,21 @@ func (p *partition) landed(e *entry, r *wire.ProduceResult, ended []*entry) []*e
 	}
 	p.tries = 0
 	return p.end(e, nil, ended)
+}
+
+// overtaken needs p.mu: e has landed, or may have. Older batches without producer
+// id that were refused would come to lie behind it: they are not sent again.
+func (p *partition) overtaken(e *entry, ended []*entry) []*entry {
+	for i := 0; p.blocked && i < len(p.queue) && p.queue[i].number < e.number; {
+		older := p.queue[i]
+		if older.call != nil || older.pid || older.held {
+			i++
+			continue
+		}
+		err := fmt.Errorf("%w: %w, and a later append may have landed", span.ErrUnavailable, older.code)
+		ended = append(ended, p.unqueue(older, err))
+	}
+	return ended
 }
 
 // keep needs p.mu: e stays queued, to be sent again or found out after the drain.
@@ -324,6 +335,7 @@ func (p *partition) lostConn(e *entry, sent bool, err error) {
 		e.maybe = e.maybe || sent
 		p.keep(e)
 	default:
+		ended = p.overtaken(e, ended)
 		ended = p.end(e, fmt.Errorf("%w: %w", span.ErrUnknownOutcome, err), ended)
 	}
 	lane := p.settle()

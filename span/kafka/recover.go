@@ -68,7 +68,7 @@ func (p *partition) recover() {
 		}
 		after := time.Time{}
 		switch kindOf(first) {
-		case kindMoved, kindGone, kindStorage, kindRange:
+		case kindMoved, kindGone, kindRange:
 			after = since
 		default:
 			if first == wire.NetworkException || held || unattached || tries > 0 {

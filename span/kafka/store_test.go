@@ -25,7 +25,12 @@ func topicName() string { return fmt.Sprintf("braid.test-%d-%d", time.Now().Unix
 // open opens a store that is checked for leaked goroutines when the test ends.
 func open(t testing.TB, c *testkit.Cluster, change ...func(*kafka.Options)) *kafka.Store {
 	t.Helper()
-	o := kafka.Options{Name: "east-1", Bootstrap: strings.Split(c.Bootstrap(), ",")}
+	return openAt(t, strings.Split(c.Bootstrap(), ","), change...)
+}
+
+func openAt(t testing.TB, bootstrap []string, change ...func(*kafka.Options)) *kafka.Store {
+	t.Helper()
+	o := kafka.Options{Name: "east-1", Bootstrap: bootstrap}
 	for _, f := range change {
 		f(&o)
 	}

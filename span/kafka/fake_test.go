@@ -1,0 +1,497 @@
+package kafka_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
+)
+
+// fakeCluster is two brokers that share one log per partition and misbehave by the throw of a
+// die: they refuse, forget to answer, answer wrongly after they have appended, and
+// move leaders. Producer sequences are judged as a broker judges them.
+type fakeCluster struct {
+	t       testing.TB
+	name    string
+	id      [16]byte
+	brokers [2]net.Listener
+	wg      sync.WaitGroup
+
+	mu     sync.Mutex
+	rng    *rand.Rand
+	faults float64 // how likely one is, per answer
+	conns  map[net.Conn]bool
+	parts  []fakePartition
+	closed bool
+}
+
+type fakePartition struct {
+	leader int32
+	epoch  int32
+	log    []fakeRecord
+	raws   [][]byte
+	next   map[int64]int32 // producer to next sequence
+	bases  map[int64][]fakeBatch
+	sealed bool
+}
+
+type fakeRecord struct {
+	value string
+	epoch int32
+}
+
+type fakeBatch struct {
+	seq    int32
+	offset int64
+}
+
+func newFake(t testing.TB, partitions int, seed uint64, faults float64) *fakeCluster {
+	f := &fakeCluster{t: t, name: "fake", id: [16]byte{1, 2, 3}, rng: rand.New(rand.NewPCG(seed, 7)), faults: faults,
+		conns: map[net.Conn]bool{}, parts: make([]fakePartition, partitions)}
+	for i := range f.parts {
+		f.parts[i] = fakePartition{leader: int32(i % 2), next: map[int64]int32{}, bases: map[int64][]fakeBatch{}}
+	}
+	for i := range f.brokers {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.brokers[i] = l
+		f.wg.Go(func() { f.accept(int32(i), l) })
+	}
+	t.Cleanup(f.close)
+	return f
+}
+
+func (f *fakeCluster) close() {
+	f.mu.Lock()
+	f.closed = true
+	for c := range f.conns {
+		_ = c.Close()
+	}
+	f.mu.Unlock()
+	for _, l := range f.brokers {
+		_ = l.Close()
+	}
+	f.wg.Wait()
+}
+
+func (f *fakeCluster) bootstrap() []string {
+	return []string{f.brokers[0].Addr().String(), f.brokers[1].Addr().String()}
+}
+
+func (f *fakeCluster) accept(node int32, l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		f.mu.Lock()
+		f.conns[c] = true
+		closed := f.closed
+		f.mu.Unlock()
+		if closed {
+			_ = c.Close()
+		}
+		f.wg.Go(func() {
+			f.serve(node, c)
+			_ = c.Close()
+			f.mu.Lock()
+			delete(f.conns, c)
+			f.mu.Unlock()
+		})
+	}
+}
+
+func (f *fakeCluster) serve(node int32, c net.Conn) {
+	frames := wire.NewFrameReader(c, 16<<20)
+	for {
+		frame, err := frames.Next()
+		if err != nil {
+			return
+		}
+		h, body, err := wire.ParseHeader(frame.B)
+		if err != nil {
+			f.t.Errorf("header: %v", err)
+			return
+		}
+		var out []byte
+		switch h.Key {
+		case wire.ProduceKey:
+			out = f.produce(node, h, body)
+		case wire.FetchKey:
+			out = f.fetch(node, h, body)
+		default:
+			out = f.control(node, h, body)
+		}
+		frame.Release()
+		if out == nil { // the connection is cut without an answer
+			return
+		}
+		if _, err := c.Write(out); err != nil {
+			return
+		}
+	}
+}
+
+func (f *fakeCluster) chance(p float64) bool { return f.rng.Float64() < p }
+
+func (f *fakeCluster) produce(node int32, h wire.Header, body []byte) []byte {
+	var req wire.ProduceRequest
+	if err := req.Decode(h.Version, body); err != nil {
+		f.t.Errorf("produce: %v", err)
+		return nil
+	}
+	var resp wire.ProduceResponse
+	resp.Answer(&req)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.chance(f.faults / 4) {
+		return nil // lost before anything was done
+	}
+	seen := map[int32]bool{}
+	for i := range req.Partitions {
+		p := &req.Partitions[i]
+		if req.Topics[p.Topic].ID != f.id || seen[p.Index] {
+			f.t.Errorf("produce to another topic, or twice to partition %d", p.Index)
+			return nil
+		}
+		seen[p.Index] = true
+		f.append(node, &f.parts[p.Index], p.Records, &resp.Partitions[i])
+		if f.chance(f.faults / 4) {
+			f.parts[p.Index].leader ^= 1
+			f.parts[p.Index].epoch++
+		}
+	}
+	if f.chance(f.faults / 4) {
+		return nil // done, and never told
+	}
+	out, err := resp.AppendFrame(nil, h.Version, h.CorrelationID)
+	if err != nil {
+		f.t.Error(err)
+	}
+	return out
+}
+
+func (f *fakeCluster) append(node int32, p *fakePartition, raw []byte, r *wire.ProduceResult) {
+	h, _, err := batch.Parse(raw)
+	switch {
+	case err != nil:
+		r.Code = wire.CorruptMessage
+		return
+	case p.leader != node:
+		r.Code = wire.NotLeaderOrFollower
+		return
+	case p.sealed:
+		r.Code = wire.MessageTooLarge
+		return
+	case batch.Verify(raw) != nil:
+		r.Code = wire.CorruptMessage
+		return
+	case f.chance(f.faults):
+		r.Code = wire.NotEnoughReplicas
+		return
+	}
+	if h.HasProducer() {
+		for _, b := range p.bases[h.ProducerID] {
+			if b.seq == h.BaseSequence {
+				r.BaseOffset = b.offset
+				return
+			}
+		}
+		if h.BaseSequence != p.next[h.ProducerID] {
+			r.Code = wire.OutOfOrderSequenceNumber
+			if h.BaseSequence < p.next[h.ProducerID] {
+				r.Code = wire.DuplicateSequenceNumber
+			}
+			return
+		}
+		p.next[h.ProducerID] = h.BaseSequence + h.NumRecords
+	}
+	r.BaseOffset = int64(len(p.log))
+	if h.HasProducer() {
+		last := append(p.bases[h.ProducerID], fakeBatch{h.BaseSequence, r.BaseOffset})
+		p.bases[h.ProducerID] = last[max(0, len(last)-5):]
+	}
+	kept := bytes.Clone(raw)
+	batch.SetBaseOffset(kept, r.BaseOffset)
+	p.raws = append(p.raws, kept)
+	for rec, err := range batch.Records(raw, 1<<20) {
+		if err != nil {
+			f.t.Error(err)
+		}
+		p.log = append(p.log, fakeRecord{string(rec.Value), p.epoch})
+	}
+	// Appended, and something else is said: the offset stays in the answer.
+	if f.chance(f.faults) {
+		r.Code = [...]wire.Code{wire.NotEnoughReplicasAfterAppend, wire.RequestTimedOut, wire.NotLeaderOrFollower}[f.rng.IntN(3)]
+	}
+}
+
+func (f *fakeCluster) control(node int32, h wire.Header, body []byte) []byte {
+	req := kmsg.RequestForKey(h.Key)
+	req.SetVersion(h.Version)
+	if err := req.ReadFrom(body); err != nil {
+		f.t.Errorf("key %d: %v", h.Key, err)
+		return nil
+	}
+	resp := req.ResponseKind()
+	resp.SetVersion(h.Version)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch q := req.(type) {
+	case *kmsg.ApiVersionsRequest:
+		for key, most := range map[int16]int16{0: 13, 1: 17, 2: 8, 3: 13, 18: 3, 23: 4} {
+			k := kmsg.NewApiVersionsResponseApiKey()
+			k.ApiKey, k.MaxVersion = key, most
+			resp.(*kmsg.ApiVersionsResponse).ApiKeys = append(resp.(*kmsg.ApiVersionsResponse).ApiKeys, k)
+		}
+	case *kmsg.MetadataRequest:
+		f.metadata(q, resp.(*kmsg.MetadataResponse))
+	case *kmsg.OffsetForLeaderEpochRequest:
+		p := &f.parts[q.Topics[0].Partitions[0].Partition]
+		rt := kmsg.NewOffsetForLeaderEpochResponseTopic()
+		rt.Topic = q.Topics[0].Topic
+		rp := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
+		asked := q.Topics[0].Partitions[0]
+		rp.Partition = asked.Partition
+		switch {
+		case p.leader != node:
+			rp.ErrorCode = int16(wire.NotLeaderOrFollower)
+		case asked.CurrentLeaderEpoch < p.epoch:
+			rp.ErrorCode = int16(wire.FencedLeaderEpoch)
+		case asked.CurrentLeaderEpoch > p.epoch:
+			rp.ErrorCode = int16(wire.UnknownLeaderEpoch)
+		default:
+			rp.LeaderEpoch, rp.EndOffset = asked.LeaderEpoch, int64(len(p.log))
+			for i, r := range p.log {
+				if r.epoch > asked.LeaderEpoch {
+					rp.EndOffset = int64(i)
+					break
+				}
+			}
+		}
+		rt.Partitions = append(rt.Partitions, rp)
+		resp.(*kmsg.OffsetForLeaderEpochResponse).Topics = append(resp.(*kmsg.OffsetForLeaderEpochResponse).Topics, rt)
+	default:
+		f.t.Errorf("nobody expected key %d", h.Key)
+		return nil
+	}
+	if f.chance(f.faults / 8) {
+		return nil
+	}
+	return wire.AppendResponse(nil, h.CorrelationID, resp)
+}
+
+func (f *fakeCluster) metadata(q *kmsg.MetadataRequest, resp *kmsg.MetadataResponse) {
+	for i, l := range f.brokers {
+		b := kmsg.NewMetadataResponseBroker()
+		addr := l.Addr().(*net.TCPAddr)
+		b.NodeID, b.Host, b.Port = int32(i), addr.IP.String(), int32(addr.Port)
+		resp.Brokers = append(resp.Brokers, b)
+	}
+	for _, t := range q.Topics {
+		rt := kmsg.NewMetadataResponseTopic()
+		rt.TopicID = t.TopicID
+		if t.TopicID != f.id {
+			rt.ErrorCode = int16(wire.UnknownTopicID)
+			resp.Topics = append(resp.Topics, rt)
+			continue
+		}
+		rt.Topic = kmsg.StringPtr(f.name)
+		for i, p := range f.parts {
+			rp := kmsg.NewMetadataResponseTopicPartition()
+			rp.Partition, rp.Leader, rp.LeaderEpoch = int32(i), p.leader, p.epoch
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+}
+
+// values is what a partition's log holds.
+func (f *fakeCluster) values(partition int) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := make([]string, len(f.parts[partition].log))
+	for i, r := range f.parts[partition].log {
+		out[i] = r.value
+	}
+	return out
+}
+
+// fetch answers with the one batch that holds the offset.
+func (f *fakeCluster) fetch(node int32, h wire.Header, body []byte) []byte {
+	var req wire.FetchRequest
+	if err := req.Decode(h.Version, body); err != nil {
+		f.t.Errorf("fetch: %v", err)
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var resp wire.FetchResponse
+	resp.AddTopic(nil, f.id)
+	for _, q := range req.Partitions {
+		p := &f.parts[q.Index]
+		r := wire.NewFetchResult(q.Index, wire.None)
+		switch {
+		case p.leader != node:
+			r.Code = wire.NotLeaderOrFollower
+		case q.LeaderEpoch < p.epoch:
+			r.Code = wire.FencedLeaderEpoch
+		default:
+			r.LogStart, r.HighWatermark, r.LastStable = 0, int64(len(p.log)), int64(len(p.log))
+			for _, raw := range p.raws {
+				if h, _, err := batch.Parse(raw); err == nil && h.NextOffset() > q.Offset {
+					r.Records = raw
+					break
+				}
+			}
+		}
+		resp.AddPartition(r)
+	}
+	var s wire.Scatter
+	if err := resp.AppendFrame(&s, h.Version, h.CorrelationID); err != nil {
+		f.t.Error(err)
+	}
+	return s.Bytes()
+}
+
+// TestFaults: whatever brokers answer or do not, an idempotent producer's appends land once each
+// and in order, and an append without a producer is told the truth.
+func TestFaults(t *testing.T) {
+	const partitions, batches = 3, 400
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			f := newFake(t, partitions, seed, 0.02+0.02*float64(seed%3))
+			s := openAt(t, f.bootstrap())
+			var streams []*numbered
+			for p := range partitions {
+				l := s.Log(span.Topic{Name: f.name, ID: f.id}, int32(p))
+				defer l.Release()
+				// Two idempotent producers and one without share each partition.
+				for n, id := range []int64{1 << 40, 1<<40 + 1, 0} {
+					streams = append(streams, startNumbered(t, l, p, fmt.Sprintf("%c", 'a'+n), id, batches))
+				}
+			}
+			for _, st := range streams {
+				st.wg.Wait()
+			}
+			for p := range partitions {
+				values := f.values(p)
+				for _, st := range streams {
+					if st.partition == p {
+						st.check(values)
+					}
+				}
+			}
+			if st := s.Stats(); st.QueuedBatches != 0 || st.QueuedBytes != 0 || st.Truncations != 0 {
+				t.Errorf("%+v", st)
+			}
+		})
+	}
+}
+
+// numbered appends a fixed number of one-record batches named by prefix and number.
+type numbered struct {
+	t         *testing.T
+	partition int
+	prefix    string
+	id        int64
+	wg        sync.WaitGroup
+
+	mu      sync.Mutex
+	acked   map[int]int64
+	dup     map[int]bool
+	unknown map[int]bool
+	failed  map[int]error
+	last    int // the latest Done's number
+}
+
+func startNumbered(t *testing.T, l span.Log, partition int, prefix string, id int64, count int) *numbered {
+	n := &numbered{t: t, partition: partition, prefix: prefix, id: id, acked: map[int]int64{}, dup: map[int]bool{},
+		unknown: map[int]bool{}, failed: map[int]error{}, last: -1}
+	n.wg.Go(func() {
+		window := make(chan struct{}, 5)
+		for i := range count {
+			window <- struct{}{}
+			raw := oneBatch(t, 1, fmt.Sprint(prefix, i))
+			if id != 0 {
+				raw = producerBatch(t, id, 0, int32(i), 1, fmt.Sprint(prefix, i))
+			}
+			n.wg.Add(1)
+			once := false
+			l.Append(&span.Append{Batch: raw, Deadline: time.Now().Add(30 * time.Second), Done: func(a *span.Append) {
+				n.mu.Lock()
+				if once {
+					t.Errorf("%s%d: Done was called twice", prefix, i)
+				}
+				once = true
+				switch {
+				case a.Err == nil && a.Duplicate && a.BaseOffset < 0:
+					n.dup[i] = true
+				case a.Err == nil:
+					n.acked[i] = a.BaseOffset
+				case errors.Is(a.Err, span.ErrUnknownOutcome):
+					n.unknown[i] = true
+				default:
+					n.failed[i] = a.Err
+				}
+				n.mu.Unlock()
+				<-window
+				n.wg.Done()
+			}})
+		}
+	})
+	return n
+}
+
+func (n *numbered) check(values []string) {
+	n.t.Helper()
+	at := map[int]int64{}
+	prev := -1
+	for o, v := range values {
+		if v[:1] != n.prefix {
+			continue
+		}
+		var i int
+		if _, err := fmt.Sscan(v[1:], &i); err != nil {
+			n.t.Fatal(err)
+		}
+		if first, ok := at[i]; ok {
+			n.t.Errorf("partition %d: %s is at %d and %d", n.partition, v, first, o)
+		}
+		at[i] = int64(o)
+		if i < prev {
+			n.t.Errorf("partition %d: %s lies behind %s%d", n.partition, v, n.prefix, prev)
+		}
+		prev = i
+	}
+	for i, o := range n.acked {
+		if got, ok := at[i]; !ok || got != o {
+			n.t.Errorf("partition %d: %s%d was acknowledged at %d, is at %d (%v)", n.partition, n.prefix, i, o, got, ok)
+		}
+	}
+	for i := range n.dup {
+		if _, ok := at[i]; !ok {
+			n.t.Errorf("partition %d: %s%d was called a duplicate and is not there", n.partition, n.prefix, i)
+		}
+	}
+	for i, err := range n.failed {
+		if o, ok := at[i]; ok {
+			n.t.Errorf("partition %d: %s%d did not land (%v), yet is at %d", n.partition, n.prefix, i, err, o)
+		}
+	}
+	if n.id != 0 && len(n.failed)+len(n.unknown) > 0 {
+		n.t.Errorf("partition %d: idempotent appends failed %v or are unknown %v", n.partition, n.failed, n.unknown)
+	}
+}
