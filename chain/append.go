@@ -86,7 +86,7 @@ func (p *Partition) open() {
 	t.acks.next = -1
 	p.cur = t
 	if e := p.l.source.Extend(p.topic); fences(e, t.copy.TopicID) {
-		p.fenceTarget(t, e.Op)
+		p.fenceTarget(t, e)
 	}
 }
 
@@ -213,7 +213,7 @@ func (p *Partition) rejected(f *flight, t *target, r *span.RejectedError) {
 	if sequence && f.hasProducer() {
 		// The copy has state of the producer, so it judges from now on.
 		t.remember(f.producer, time.Now().Unix())
-		if t.stateRef != "" && f.rejected == nil && t.stop == flowing {
+		if t.stateRef != "" {
 			f.rejected = r
 			p.placed(f, t)
 			p.judgeLate(f, t)
@@ -261,9 +261,11 @@ func (p *Partition) unknownOutcome(f *flight, t *target, now time.Time, err erro
 // the first out of order.
 func (p *Partition) sentBack(f *flight, t *target, err error) {
 	if f.hasProducer() {
+		if _, known := t.known[f.producer]; !known {
+			p.expectAgain(f)
+		}
 		if pl := t.placing[f.producer]; pl != nil {
 			delete(t.placing, f.producer)
-			p.expectAgain(f)
 			for _, w := range pl.waiting {
 				p.fail(w, p.lateError(w, because(ErrUnavailable, err)))
 			}
@@ -469,7 +471,7 @@ func (p *Partition) detach(f *flight, t *target) {
 		return
 	}
 	t.acks.unknown += int64(g.records)
-	p.fail(g, ErrTimedOut)
+	p.sentBack(g, t, ErrTimedOut)
 }
 
 // raise notes that the physical log went back.

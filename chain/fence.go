@@ -8,11 +8,12 @@ import (
 )
 
 // fenceTarget stops a target because the controller asked for it. Needs mu.
-func (p *Partition) fenceTarget(t *target, op string) {
-	if t.fencedBy == op {
+func (p *Partition) fenceTarget(t *target, e *catalog.Extend) {
+	if t.fencedBy == e.Op {
 		return
 	}
-	t.fencedBy = op
+	// A copy that is gone answers nothing more that could be passed on.
+	t.fencedBy, t.gone = e.Op, e.Unreadable
 	p.halt(t, stopFenced)
 }
 
@@ -33,7 +34,7 @@ func (p *Partition) heedFence(e *catalog.Extend) (still bool, next int64) {
 		return true, p.hw
 	}
 	if t.end < 0 && fences(e, t.copy.TopicID) {
-		p.fenceTarget(t, e.Op)
+		p.fenceTarget(t, e)
 	}
 	if t.fencedBy == e.Op && t.flying.n > 0 {
 		return false, -1
@@ -59,7 +60,7 @@ func (l *Logs) watchFences(ctx context.Context) {
 		for _, id := range asked {
 			wanted[id] = struct{}{}
 			e := l.source.Extend(id)
-			if e == nil || e.Mode != catalog.ModeFence || e.Step != catalog.StepSeal || acked[id] == e.Op {
+			if !asksToStop(e) || e.Step != catalog.StepSeal || acked[id] == e.Op {
 				continue
 			}
 			ack := catalog.HoldAck{Node: l.node, At: time.Now().UTC()}

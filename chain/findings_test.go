@@ -372,3 +372,49 @@ func TestFinding09_ForwardJumpAfterALoss(t *testing.T) {
 		t.Fatal(got)
 	}
 }
+
+// A cluster is gone, with appends on their way to it: every gateway stops, says
+// up to where it saw records, and passes nothing on any more.
+func TestFailoverOfALostCopyStopsAtOnce(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	g := w.gateway()
+	w.must(g.send("s0", 1, 7, 0, 0).wait().Err)
+	gate := make(chan struct{})
+	g.clients.Of("a").SetFault(func(span.Topic, int32, []byte) chaintest.Fault { return chaintest.Fault{WaitAnswer: gate} })
+	s1 := g.send("s1", 1, 7, 0, 1)
+	plain := g.send("plain", 1, -1, -1, -1)
+	eventually(t, "landed", func() bool { return len(w.fleet.Cluster("a").Batches("braid.1", 0)) == 2 })
+	w.fleet.Cluster("a").SetDown(true)
+	c := w.fleet.Catalog.Chain(w.topic, 0)
+	cp := c.Spans[0].Copies[0]
+	w.fleet.Catalog.SetExtend(w.topic, &catalog.Extend{Op: "op1", Topic: catalog.TopicRef{ID: w.topic}, Mode: catalog.ModeLossy, Step: catalog.StepSeal,
+		Unreadable: true, Old: []catalog.PhysicalTopic{{Cluster: "a", Topic: cp.Topic, TopicID: cp.TopicID}}})
+	eventually(t, "acknowledged", func() bool { return len(w.fleet.Catalog.HoldAcks(w.topic)) == 1 })
+	if ack := w.fleet.Catalog.HoldAcks(w.topic)[0]; !slices.Equal(ack.Next, []int64{1}) {
+		t.Fatalf("%+v", ack)
+	}
+	w.must(w.fleet.Lose(w.ctx, w.topic, "b", []int64{1}, true))
+	w.fleet.Catalog.SetExtend(w.topic, nil)
+	if a := s1.wait(); a.Err != nil || a.BaseOffset != 1+chain.UnknownRoom {
+		t.Fatalf("%+v", a)
+	}
+	isKind(t, plain.wait().Err, chain.ErrTimedOut)
+	close(gate)
+}
+
+// A gateway that lags by a whole move must not call a batch out of order because
+// the copy that it knows has never seen the producer.
+func TestFinding04_LaggingGatewayDoesNotJudgeByAPastSpan(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	g, lagging := w.gateway(), w.gateway()
+	w.must(g.send("s0", 1, 7, 0, 0).wait().Err)
+	w.move("b")
+	lagging.put("knows b")
+	lagging.view.SetLag(true)
+	g.put("noise")
+	w.move("c")
+	w.must(g.send("s1", 1, 7, 0, 1).wait().Err)
+	if a := lagging.send("s2", 1, 7, 0, 2).wait(); a.Err != nil || a.Epoch != 2 {
+		t.Fatalf("%+v", a)
+	}
+}

@@ -113,7 +113,7 @@ func (p *Partition) findOut(ctx context.Context, t *target, catalogErr error) {
 		return
 	}
 	stop, stopped, flying, alarm := t.stop, time.Since(t.stoppedAt), t.flying.n, t.alarm
-	if t.end >= 0 && flying > 0 && (t.lossy || stopped > graceAfterEnd) || t.fencedBy != "" && flying > 0 && stopped > graceAfterEnd {
+	if t.end >= 0 && flying > 0 && (t.lossy || stopped > graceAfterEnd) || t.fencedBy != "" && flying > 0 && (t.gone || stopped > graceAfterEnd) {
 		p.giveUp(t)
 		p.unlock()
 		return
@@ -168,15 +168,22 @@ func extending(e *catalog.Extend) bool {
 		return false
 	}
 	switch e.Step {
-	case catalog.StepUndone, catalog.StepDone, catalog.StepCertify, catalog.StepPrepare:
+	case catalog.StepUndo, catalog.StepUndone, catalog.StepDone, catalog.StepCertify, catalog.StepPrepare:
+		// Before the seal, or past the point where the chain could change.
 		return false
 	}
 	return true
 }
 
+// asksToStop tells whether an extend waits for gateways to stop: its copies
+// grant no seal, or are gone, and end at what the gateways say they saw.
+func asksToStop(e *catalog.Extend) bool {
+	return e != nil && (e.Mode == catalog.ModeFence || e.Unreadable)
+}
+
 // fences tells whether an extend asks gateways to stop for a physical topic.
 func fences(e *catalog.Extend, id catalog.ID) bool {
-	if e == nil || e.Mode != catalog.ModeFence {
+	if !asksToStop(e) {
 		return false
 	}
 	switch e.Step {

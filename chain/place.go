@@ -2,6 +2,7 @@ package chain
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/braidstream/braid/span"
@@ -11,10 +12,6 @@ import (
 // acknowledged on the open span yet.
 func (p *Partition) place(f *flight) {
 	t := p.cur
-	if p.tooEarly(f) {
-		p.fail(f, p.lateError(f, ErrUnavailable))
-		return
-	}
 	if pl := t.placing[f.producer]; pl != nil {
 		pl.waiting = append(pl.waiting, f)
 		p.await(f)
@@ -48,6 +45,10 @@ func (p *Partition) judge(pl *placement, f *flight) {
 	pl.judged = nil
 	state := FindProducer(t.state, f.producer)
 	r, offset := Judge(state, f.epoch, f.first, f.last)
+	early := r == RuleAppend && (state == nil || state.Jump) && p.tooEarly(f)
+	if early {
+		r = RuleMissing
+	}
 	switch r {
 	case RuleAppend:
 		p.submit(f)
@@ -75,19 +76,30 @@ func (p *Partition) judge(pl *placement, f *flight) {
 		pl.judged = f
 		p.await(f)
 		id := f.producer
-		log := t.log
+		log, v := t.log, p.view.Load()
 		p.ask(t, pl, func(ctx context.Context) func() {
 			producers, err := log.Producers(ctx)
+			known := holds(producers, id)
+			if err == nil && !known {
+				// Missing here, and maybe placed on a span that this gateway has not
+				// heard of yet: the answer must not come from a chain that is past.
+				err = p.prove(ctx, v, OpenSpan(v.chain))
+			}
 			return func() {
 				pl.judged = nil
-				switch known := holds(producers, id); {
+				switch {
+				case errors.Is(err, errChanged):
+					p.judge(pl, f)
 				case err != nil:
 					p.sentBack(f, t, p.lateError(f, because(ErrUnavailable, err)))
 				case known:
 					// Another gateway placed it: from here on the copy judges.
 					t.remember(id, time.Now().Unix())
+					delete(p.expect, id)
 					p.submit(f)
 					p.placed(f, t)
+				case early:
+					p.sentBack(f, t, p.lateError(f, ErrUnavailable))
 				default:
 					p.fail(f, p.lateError(f, ErrOutOfOrder))
 					p.nextPlacement(t, id)

@@ -87,7 +87,7 @@ func (s *fromCatalog) ReadExtend(ctx context.Context, topic catalog.ID) (*catalo
 func (s *fromCatalog) Fences() []catalog.ID {
 	var ids []catalog.ID
 	for e := range s.w.Snapshot().Extends() {
-		if e.Mode == catalog.ModeFence {
+		if asksToStop(e) {
 			ids = append(ids, e.Topic.ID)
 		}
 	}

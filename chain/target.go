@@ -41,6 +41,7 @@ type target struct {
 	lossy     bool  // it ended with a hole
 	alarm     *catalog.Alarm
 	fencedBy  string // operation whose fence was heeded
+	gone      bool   // and whose copy is away
 
 	flying flightList
 	// returned are the flights that came back without an answer for their

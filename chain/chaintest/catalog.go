@@ -318,7 +318,7 @@ func (v *View) Fences() []catalog.ID {
 	defer v.mu.Unlock()
 	var ids []catalog.ID
 	for id, e := range v.known {
-		if e.extend != nil && e.extend.Mode == catalog.ModeFence {
+		if e.extend != nil && (e.extend.Mode == catalog.ModeFence || e.extend.Unreadable) {
 			ids = append(ids, id)
 		}
 	}
