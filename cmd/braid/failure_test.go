@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/braidstream/braid/verify"
+)
+
+// TestNothingAcknowledgedIsLostOnKill kills the only process, catalog, local
+// clusters, gateway and all, again and again under load.
+func TestNothingAcknowledgedIsLostOnKill(t *testing.T) {
+	up := startUp(t)
+	// The ports must be the same after each restart: clients look for them.
+	ports := []string{"--listen", up.ready.Kafka[0], "--http", up.ready.HTTP,
+		"--catalog-listen", strings.TrimPrefix(up.ready.Catalog[0], "http://")}
+	readyFile := up.args[len(up.args)-1]
+	up.args = append(append(up.args[:3:3], ports...), "--ready-file", readyFile)
+	kills := movesWanted(t, 4, 30)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range kills {
+			select {
+			case <-time.After(2 * time.Second):
+			case <-ctx.Done():
+				return
+			}
+			up.kill()
+			up.start()
+		}
+	}()
+	report, err := verify.Run(ctx, verify.Options{Bootstrap: up.ready.Kafka, Producers: 3, Rate: 1000,
+		Duration: time.Duration(kills)*3*time.Second + 3*time.Second, Settle: 2 * time.Minute})
+	<-done
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d kills\n%s", kills, report.String())
+	if !report.OK() || !report.Complete() {
+		t.Fatal("the history is not clean")
+	}
+}
+
+// TestMovesUnderKills moves a topic between local clusters through three gateways
+// in two further processes while one after the other is killed, or stopped.
+func TestMovesUnderKills(t *testing.T) {
+	up := startUp(t)
+	catalog := strings.Join(up.ready.Catalog, ",")
+	others := []*running{
+		startBraid(t, "gateway", "--catalog-endpoints", catalog, "--listen", "127.0.0.1:0"),
+		startBraid(t, "gateway", "--catalog-endpoints", catalog, "--listen", "127.0.0.1:0"),
+	}
+	for _, o := range others {
+		readyFile := o.args[len(o.args)-1]
+		o.args = []string{"gateway", "--catalog-endpoints", catalog, "--listen", o.ready.Kafka[0], "--ready-file", readyFile}
+	}
+	standby := startBraid(t, "controller", "--catalog-endpoints", catalog)
+	up.must("topic", "create", "moved", "--partitions", "4", "--cluster", "a")
+	rounds := movesWanted(t, 6, 40)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	moved := make(chan error, 1)
+	go func() {
+		moved <- func() error {
+			for i := range rounds {
+				o := others[i%2]
+				switch i % 3 {
+				case 0:
+					o.kill()
+				case 1:
+					o.signal(syscall.SIGSTOP)
+				case 2:
+					// The standby controller may lead; whoever does, the move goes on.
+					standby.kill()
+				}
+				op, err := up.move(ctx, []string{"b", "a"}[i%2], "moved")
+				if err != nil {
+					return err
+				}
+				if op.State != "done" {
+					t.Errorf("move %d: %s: %s", i, op.State, op.Message)
+				}
+				switch i % 3 {
+				case 0:
+					o.start()
+				case 1:
+					o.signal(syscall.SIGCONT)
+				case 2:
+					standby.start()
+				}
+			}
+			return nil
+		}()
+	}()
+	report, err := verify.Run(ctx, verify.Options{
+		Bootstrap: []string{up.ready.Kafka[0], others[0].ready.Kafka[0], others[1].ready.Kafka[0]},
+		Topic:     "moved", Producers: 4, Rate: 1500, Duration: time.Duration(rounds)*2*time.Second + 4*time.Second,
+		Settle: 2 * time.Minute,
+	})
+	if merr := <-moved; merr != nil {
+		t.Fatal(merr)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d rounds\n%s", rounds, report.String())
+	if !report.OK() || !report.Complete() {
+		t.Fatal("the history is not clean")
+	}
+}
+
+// TestCleanEnd: SIGTERM drains and exits 0.
+func TestCleanEnd(t *testing.T) {
+	up := startUp(t)
+	up.signal(syscall.SIGTERM)
+	select {
+	case <-up.process.Exited():
+		if err := up.process.Err(); err != nil {
+			t.Fatalf("exit: %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("still running 30 s after SIGTERM")
+	}
+}
