@@ -7,19 +7,34 @@ import (
 	"github.com/braidstream/braid/internal/clients"
 )
 
-// Each family of clients, unmodified, produces and consumes in a group.
+// Each family of clients, unmodified, produces and consumes in a group, whatever
+// stands behind the gateways.
 func TestEachClientFamily(t *testing.T) {
-	f := newFleet(t, gateways(2))
-	for i, family := range clients.Families() {
-		t.Run(string(family), func(t *testing.T) {
-			topic := "family-" + string(family)
-			f.topic(topic, 4)
-			r := clients.Run(t, family, clients.Options{
-				Bootstrap: f.addr(0), Topic: topic, Partitions: 4, Producer: int32(i), Count: 400, Rate: 1000,
-				Timeout: 60 * time.Second,
-			})
-			if !r.OK() || !r.Complete() || r.Acknowledged != 400 || r.Found != 400 {
-				t.Fatalf("\n%s", &r)
+	// kafka-python 3.0 joins before it has the topic's metadata, joins again when
+	// it has, and loses that second assignment if its poll ends just then. Kafka's
+	// own delay of 3 s hides it; this is enough.
+	patient := func(c *fleetConfig) { c.rebalance = 200 * time.Millisecond }
+	for _, c := range []struct {
+		name  string
+		fleet func() *fleet
+	}{
+		{"local", func() *fleet { return newFleet(t, gateways(2), patient) }},
+		{"kafka", func() *fleet { return newFleet(t, gateways(2), onKafka(t), patient) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := c.fleet()
+			for i, family := range clients.Families() {
+				t.Run(string(family), func(t *testing.T) {
+					topic := "family-" + string(family)
+					f.topic(topic, 4)
+					r := clients.Run(t, family, clients.Options{
+						Bootstrap: f.addr(0), Topic: topic, Partitions: 4, Producer: int32(i), Count: 400, Rate: 1000,
+						Timeout: 60 * time.Second,
+					})
+					if !r.OK() || !r.Complete() || r.Acknowledged != 400 || r.Found != 400 {
+						t.Fatalf("\n%s", &r)
+					}
+				})
 			}
 		})
 	}

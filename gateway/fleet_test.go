@@ -16,7 +16,9 @@ import (
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
 	"github.com/braidstream/braid/coordinator"
+	"github.com/braidstream/braid/internal/testkit"
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/span/kafka"
 	"github.com/braidstream/braid/span/local"
 	"github.com/braidstream/braid/wire"
 )
@@ -27,7 +29,7 @@ type fleet struct {
 	tb       testing.TB
 	cat      *catalog.Catalog
 	watcher  *catalog.Watcher
-	store    *local.Store
+	store    span.Store
 	admin    *testAdmin
 	logs     []*chain.Logs
 	gateways []*Gateway
@@ -43,9 +45,18 @@ type fleetConfig struct {
 	listeners []ListenerConfig
 	zones     []string
 	logger    *slog.Logger
+	kafka     []string      // bootstrap of the cluster behind; the local engine if nil
+	rebalance time.Duration // group.initial.rebalance.delay.ms
 }
 
 func gateways(n int) fleetOption { return func(c *fleetConfig) { c.gateways = n } }
+
+// onKafka puts the fleet on a real Apache Kafka.
+func onKafka(tb testing.TB) fleetOption {
+	tb.Helper()
+	addrs := testkit.Shared(tb).Addrs()
+	return func(c *fleetConfig) { c.kafka = addrs }
+}
 
 func withConfig(f func(*Config)) fleetOption { return func(c *fleetConfig) { f(&c.config) } }
 
@@ -56,6 +67,7 @@ func newFleet(tb testing.TB, opts ...fleetOption) *fleet {
 		config:    Config{ClusterID: "braid-test-cluster-0001", AutoCreateTopics: true},
 		listeners: []ListenerConfig{{Name: "PLAIN", Bind: "127.0.0.1:0"}},
 		logger:    quiet(),
+		rebalance: -1,
 	}
 	for _, o := range opts {
 		o(&fc)
@@ -66,7 +78,11 @@ func newFleet(tb testing.TB, opts ...fleetOption) *fleet {
 	}
 	f := &fleet{tb: tb, cat: freshCatalog(tb)}
 	ctx := context.Background()
-	f.store, err = local.Open(local.Options{Dir: filepath.Join(dir, "a"), Name: "physical-a", Logger: quiet()})
+	if fc.kafka == nil {
+		f.store, err = local.Open(local.Options{Dir: filepath.Join(dir, "a"), Name: "physical-a", Logger: quiet()})
+	} else {
+		f.store, err = kafka.Open(kafka.Options{Name: "physical-a", Bootstrap: fc.kafka, Logger: quiet()})
+	}
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -115,7 +131,7 @@ func (f *fleet) addGateway(fc fleetConfig, i int) {
 	coord, err := coordinator.New(coordinator.Options{
 		Node: node, Leases: coordinator.CatalogLeases(f.cat, session), Directory: coordinator.CatalogDirectory(f.watcher),
 		Logs: chainLogs{logs}, EnsureTopic: f.admin.ensureCoordinatorTopic,
-		Config: coordinator.Config{InitialRebalanceDelay: -1}, Logger: fc.logger,
+		Config: coordinator.Config{InitialRebalanceDelay: fc.rebalance}, Logger: fc.logger,
 	})
 	if err != nil {
 		tb.Fatal(err)

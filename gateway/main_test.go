@@ -10,6 +10,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/internal/testkit"
 )
 
 // shared is one etcd for all tests; each fleet works in a tenant-wide catalog of
@@ -21,7 +22,7 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	code := testkit.Main(m)
 	for _, e := range shared.all {
 		if err := e.Close(); err != nil {
 			slog.Error("close etcd", "err", err)
