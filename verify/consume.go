@@ -128,7 +128,7 @@ func (g *groupRead) consume(ctx context.Context, name string) error {
 	defer cl.Close()
 	// Leaving is a courtesy, and takes no longer than this when nobody answers.
 	defer func() {
-		leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(g.Settle, 5*time.Second))
 		defer cancel()
 		cl.AllowRebalance()
 		_ = cl.LeaveGroupContext(leave)

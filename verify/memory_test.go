@@ -9,7 +9,7 @@ import (
 // TestHistoryStaysSmall holds the promise of doc comments: two columns and some bits a record, and
 // a check that needs 32 bytes for each record of the largest partition.
 func TestHistoryStaysSmall(t *testing.T) {
-	const partitions, each = 4, 250_000
+	const partitions, each = 2, 100_000
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)

@@ -16,6 +16,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+// prepareTimeout bounds what comes before the workload, and is for a topic to be everywhere.
+const prepareTimeout = 30 * time.Second
+
 // run is one run's state.
 type run struct {
 	Options
@@ -86,7 +89,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 
 // prepare finds or makes the topic, and notes where it ends.
 func (r *run) prepare(ctx context.Context, admin *kadm.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, r.Settle)
+	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
 	defer cancel()
 	if r.Topic == "" {
 		r.Topic, r.own = "braid-verify-"+r.id, true

@@ -38,10 +38,12 @@ func TestVersions(t *testing.T) {
 		t.Run(v, func(t *testing.T) {
 			t.Parallel()
 			start := time.Now()
-			c := Kafka(t, Version(v))
+			// Small segments, so that a cut reaches over one.
+			c := Kafka(t, Version(v), Property("log.segment.bytes", "1048576"))
 			t.Logf("ready in %s", time.Since(start))
 			c.CreateTopic(t, "events", 2, "max.message.bytes", "1000")
 			roundTrip(t, c, "events")
+			cutLog(t, c)
 		})
 	}
 }
@@ -105,6 +107,7 @@ func TestThreeNodes(t *testing.T) {
 	}
 	t.Logf("restarted in %s", time.Since(start))
 	roundTrip(t, c, "events")
+	uncleanElection(t, c)
 	if c.Node(4) != nil || len(c.Nodes()) != 3 {
 		t.Fatal("wrong nodes")
 	}

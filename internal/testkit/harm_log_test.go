@@ -38,81 +38,78 @@ func end(t *testing.T, c *Cluster, topic string) int64 {
 	return ends[topic][0].Offset
 }
 
-func TestCutLog(t *testing.T) {
-	for _, v := range []string{Kafka43, Kafka39} {
-		t.Run(v, func(t *testing.T) {
-			t.Parallel()
-			// Small segments, so that a cut reaches over one.
-			c := Kafka(t, Version(v), Property("log.segment.bytes", "1048576"))
-			c.CreateTopic(t, "kept", 1)
-			c.CreateTopic(t, "cut", 1)
-			for _, topic := range []string{"kept", "cut"} {
-				if err := produceN(t, c, topic, 0, 20); err != nil {
-					t.Fatal(err)
-				}
-			}
-			n := c.Node(1)
-			if err := n.CutLog("cut", 0, 1); err == nil {
-				t.Fatal("cut the log of a node that runs")
-			}
-			if err := n.Stop(); err != nil {
-				t.Fatal(err)
-			}
-			if err := n.CutLog("cut", 0, 0); err == nil {
-				t.Fatal("cut nothing")
-			}
-			if err := n.CutLog("none", 0, 1); err == nil {
-				t.Fatal("cut a log that is not there")
-			}
-			// One byte spoils one batch; the next one reaches into the batch before.
-			if err := n.CutLog("cut", 0, 1); err != nil {
-				t.Fatal(err)
-			}
-			if err := n.Start(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if e := end(t, c, "cut"); e != 19 {
-				t.Fatalf("the log ends at %d", e)
-			}
-			if e := end(t, c, "kept"); e != 20 {
-				t.Fatalf("the other log ends at %d", e)
-			}
-			if err := produceN(t, c, "cut", 100, 3); err != nil {
-				t.Fatal(err)
-			}
-			if e := end(t, c, "cut"); e != 22 {
-				t.Fatalf("the log ends at %d", e)
-			}
-			if err := n.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			if err := n.CutLog("cut", 0, 1<<30); err != nil {
-				t.Fatal(err)
-			}
-			if err := n.Start(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if e := end(t, c, "cut"); e != 0 {
-				t.Fatalf("the emptied log ends at %d", e)
-			}
-		})
+// cutLog is part of TestVersions: both versions read what is left in their own way.
+func cutLog(t *testing.T, c *Cluster) {
+	c.CreateTopic(t, "kept", 1)
+	c.CreateTopic(t, "cut", 1)
+	for _, topic := range []string{"kept", "cut"} {
+		if err := produceN(t, c, topic, 0, 20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := c.Node(1)
+	if err := n.CutLog("cut", 0, 1); err == nil {
+		t.Fatal("cut the log of a node that runs")
+	}
+	if err := n.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.CutLog("cut", 0, 0); err == nil {
+		t.Fatal("cut nothing")
+	}
+	if err := n.CutLog("none", 0, 1); err == nil {
+		t.Fatal("cut a log that is not there")
+	}
+	// One byte spoils one batch.
+	if err := n.CutLog("cut", 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if e := end(t, c, "cut"); e != 19 {
+		t.Fatalf("the log ends at %d", e)
+	}
+	if e := end(t, c, "kept"); e != 20 {
+		t.Fatalf("the other log ends at %d", e)
+	}
+	if err := produceN(t, c, "cut", 100, 3); err != nil {
+		t.Fatal(err)
+	}
+	if e := end(t, c, "cut"); e != 22 {
+		t.Fatalf("the log ends at %d", e)
+	}
+	if err := n.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.CutLog("cut", 0, 1<<30); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if e := end(t, c, "cut"); e != 0 {
+		t.Fatalf("the emptied log ends at %d", e)
 	}
 }
 
-func TestUncleanElection(t *testing.T) {
-	t.Parallel()
-	c := Kafka(t, Nodes(3), Property("default.replication.factor", "2"), Property("min.insync.replicas", "1"))
-	c.CreateTopic(t, "events", 1)
-	if err := produceN(t, c, "events", 0, 10); err != nil {
+// uncleanElection is part of TestThreeNodes.
+func uncleanElection(t *testing.T, c *Cluster) {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	inSync := "1"
+	_, err := kadm.NewClient(c.Client(t)).CreateTopic(ctx, 1, 2, map[string]*string{"min.insync.replicas": &inSync}, "unclean")
+	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	err := c.UncleanElection(ctx, "events", 0, func() error {
-		if err := produceN(t, c, "events", 10, 5); err != nil {
+	if err := produceN(t, c, "unclean", 0, 10); err != nil {
+		t.Fatal(err)
+	}
+	err = c.UncleanElection(ctx, "unclean", 0, func() error {
+		if err := produceN(t, c, "unclean", 10, 5); err != nil {
 			return err
 		}
-		if e := end(t, c, "events"); e != 15 {
+		if e := end(t, c, "unclean"); e != 15 {
 			return fmt.Errorf("the log ends at %d", e)
 		}
 		return nil
@@ -120,7 +117,7 @@ func TestUncleanElection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e := end(t, c, "events"); e != 10 {
+	if e := end(t, c, "unclean"); e != 10 {
 		t.Fatalf("the log ends at %d: nothing was lost", e)
 	}
 }

@@ -17,7 +17,7 @@ import (
 // leader comes back and cuts its log to the new leader's.
 //
 // The topic has two replicas and min.insync.replicas=1, so that a leader may go on alone while the
-// controllers, which are the nodes themselves, keep their majority (Config gives both). It returns
+// controllers, which are the nodes themselves, keep their majority. It returns
 // when all three nodes serve and the new leader is known; an error of meanwhile ends it early, with
 // the follower still down.
 func (c *Cluster) UncleanElection(ctx context.Context, topic string, partition int32, meanwhile func() error) error {
