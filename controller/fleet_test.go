@@ -29,18 +29,19 @@ func logger() *slog.Logger {
 
 // fleet is a catalog, clusters in memory, and what a gateway does in brief.
 type fleet struct {
-	t     *testing.T
+	t     testing.TB
 	etcd  *catalog.Embedded
 	cat   *catalog.Catalog
 	watch *catalog.Watcher
 	doubles
-	admin *Admin
-	ctx   context.Context
+	admin   *Admin
+	ctx     context.Context
+	reading chain.Stores // instead of the doubles, if set
 }
 
-func newFleet(t *testing.T, clusters ...string) *fleet {
+func newFleet(t testing.TB, clusters ...string) *fleet {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	t.Cleanup(cancel)
 	f := &fleet{t: t, doubles: doubles{}, ctx: ctx}
 	var err error
@@ -264,7 +265,11 @@ func (f *fleet) records(t catalog.Topic, p int) map[int64]string {
 		if c.Unreadable {
 			continue
 		}
-		st, err := f.Store(c.Cluster)
+		stores := f.reading
+		if stores == nil {
+			stores = f.doubles
+		}
+		st, err := stores.Store(c.Cluster)
 		f.check(err)
 		log := st.Log(span.Topic{Name: c.Topic, ID: c.TopicID}, c.Partition)
 		end := int64(-1)
