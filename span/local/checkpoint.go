@@ -160,13 +160,13 @@ func (p *partition) encode(b []byte) []byte {
 		b = binary.AppendVarint(b, a.first)
 		b = binary.AppendVarint(b, a.last)
 	}
-	if p.fenced == nil {
-		return append(b, 0)
+	b = binary.AppendUvarint(b, uint64(len(p.fenced)))
+	for _, f := range p.fenced {
+		b = binary.AppendVarint(b, f.from)
+		b = binary.AppendVarint(b, f.to)
+		b = appendString(b, f.reason)
 	}
-	b = append(b, 1)
-	b = binary.AppendVarint(b, p.fenced.from)
-	b = binary.AppendVarint(b, p.fenced.to)
-	return appendString(b, p.fenced.reason)
+	return b
 }
 
 func (st *producer) encode(b []byte) []byte {
@@ -276,8 +276,8 @@ func (p *partition) decode(d *decoder) {
 	for range d.items(3) {
 		p.aborted = append(p.aborted, abortedTxn{producer: d.varint(), first: d.varint(), last: d.varint()})
 	}
-	if d.flag() {
-		p.fenced = &fence{from: d.varint(), to: d.varint(), reason: d.string(4096)}
+	for range d.items(3) {
+		p.fenced = append(p.fenced, fence{from: d.varint(), to: d.varint(), reason: d.string(4096)})
 	}
 	p.hw = p.next
 }

@@ -101,11 +101,6 @@ func writeMarker(o Options) (id [16]byte, err error) {
 	}
 	body := fmt.Sprintf("%s %d\nid=%x\nname=%s\n", markerFormat, dirVersion, id, hex.EncodeToString([]byte(o.Name)))
 	body += fmt.Sprintf("crc=%08x\n", checksum([]byte(body)))
-	for _, d := range []string{walDir, dataDir} {
-		if err := o.FS.MkdirAll(filepath.Join(o.Dir, d)); err != nil {
-			return id, fmt.Errorf("make the data directory: %w", err)
-		}
-	}
 	name := filepath.Join(o.Dir, markerName)
 	f, err := o.FS.Create(name + ".tmp")
 	if err != nil {

@@ -13,8 +13,9 @@ import (
 
 // files keeps a bounded number of segment files open, with their indexes.
 type files struct {
-	fs  vfs.FS
-	max int
+	fs       vfs.FS
+	max      int
+	readOnly bool
 
 	mu   sync.Mutex
 	open map[*segment]*openFile
@@ -56,9 +57,12 @@ func (c *files) get(seg *segment, path string, create bool) (*openFile, error) {
 	c.mu.Unlock()
 	closeAll(evicted)
 	of.once.Do(func() {
-		if create {
+		switch {
+		case create:
 			of.f, of.err = c.fs.Create(path)
-		} else {
+		case c.readOnly:
+			of.f, of.err = c.fs.Open(path)
+		default:
 			of.f, of.err = c.fs.OpenWrite(path)
 		}
 	})
@@ -139,15 +143,16 @@ func closeAll(all []*openFile) {
 
 // view is what a reader takes of a segment under the partition's lock.
 type view struct {
-	seg    *segment
-	size   int64
-	closed bool
+	seg     *segment
+	size    int64
+	closed  bool
+	cleaned bool // by a compaction: offsets may be missing
 }
 
 // indexOf returns the index of the batches below v.size: the written one of a
 // closed segment, or made by scanning headers. The result is only valid under of.mu,
 // which the caller holds.
-func (of *openFile) indexOf(v view) (*segIndex, error) {
+func (of *openFile) indexOf(p *partition, v view) (*segIndex, error) {
 	if of.index != nil && of.index.end >= v.size {
 		return of.index, nil
 	}
@@ -176,7 +181,7 @@ func (of *openFile) indexOf(v view) (*segIndex, error) {
 	}
 	buf := getBuffer(256 << 10)
 	defer putBuffer(buf)
-	err := scanHeaders(of.f, *buf, x.end, v.size, func(h batch.Header, _ []byte, pos int64) (bool, error) {
+	err := scanHeaders(p, of.f, *buf, x.end, v.size, func(h batch.Header, _ []byte, pos int64) (bool, error) {
 		x.add(h.BaseOffset, pos, h.Size(), recordTime(&h))
 		return true, nil
 	})

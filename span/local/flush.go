@@ -270,7 +270,7 @@ func (r *round) write(d *draft, refs []ref, cfg *topicConfig) (int, error) {
 // closeSegment writes the index behind the batches.
 func (r *round) closeSegment(d *draft) error {
 	d.of.mu.Lock()
-	x, err := d.of.indexOf(view{seg: d.seg, size: d.now.size})
+	x, err := d.of.indexOf(d.p, view{seg: d.seg, size: d.now.size})
 	var b []byte
 	if err == nil {
 		b = x.encode(d.now.next, d.now.maxTS)

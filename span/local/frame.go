@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+
+	"github.com/braidstream/braid/batch"
 )
 
 // Every record of the shared log is a frame: a header, a payload, zeros up to
@@ -120,24 +122,25 @@ func parseFrame(b []byte, lsn uint64, salt uint32) (frame, error) {
 	return f, nil
 }
 
-// The partition leader epoch of a stored batch holds a checksum of where the
-// batch belongs, since epochs mean nothing here and the batch's own checksum does
-// not cover its offset: a flipped bit in an offset, or a batch of another
-// partition in its place, is found. Readers get epoch 0.
+// The partition leader epoch of a stored batch holds a checksum of its header and
+// of where the batch belongs, since epochs mean nothing here and the batch's own
+// checksum covers neither its offset nor its length, and nothing before the whole
+// batch was read: a flipped bit in a header that is only skipped, or a batch of
+// another partition in its place, is found. Readers get epoch 0.
 const (
-	atBatchOffset = 0
-	atBatchLength = 8
-	atBatchEpoch  = 12
-	atBatchCRC    = 17
+	atBatchEpoch = 12
+	atBatchMagic = 16
+	atBatchCRC   = 17
 )
 
+// placement needs the batch's header only.
 func placement(topic, partition uint32, b []byte) uint32 {
-	var in [24]byte
+	var in [8 + batch.HeaderSize - 4]byte
 	be := binary.BigEndian
 	be.PutUint32(in[0:], topic)
 	be.PutUint32(in[4:], partition)
-	copy(in[8:20], b[atBatchOffset:atBatchEpoch])
-	copy(in[20:24], b[atBatchCRC:atBatchCRC+4])
+	n := 8 + copy(in[8:], b[:atBatchEpoch])
+	copy(in[n:], b[atBatchMagic:batch.HeaderSize])
 	return crc32.Checksum(in[:], castagnoli)
 }
 
@@ -146,7 +149,8 @@ func place(topic, partition uint32, b []byte) {
 	binary.BigEndian.PutUint32(b[atBatchEpoch:], placement(topic, partition, b))
 }
 
-// placed tells whether a stored batch stands where it belongs.
+// placed tells whether a stored batch stands where it belongs; its header is
+// enough for that.
 func placed(topic, partition uint32, b []byte) bool {
 	return binary.BigEndian.Uint32(b[atBatchEpoch:]) == placement(topic, partition, b)
 }

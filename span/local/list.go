@@ -41,7 +41,7 @@ func (s *Store) offsetForOnce(p *partition, ms int64) (span.Position, bool, erro
 	var segs []candidate
 	for _, sg := range p.segs {
 		if sg.maxTS >= ms && sg.next > start && sg.damaged == "" {
-			segs = append(segs, candidate{view{sg, sg.size, sg.closed}, sg.next})
+			segs = append(segs, candidate{view{sg, sg.size, sg.closed, sg.cleaned}, sg.next})
 		}
 	}
 	var refs []ref
@@ -79,7 +79,7 @@ func (s *Store) timeInSegment(p *partition, v view, ms, start int64) (span.Posit
 	}
 	defer s.files.put(of)
 	of.mu.Lock()
-	x, err := of.indexOf(v)
+	x, err := of.indexOf(p, v)
 	if err != nil {
 		of.mu.Unlock()
 		return span.Position{}, false, s.damage(p, v.seg, err)
@@ -93,7 +93,7 @@ func (s *Store) timeInSegment(p *partition, v view, ms, start int64) (span.Posit
 	defer putBuffer(window)
 	var at span.Position
 	var found bool
-	err = scanHeaders(of.f, *window, pos, v.size, func(h batch.Header, _ []byte, pos int64) (bool, error) {
+	err = scanHeaders(p, of.f, *window, pos, v.size, func(h batch.Header, _ []byte, pos int64) (bool, error) {
 		if h.MaxTimestamp < ms || h.NextOffset() <= start {
 			return true, nil
 		}

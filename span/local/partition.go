@@ -1,6 +1,7 @@
 package local
 
 import (
+	"slices"
 	"sort"
 	"sync"
 
@@ -56,7 +57,7 @@ type partition struct {
 	aborted   []abortedTxn
 	lastTime  int64         // largest log append time given
 	wake      chan struct{} // closed when hw or what readers see moves; nil: nobody waits
-	fenced    *fence        // damage found; nil
+	fenced    []fence       // damage found, by offset
 	hints     []hint
 	nextHint  int
 }
@@ -233,9 +234,7 @@ func (p *partition) trim(start int64) []*segment {
 		a++
 	}
 	p.aborted = append([]abortedTxn(nil), p.aborted[a:]...)
-	if p.fenced != nil && p.fenced.to <= start {
-		p.fenced = nil
-	}
+	p.fenced = slices.DeleteFunc(p.fenced, func(f fence) bool { return f.to <= start })
 	p.notify()
 	return p.prune()
 }

@@ -133,12 +133,14 @@ func (s *Store) fetchOnce(p *partition, offset, limit int64, maxBytes int) (*[]b
 // next when there is nothing more in it.
 func (s *Store) fetchFrom(p *partition, offset, limit int64, maxBytes int) (buf *[]byte, batches []byte, next int64, err error) {
 	p.mu.Lock()
-	if f := p.fenced; f != nil && offset < f.to {
-		if offset >= f.from {
+	for _, f := range p.fenced {
+		if offset >= f.from && offset < f.to {
 			p.mu.Unlock()
 			return nil, nil, 0, fmt.Errorf("offsets [%d, %d) are fenced off: %s: %w", f.from, f.to, f.reason, span.ErrStorage)
 		}
-		limit = min(limit, f.from)
+		if offset < f.from {
+			limit = min(limit, f.from)
+		}
 	}
 	inMemory := s.log.tail.first.Load()
 	i := p.refAt(offset)
@@ -216,7 +218,7 @@ func (p *partition) lookup(offset int64) (v view, pos, limit int64, err error) {
 		if sg.damaged != "" {
 			return v, 0, 0, fmt.Errorf("segment at offset %d is fenced off: %s: %w", sg.base, sg.damaged, span.ErrStorage)
 		}
-		v = view{seg: sg, size: sg.size, closed: sg.closed}
+		v = view{seg: sg, size: sg.size, closed: sg.closed, cleaned: sg.cleaned}
 		for i := range p.hints {
 			if h := &p.hints[i]; h.seg == sg && h.offset == offset {
 				pos = h.pos
@@ -257,7 +259,7 @@ func (s *Store) fetchSegment(p *partition, v view, offset, limit, pos int64, max
 	slack := 0
 	if pos == 0 {
 		of.mu.Lock()
-		x, err := of.indexOf(v)
+		x, err := of.indexOf(p, v)
 		if err != nil {
 			of.mu.Unlock()
 			return nil, nil, s.damage(p, v.seg, err)
@@ -279,12 +281,19 @@ func (s *Store) fetchSegment(p *partition, v view, offset, limit, pos int64, max
 			putBuffer(buf)
 			return nil, nil, s.damage(p, v.seg, fmt.Errorf("near %d: %w", pos, err))
 		}
+		if end > from && !v.cleaned && batch.BaseOffset((*buf)[from:]) > offset {
+			putBuffer(buf)
+			return nil, nil, s.damage(p, v.seg, fmt.Errorf("%w: no batch holds offset %d", errDamaged, offset))
+		}
 		if end > from {
 			p.remind(hint{offset: next, seg: v.seg, pos: pos + int64(end)})
 			return buf, (*buf)[from:end], nil
 		}
 		putBuffer(buf)
 		if need == 0 || pos+int64(from) >= v.size {
+			if !v.cleaned && offset < limit {
+				return nil, nil, s.damage(p, v.seg, fmt.Errorf("%w: no batch holds offset %d", errDamaged, offset))
+			}
 			return nil, nil, nil
 		}
 		// The window holds no whole batch past offset: go on where it ends, with
@@ -321,6 +330,9 @@ func (s *Store) cut(p *partition, b []byte, offset, limit int64, maxBytes int) (
 		if err != nil {
 			return 0, 0, 0, 0, fmt.Errorf("%w: %w", errDamaged, err)
 		}
+		if !placed(p.t.number, p.n, b[pos:]) {
+			return 0, 0, 0, 0, fmt.Errorf("%w: the header of the batch at offset %d is not what was written there", errDamaged, h.BaseOffset)
+		}
 		if h.NextOffset() > limit {
 			need = 0
 			break
@@ -340,9 +352,6 @@ func (s *Store) cut(p *partition, b []byte, offset, limit int64, maxBytes int) (
 			break
 		}
 		one := b[pos : pos+size]
-		if !placed(p.t.number, p.n, one) {
-			return 0, 0, 0, 0, fmt.Errorf("%w: batch of another place at offset %d", errDamaged, h.BaseOffset)
-		}
 		if err := batch.Verify(one); err != nil {
 			return 0, 0, 0, 0, fmt.Errorf("%w: batch at offset %d: %w", errDamaged, h.BaseOffset, err)
 		}

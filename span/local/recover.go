@@ -68,13 +68,15 @@ func (s *Store) recover() error {
 		s.byName[t.name], s.byID[t.id] = t, t
 		r.byNumber[t.number] = t
 	}
-	for _, dir := range []string{walDir, dataDir} {
-		if err := s.opt.FS.MkdirAll(filepath.Join(s.opt.Dir, dir)); err != nil {
+	if !s.inspect {
+		for _, dir := range []string{walDir, dataDir} {
+			if err := s.opt.FS.MkdirAll(filepath.Join(s.opt.Dir, dir)); err != nil {
+				return err
+			}
+		}
+		if err := s.opt.FS.SyncDir(s.opt.Dir); err != nil {
 			return err
 		}
-	}
-	if err := s.opt.FS.SyncDir(s.opt.Dir); err != nil {
-		return err
 	}
 	if err := r.openFiles(); err != nil {
 		return err
@@ -85,7 +87,7 @@ func (s *Store) recover() error {
 	}
 	for _, b := range r.broken {
 		if b.lsn >= end && b.lsn < end+uint64(s.opt.LogFileBytes) {
-			s.fail(fmt.Errorf("%w: both headers of %s are damaged", errHole, b.f.name))
+			s.damagedLog(fmt.Errorf("%w: both headers of %s are damaged", errHole, b.f.name))
 		}
 	}
 	s.log.next.Store(end)
@@ -118,7 +120,11 @@ func (r *replay) openFiles() error {
 		if st.Dir || st.Symlink {
 			return fmt.Errorf("%s is not a file: %w", name, ErrForeign)
 		}
-		f, err := w.fs.OpenWrite(name)
+		openFile := w.fs.OpenWrite
+		if r.s.inspect {
+			openFile = w.fs.Open
+		}
+		f, err := openFile(name)
 		if err != nil {
 			return err
 		}
@@ -187,7 +193,7 @@ func (r *replay) finish(end uint64) error {
 	removed := false
 	for i, f := range r.files {
 		switch {
-		case !r.live[f] && r.s.failure() != nil:
+		case !r.live[f] && (r.s.failure() != nil || r.s.inspect):
 			// Whatever it is, it may be what is missing.
 			if err := f.f.Close(); err != nil {
 				return err
@@ -213,6 +219,13 @@ func (r *replay) finish(end uint64) error {
 	}
 	for _, t := range r.byNumber {
 		for _, p := range t.partitions() {
+			want := p.flushed
+			if n := len(p.refs); n > 0 {
+				want = p.refs[n-1].next()
+			}
+			if want < p.next {
+				r.gap(p, want, p.next)
+			}
 			p.hw = p.next
 			p.done = nil
 		}
@@ -303,12 +316,16 @@ func (r *replay) applyBatch(p *partition, f *frame, b []byte) error {
 		return nil
 	}
 	at := ref{base: h.BaseOffset, lsn: f.LSN + frameHeaderSize, maxTS: recordTime(&h), delta: uint32(h.LastOffsetDelta), size: uint32(size)}
+	want := p.flushed
+	if n := len(p.refs); n > 0 {
+		want = p.refs[n-1].next()
+	}
+	if h.BaseOffset > want {
+		r.gap(p, want, h.BaseOffset)
+	}
 	if h.BaseOffset < p.next {
 		p.refs = append(p.refs, at)
 		return nil
-	}
-	if h.BaseOffset > p.next {
-		r.gap(p, p.next, h.BaseOffset)
 	}
 	var m *batch.Marker
 	if h.IsControl() {
@@ -326,9 +343,22 @@ func (r *replay) applyBatch(p *partition, f *frame, b []byte) error {
 
 // gap fences offsets whose frames the log has lost.
 func (r *replay) gap(p *partition, from, to int64) {
-	p.fenced = &fence{from: from, to: to, reason: "the shared log is damaged there"}
+	p.fenced = append(p.fenced, fence{from: from, to: to, reason: "the shared log is damaged there"})
+	if r.s.inspect {
+		r.s.holes = append(r.s.holes, fmt.Errorf("topic %q, partition %d: offsets [%d, %d) are lost: %w", p.t.name, p.n, from, to, errHole))
+		return
+	}
 	r.s.opt.Logger.Error("offsets are fenced off, the shared log is damaged", "cluster", r.s.opt.Name,
 		"topic", p.t.name, "partition", p.n, "from", from, "to", to)
+}
+
+// damagedLog makes the store read-only since synced bytes of the log are gone.
+func (s *Store) damagedLog(err error) {
+	if s.inspect {
+		s.holes = append(s.holes, err)
+		return
+	}
+	s.fail(err)
 }
 
 var errHole = fmt.Errorf("shared log is damaged: %w", span.ErrStorage)

@@ -91,7 +91,7 @@ func (r *replay) run(from uint64) (uint64, error) {
 
 // hole reports lost bytes and makes the store read-only.
 func (r *replay) hole(f *walFile, from, to uint64) {
-	r.s.fail(fmt.Errorf("%w: %s lost synced bytes at %d (log positions %d to %d)", errHole, f.name, f.at(from), from, to))
+	r.s.damagedLog(fmt.Errorf("%w: %s lost synced bytes at %d (log positions %d to %d)", errHole, f.name, f.at(from), from, to))
 }
 
 // file applies the frames of one file from lsn on and returns where they end.
@@ -169,7 +169,8 @@ func (r *replay) evidence(i int, lsn uint64) (at spot, ok bool, err error) {
 		f := r.files[j]
 		from := f.at(f.lsn)
 		if j == i {
-			from = f.at(lsn)
+			// Past the frame that is not whole: its header may look well.
+			from = f.at(lsn) + frameAlign
 		} else if f.lsn <= lsn {
 			continue
 		}

@@ -2,9 +2,9 @@ package local
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"path/filepath"
 	"sort"
 
@@ -204,11 +204,9 @@ func parseIndex(b []byte, pos int64) (*segIndex, error) {
 	return x, nil
 }
 
-// scanHeaders calls fn for the header of each batch of r in [from, to), reading
-// windows of buf's size. Only headers are looked at.
-func scanHeaders(r interface {
-	ReadAt([]byte, int64) (int, error)
-}, buf []byte, from, to int64, fn func(h batch.Header, raw []byte, pos int64) (more bool, err error)) error {
+// scanHeaders calls fn for the header of each batch of p's segment r in [from, to),
+// reading windows of buf's size. Only headers are looked at, and checked.
+func scanHeaders(p *partition, r io.ReaderAt, buf []byte, from, to int64, fn func(h batch.Header, raw []byte, pos int64) (more bool, err error)) error {
 	var window []byte
 	var at int64 // position of window
 	for pos := from; pos < to; {
@@ -218,7 +216,7 @@ func scanHeaders(r interface {
 				return fmt.Errorf("%w: %d bytes behind the last batch", errDamaged, n)
 			}
 			if _, err := r.ReadAt(buf[:n], pos); err != nil {
-				return fmt.Errorf("read at %d: %w", pos, errors.Join(span.ErrStorage, err))
+				return readError(pos, err)
 			}
 			window, at = buf[:n], pos
 		}
@@ -226,6 +224,9 @@ func scanHeaders(r interface {
 		h, size, err := batch.Parse(raw)
 		if err != nil {
 			return fmt.Errorf("%w: at %d: %w", errDamaged, pos, err)
+		}
+		if !placed(p.t.number, p.n, raw) {
+			return fmt.Errorf("%w: the header of the batch at %d is not what was written there", errDamaged, pos)
 		}
 		if int64(size) > to-pos {
 			return fmt.Errorf("%w: batch at %d ends past the segment", errDamaged, pos)

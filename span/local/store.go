@@ -57,6 +57,10 @@ type Store struct {
 	lmu  sync.Mutex
 	logs map[logKey]*log
 
+	// Of a store that is only looked at: nothing is written, nothing runs.
+	inspect bool
+	holes   []error
+
 	failed atomic.Pointer[failure]
 	full   atomic.Bool
 

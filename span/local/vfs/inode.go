@@ -123,6 +123,17 @@ func (m *Mem) Kill() *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.dead = true
+	return m.clone()
+}
+
+// Clone returns a copy that shares nothing with m, as of now.
+func (m *Mem) Clone() *Mem {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.clone()
+}
+
+func (m *Mem) clone() *Mem {
 	next := NewMem()
 	next.capacity, next.used = m.capacity, m.used
 	next.dirs = maps.Clone(m.dirs)

@@ -399,3 +399,34 @@ func (m *Mem) Tree() string {
 	}
 	return strings.Join(lines, "\n")
 }
+
+// Flip changes bits of one byte, in what is read now and after a crash.
+func (m *Mem) Flip(name string, at int64, mask byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.files[filepath.Clean(name)]
+	if n == nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if at < int64(len(n.data)) {
+		n.data[at] ^= mask
+	}
+	if at < int64(len(n.safe)) {
+		n.safe[at] ^= mask
+	}
+}
+
+// Sizes returns all files with their sizes in bytes.
+func (m *Mem) Sizes() map[string]int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make(map[string]int64, len(m.files))
+	for name, n := range m.files {
+		n.mu.Lock()
+		out[name] = int64(len(n.data))
+		n.mu.Unlock()
+	}
+	return out
+}
