@@ -24,8 +24,8 @@ import (
 //
 // What is normalised: member ids (by which client got which), the order of
 // members and groups in lists, error messages, throttle times, and client hosts. A sequence
-// ends where the two chose different leaders: Kafka takes any member when the
-// leader is gone, in the order of a hash table.
+// ends where the two chose different leaders or protocols: Kafka takes any member when the
+// leader is gone, and any protocol of those with most votes, in the order of a hash table.
 func TestDifferential(t *testing.T) {
 	kafka := testkit.Shared(t, testkit.Property("group.initial.rebalance.delay.ms", "0"), testkit.Property("group.max.size", "3"),
 		testkit.Property("offsets.topic.num.partitions", "1"))
@@ -384,7 +384,7 @@ func (s *side) name(id string) string {
 }
 
 // learn takes in what an answer says to its client, and says it in symbols. leads
-// is who leads, if the answer says so.
+// is who leads with which protocol, if the answer says so.
 func (s *side) learn(a action, resp kmsg.Response) (said, leads string) {
 	code := func(c int16) string { return wire.Code(c).Name() }
 	text := func(p *string) string {
@@ -405,7 +405,7 @@ func (s *side) learn(a action, resp kmsg.Response) (said, leads string) {
 		if r.ErrorCode == 0 {
 			s.gens[a.client] = r.Generation
 			s.leads[a.client] = nil
-			leads = s.name(r.LeaderID)
+			leads = s.name(r.LeaderID) + "/" + text(r.Protocol)
 		}
 		var members []string
 		for _, m := range r.Members {
