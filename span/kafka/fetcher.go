@@ -24,16 +24,18 @@ const (
 	// longestPoll bounds one long poll, so that sets of partitions mix anew; shortPoll
 	// that on the last free connection, which newcomers wait for.
 	longestPoll = 2 * time.Second
-	shortPoll   = 25 * time.Millisecond
+	shortPoll   = 10 * time.Millisecond
 )
 
 // fetcher reads from one broker. Reads that return at once and reads that wait
 // have connections of their own; each connection has one Fetch under way, for
 // all partitions that stood in line when it began. There are no fetch sessions.
 //
-// A waiting read joins by a free connection. The last free one polls briefly:
-// it comes back for newcomers soon, and its partitions join longer polls as
-// other connections come back.
+// A waiting read joins by a free connection. The last free one polls briefly, so
+// that newcomers need not wait for long. Another connection that comes back
+// meanwhile leaves its partitions to it: together they join one longer poll, and
+// connections are free again. Partitions that had nothing stay in line here; their
+// readers are not woken for that.
 type fetcher struct {
 	s *Store
 	b *broker
@@ -48,6 +50,7 @@ type fetchQueue struct {
 	waiting []*fetch
 	workers int
 	busy    int
+	short   int // of the busy ones, those that poll briefly
 	wake    chan struct{}
 }
 
@@ -196,7 +199,9 @@ func (f *fetcher) take(i int) (set []*fetch, last bool) {
 	q.waiting = rest
 	if len(set) > 0 {
 		q.busy++
-		last = q.busy == f.s.opts.FetchConns
+		if last = i == 1 && q.busy == f.s.opts.FetchConns; last {
+			q.short++
+		}
 		if len(rest) > 0 {
 			select {
 			case q.wake <- struct{}{}:
@@ -207,10 +212,20 @@ func (f *fetcher) take(i int) (set []*fetch, last bool) {
 	return set, last
 }
 
-func (f *fetcher) done(i int) {
+// done ends a Fetch. What it kept stands first in line again. yield tells that
+// a brief poll is under way, which will take the line with it.
+func (f *fetcher) done(i int, last bool, kept []*fetch) (yield bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.kinds[i].busy--
+	q := &f.kinds[i]
+	q.busy--
+	if last {
+		q.short--
+	}
+	if len(kept) > 0 {
+		q.waiting = append(kept, q.waiting...)
+	}
+	return q.short > 0
 }
 
 // work is one connection's goroutine, until the store closes.
@@ -234,8 +249,12 @@ func (f *fetcher) work(i int) {
 				wait = pollTime(set, last, time.Now())
 			}
 			w.serve(set, wait)
-			f.done(i)
+			if f.done(i, last, w.kept) {
+				break
+			}
+			w.kept = nil
 		}
+		w.kept = nil
 	}
 }
 
@@ -268,6 +287,7 @@ type fetchWorker struct {
 	request wire.FetchRequest
 	resp    wire.FetchResponse
 	out     []byte
+	kept    []*fetch // of the last set, those that go on to wait
 }
 
 func (w *fetchWorker) hangUp() {
@@ -419,6 +439,13 @@ func (w *fetchWorker) deliver(set []*fetch, buf *wire.Buffer, sent time.Time) er
 		if found == nil {
 			return fmt.Errorf("%w: Fetch answer leaves a partition out", wire.ErrMalformed)
 		}
+		if !r.until.IsZero() && found.Code == wire.None && len(found.Records) == 0 && found.Diverging == wire.NoEpochEnd {
+			if keep, first := r.goesOn(found, i == 0); keep {
+				r.first = first
+				w.kept = append(w.kept, r)
+				continue
+			}
+		}
 		got := fetched{FetchResult: *found, frame: fr, sent: sent, first: i == 0}
 		// The decoder uses its memory again.
 		got.Aborted = slices.Clone(got.Aborted)
@@ -434,6 +461,22 @@ func (w *fetchWorker) deliver(set []*fetch, buf *wire.Buffer, sent time.Time) er
 		}
 	}
 	return nil
+}
+
+// goesOn tells whether a waiting read without records stays in line, and whether
+// it is to be first because others took all of the answer's bytes.
+func (r *fetch) goesOn(found *wire.FetchResult, wasFirst bool) (keep, first bool) {
+	if r.abandoned.Load() || time.Until(r.until) < time.Millisecond {
+		return false, false
+	}
+	limit := found.HighWatermark
+	if r.committed {
+		limit = found.LastStable
+	}
+	if limit <= r.offset {
+		return true, false
+	}
+	return !wasFirst, true
 }
 
 func findFetched(resp *wire.FetchResponse, i int, r *fetch) *wire.FetchResult {
