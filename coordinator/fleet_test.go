@@ -107,7 +107,7 @@ func (l *memLog) Start(context.Context) (int64, error) {
 func (l *memLog) Read(_ context.Context, offset int64, maxBytes int) ([]byte, int64, func(), error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if offset < l.start || offset > l.end {
+	if offset < l.start || offset > l.end && len(l.batches) > 0 {
 		return nil, 0, nil, fmt.Errorf("offset %d of [%d, %d)", offset, l.start, l.end)
 	}
 	var run []byte
@@ -140,6 +140,15 @@ func (l *memLog) size() int {
 		n += len(b.b)
 	}
 	return n
+}
+
+// lose is the loss of a cluster: what is there cannot be read any more, and the
+// log goes on behind a hole.
+func (l *memLog) lose() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.batches = nil
+	l.end += 1 << 32
 }
 
 // memFleet is a catalog and logs in memory for several gateways.

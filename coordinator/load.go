@@ -52,6 +52,7 @@ func replay(ctx context.Context, log Log, m *machine, term int64) (size int64, e
 	if err != nil {
 		return 0, fmt.Errorf("start of the log: %w", err)
 	}
+	first := true
 	wait, failures := time.Millisecond, 0
 	for {
 		run, _, release, err := log.Read(ctx, offset, readBytes)
@@ -66,6 +67,14 @@ func replay(ctx context.Context, log Log, m *machine, term int64) (size int64, e
 			}
 			wait = min(2*wait, 100*time.Millisecond)
 			continue
+		}
+		if at, ok := firstOffset(run); ok {
+			if !first && at > offset {
+				// Between spans, after the loss of a cluster. If its records were written
+				// again behind the hole, nothing is missing.
+				m.logger.Warn("shard log has a hole", "from", offset, "to", at)
+			}
+			first = false
 		}
 		next, found, err := replayRun(run, offset, m, term)
 		size += int64(len(run))
@@ -87,6 +96,14 @@ func replay(ctx context.Context, log Log, m *machine, term int64) (size int64, e
 		}
 		wait = min(2*wait, 100*time.Millisecond)
 	}
+}
+
+func firstOffset(run []byte) (int64, bool) {
+	it := batch.NewIter(run)
+	if !it.Next() {
+		return 0, false
+	}
+	return it.Header.BaseOffset, true
 }
 
 // replayRun applies whole batches. next is where to read on; found is true at

@@ -36,6 +36,9 @@ type shard struct {
 	id    int64 // producer id
 	epoch int16 // producer epoch
 	seq   int32 // of the next batch
+	next  int64 // offset that the next batch should get; 0 unknown
+	// patience ends now and then while a batch is on its way.
+	patience *time.Timer
 
 	session atomic.Int64 // the lease it was claimed under
 
@@ -74,6 +77,8 @@ func newShard(c *Coordinator, number int32) *shard {
 		logger: c.logger.With("shard", number),
 		kick:   make(chan struct{}, 1),
 		resign: make(chan struct{}),
+
+		patience: time.NewTimer(time.Hour),
 	}
 }
 

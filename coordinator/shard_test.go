@@ -214,6 +214,70 @@ func TestNewLeaseDoesNotReviveShards(t *testing.T) {
 	}
 }
 
+// The cluster of the log is lost and the chain goes on elsewhere, with a hole: the
+// owner writes what it knows again.
+func TestStateOutlivesAHoleInTheLog(t *testing.T) {
+	f := newFleet(t, 1, Config{})
+	a := f.join(1)
+	eventually(t, "served", func() bool { return f.ready(1) })
+	for i := range int64(20) {
+		if code := commitOffset(a.c, fmt.Sprint("g", i), "topic", 0, i); code != wire.None {
+			t.Fatal(code)
+		}
+	}
+	log := f.logs[0]
+	log.lose()
+	if code := commitOffset(a.c, "g0", "topic", 1, 7); code != wire.None {
+		t.Fatal(code)
+	}
+	eventually(t, "the log begins behind the hole", func() bool {
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		return log.start >= 1<<32
+	})
+	a.freeze()
+	a.expire()
+	b := f.join(2)
+	eventually(t, "taken over", func() bool { return f.ready(2) })
+	for i := range int64(20) {
+		if o, code := fetchOffset(b.c, fmt.Sprint("g", i), "topic", 0); code != wire.None || o != i {
+			t.Errorf("g%d: %d, %v", i, o, code)
+		}
+	}
+	if o, code := fetchOffset(b.c, "g0", "topic", 1); code != wire.None || o != 7 {
+		t.Error(o, code)
+	}
+}
+
+// A log that takes nothing for long: who waits is told to try again, and what was
+// sent lands once in the end.
+func TestSlowLogIsNotWaitedForForEver(t *testing.T) {
+	f := newFleet(t, 1, Config{CommitTimeout: 200 * time.Millisecond})
+	a := f.join(1)
+	eventually(t, "served", func() bool { return f.ready(1) })
+	log := f.logs[0]
+	gate := make(chan struct{})
+	log.mu.Lock()
+	log.gate = gate
+	log.mu.Unlock()
+	if code := commitOffset(a.c, "g", "topic", 0, 5); code != wire.CoordinatorNotAvailable {
+		t.Errorf("%v", code)
+	}
+	// The log does not matter to heartbeats.
+	beat := kmsg.NewPtrHeartbeatRequest()
+	beat.Group = "g"
+	if code := wire.Code(a.c.Heartbeat(context.Background(), caller, beat).ErrorCode); code != wire.UnknownMemberID {
+		t.Error(code)
+	}
+	log.mu.Lock()
+	log.gate = nil
+	log.mu.Unlock()
+	close(gate)
+	if o, code := fetchOffset(a.c, "g", "topic", 0); code != wire.None || o != 5 {
+		t.Error(o, code)
+	}
+}
+
 func TestCleanStopWritesWhatIsQueued(t *testing.T) {
 	f := newFleet(t, 1, Config{})
 	a := f.join(1)

@@ -83,11 +83,18 @@ func (s *shard) append(ctx context.Context, b []byte) (start int64, err error) {
 		ch := make(chan outcome, 1)
 		s.log.Append(b, s.c.clock.Now().Add(s.c.config.CommitTimeout), func(start int64, err error) { ch <- outcome{start, err} })
 		var o outcome
-		select {
-		case o = <-ch:
-		case <-ctx.Done():
-			// The answer goes to the channel, which nobody reads any more.
-			return 0, ctx.Err()
+		s.patience.Reset(s.c.config.CommitTimeout / 4)
+		for waiting := true; waiting; {
+			select {
+			case o = <-ch:
+				waiting = false
+			case <-s.patience.C:
+				s.overdue()
+				s.patience.Reset(s.c.config.CommitTimeout / 4)
+			case <-ctx.Done():
+				// The answer goes to the channel, which nobody reads any more.
+				return 0, ctx.Err()
+			}
 		}
 		if o.err == nil || errors.Is(o.err, ErrFenced) || errors.Is(o.err, ErrBroken) {
 			return o.start, o.err
@@ -195,6 +202,16 @@ func (s *shard) writeBatch(ctx context.Context, records []record, trims *trimmer
 		s.bytes -= len(r)
 	}
 	s.grown += int64(len(b))
+	if start >= 0 {
+		if s.next > 0 && start > s.next {
+			// The log was extended past records that cannot be read, maybe never again.
+			// What they said is known here: say it again.
+			s.logger.Warn("shard log has a hole, its state is written anew", "from", s.next, "to", start)
+			s.size, s.grown = 0, max(s.grown, s.c.config.SnapshotBytes)
+			s.snap = nil
+		}
+		s.next = start + int64(len(records))
+	}
 	first := s.durable
 	s.durable += uint64(len(records))
 	trim := s.noteSnapshot(first, start)
