@@ -16,6 +16,9 @@ import (
 // ones, page by page; the last page ends the extend. Pages that are committed
 // already, by a controller that was stopped half-way, are left alone.
 func (r *run) commit(ctx context.Context) error {
+	if err := r.heedAlarms(ctx); err != nil {
+		return err
+	}
 	chains := chainsOf(r.pages)
 	ends := make([]catalog.SealedEnd, len(chains))
 	err := each(ctx, chains, func(ctx context.Context, p int, ch *catalog.Chain) error {

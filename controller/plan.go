@@ -232,7 +232,7 @@ func planCluster(s *catalog.Snapshot, from []candidate, req OpRequest, p Plan) (
 		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Name, b.Name))
 	})
 	cluster := s.Cluster(req.Cluster)
-	waiting, lossy, unread := 0, 0, 0
+	waiting, lossy, forced, skipped, waitRead := 0, 0, 0, 0, 0
 	for _, t := range topics {
 		chains := s.Chains(t.ID)
 		on := openOn(chains)
@@ -246,12 +246,20 @@ func planCluster(s *catalog.Snapshot, from []candidate, req OpRequest, p Plan) (
 			continue
 		case catalog.OpFailover:
 			if !slices.Contains(on, req.Cluster) {
-				if copiesOn(chains, req.Cluster) > 0 {
-					unread++
+				switch {
+				case copiesOn(chains, req.Cluster) == 0:
+				case goesOn(t):
+					skipped++
+				default:
+					waitRead++
 				}
 				continue
 			}
-			if !req.Force && configOf(t.Config, ConfigGuarantee) != guaranteeAvailable && t.Tenant != catalog.SystemTenant {
+			switch {
+			case goesOn(t):
+			case req.Force:
+				forced++
+			default:
 				waiting++
 				continue
 			}
@@ -268,6 +276,9 @@ func planCluster(s *catalog.Snapshot, from []candidate, req OpRequest, p Plan) (
 			}
 		}
 	}
+	if forced > 0 {
+		p.Costs = append(p.Costs, strconv.Itoa(forced)+" topics with braid.guarantee=ordered are moved by force: that guarantee is broken for them")
+	}
 	if lossy > 0 {
 		p.Costs = append(p.Costs, strconv.Itoa(lossy)+" topics go on without what "+cluster.Name+
 			" had not handed out: acknowledged records may be missing until it is back, and then come later (braid.stranded)")
@@ -275,8 +286,11 @@ func planCluster(s *catalog.Snapshot, from []candidate, req OpRequest, p Plan) (
 	if waiting > 0 {
 		p.Costs = append(p.Costs, strconv.Itoa(waiting)+" topics with braid.guarantee=ordered wait for "+cluster.Name+"; --force moves them too, and breaks their guarantee")
 	}
-	if unread > 0 {
-		p.Costs = append(p.Costs, strconv.Itoa(unread)+" topics have older records on "+cluster.Name+": readers skip them until it is back")
+	if skipped > 0 {
+		p.Costs = append(p.Costs, strconv.Itoa(skipped)+" topics have older records on "+cluster.Name+": readers skip them until it is back")
+	}
+	if waitRead > 0 {
+		p.Costs = append(p.Costs, strconv.Itoa(waitRead)+" topics have older records on "+cluster.Name+": who reads those waits until it is back")
 	}
 	if req.Kind == catalog.OpFailback && cluster.State == catalog.ClusterFailed && votedDown(s, cluster.Name) {
 		p.Refused = "cluster " + cluster.Name + " is still down"

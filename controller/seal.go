@@ -19,9 +19,6 @@ func (r *run) seal(ctx context.Context) error {
 	if r.sealing.IsZero() {
 		r.sealing = time.Now()
 	}
-	if err := r.heedAlarms(ctx); err != nil {
-		return err
-	}
 	switch {
 	case r.e.Unreadable:
 		return r.lost(ctx)
@@ -54,7 +51,8 @@ func (r *run) seal(ctx context.Context) error {
 }
 
 // heedAlarms reads which partitions' physical logs went back, whatever the extend
-// is for: their ends are not where the copy says.
+// is for: their ends are not where the copy says. It is called once the seal holds,
+// so that a log that goes back on the way is seen too.
 func (r *run) heedAlarms(ctx context.Context) error {
 	list, err := r.cat.AlarmsOf(ctx, r.e.Topic.ID)
 	if err != nil {
@@ -205,13 +203,16 @@ func (r *run) awaitWords(ctx context.Context, patience time.Duration, revoke boo
 			if !revoke {
 				return words, nil
 			}
+			ttl := r.limits.ttl
 			for _, g := range silent {
 				r.log.Warn("gateway is silent, its lease is revoked", "node", g.Node, "topic", r.e.Topic.Name)
-				if err := r.cat.RevokeGateway(ctx, g); err != nil {
+				granted, err := r.cat.RevokeGateway(ctx, g)
+				if err != nil {
 					return nil, err
 				}
+				ttl = max(ttl, granted)
 			}
-			return words, pause(ctx, catalog.FenceWait(r.limits.ttl))
+			return words, pause(ctx, catalog.FenceWait(ttl))
 		}
 		if err := pause(ctx, 10*time.Millisecond); err != nil {
 			return nil, err
