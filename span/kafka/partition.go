@@ -43,9 +43,10 @@ type partition struct {
 	flying    int
 	lane      *lane // nil: not known who leads
 	laneTurn  uint64
-	scheduled bool // in the lane's ready list, or being taken from it
-	blocked   bool // nothing is sent until recovery has been
-	recovery  bool // its goroutine runs
+	scheduled bool  // in the lane's ready list, or being taken from it
+	last      *call // the request that took an entry last
+	blocked   bool  // nothing is sent until recovery has been
+	recovery  bool  // its goroutine runs
 	since     time.Time
 	tries     int
 	sealing   bool // entries are being ended with ErrSealed
@@ -192,6 +193,13 @@ func (p *partition) take(l *lane, c *call) (e *entry, again bool) {
 		// all that was acknowledged, has to be asked first.
 		p.lane = nil
 	}
+	if c != nil && p.last == c {
+		// An append came while this very request is being made. A broker that finds
+		// a partition twice in a request appends one of the two batches, and its
+		// one answer would stand for both.
+		p.scheduled = true
+		return nil, true
+	}
 	if p.lane == nil || p.blocked || p.next >= len(p.queue) {
 		p.kick()
 		if p.blocked {
@@ -202,7 +210,7 @@ func (p *partition) take(l *lane, c *call) (e *entry, again bool) {
 	e = p.queue[p.next]
 	p.next++
 	p.flying++
-	e.call = c
+	e.call, p.last = c, c
 	p.scheduled = p.next < len(p.queue)
 	return e, p.scheduled
 }
