@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,6 +35,7 @@ type env struct {
 	clusters  map[string]*testkit.Cluster
 	forwarder *child
 	forwardTo string
+	jmx       string // where the first cluster's broker tells its counters
 	fleet     *fleet
 	single    *fleet // `braid up` with a local cluster
 	topics    atomic.Int64
@@ -45,6 +47,7 @@ type fleet struct {
 	addr    string
 	admin   *api.Client
 	pprof   string
+	catalog string
 	pids    map[string]int
 	added   map[string]bool
 }
@@ -65,8 +68,18 @@ func (e *env) kafka(ctx context.Context, name string) (*testkit.Cluster, error) 
 	if c := e.clusters[name]; c != nil {
 		return c, nil
 	}
-	c, err := testkit.StartKafka(ctx, filepath.Join(e.dir, "kafka-"+name),
-		testkit.JavaArgs("-Xms512m", "-Xmx1g", "-XX:TieredStopAtLevel=4"),
+	java := []string{"-Xms512m", "-Xmx1g", "-XX:TieredStopAtLevel=4"}
+	if name == "a" {
+		e.jmx = e.freeAddr()
+		_, port, err := net.SplitHostPort(e.jmx)
+		if err != nil {
+			return nil, err
+		}
+		java = append(java, "-Dcom.sun.management.jmxremote.port="+port, "-Dcom.sun.management.jmxremote.rmi.port="+port,
+			"-Dcom.sun.management.jmxremote.host=127.0.0.1", "-Djava.rmi.server.hostname=127.0.0.1",
+			"-Dcom.sun.management.jmxremote.authenticate=false", "-Dcom.sun.management.jmxremote.ssl=false")
+	}
+	c, err := testkit.StartKafka(ctx, filepath.Join(e.dir, "kafka-"+name), testkit.JavaArgs(java...),
 		testkit.Property("log.segment.delete.delay.ms", "1000"),
 		testkit.Property("num.partitions", "6"))
 	if err != nil {
@@ -184,7 +197,9 @@ func (e *env) gateway(ctx context.Context) (*fleet, error) {
 	}
 	e.onEnd(func() { _ = etcd.Close() })
 	endpoints := strings.Join(etcd.Endpoints(), ",")
-	controller, r, err := e.braid(ctx, "controller", "controller", "--catalog-endpoints", endpoints, "--http", "127.0.0.1:0")
+	controller, r, err := e.braid(ctx, "controller", "controller", "--catalog-endpoints", endpoints, "--http", "127.0.0.1:0",
+		// A saturated machine is no lost cluster.
+		"--set", "braid.failure.detection.ms=60000")
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +207,7 @@ func (e *env) gateway(ctx context.Context) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.pprof = e.freeAddr()
+	f.catalog, f.pprof = endpoints, e.freeAddr()
 	e.extraEnv = []string{profileVariable + "=" + f.pprof}
 	gw, r, err := e.braid(ctx, "gateway", "gateway", "--catalog-endpoints", endpoints, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
 		"--set", "group.initial.rebalance.delay.ms=0")

@@ -66,6 +66,20 @@ type scenario struct {
 	run   func(context.Context, *env) ([]figure, error)
 }
 
+// allScenarios lists them in the order of the report.
+func allScenarios() []scenario {
+	return []scenario{
+		{"produce", "1 KiB records, 6 partitions, acks=all: saturated, and at 60 % of direct's rate", 10 * time.Minute, produceScenario},
+		{"consume", "the same, read", 10 * time.Minute, consumeScenario},
+		{"latency", "added latency at 5,000 records/s", 8 * time.Minute, latencyScenario},
+		{"many", "500 producers, 5,000 records/s in all", 5 * time.Minute, manyScenario},
+		{"fanout", "ten groups tail a topic", 8 * time.Minute, fanoutScenario},
+		{"moves", "100 live moves under 2,000 records/s", 10 * time.Minute, movesScenario},
+		{"batch", "1,000 topics moved as one operation", 8 * time.Minute, batchScenario},
+		{"local", "the embedded engine, synced, against Kafka", 8 * time.Minute, localScenario},
+	}
+}
+
 func main() {
 	err := error(nil)
 	if len(os.Args) > 1 {
@@ -104,7 +118,7 @@ func parse(args []string) (options, error) {
 	f.Usage = func() {
 		fmt.Fprintln(f.Output(), "usage: bench [flags]")
 		f.PrintDefaults()
-		for _, s := range scenarios {
+		for _, s := range allScenarios() {
 			fmt.Fprintf(f.Output(), "  %-10s %s\n", s.name, s.about)
 		}
 	}
@@ -117,8 +131,13 @@ func parse(args []string) (options, error) {
 	if f.NArg() > 0 {
 		return o, fmt.Errorf("unexpected %q", f.Args())
 	}
-	if o.quick {
-		o.rounds, o.window = 1, 2*time.Second
+	given := map[string]bool{}
+	f.Visit(func(g *flag.Flag) { given[g.Name] = true })
+	if o.quick && !given["rounds"] {
+		o.rounds = 1
+	}
+	if o.quick && !given["window"] {
+		o.window = 2 * time.Second
 	}
 	if o.rounds < 1 || o.window < 100*time.Millisecond {
 		return o, errors.New("at least one round, of at least 100ms")
@@ -128,7 +147,7 @@ func parse(args []string) (options, error) {
 			continue
 		}
 		var known []string
-		for _, s := range scenarios {
+		for _, s := range allScenarios() {
 			known = append(known, s.name)
 		}
 		if !slices.Contains(known, name) {
@@ -162,7 +181,7 @@ func runBench(args []string) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var all []figure
-	for _, s := range scenarios {
+	for _, s := range allScenarios() {
 		if len(o.only) > 0 && !slices.Contains(o.only, s.name) {
 			continue
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -55,7 +56,9 @@ func (e *env) measure(ctx context.Context, p *peer, profile string, plans ...loa
 		}
 	}()
 	for _, plan := range plans {
-		plan.Addr = p.addr
+		if plan.Addr == "" {
+			plan.Addr = p.addr
+		}
 		l, err := e.startLoad(ctx, plan)
 		if err != nil {
 			return t, fmt.Errorf("%s: %w", p.name, err)
@@ -86,13 +89,19 @@ func (e *env) measure(ctx context.Context, p *peer, profile string, plans ...loa
 		return t, err
 	}
 	t.cpu = after.since(before)
-	for _, l := range loads {
+	t.load = make([]loadResult, len(loads))
+	for i, l := range slices.Backward(loads) { // readers go last: they shall see everything
 		r, err := l.stop(ctx)
 		if err != nil {
 			return t, fmt.Errorf("%s: %w", p.name, err)
 		}
-		t.load = append(t.load, r)
+		t.load[i] = r
 		t.cpu["client"] += r.CPU
+		if i > 0 {
+			if err := pause(ctx, 300*time.Millisecond); err != nil {
+				return t, err
+			}
+		}
 	}
 	loads = nil
 	profiled()

@@ -11,11 +11,6 @@ const (
 	recordBytes = 1024
 )
 
-var scenarios = []scenario{
-	{"produce", "1 KiB records, 6 partitions, acks=all: saturated, and at 60 % of direct's rate", 8 * time.Minute, produceScenario},
-	{"consume", "the same, read", 8 * time.Minute, consumeScenario},
-}
-
 // producePlan is two idempotent producers with batches of 64 KiB, five requests in flight each.
 func producePlan(topic string, rate float64) loadPlan {
 	return loadPlan{Kind: "produce", Topic: topic, ClientID: "bench", Partitions: partitions, Connections: 2, Rate: rate,
