@@ -472,6 +472,12 @@ func (r *run) undoing(ctx context.Context, what string, do func(context.Context)
 			return ctx.Err()
 		}
 		r.log.Warn("undoing an extend failed, trying again", "what", what, "topic", r.e.Topic.Name, "err", err)
+		if what == "unseal" {
+			// What may stay sealed on a cluster that is gone is looked at when it is back.
+			if failed, ferr := r.sourceFailed(ctx); ferr == nil && failed {
+				return then()
+			}
+		}
 		if what != "unseal" && errors.Is(err, span.ErrUnavailable) && r.e.New.TopicID.IsZero() {
 			return then() // a target that was never reached: the sweep looks after what may be there
 		}

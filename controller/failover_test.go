@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -282,4 +283,50 @@ func TestDetectionNeedsMostGateways(t *testing.T) {
 			t.Errorf("%s: healthy is %v", tc.name, got)
 		}
 	}
+}
+
+// The source of a move is lost when its seal has been sent: the move is undone as
+// far as can be, a topic that goes on is failed over, one that waits is appended
+// to again when the cluster is back, whether or not the seal had landed.
+func TestSourceIsLostDuringAMove(t *testing.T) {
+	f := newFleet(t, "a", "b")
+	topics := []catalog.Topic{
+		f.topic("on", 1, "a", map[string]string{ConfigGuarantee: guaranteeAvailable}),
+		f.topic("waits", 1, "a", nil),
+	}
+	ws := []*writer{f.writer(topics[0], 0, 100), f.writer(topics[1], 0, 101)}
+	for _, w := range ws {
+		w.append(3)
+	}
+	f.gateway(1, ws...)
+	var moves atomic.Int32
+	var sealing sync.WaitGroup
+	sealing.Add(2)
+	f.controller(func(o *Options) {
+		o.Fault = func(p string) error {
+			if p == FaultSealing && moves.Add(1) <= 2 { // the failover seals too
+				sealing.Done()
+				sealing.Wait()
+				f.doubles["a"].set(func() {
+					f.doubles["a"].away = true
+					for _, x := range f.doubles["a"].topics {
+						x.sealed = true // it landed, and the answer was lost
+					}
+				})
+			}
+			return nil
+		}
+	})
+	op := f.done(f.move("b", "on", "waits"))
+	if op.State != catalog.OpFailed || op.Failed != 2 {
+		t.Errorf("move: %+v", op)
+	}
+	f.until("the failover", func() bool { return chain.OpenSpan(f.chain(topics[0], 0)).Copies[0].Cluster == "b" })
+	ws[0].append(2)
+	f.until("the end of the move of the other", func() bool { return f.watch.Snapshot().Extend(topics[1].ID) == nil })
+	f.doubles["a"].set(func() { f.doubles["a"].away = false })
+	ws[1].append(2)
+	ws[1].verify()
+	f.until("the return", func() bool { return !sealedOn(f.chain(topics[0], 0), "a", true) })
+	ws[0].verify()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/braidstream/braid/batch"
@@ -68,7 +69,16 @@ func (t *term) bringBackAll(ctx context.Context, cluster string) (all bool, err 
 		for _, ch := range s.Chains(topic.ID) {
 			away = away || sealedOn(ch, cluster, true)
 		}
-		if !away || topic.Deleting {
+		if topic.Deleting {
+			continue
+		}
+		if slices.Contains(openOn(s.Chains(topic.ID)), cluster) {
+			// An extend may have been undone while the cluster could not be unsealed.
+			if err := t.strayOf(ctx, topic.ID); err != nil {
+				return false, err
+			}
+		}
+		if !away {
 			continue
 		}
 		if !t.take(topic.ID) {

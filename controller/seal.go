@@ -37,7 +37,16 @@ func (r *run) seal(ctx context.Context) error {
 		// mode and stop.
 		return r.changeMode(ctx, catalog.ModeFence)
 	case errors.Is(err, span.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded):
-		if time.Since(r.sealing) < r.limits.seal {
+		failed, ferr := r.sourceFailed(ctx)
+		if ferr != nil {
+			return ferr
+		}
+		switch {
+		case failed && extendedInPart(r) && goesOn(&r.topic):
+			return r.giveUpSource(ctx)
+		case failed:
+			// The failover takes the topic up, or it waits for the cluster where it is.
+		case time.Since(r.sealing) < r.limits.seal:
 			r.log.Warn("seal failed, trying again", "topic", r.e.Topic.Name, "err", err)
 			return pause(ctx, 100*time.Millisecond)
 		}
@@ -70,6 +79,34 @@ func (r *run) heedAlarms(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// anyFailed tells whether one of the clusters was declared failed.
+func (d *driver) anyFailed(ctx context.Context, topics []catalog.PhysicalTopic) (bool, error) {
+	for _, p := range topics {
+		c, err := d.cat.Cluster(ctx, p.Cluster)
+		if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+			return false, err
+		}
+		if err == nil && c.State == catalog.ClusterFailed {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func (r *run) sourceFailed(ctx context.Context) (bool, error) { return r.anyFailed(ctx, r.e.Old) }
+
+// giveUpSource turns an extend whose source was lost on the way, after a part of
+// it had been committed, into a failover for the rest.
+func (r *run) giveUpSource(ctx context.Context) error {
+	next := r.e
+	next.Mode, next.Room, next.Unreadable = catalog.ModeFence, unknownRoom, true
+	next, err := r.cat.UpdateExtend(ctx, next, r.fence)
+	if err == nil {
+		r.e = next
+	}
+	return err
 }
 
 func extendedInPart(r *run) bool {
