@@ -20,6 +20,13 @@ func (s *Store) RetainNow() error {
 	return s.keeper.do(func() error { return s.keeper.retain() })
 }
 
+// CompactNow compacts every compacted topic.
+func (s *Store) CompactNow() error {
+	done := make(chan error, 1)
+	s.cleaner.ask <- func() { done <- s.cleaner.clean(true) }
+	return <-done
+}
+
 // SegmentFiles counts the segments of a partition.
 func (s *Store) SegmentFiles(t span.Topic, partition int32) int {
 	found, err := s.topic(t)

@@ -167,7 +167,8 @@ func (r *round) add(p *partition) error {
 }
 
 func (r *round) full(d *draft, cfg *topicConfig, size, now int64) bool {
-	return d.now.size > segHeaderSize && (d.now.size+size > cfg.segmentBytes || now-d.now.first >= cfg.segmentMs)
+	return d.now.size > segHeaderSize && (d.now.size+size > cfg.segmentBytes || now-d.now.first >= cfg.segmentMs ||
+		cfg.compacts && now-d.now.first >= cfg.maxLag)
 }
 
 // open opens the draft's file, and makes it if it is new.

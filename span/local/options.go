@@ -35,6 +35,9 @@ type Options struct {
 	// MinSpace that below which appends are refused; bytes. Defaults: 1 GiB and
 	// 256 MiB; -1 switches a mark off.
 	LowSpace, MinSpace int64
+	// CompactionMemory bounds the table of keys of a compaction, in bytes; default
+	// 48 MiB, which takes 1.5 million keys at once.
+	CompactionMemory int64
 	// ProducerExpiry is when the state of an idle producer id is forgotten; default 24 h.
 	ProducerExpiry time.Duration
 	// Maintenance is how often retention, compaction and free space are looked
@@ -68,6 +71,7 @@ func (o Options) withDefaults() (Options, error) {
 	def(&o.LogFileBytes, 64<<20)
 	def(&o.FlushBytes, 128<<20)
 	def(&o.QueueBytes, 256<<20)
+	def(&o.CompactionMemory, 48<<20)
 	def(&o.LowSpace, 1<<30)
 	def(&o.MinSpace, 256<<20)
 	if o.OpenFiles == 0 {
@@ -90,7 +94,7 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("local engine: memory budget of %d bytes, at least %d", o.MemoryBudget, int64(minMemoryBudget))
 	case o.LogFileBytes < minLogFileBytes || o.LogFileBytes > maxLogFileBytes:
 		return o, fmt.Errorf("local engine: log files of %d bytes, between %d and %d", o.LogFileBytes, int64(minLogFileBytes), int64(maxLogFileBytes))
-	case o.FlushBytes < 0 || o.QueueBytes < 0 || o.OpenFiles < 8 || o.ProducerExpiry < 0 || o.Maintenance < 0:
+	case o.FlushBytes < 0 || o.CompactionMemory < 4096 || o.QueueBytes < 0 || o.OpenFiles < 8 || o.ProducerExpiry < 0 || o.Maintenance < 0:
 		return o, fmt.Errorf("local engine: negative size, duration, or fewer than 8 open files in the options")
 	}
 	return o, nil

@@ -268,6 +268,9 @@ func (s *Store) fetchSegment(p *partition, v view, offset, limit, pos int64, max
 		of.mu.Unlock()
 		slack = indexEvery
 	}
+	if pos >= v.size && v.cleaned {
+		return nil, nil, nil // a compaction left nothing
+	}
 	n := int(min(int64(maxBytes+slack), v.size-pos))
 	for {
 		n = max(n, min(batch.HeaderSize, int(v.size-pos)))

@@ -44,6 +44,7 @@ func Open(o Options) (*Store, error) {
 	go s.sequence()
 	go s.syncing()
 	s.keeper.start(s)
+	s.cleaner.start(s)
 	return s, nil
 }
 

@@ -64,8 +64,9 @@ type Store struct {
 	failed atomic.Pointer[failure]
 	full   atomic.Bool
 
-	keeper keeper
-	stats  stats
+	keeper  keeper
+	cleaner cleaner
+	stats   stats
 
 	synced chan struct{} // closed when the syncer has ended
 	done   chan struct{} // closed when Close begins
@@ -380,6 +381,7 @@ func (s *Store) Close() error {
 		default:
 		}
 		<-s.synced
+		s.cleaner.stop()
 		s.keeper.stop()
 		err := s.lastCheckpoint()
 		s.files.close()

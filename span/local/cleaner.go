@@ -1,0 +1,206 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// cleaner is the background goroutine that compacts topics with
+// cleanup.policy=compact, as Apache Kafka's log cleaner does.
+type cleaner struct {
+	s    *Store
+	ask  chan func()
+	quit chan struct{}
+	done chan struct{}
+}
+
+func (c *cleaner) start(s *Store) {
+	c.s = s
+	c.ask = make(chan func())
+	c.quit = make(chan struct{})
+	c.done = make(chan struct{})
+	go c.run()
+}
+
+func (c *cleaner) stop() {
+	close(c.quit)
+	<-c.done
+}
+
+func (c *cleaner) run() {
+	defer close(c.done)
+	t := time.NewTicker(c.s.opt.Maintenance)
+	defer t.Stop()
+	for {
+		select {
+		case <-c.quit:
+			return
+		case f := <-c.ask:
+			f()
+		case <-t.C:
+			if err := c.clean(false); err != nil && !errors.Is(err, errClosed) {
+				c.s.opt.Logger.Error("compaction failed, it is tried again later", "cluster", c.s.opt.Name, "error", err)
+			}
+		}
+	}
+}
+
+var errStopped = errors.New("store is closing")
+
+func (c *cleaner) stopping() bool {
+	select {
+	case <-c.quit:
+		return true
+	default:
+		return false
+	}
+}
+
+// clean compacts every partition that is due, or, if all is set, every one of a compacted topic.
+func (c *cleaner) clean(all bool) error {
+	var errs error
+	for _, t := range c.s.liveTopics() {
+		cfg := t.cfg.Load()
+		if !cfg.compacts {
+			continue
+		}
+		for _, p := range t.partitions() {
+			if c.stopping() || c.s.failure() != nil {
+				return errs
+			}
+			// A partition that cannot be cleaned does not keep the others from it.
+			if err := c.cleanPartition(p, cfg, all); err != nil && !errors.Is(err, errStopped) && !errors.Is(err, errRecycled) {
+				errs = errors.Join(errs, fmt.Errorf("topic %q, partition %d: %w", t.name, p.n, err))
+			}
+		}
+	}
+	return errs
+}
+
+// work is what a compaction reads.
+type work struct {
+	segs    []segment  // copies, for their sizes and ends
+	origin  []*segment // the same in the partition
+	dirty   int        // index of the first that no cleaner has seen
+	aborted []abortedTxn
+	last    map[int64]int64 // last offset of each producer's last batch
+	start   int64           // of the log
+}
+
+// due returns what there is to do, nil if it is not worth it.
+func (p *partition) due(cfg *topicConfig, now int64, all bool) *work {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	lso := p.lastStable()
+	w := &work{dirty: -1, start: p.start, last: map[int64]int64{}}
+	var clean, dirty int64
+	late := false
+	for _, sg := range p.segs {
+		// What is not decided yet, or too young, is left with all that follows.
+		if !sg.closed || sg.damaged != "" || sg.next > lso || cfg.minLag > 0 && sg.maxTS > now-cfg.minLag {
+			break
+		}
+		if sg.cleaned && w.dirty < 0 {
+			clean += sg.size - segHeaderSize
+		} else {
+			if w.dirty < 0 {
+				w.dirty = len(w.segs)
+			}
+			dirty += sg.size - segHeaderSize
+			late = late || now-sg.first > cfg.maxLag
+		}
+		w.segs = append(w.segs, *sg)
+		w.origin = append(w.origin, sg)
+	}
+	if len(w.segs) == 0 || !all && (w.dirty < 0 || dirty == 0 || float64(dirty)/float64(clean+dirty) < cfg.dirtyRatio && !late) {
+		return nil
+	}
+	if w.dirty < 0 {
+		w.dirty = len(w.segs)
+	}
+	w.aborted = append(w.aborted, p.aborted...)
+	for id, st := range p.producers {
+		w.last[id] = st.lastOffset
+	}
+	return w
+}
+
+func (c *cleaner) cleanPartition(p *partition, cfg *topicConfig, all bool) error {
+	w := p.due(cfg, c.s.opt.Now().UnixMilli(), all)
+	if w == nil {
+		return nil
+	}
+	keys := newKeyMap(c.s.opt.CompactionMemory)
+	end, err := c.s.mapKeys(p, w, keys, c.stopping)
+	if err != nil {
+		return err
+	}
+	// Only whole segments are replaced: those whose keys all fitted.
+	n := 0
+	for n < len(w.segs) && w.segs[n].next <= end {
+		n++
+	}
+	if n == 0 {
+		return fmt.Errorf("keys of one segment do not fit into %d bytes", c.s.opt.CompactionMemory)
+	}
+	w.segs, w.origin = w.segs[:n], w.origin[:n]
+	out, err := c.s.rewrite(p, w, keys, cfg, c.stopping)
+	if err == nil {
+		err = c.s.swap(p, w, out)
+	}
+	if err != nil {
+		for _, o := range out {
+			c.s.files.forget(o)
+			// Left over, it is swept at the next start.
+			_ = c.s.opt.FS.Remove(o.path(c.s.opt.Dir, p))
+		}
+		return err
+	}
+	return c.s.keeper.do(func() error { return c.s.keeper.checkpoint(c.s.keeper.replay) })
+}
+
+// swap puts the new segments in the place of those they were made of. The old ones
+// are removed once a checkpoint names the new.
+func (s *Store) swap(p *partition, w *work, out []*segment) error {
+	if err := s.opt.FS.SyncDir(filepath.Dir(w.origin[0].path(s.opt.Dir, p))); err != nil {
+		s.fail(err)
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// Retention may have dropped some from the head meanwhile, or the topic is gone.
+	at := -1
+	for i, sg := range p.segs {
+		if sg == w.origin[0] {
+			at = i
+		}
+	}
+	if at < 0 || at+len(w.origin) > len(p.segs) || p.t.gone.Load() {
+		return errStopped
+	}
+	for i, sg := range w.origin {
+		if p.segs[at+i] != sg {
+			return errStopped
+		}
+	}
+	segs := append([]*segment(nil), p.segs[:at]...)
+	segs = append(segs, out...)
+	p.segs = append(segs, p.segs[at+len(w.origin):]...)
+	// Nothing is left of aborted transactions that ended there.
+	end := w.segs[len(w.segs)-1].next
+	var aborted []abortedTxn
+	for _, a := range p.aborted {
+		if a.last >= end {
+			aborted = append(aborted, a)
+		}
+	}
+	p.aborted = aborted
+	p.hints = nil
+	// The log's tail in memory still has what was cleaned away.
+	p.refs = slices.DeleteFunc(p.refs, func(r ref) bool { return r.base < end })
+	s.keeper.dropped(p, w.origin)
+	return nil
+}
