@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -82,6 +83,12 @@ func (g *Gateway) newConn(l *listener, nc net.Conn) *conn {
 // serve reads requests until the connection ends.
 func (c *conn) serve() {
 	err := c.readLoop()
+	if errors.Is(err, errDraining) {
+		// What was taken up is answered first; if that fails, it is the cause.
+		if broken := c.settled(); broken != nil {
+			err = broken
+		}
+	}
 	c.end(err)
 	c.sessions.close()
 	c.fetch.closePending()
@@ -242,6 +249,7 @@ type deadlineReader struct {
 	received    adder
 
 	pausing     bool // between two requests
+	extended    bool // an interrupted request was given time to arrive
 	armed       time.Time
 	armedFor    time.Duration
 	interrupted atomic.Bool
@@ -273,20 +281,35 @@ func (r *deadlineReader) Read(p []byte) (int, error) {
 	if n > 0 {
 		r.pausing = false
 		r.received.Add(float64(n))
-	} else if err != nil && r.pausing && r.interrupted.Load() {
+		return n, err
+	}
+	if err == nil || !r.interrupted.Load() {
+		return n, err
+	}
+	if r.pausing {
 		return 0, errDraining
+	}
+	if !r.extended && errors.Is(err, os.ErrDeadlineExceeded) {
+		// The interrupt met a request that is on its way: it may still arrive.
+		r.extended = true
+		if err := r.nc.SetReadDeadline(now.Add(drainGrace)); err != nil {
+			return 0, err
+		}
+		return r.Read(p)
 	}
 	return n, err
 }
+
+// drainGrace is what a request that has begun to arrive is given when the
+// gateway drains.
+const drainGrace = 2 * time.Second
 
 // interrupt ends a read that waits for a new request. It may be called from
 // any goroutine.
 func (r *deadlineReader) interrupt() {
 	r.interrupted.Store(true)
 	// The reader checks the flag after it armed its own deadline, so one of the
-	// two is always seen. A read inside of a frame may be cut short too: the
-	// client gets its request back as a lost connection, as from a broker that
-	// goes down.
+	// two is always seen.
 	_ = r.nc.SetReadDeadline(time.Unix(1, 0)) // fails only on a connection that is closed already
 }
 

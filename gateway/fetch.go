@@ -31,6 +31,7 @@ type fetcher struct {
 	committed bool
 	byID      bool
 	maxBytes  int32
+	minBytes  int32
 	now       time.Time
 	session   *session
 	// incremental: only what has changed is answered.
@@ -60,7 +61,8 @@ func serveFetch(call *call) error {
 	f.resp.Reset()
 	f.byID = version >= 13
 	f.committed = f.req.Isolation == wire.ReadCommitted
-	f.maxBytes = min(f.req.MaxBytes, call.g.cfg.FetchMaxBytes)
+	f.maxBytes = max(1, min(f.req.MaxBytes, call.g.cfg.FetchMaxBytes))
+	f.minBytes = min(f.req.MinBytes, f.maxBytes)
 	if code := f.open(); code != wire.None {
 		f.resp.Code = wire.Code(call.failed(code))
 		return f.answer(version)
@@ -290,7 +292,7 @@ func later(a, b time.Time) time.Time {
 
 // enough tells whether the answer goes out as it is.
 func (f *fetcher) enough() bool {
-	if len(f.parts) == 0 || f.total(f.parts) >= int(f.req.MinBytes) {
+	if len(f.parts) == 0 || f.total(f.parts) >= int(f.minBytes) {
 		return true
 	}
 	for _, fp := range f.parts {

@@ -158,7 +158,7 @@ func (f *fetcher) read(parts []*fetchPart, until time.Time) {
 	for at < len(parts) {
 		f.batch = f.batch[:0]
 		share := left
-		for ; at < len(parts) && len(f.batch) < waveParts && (share > 0 || f.nothing()); at++ {
+		for ; at < len(parts) && len(f.batch) < waveParts && share > 0; at++ {
 			fp := parts[at]
 			if !f.needsRead(fp) {
 				continue
@@ -187,10 +187,6 @@ func (f *fetcher) read(parts []*fetchPart, until time.Time) {
 		}
 	}
 }
-
-// nothing is true while a share of zero bytes is still worth a read: a client
-// that asks for no bytes at all gets its first batch like any other.
-func (f *fetcher) nothing() bool { return f.maxBytes <= 0 && len(f.batch) == 0 }
 
 func (f *fetcher) needsRead(fp *fetchPart) bool {
 	if fp.code != wire.None || fp.job != nil {

@@ -62,7 +62,10 @@ type Gateway struct {
 	ctx     context.Context // of all work; ends with Close
 	cancel  context.CancelFunc
 	drained chan struct{} // closed when no new work is taken
-	serving sync.WaitGroup
+	// undrained ends with drained, for calls that wait long.
+	undrained context.Context
+	stopWaits context.CancelFunc
+	serving   sync.WaitGroup
 
 	mu    sync.Mutex
 	state state
@@ -104,6 +107,7 @@ func New(o Options) (*Gateway, error) {
 		perIP:   map[string]int{},
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.undrained, g.stopWaits = context.WithCancel(g.ctx)
 	g.topics = newTopics(g)
 	g.fresh.g = g
 	g.budget.max = g.cfg.InflightBytes
@@ -188,6 +192,7 @@ func (g *Gateway) Drain(ctx context.Context) error {
 		started := g.state == running
 		g.state = draining
 		close(g.drained)
+		g.stopWaits()
 		if !started {
 			for _, l := range g.listeners {
 				close(l.done)
@@ -224,6 +229,7 @@ func (g *Gateway) Close() error {
 	g.state = closed
 	if was == created || was == running {
 		close(g.drained)
+		g.stopWaits()
 	}
 	conns := make([]*conn, 0, len(g.conns))
 	for c := range g.conns {

@@ -30,6 +30,9 @@ func (g *Gateway) open(ctx context.Context, cfg ListenerConfig) (*listener, erro
 			return nil, fmt.Errorf("listener %s: %w", cfg.Name, err)
 		}
 	}
+	if host, _, err := splitAddress(nl.Addr().String()); err == nil && cfg.Advertise == "" && net.ParseIP(host).IsUnspecified() {
+		return nil, errors.Join(fmt.Errorf("listener %s binds to every address: say which one clients are told (advertise)", cfg.Name), nl.Close())
+	}
 	l := &listener{g: g, cfg: cfg, nl: nl, addr: cfg.Advertise, done: make(chan struct{})}
 	if l.addr == "" {
 		l.addr = nl.Addr().String()

@@ -157,6 +157,7 @@ func (call *call) wantedTopics(req *kmsg.MetadataRequest) []wantedTopic {
 		call.g.fresh.refresh(call.ctx)
 		call.find(wanted)
 	}
+	var create []*wantedTopic
 	for i := range wanted {
 		w := &wanted[i]
 		if w.topic != nil || w.code != wire.None {
@@ -168,11 +169,12 @@ func (call *call) wantedTopics(req *kmsg.MetadataRequest) []wantedTopic {
 		case checkTopicName(w.name) != nil:
 			w.code = wire.InvalidTopicException
 		case req.AllowAutoTopicCreation && call.g.cfg.AutoCreateTopics:
-			w.topic, w.code = call.autoCreate(w.name)
+			create = append(create, w)
 		default:
 			w.code = wire.UnknownTopicOrPartition
 		}
 	}
+	each(len(create), func(i int) { create[i].topic, create[i].code = call.autoCreate(create[i].name) })
 	return wanted
 }
 

@@ -59,7 +59,10 @@ func (t *topics) invalidate(ids []catalog.ID) {
 		if st := t.byID[id]; st != nil {
 			st.stale.Store(true)
 			delete(t.byID, id)
-			delete(t.byName[st.topic.Tenant], st.topic.Name)
+			// Another topic may have taken the name meanwhile.
+			if names := t.byName[st.topic.Tenant]; names[st.topic.Name] == st {
+				delete(names, st.topic.Name)
+			}
 		}
 	}
 }
@@ -100,14 +103,15 @@ func (t *topics) fill(find func(*catalog.Snapshot) *catalog.Topic) *topicState {
 	if topic == nil || topic.Deleting {
 		return nil
 	}
-	if st := t.byID[topic.ID]; st != nil {
-		return st
-	}
-	st := &topicState{
-		topic:    topic,
-		name:     []byte(topic.Name),
-		settings: t.g.settingsOf(topic),
-		parts:    make([]atomic.Pointer[chain.Partition], topic.Partitions),
+	st := t.byID[topic.ID]
+	if st == nil {
+		st = &topicState{
+			topic:    topic,
+			name:     []byte(topic.Name),
+			settings: t.g.settingsOf(topic),
+			parts:    make([]atomic.Pointer[chain.Partition], topic.Partitions),
+		}
+		t.byID[topic.ID] = st
 	}
 	names := t.byName[topic.Tenant]
 	if names == nil {
@@ -115,7 +119,6 @@ func (t *topics) fill(find func(*catalog.Snapshot) *catalog.Topic) *topicState {
 		t.byName[topic.Tenant] = names
 	}
 	names[topic.Name] = st
-	t.byID[topic.ID] = st
 	return st
 }
 
