@@ -17,6 +17,10 @@ build: ## build bin/braid
 deps: ## install what the tests need (real Kafka, clients in five languages), outside the tree
 	./scripts/install-test-deps.sh
 
+.PHONY: kafka
+kafka: ## run one Apache Kafka on 127.0.0.1:19092, for trying things out
+	./scripts/kafka.sh 19092
+
 .PHONY: lint
 lint: ## formatting, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/span"
 )
 
 // progressEvery is how often a running operation's counts are written.
@@ -427,6 +429,33 @@ func (t *term) beginFor(ctx context.Context, r *opRun, ref catalog.TopicRef, tar
 	}
 }
 
+// targetPatience is how long a target may be too busy to answer before an
+// operation is refused for it, targetPause the time between two questions.
+const (
+	targetPatience = 8 * time.Second
+	targetPause    = 300 * time.Millisecond
+)
+
+// patientHealth asks a target how it is until it can take appends, refuses
+// connections, or its time is up: a health check is quick to give up, since
+// detection needs it so, and one that failed says little of a busy cluster.
+func (t *term) patientHealth(ctx context.Context, st span.Store) (span.Health, error) {
+	for end := time.Now().Add(targetPatience); ; {
+		call, cancel := context.WithTimeout(ctx, t.driver.limits.call)
+		h, err := st.Health(call)
+		cancel()
+		silent := err == nil && !h.Writable || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
+		if !silent || time.Now().After(end) {
+			return h, err
+		}
+		select {
+		case <-ctx.Done():
+			return h, ctx.Err()
+		case <-time.After(targetPause):
+		}
+	}
+}
+
 // checkTarget refuses a target that cannot take the topic, before anything is made.
 func (t *term) checkTarget(ctx context.Context, target string, kind catalog.OpKind) error {
 	c, err := t.o.Catalog.Cluster(ctx, target)
@@ -440,9 +469,7 @@ func (t *term) checkTarget(ctx context.Context, target string, kind catalog.OpKi
 	if err != nil {
 		return requestError(err, "cluster "+target)
 	}
-	call, cancel := context.WithTimeout(ctx, t.driver.limits.call)
-	defer cancel()
-	h, err := st.Health(call)
+	h, err := t.patientHealth(ctx, st)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return ctx.Err()

@@ -54,8 +54,8 @@ cluster; run it while topics move. Exit code 1 when anything is wrong.`,
 			}); err != nil {
 				return err
 			}
-			if !report.OK() {
-				return &silentError{"anomalies were found"}
+			if !report.OK() || !report.Complete() {
+				return &silentError{"anomalies were found, or not everything could be verified"}
 			}
 			return nil
 		},

@@ -153,7 +153,8 @@ func (v *Voter) ask(ctx context.Context, name string) answer {
 		timeout := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 		return answer{timeout: timeout, detail: err.Error()}
 	}
-	return answer{up: h.Writable, detail: h.Detail}
+	// Brokers that are silent, of a cluster that answers: as slow to be believed.
+	return answer{up: h.Writable, timeout: !h.Writable, detail: h.Detail}
 }
 
 // form updates the opinion by an answer and returns the vote, and whether the
