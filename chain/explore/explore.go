@@ -1,0 +1,299 @@
+package explore
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/maphash"
+	"strings"
+	"time"
+	"unsafe"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
+)
+
+// Bug is a fault that is planted to see that it is found.
+type Bug string
+
+// The planted bugs, each a rule of CORRECTNESS.md left out.
+const (
+	NoBug Bug = ""
+	// EndAtHighWatermark takes the end of a sealed copy before all of its log is committed (finding 2).
+	EndAtHighWatermark Bug = "the end is the high watermark at once"
+	// StateBeforeSeal reads the producers' state before the seal holds (finding 1).
+	StateBeforeSeal Bug = "producers' state from before the seal"
+	// PipelineFresh sends several batches of a producer to a copy that does not know it (finding 4).
+	PipelineFresh Bug = "pipelining at a fresh span"
+	// NoSealedState does not judge first batches by the sealed state (finding 4).
+	NoSealedState Bug = "sealed state ignored"
+	// ReusePhysical extends onto a physical partition that was used before (finding 5).
+	ReusePhysical Bug = "a physical partition used twice"
+	// UnfencedCommit lets a controller commit that is no longer the leader and read an old chain (finding 6).
+	UnfencedCommit Bug = "commit without comparing"
+	// UnprovedEnd answers out of range from a snapshot that was not proved current (finding 3).
+	UnprovedEnd Bug = "out of range unproved"
+	// OvertakeAtSwitch sends to the next span before all answers of the last are in.
+	OvertakeAtSwitch Bug = "switch before the answers are in"
+	// JudgeByPast calls a batch out of order by a chain that is not proved current (finding 4).
+	JudgeByPast Bug = "out of order by a past chain"
+	// LateUnseal lets an unseal land after its sender's leadership, and the extend
+	// that it undoes, are over. No cluster can refuse it. The walk assumes without
+	// this that it does not happen, and shows with it what it costs.
+	LateUnseal Bug = "an unseal lands at any later time"
+)
+
+// Config bounds the walk.
+type Config struct {
+	Gateways, Producers, Batches, Window   int
+	Moves, Takeovers, Crashes, Drops, Cuts int
+	Cancels                                int
+	Decide                                 Decider
+	Bug                                    Bug
+	MaxStates                              int // 0: none
+	Progress                               func(states int)
+}
+
+// Result is what a walk found.
+type Result struct {
+	States      int
+	Transitions int
+	Depth       int
+	Complete    bool // every reachable state was visited
+	Elapsed     time.Duration
+	// Violation is the first broken invariant, with the events that lead to it.
+	Violation string
+	Trace     []string
+}
+
+func (r Result) String() string {
+	s := fmt.Sprintf("%d states, %d transitions, depth %d, complete=%v, %v", r.States, r.Transitions, r.Depth, r.Complete, r.Elapsed.Round(time.Millisecond))
+	if r.Violation != "" {
+		s += "\nviolation: " + r.Violation + "\n  " + strings.Join(r.Trace, "\n  ")
+	}
+	return s
+}
+
+type explorer struct {
+	cfg      Config
+	versions []version
+	byKey    map[string]uint16
+	seen     map[[2]uint64]struct{}
+	seed     [2]maphash.Seed
+	bad      string
+	// emit collects successors of the state that is expanded.
+	next []successor
+	free [][]successor
+}
+
+// successor is a state with the event that leads to it, which is put into words
+// only for a trace.
+type successor struct {
+	w     world
+	event string
+	args  []any
+}
+
+type frame struct {
+	succ []successor
+	i    int
+}
+
+// Run walks all states that Config allows, depth first.
+func Run(cfg Config) (Result, error) {
+	if cfg.Gateways > maxGateways || cfg.Producers > maxProducers || cfg.Batches > maxBatches || cfg.Moves+1 > maxVersions ||
+		cfg.Moves+cfg.Cancels+1 > maxCopies || cfg.Producers*cfg.Batches > maxLog {
+		return Result{}, fmt.Errorf("the bounds exceed the model's")
+	}
+	if cfg.Decide == nil {
+		cfg.Decide = Standard
+	}
+	began := time.Now()
+	e := &explorer{cfg: cfg, byKey: map[string]uint16{}, seen: map[[2]uint64]struct{}{}}
+	e.seed = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
+	w := e.begin()
+	var res Result
+	res.Complete = true
+	stack := []frame{{succ: []successor{{w: w, event: "begin"}}}}
+	for len(stack) > 0 {
+		f := &stack[len(stack)-1]
+		if f.i == len(f.succ) {
+			e.free = append(e.free, f.succ[:0])
+			stack = stack[:len(stack)-1]
+			continue
+		}
+		s := &f.succ[f.i]
+		f.i++
+		res.Transitions++
+		w := s.w
+		e.bad = ""
+		e.settle(&w)
+		key := e.key(&w)
+		if _, ok := e.seen[key]; ok && e.bad == "" {
+			continue
+		}
+		e.seen[key] = struct{}{}
+		e.check(&w)
+		e.next = e.spare()
+		if e.bad == "" {
+			e.expand(&w)
+		}
+		if e.bad != "" {
+			res.Violation = e.bad
+			for i := range stack {
+				s := &stack[i].succ[stack[i].i-1]
+				res.Trace = append(res.Trace, fmt.Sprintf(s.event, s.args...))
+			}
+			res.Complete = false
+			break
+		}
+		if res.Depth = max(res.Depth, len(stack)); cfg.Progress != nil && len(e.seen)%100000 == 0 {
+			cfg.Progress(len(e.seen))
+		}
+		if cfg.MaxStates > 0 && len(e.seen) >= cfg.MaxStates {
+			res.Complete = false
+			break
+		}
+		stack = append(stack, frame{succ: e.next})
+	}
+	res.States, res.Elapsed = len(e.seen), time.Since(began)
+	return res, nil
+}
+
+// key is a 128-bit hash of the state up to renaming of gateways and of
+// controllers, which are alike. The state has no pointers and no padding.
+func (e *explorer) key(w *world) [2]uint64 {
+	best := [2]uint64{^uint64(0), ^uint64(0)}
+	for _, perm := range gatewayPerms[e.cfg.Gateways] {
+		for swap := range uint8(controllers) {
+			n := *w
+			n.rename(perm, swap)
+			b := unsafe.Slice((*byte)(unsafe.Pointer(&n)), unsafe.Sizeof(n))
+			k := [2]uint64{maphash.Bytes(e.seed[0], b), 0}
+			if k[0] > best[0] {
+				continue
+			}
+			if k[1] = maphash.Bytes(e.seed[1], b); k[0] < best[0] || k[1] < best[1] {
+				best = k
+			}
+		}
+	}
+	return best
+}
+
+var gatewayPerms = [maxGateways + 1][][maxGateways]uint8{
+	1: {{0, 1, 2}},
+	2: {{0, 1, 2}, {1, 0, 2}},
+	3: {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}},
+}
+
+// rename gives gateway g the name perm[g], and swaps the controllers. The order
+// of flights at different gateways does not matter, so they are sorted by
+// gateway, each gateway's in their own order.
+func (w *world) rename(perm [maxGateways]uint8, swap uint8) {
+	gws := w.gws
+	for g := range gws {
+		w.gws[perm[g]] = gws[g]
+	}
+	for i := range w.cls {
+		w.cls[i].via = perm[w.cls[i].via]
+	}
+	fl := w.fl
+	n := 0
+	for g := range uint8(maxGateways) {
+		for i := range fl {
+			if fl[i].used && perm[fl[i].gateway] == g {
+				w.fl[n] = fl[i]
+				w.fl[n].gateway = g
+				n++
+			}
+		}
+	}
+	if swap == 1 {
+		w.ctl[0], w.ctl[1] = w.ctl[1], w.ctl[0]
+		w.leader = 1 - w.leader
+	}
+}
+
+func (e *explorer) wrong(format string, args ...any) {
+	if e.bad == "" {
+		e.bad = fmt.Sprintf(format, args...)
+	}
+}
+
+// spare is a list of successors to be filled again.
+func (e *explorer) spare() []successor {
+	if n := len(e.free); n > 0 {
+		s := e.free[n-1]
+		e.free = e.free[:n-1]
+		return s
+	}
+	return nil
+}
+
+func (e *explorer) emit(w world, format string, args ...any) {
+	e.next = append(e.next, successor{w, format, args})
+}
+
+func copyName(i uint8) catalog.Copy {
+	var id catalog.ID
+	id[0], id[1] = 1, i
+	return catalog.Copy{Cluster: "k", Topic: fmt.Sprintf("t%d", i), TopicID: id}
+}
+
+// copyOf tells which physical partition a span lies on.
+func copyOf(s *catalog.Span) uint8 { return s.Copies[0].TopicID[1] }
+
+// intern gives a version its number.
+func (e *explorer) intern(v version) uint16 {
+	var k strings.Builder
+	for i := range v.chain.Spans {
+		s := &v.chain.Spans[i]
+		fmt.Fprintf(&k, "%d:%d-%d@%d;", copyOf(s), s.Start, s.End, s.Epoch)
+	}
+	k.Write(chain.EncodeProducers(v.state))
+	var n [4]byte
+	binary.BigEndian.PutUint32(n[:], uint32(v.chain.NextSeq))
+	k.Write(n[:])
+	if i, ok := e.byKey[k.String()]; ok {
+		return i
+	}
+	i := uint16(len(e.versions))
+	e.versions = append(e.versions, v)
+	e.byKey[k.String()] = i
+	return i
+}
+
+// at is a version of the chain as of its index in the world's history.
+func (e *explorer) at(w *world, i uint8) *version {
+	n := w.versions[i]
+	return &e.versions[int(n[0])|int(n[1])<<8]
+}
+
+func (e *explorer) number(v version) [2]uint8 {
+	i := e.intern(v)
+	return [2]uint8{uint8(i), uint8(i >> 8)}
+}
+
+func (e *explorer) begin() world {
+	var w world
+	w.copies[0].exists = true
+	w.created = 1
+	w.versions[0] = e.number(version{chain: chain.New(copyName(0), 0, time.Time{})})
+	w.nv = 1
+	for i := range w.ctl {
+		w.ctl[i].up = true
+	}
+	for i := range e.cfg.Gateways {
+		w.gws[i].up = true
+	}
+	for i := range w.cls {
+		for j := range w.cls[i].acked {
+			w.cls[i].acked[j] = -1
+		}
+		w.cls[i].via = uint8(i % e.cfg.Gateways)
+	}
+	c := &e.cfg
+	w.moves, w.takeovers, w.crashes = uint8(c.Moves), uint8(c.Takeovers), uint8(c.Crashes)
+	w.drops, w.cuts, w.cancels = uint8(c.Drops), uint8(c.Cuts), uint8(c.Cancels)
+	return w
+}
