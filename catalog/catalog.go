@@ -65,7 +65,7 @@ func Connect(ctx context.Context, cfg Config) (*Catalog, error) {
 		DialKeepAliveTimeout: 3 * time.Second,
 		BackoffWaitBetween:   20 * time.Millisecond,
 		MaxCallSendMsgSize:   8 << 20,
-		Logger:               zapToSlog(cfg.Logger),
+		Logger:               zapToSlog(cfg.Logger, nil),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connect to the catalog: %w", err)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
@@ -33,6 +34,8 @@ type Embedded struct {
 	grpc []*grpc.Server
 	lock *os.File
 	once sync.Once
+
+	closing atomic.Bool
 }
 
 // closeGrace is how long Close lets requests of other processes end. Their
@@ -63,7 +66,7 @@ func StartEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Embedded, error) {
 		return nil, err
 	}
 	e := &Embedded{lock: lock}
-	if e.etcd, err = startEtcd(ctx, cfg, func(s *grpc.Server) { e.grpc = append(e.grpc, s) }); err != nil {
+	if e.etcd, err = startEtcd(ctx, cfg, func(s *grpc.Server) { e.grpc = append(e.grpc, s) }, &e.closing); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return e, nil
@@ -85,7 +88,7 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-func startEtcd(ctx context.Context, cfg EmbeddedConfig, register func(*grpc.Server)) (*embed.Etcd, error) {
+func startEtcd(ctx context.Context, cfg EmbeddedConfig, register func(*grpc.Server), closing *atomic.Bool) (*embed.Etcd, error) {
 	client, err := url.Parse("http://" + cfg.ListenClient)
 	if err != nil {
 		return nil, fmt.Errorf("embedded catalog: listen address %q: %w", cfg.ListenClient, err)
@@ -111,7 +114,7 @@ func startEtcd(ctx context.Context, cfg EmbeddedConfig, register func(*grpc.Serv
 	ec.ServiceRegister = register
 	// A shared disk is at times slower than etcd's 100 ms; at a second it is worth a word.
 	ec.WarningApplyDuration, ec.WarningUnaryRequestDuration = time.Second, time.Second
-	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapToSlog(cfg.Logger))
+	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapToSlog(cfg.Logger, closing))
 
 	e, err := embed.StartEtcd(ec)
 	if err != nil {
@@ -147,6 +150,7 @@ func (e *Embedded) Err() <-chan error { return e.etcd.Err() }
 func (e *Embedded) Close() error {
 	var err error
 	e.once.Do(func() {
+		e.closing.Store(true)
 		hurry := time.AfterFunc(closeGrace, func() {
 			for _, s := range e.grpc {
 				s.Stop()

@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -10,21 +11,23 @@ import (
 
 // zapToSlog hands etcd's errors to slog as warnings, since what fails for good
 // comes back to us as an error of a call, and its warnings as debug; its info log
-// is chatter.
-func zapToSlog(l *slog.Logger) *zap.Logger {
-	return zap.New(&slogCore{logger: l.With("part", "etcd")})
+// is chatter. Once closing is set (nil: never) all is debug: etcd calls its own
+// end a failure.
+func zapToSlog(l *slog.Logger, closing *atomic.Bool) *zap.Logger {
+	return zap.New(&slogCore{logger: l.With("part", "etcd"), closing: closing})
 }
 
 type slogCore struct {
-	logger *slog.Logger
-	fields []zapcore.Field
+	logger  *slog.Logger
+	fields  []zapcore.Field
+	closing *atomic.Bool
 }
 
 func (c *slogCore) Enabled(l zapcore.Level) bool { return l >= zapcore.WarnLevel }
 
 func (c *slogCore) With(fields []zapcore.Field) zapcore.Core {
 	all := make([]zapcore.Field, 0, len(c.fields)+len(fields))
-	return &slogCore{logger: c.logger, fields: append(append(all, c.fields...), fields...)}
+	return &slogCore{logger: c.logger, closing: c.closing, fields: append(append(all, c.fields...), fields...)}
 }
 
 func (c *slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
@@ -47,7 +50,7 @@ func (c *slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 		args = append(args, k, v)
 	}
 	level := slog.LevelDebug
-	if e.Level >= zapcore.ErrorLevel {
+	if e.Level >= zapcore.ErrorLevel && (c.closing == nil || !c.closing.Load()) {
 		level = slog.LevelWarn
 	}
 	c.logger.Log(context.Background(), level, e.Message, args...)
