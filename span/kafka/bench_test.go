@@ -3,7 +3,9 @@ package kafka_test
 import (
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -147,6 +149,64 @@ func BenchmarkFetch(b *testing.B) {
 			if err := s.Delete(b.Context(), topic); err != nil {
 				b.Fatal(err)
 			}
+		})
+	}
+}
+
+// BenchmarkSeal seals topics of 6 partitions while one appender works on each: how long it takes
+// in all, and from the first refusal that an append meets to the ends.
+func BenchmarkSeal(b *testing.B) {
+	for _, nodes := range []int{1, 3} {
+		b.Run(fmt.Sprintf("%d nodes", nodes), func(b *testing.B) {
+			c := testkit.Shared(b, testkit.Nodes(nodes))
+			s := open(b, c)
+			raw := oneBatch(b, 1, "v")
+			var whole, pause []time.Duration
+			for range b.N {
+				topic := create(b, s, 6, nil)
+				var first atomic.Int64
+				var wg sync.WaitGroup
+				warm := make(chan struct{}, 6)
+				for p := range 6 {
+					wg.Go(func() {
+						l := s.Log(topic, int32(p))
+						defer l.Release()
+						for n := 0; ; n++ {
+							if a := appendSync(b, l, raw); a.Err != nil {
+								first.CompareAndSwap(0, time.Now().UnixNano())
+								return
+							}
+							if n == 5 {
+								warm <- struct{}{}
+							}
+						}
+					})
+				}
+				for range 6 {
+					<-warm
+				}
+				begin := time.Now()
+				if _, err := s.Seal(b.Context(), topic); err != nil {
+					b.Fatal(err)
+				}
+				done := time.Now()
+				wg.Wait()
+				whole = append(whole, done.Sub(begin))
+				pause = append(pause, max(0, done.Sub(time.Unix(0, first.Load()))))
+				if err := s.Delete(b.Context(), topic); err != nil {
+					b.Fatal(err)
+				}
+			}
+			slices.Sort(whole)
+			slices.Sort(pause)
+			ms := func(d []time.Duration, q float64) float64 {
+				return float64(d[int(q*float64(len(d)-1))].Microseconds()) / 1000
+			}
+			b.ReportMetric(ms(whole, 0.5), "ms-whole-p50")
+			b.ReportMetric(ms(whole, 0.9), "ms-whole-p90")
+			b.ReportMetric(ms(pause, 0.5), "ms-pause-p50")
+			b.ReportMetric(ms(pause, 0.9), "ms-pause-p90")
+			b.ReportMetric(0, "ns/op")
 		})
 	}
 }

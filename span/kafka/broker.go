@@ -13,11 +13,13 @@ import (
 
 // broker is all that the store keeps for one broker: its control connection,
 // its lanes for appends and its fetchers. It lives as long as the store, or until its
-// address changes.
+// node has another address.
 type broker struct {
 	s       *Store
 	node    int32 // negative: a bootstrap address whose node id is not known
 	addr    string
+	ctx     context.Context // ends with the store, or when another address takes over
+	retire  context.CancelFunc
 	control *control
 	lanes   *lanes
 	fetch   *fetcher
@@ -43,7 +45,7 @@ func (b *broker) start(ctx context.Context, req kmsg.Request, low, high int16) f
 			resp, err = b.control.wait(ctx, call)
 		}
 		if err != nil {
-			if !errors.Is(err, context.Canceled) && !errors.Is(err, errClosed) {
+			if !errors.Is(err, context.Canceled) && !errors.Is(err, errRetired) {
 				b.failed.Store(time.Now().UnixNano())
 			}
 			return nil, fmt.Errorf("broker %d: %w", b.node, err)
@@ -69,6 +71,12 @@ func (s *Store) setBrokers(list []kmsg.MetadataResponseBroker) {
 	if s.closed {
 		return
 	}
+	var moved []*broker
+	defer func() {
+		for _, b := range moved {
+			b.end()
+		}
+	}()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range list {
@@ -83,7 +91,7 @@ func (s *Store) setBrokers(list []kmsg.MetadataResponseBroker) {
 		}
 		if old != nil {
 			s.log.Info("broker moved", "node", old.node, "from", old.addr, "to", addr)
-			s.retired = append(s.retired, old)
+			moved = append(moved, old)
 		}
 		s.addBroker(list[i].NodeID, addr)
 	}
@@ -91,11 +99,20 @@ func (s *Store) setBrokers(list []kmsg.MetadataResponseBroker) {
 
 // addBroker needs s.mu, and closeMu to have been seen open.
 func (s *Store) addBroker(node int32, addr string) {
-	b := &broker{s: s, node: node, addr: addr, control: newControl(s, addr)}
+	b := &broker{s: s, node: node, addr: addr}
+	b.ctx, b.retire = context.WithCancel(s.closing)
+	b.control = newControl(b.ctx, s, addr)
 	b.lanes = newLanes(b)
 	b.fetch = newFetcher(b)
 	s.brokers[node] = b
 	s.spawn(b.control.run)
+}
+
+// end cuts all connections and ends the broker's goroutines.
+func (b *broker) end() {
+	b.retire()
+	b.lanes.abort()
+	b.fetch.abort()
 }
 
 // candidates lists all brokers, those first that answered lately, and bootstrap

@@ -23,6 +23,7 @@ const controlDepth = 128
 // Requests are answered in their order, as by any broker.
 type control struct {
 	s     *Store
+	ctx   context.Context // ends with the broker
 	addr  string
 	calls chan *controlCall
 }
@@ -46,8 +47,8 @@ func (c *controlCall) end(resp kmsg.Response, err error) {
 	close(c.done)
 }
 
-func newControl(s *Store, addr string) *control {
-	return &control{s: s, addr: addr, calls: make(chan *controlCall, controlDepth)}
+func newControl(ctx context.Context, s *Store, addr string) *control {
+	return &control{s: s, ctx: ctx, addr: addr, calls: make(chan *controlCall, controlDepth)}
 }
 
 // start queues a request to be sent in the highest version of [low, high] that
@@ -59,8 +60,8 @@ func (c *control) start(ctx context.Context, req kmsg.Request, low, high int16) 
 		return call, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	case <-c.s.closing.Done():
-		return nil, errClosed
+	case <-c.ctx.Done():
+		return nil, errRetired
 	}
 }
 
@@ -71,8 +72,8 @@ func (c *control) wait(ctx context.Context, call *controlCall) (kmsg.Response, e
 		return call.resp, call.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	case <-c.s.closing.Done():
-		return nil, errClosed
+	case <-c.ctx.Done():
+		return nil, errRetired
 	}
 }
 
@@ -98,7 +99,7 @@ func (c *control) run() {
 		var call *controlCall
 		select {
 		case call = <-c.calls:
-		case <-c.s.closing.Done():
+		case <-c.ctx.Done():
 			return
 		}
 		if call.ctx.Err() != nil {
@@ -119,7 +120,7 @@ func (c *control) run() {
 			var err error
 			// One caller's patience must not decide for those behind it: the dial
 			// has a timeout of its own, and ends with the store.
-			if cn, err = c.s.dialer.dial(c.s.closing, c.addr); err != nil {
+			if cn, err = c.s.dialer.dial(c.ctx, c.addr); err != nil {
 				call.end(nil, fmt.Errorf("%s: %w", c.addr, err))
 				continue
 			}

@@ -10,6 +10,7 @@ import (
 
 var (
 	errClosed      = errors.New("store is closed")
+	errRetired     = errors.New("connection to the broker was ended")
 	errDeniedLogin = errors.New("credentials were refused")
 	errNoBroker    = errors.New("no broker answers")
 	errNoLeader    = errors.New("partition has no leader")

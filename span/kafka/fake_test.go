@@ -25,6 +25,7 @@ type fakeCluster struct {
 	name    string
 	id      [16]byte
 	brokers [2]net.Listener
+	spares  []net.Listener
 	wg      sync.WaitGroup
 
 	mu     sync.Mutex
@@ -399,6 +400,57 @@ func TestFaults(t *testing.T) {
 			}
 		})
 	}
+}
+
+// spare makes addresses for move, before the store's goroutines are counted.
+func (f *fakeCluster) spare(n int) {
+	for i := range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		f.spares = append(f.spares, l)
+		f.wg.Go(func() { f.accept(int32(i%2), l) })
+	}
+}
+
+// move gives a broker, each in its turn, another address; connections to the old one end.
+func (f *fakeCluster) move(i int) {
+	f.mu.Lock()
+	old := f.brokers[i%2]
+	f.brokers[i%2], f.spares = f.spares[0], f.spares[1:]
+	for c := range f.conns {
+		if c.LocalAddr().String() == old.Addr().String() {
+			_ = c.Close()
+		}
+	}
+	f.mu.Unlock()
+	_ = old.Close()
+}
+
+// TestBrokerMoves: a broker comes back under another address, again and again. Appends follow it
+// and nothing of the old connections stays behind.
+func TestBrokerMoves(t *testing.T) {
+	f := newFake(t, 2, 1, 0)
+	f.spare(6)
+	s := openAt(t, f.bootstrap())
+	var streams []*numbered
+	for p := range 2 {
+		l := s.Log(span.Topic{Name: f.name, ID: f.id}, int32(p))
+		defer l.Release()
+		streams = append(streams, startNumbered(t, l, p, "a", 1<<40, 3000))
+	}
+	for i := range 6 {
+		from := s.Stats().Batches
+		waitFor(t, "some appends", func() bool { return s.Stats().Batches > from+200 })
+		f.move(i)
+	}
+	for _, st := range streams {
+		st.wg.Wait()
+		st.check(f.values(st.partition))
+	}
+	// Two lanes and two control connections, and those by the bootstrap addresses.
+	waitFor(t, "old connections to be gone", func() bool { return s.Stats().Connections <= 6 })
 }
 
 // numbered appends a fixed number of one-record batches named by prefix and number.

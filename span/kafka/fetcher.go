@@ -115,7 +115,7 @@ func (f *fetcher) do(ctx context.Context, r *fetch) (fetched, error) {
 	case got := <-r.result:
 		return got, got.err
 	case <-ctx.Done():
-	case <-f.s.closing.Done():
+	case <-f.b.ctx.Done():
 	}
 	r.abandoned.Store(true)
 	// It may have been answered in between.
@@ -127,7 +127,7 @@ func (f *fetcher) do(ctx context.Context, r *fetch) (fetched, error) {
 	if ctx.Err() != nil {
 		return fetched{}, ctx.Err()
 	}
-	return fetched{}, errClosed
+	return fetched{}, errRetired
 }
 
 func (f *fetcher) add(r *fetch) bool {
@@ -236,10 +236,10 @@ func (f *fetcher) work(i int) {
 	for {
 		select {
 		case <-q.wake:
-		case <-f.s.closing.Done():
+		case <-f.b.ctx.Done():
 			return
 		}
-		for f.s.closing.Err() == nil {
+		for f.b.ctx.Err() == nil {
 			set, last := f.take(i)
 			if len(set) == 0 {
 				break
@@ -315,7 +315,7 @@ func (w *fetchWorker) connected() error {
 	if w.cn != nil {
 		return nil
 	}
-	cn, err := w.f.s.dialer.dial(w.f.s.closing, w.f.b.addr)
+	cn, err := w.f.s.dialer.dial(w.f.b.ctx, w.f.b.addr)
 	if err != nil {
 		w.f.b.failed.Store(time.Now().UnixNano())
 		return err

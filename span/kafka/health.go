@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -99,34 +100,51 @@ func (s *Store) describeCluster(ctx context.Context) (*kmsg.DescribeClusterRespo
 	return nil, unavailable(fmt.Errorf("%w: %w", errNoBroker, errors.Join(errs...)))
 }
 
-// countAnswering asks each broker for its versions.
+// maxPings bounds the brokers that one health check asks.
+const maxPings = 20
+
+// countAnswering asks brokers for their versions. Of many only some are asked, each
+// time others; for the rest stands how they answered last.
 func (s *Store) countAnswering(ctx context.Context, list []kmsg.DescribeClusterResponseBroker) (answering int, silent []int32) {
 	known := make([]kmsg.MetadataResponseBroker, len(list))
 	for i, b := range list {
 		known[i] = kmsg.MetadataResponseBroker{NodeID: b.NodeID, Host: b.Host, Port: b.Port}
 	}
 	s.setBrokers(known)
+	first := 0
+	if len(list) > maxPings {
+		first = int(s.turn.Add(maxPings)) % len(list)
+	}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for _, r := range list {
-		b := s.broker(r.NodeID)
+	count := func(node int32, ok bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if ok {
+			answering++
+		} else {
+			silent = append(silent, node)
+		}
+	}
+	for i := range list {
+		node := list[(first+i)%len(list)].NodeID
+		b := s.broker(node)
 		if b == nil {
+			continue
+		}
+		if i >= maxPings {
+			count(node, b.failed.Load() == 0)
 			continue
 		}
 		wg.Go(func() {
 			req := kmsg.NewPtrApiVersionsRequest()
 			req.ClientSoftwareName, req.ClientSoftwareVersion = "braid", "1"
 			_, err := b.request(ctx, req, 3, 3)
-			mu.Lock()
-			defer mu.Unlock()
-			if err == nil {
-				answering++
-			} else {
-				silent = append(silent, r.NodeID)
-			}
+			count(node, err == nil)
 		})
 	}
 	wg.Wait()
+	slices.Sort(silent)
 	return answering, silent
 }
 

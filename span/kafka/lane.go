@@ -81,7 +81,7 @@ func (ls *lanes) each(f func(*lane)) {
 	}
 }
 
-func (ls *lanes) abort() { ls.each(func(l *lane) { l.abort(errClosed) }) }
+func (ls *lanes) abort() { ls.each(func(l *lane) { l.abort(errRetired) }) }
 
 func (ls *lanes) watch(now time.Time) { ls.each(func(l *lane) { l.watch(now) }) }
 
@@ -217,6 +217,11 @@ func (l *lane) add(p *partition) {
 	l.mu.Lock()
 	l.ready = append(l.ready, p)
 	l.mu.Unlock()
+	if l.b.ctx.Err() != nil {
+		// The goroutine may have taken its last look at the list.
+		l.refuse()
+		return
+	}
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -232,20 +237,21 @@ func (l *lane) takeReady(max int) []*partition {
 	return got
 }
 
-// run sends what is ready until the store closes. There is no lingering: while
+// run sends what is ready until the store closes or the broker is retired. There is no lingering: while
 // all slots are taken, batches gather by themselves.
 func (l *lane) run() {
-	defer l.hangUp(errClosed)
+	defer l.refuse()
+	defer l.hangUp(errRetired)
 	request := new(wire.ProduceRequest)
 	scatter := new(wire.Scatter)
 	for {
 		select {
 		case <-l.wake:
-		case <-l.s.closing.Done():
+		case <-l.b.ctx.Done():
 			return
 		}
 		for l.waiting() {
-			if l.s.closing.Err() != nil {
+			if l.b.ctx.Err() != nil {
 				return
 			}
 			k, err := l.connected()
@@ -258,7 +264,7 @@ func (l *lane) run() {
 			case k.slots <- struct{}{}:
 			case <-k.broken:
 				continue
-			case <-l.s.closing.Done():
+			case <-l.b.ctx.Done():
 				return
 			}
 			c := l.collect(k.version)
@@ -290,7 +296,7 @@ func (l *lane) connected() (*link, error) {
 			l.hangUp(errors.New("a new authentication is due"))
 		}
 	}
-	cn, err := l.s.dialer.dial(l.s.closing, l.b.addr)
+	cn, err := l.s.dialer.dial(l.b.ctx, l.b.addr)
 	if err != nil {
 		l.b.failed.Store(time.Now().UnixNano())
 		return nil, err
@@ -305,7 +311,7 @@ func (l *lane) connected() (*link, error) {
 	l.mu.Unlock()
 	l.s.stats.conns.Add(1)
 	k.reader.Go(func() { l.receive(k) })
-	if l.s.closing.Err() != nil { // Close may have looked for a link before there was one
+	if l.b.ctx.Err() != nil { // abort may have looked for a link before there was one
 		k.fail(errClosed)
 	}
 	return k, nil

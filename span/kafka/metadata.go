@@ -273,6 +273,12 @@ func (m *metadata) keep(t *kmsg.MetadataResponseTopic, asked time.Time) *topicMe
 			}
 		}
 	}
+	if len(m.topics) >= maxIdle && m.topics[topic.id] == nil {
+		for id := range m.topics {
+			delete(m.topics, id) // any: it is asked for again when it is needed
+			break
+		}
+	}
 	m.topics[topic.id] = topic
 	return topic
 }

@@ -74,7 +74,7 @@ func (p *partition) read(ctx context.Context, r span.ReadRequest) (span.ReadResu
 		}
 		got, err := b.fetch.do(ctx, f)
 		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, errClosed) {
+			if ctx.Err() != nil || p.s.closing.Err() != nil {
 				return span.ReadResult{}, unavailable(err)
 			}
 			last, after = unavailable(err), time.Now()

@@ -49,7 +49,6 @@ type Store struct {
 	mu         sync.Mutex
 	running    sync.WaitGroup
 	brokers    map[int32]*broker
-	retired    []*broker
 	partitions map[partitionKey]*partition
 	idle       int                    // partitions without a holder
 	seals      map[[16]byte]sealState // what to restore on Unseal
@@ -234,14 +233,13 @@ func (s *Store) Close() error {
 	s.closeMu.Unlock()
 	s.close()
 	s.mu.Lock()
-	brokers := append([]*broker(nil), s.retired...)
+	brokers := make([]*broker, 0, len(s.brokers))
 	for _, b := range s.brokers {
 		brokers = append(brokers, b)
 	}
 	s.mu.Unlock()
 	for _, b := range brokers {
-		b.lanes.abort()
-		b.fetch.abort()
+		b.end()
 	}
 	s.running.Wait()
 	// Whatever was queued when its lane had ended already.
