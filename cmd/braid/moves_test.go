@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -18,8 +17,11 @@ import (
 // movesWanted is how many moves a test makes: few in the default run, all in a soak.
 func movesWanted(t *testing.T, usual, soak int) int {
 	t.Helper()
-	if os.Getenv("BRAID_SOAK") != "" {
+	switch {
+	case os.Getenv("BRAID_SOAK") != "":
 		return soak
+	case testing.Short():
+		return 2
 	}
 	return usual
 }
@@ -29,11 +31,7 @@ func movesWanted(t *testing.T, usual, soak int) int {
 // work through two gateways, one of which is stopped now and then, at times for
 // longer than its lease. Nothing may be lost, duplicated or reordered.
 func TestLiveMovesBetweenKafkaClusters(t *testing.T) {
-	var east, west *testkit.Cluster
-	var starting sync.WaitGroup
-	starting.Go(func() { east = testkit.Kafka(t) })
-	starting.Go(func() { west = testkit.Kafka(t) })
-	starting.Wait()
+	east, west := testkit.Kafka(t), testkit.Kafka(t)
 	up := startUp(t)
 	up.addCluster("east", east)
 	up.addCluster("west", west)
