@@ -53,7 +53,14 @@ func (d *decoder) count(limit uint64) int {
 }
 
 // items reads a count of items that take at least size bytes each.
-func (d *decoder) items(size int) int { return d.count(uint64(len(d.b) / size)) }
+func (d *decoder) items(size int) int {
+	n := d.uvarint()
+	if n > uint64(len(d.b)/size) {
+		d.fail(fmt.Sprintf("%d items in %d bytes", n, len(d.b)))
+		return 0
+	}
+	return int(n)
+}
 
 func (d *decoder) bytes(dst []byte) {
 	if len(d.b) < len(dst) {
@@ -65,7 +72,11 @@ func (d *decoder) bytes(dst []byte) {
 }
 
 func (d *decoder) string(limit uint64) string {
-	n := d.count(min(limit, uint64(len(d.b))))
+	n := d.count(limit)
+	if n > len(d.b) {
+		d.fail("text is too short")
+		return ""
+	}
 	s := string(d.b[:n])
 	d.b = d.b[n:]
 	return s
