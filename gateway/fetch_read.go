@@ -213,7 +213,8 @@ func (f *fetcher) claim(fp *fetchPart, j *fetchJob) {
 func (f *fetcher) runWave(until time.Time) bool {
 	c := f.call.c
 	ctx, cancel := context.WithTimeout(c.ctx, c.g.cfg.ReadTimeout)
-	if len(f.batch) == 1 {
+	if len(f.parts) == 1 {
+		// Nobody else is kept waiting, so no goroutine is needed.
 		fp := f.batch[0]
 		fp.job.run(ctx)
 		cancel()

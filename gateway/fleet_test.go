@@ -30,6 +30,7 @@ type fleet struct {
 	cat      *catalog.Catalog
 	watcher  *catalog.Watcher
 	store    span.Store
+	other    span.Store // a second cluster, if the test has one
 	admin    *testAdmin
 	logs     []*chain.Logs
 	gateways []*Gateway
@@ -164,10 +165,12 @@ type lazyCoordinator struct{ Coordinator }
 
 // Store makes the fleet chain.Stores.
 func (f *fleet) Store(cluster string) (span.Store, error) {
-	if cluster != f.store.Name() {
-		return nil, span.ErrGone
+	for _, s := range []span.Store{f.store, f.other} {
+		if s != nil && s.Name() == cluster {
+			return s, nil
+		}
 	}
-	return f.store, nil
+	return nil, span.ErrGone
 }
 
 func (f *fleet) watchUntil(ok func(*catalog.Snapshot) bool) {
@@ -235,6 +238,8 @@ type testAdmin struct {
 	mu sync.Mutex
 	// fail, when set, is what CreateTopic returns.
 	fail error
+	// onOther: topics are made on the second cluster.
+	onOther bool
 }
 
 func reject(code wire.Code, format string, args ...any) error {
@@ -267,7 +272,11 @@ func (a *testAdmin) CreateTopic(ctx context.Context, spec TopicSpec) (catalog.To
 	if spec.ValidateOnly {
 		return t, nil
 	}
-	physical, err := a.f.store.Create(ctx, span.Spec{Name: "physical." + catalog.RandomName(10), Partitions: spec.Partitions, Config: map[string]string{"max.message.bytes": "104857600"}})
+	store := a.f.store
+	if a.onOther {
+		store = a.f.other
+	}
+	physical, err := store.Create(ctx, span.Spec{Name: "physical." + catalog.RandomName(10), Partitions: spec.Partitions, Config: map[string]string{"max.message.bytes": "104857600"}})
 	if err != nil {
 		return t, err
 	}
@@ -275,7 +284,7 @@ func (a *testAdmin) CreateTopic(ctx context.Context, spec TopicSpec) (catalog.To
 	for i := range chains {
 		chains[i] = catalog.Chain{NextSeq: 1, Spans: []catalog.Span{{
 			End: catalog.Open, Epoch: 7, MaxTimestamp: -1, Opened: time.Now(),
-			Copies: []catalog.Copy{{Cluster: a.f.store.Name(), Topic: physical.Name, TopicID: physical.ID, Partition: int32(i), Map: []catalog.Piece{{}}}},
+			Copies: []catalog.Copy{{Cluster: store.Name(), Topic: physical.Name, TopicID: physical.ID, Partition: int32(i), Map: []catalog.Piece{{}}}},
 		}}}
 	}
 	t, err = a.f.cat.CreateTopic(ctx, t, chains)
