@@ -21,6 +21,21 @@ func (c *Catalog) Certificates(ctx context.Context, topic ID) ([]Certificate, er
 	return listOf[Certificate](ctx, c, "certificates", certificatePrefix(topic), nil)
 }
 
+// PruneCertificates drops a topic's oldest certificates past the last keep.
+func (c *Catalog) PruneCertificates(ctx context.Context, topic ID, keep int) error {
+	// Operation ids sort by time.
+	items, _, err := c.list(ctx, "certificates", certificatePrefix(topic), clientv3.WithKeysOnly())
+	if err != nil || len(items) <= keep {
+		return err
+	}
+	for _, it := range items[:len(items)-keep] {
+		if err := c.remove(ctx, "old certificate", it.key, -1, Fence{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // PutAckReports publishes what a gateway saw acknowledged on spans of a topic.
 func (c *Catalog) PutAckReports(ctx context.Context, topic ID, reports []AckReport) error {
 	writes := make([]write, 0, len(reports))

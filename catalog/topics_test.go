@@ -269,6 +269,12 @@ func TestReports(t *testing.T) {
 	if got := must(c.Certificates(t.Context(), id))(t); len(got) != 2 || got[0].Op != "a" {
 		t.Errorf("%+v", got)
 	}
+	if err := c.PruneCertificates(t.Context(), id, 1); err != nil {
+		t.Fatal(err)
+	}
+	if got := must(c.Certificates(t.Context(), id))(t); len(got) != 1 || got[0].Op != "b" {
+		t.Errorf("after pruning: %+v", got)
+	}
 	if err := c.PutAlarm(t.Context(), Alarm{Topic: ref, Partition: 4}); err != nil {
 		t.Fatal(err)
 	}

@@ -113,7 +113,51 @@ func (t *term) certify(ctx context.Context, e catalog.Extend, issued chan struct
 			return err
 		}
 	}
+	if err := t.dropStates(ctx, e.Topic); err != nil {
+		return err
+	}
+	if err := t.o.Catalog.PruneCertificates(ctx, e.Topic.ID, keptCertificates); err != nil {
+		return err
+	}
 	return t.o.Catalog.DeleteCertification(ctx, e, t.driver.fence)
+}
+
+// keptCertificates is how many a topic keeps.
+const keptCertificates = 100
+
+// dropStates deletes the producers' states that no chain of the topic refers to:
+// those of earlier seals, and of commits that failed. The order of the reads
+// matters: a state in the list whose extend is not there any more is either in
+// the chains that are read after, or will never be.
+func (t *term) dropStates(ctx context.Context, topic catalog.TopicRef) error {
+	refs, err := t.o.Catalog.ProducerRefs(ctx, topic.ID)
+	if err != nil || len(refs) == 0 {
+		return err
+	}
+	if _, err := t.o.Catalog.Extend(ctx, topic.Tenant, topic.ID); !errors.Is(err, catalog.ErrNotFound) {
+		return err // under way: its own certification looks again
+	}
+	_, pages, err := t.o.Catalog.Chains(ctx, topic.Tenant, topic.ID)
+	if errors.Is(err, catalog.ErrNotFound) {
+		return nil // they went with the topic
+	}
+	if err != nil {
+		return err
+	}
+	used := map[string]bool{}
+	for _, ch := range chainsOf(pages) {
+		for _, ref := range chain.ProducerRefs(ch) {
+			used[ref] = true
+		}
+	}
+	for _, ref := range refs {
+		if !used[ref] {
+			if err := t.o.Catalog.DeleteProducers(ctx, ref); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // awaitReports waits until the reports account for all that the spans hold.

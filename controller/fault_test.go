@@ -164,6 +164,16 @@ func TestMovesInARow(t *testing.T) {
 			t.Errorf("%d spans after %d moves", n, len(points))
 		}
 	}
+	f.until("the states of earlier seals to be dropped", func() bool {
+		refs, err := f.cat.ProducerRefs(f.ctx, topic.ID)
+		f.check(err)
+		return len(refs) == len(ws)
+	})
+	for _, w := range ws {
+		if _, err := f.cat.Producers(f.ctx, f.chain(topic, w.p).Sealed); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // A seal of a controller that is gone lands after its extend was undone: the

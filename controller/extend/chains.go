@@ -124,7 +124,18 @@ func Chain(e *catalog.Extend, ch *catalog.Chain, end catalog.SealedEnd, at time.
 	if end.Next > end.End {
 		x.Lossy, x.Room, x.Unreadable = true, end.Next-end.End, e.Unreadable
 	}
-	return chain.Extend(ch, x)
+	out, err := chain.Extend(ch, x)
+	if err != nil {
+		return out, err
+	}
+	// The state is cumulative: only the last one is ever asked, and a state for
+	// every span would fill the catalog. The slice is Extend's own.
+	for i := range out.Spans {
+		if out.Spans[i].Producers != out.Sealed {
+			out.Spans[i].Producers = ""
+		}
+	}
+	return out, nil
 }
 
 // Copy is the sealed copy of a partition, for mapping its offsets.
