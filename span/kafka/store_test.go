@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,6 +20,9 @@ import (
 )
 
 var topics atomic.Int64
+
+// checked holds the tests whose goroutines are counted.
+var checked sync.Map
 
 func topicName() string { return fmt.Sprintf("braid.test-%d-%d", time.Now().UnixNano(), topics.Add(1)) }
 
@@ -34,7 +38,15 @@ func openAt(t testing.TB, bootstrap []string, change ...func(*kafka.Options)) *k
 	for _, f := range change {
 		f(&o)
 	}
-	leaks := goleak.IgnoreCurrent()
+	if _, again := checked.LoadOrStore(t, true); !again {
+		leaks := goleak.IgnoreCurrent()
+		t.Cleanup(func() { // the first to be registered, so after all stores were closed
+			checked.Delete(t)
+			// A node that the test started again waits for its process.
+			goleak.VerifyNone(t, leaks, goleak.IgnoreAnyFunction("github.com/braidstream/braid/internal/testkit.(*Process).Wait"),
+				goleak.IgnoreAnyFunction("github.com/braidstream/braid/internal/testkit.fork.func1"))
+		})
+	}
 	s, err := kafka.Open(o)
 	if err != nil {
 		t.Fatal(err)
@@ -43,9 +55,6 @@ func openAt(t testing.TB, bootstrap []string, change ...func(*kafka.Options)) *k
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
-		// A node that the test started again waits for its process.
-		goleak.VerifyNone(t, leaks, goleak.IgnoreAnyFunction("github.com/braidstream/braid/internal/testkit.(*Process).Wait"),
-			goleak.IgnoreAnyFunction("github.com/braidstream/braid/internal/testkit.fork.func1"))
 	})
 	return s
 }
