@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -154,5 +153,3 @@ type resource struct {
 	kind kmsg.ConfigResourceType
 	name string
 }
-
-func (r resource) String() string { return fmt.Sprintf("%s %q", r.kind, r.name) }

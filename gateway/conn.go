@@ -283,7 +283,13 @@ func (r *deadlineReader) Read(p []byte) (int, error) {
 		r.received.Add(float64(n))
 		return n, err
 	}
-	if err == nil || !r.interrupted.Load() {
+	if err == nil {
+		return n, nil
+	}
+	if !r.interrupted.Load() {
+		if !r.pausing && errors.Is(err, os.ErrDeadlineExceeded) {
+			return 0, errStalled
+		}
 		return n, err
 	}
 	if r.pausing {

@@ -16,6 +16,7 @@ import (
 var (
 	errDraining      = errors.New("gateway is draining")
 	errClosed        = errors.New("gateway is closed")
+	errStalled       = errors.New("the rest of a request did not arrive in time")
 	errSilentFailure = errors.New("a produce request without acknowledgement failed")
 )
 

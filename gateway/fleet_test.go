@@ -131,7 +131,7 @@ func (f *fleet) addGateway(fc fleetConfig, i int) {
 	}
 	coord, err := coordinator.New(coordinator.Options{
 		Node: node, Leases: coordinator.CatalogLeases(f.cat, session), Directory: coordinator.CatalogDirectory(f.watcher),
-		Logs: chainLogs{logs}, EnsureTopic: f.admin.ensureCoordinatorTopic,
+		Logs: coordinator.ChainLogs(logs), EnsureTopic: f.admin.ensureCoordinatorTopic,
 		Config: coordinator.Config{InitialRebalanceDelay: fc.rebalance}, Logger: fc.logger,
 	})
 	if err != nil {

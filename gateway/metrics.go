@@ -48,7 +48,7 @@ func newMetrics(g *Gateway, reg prometheus.Registerer) *metrics {
 		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "connections",
 			Help: "Open client connections, by listener."}, []string{"listener"}),
 		accepted: prometheus.NewCounterVec(opts("connections_total", "Connections by listener and what became of them: served, refused."), []string{"listener", "outcome"}),
-		ended:    prometheus.NewCounterVec(opts("connections_ended_total", "Connections that ended, by reason: quiet, bad, failed."), []string{"reason"}),
+		ended:    prometheus.NewCounterVec(opts("connections_ended_total", "Connections that ended, by reason: quiet, bad."), []string{"reason"}),
 	}
 	for i := range g.apis.list {
 		name := apiName(g.apis.list[i].key)

@@ -100,3 +100,26 @@ func TestDeleteRecords(t *testing.T) {
 		t.Errorf("read below the start: %v", wire.Code(p.ErrorCode))
 	}
 }
+
+// Who asks for what is not served is told so at once.
+func TestOtherCoordinatorsAreRefused(t *testing.T) {
+	f := newFleet(t)
+	r := f.raw()
+	for _, kind := range []int8{1, 2, 9} {
+		req := kmsg.NewPtrFindCoordinatorRequest()
+		req.CoordinatorType, req.CoordinatorKeys, req.CoordinatorKey = kind, []string{"a", "b"}, "a"
+		for _, c := range do[*kmsg.FindCoordinatorResponse](r, 6, req).Coordinators {
+			if wire.Code(c.ErrorCode) != wire.InvalidRequest || c.ErrorMessage == nil || c.NodeID != -1 {
+				t.Errorf("type %d: %+v", kind, c)
+			}
+		}
+		if got := do[*kmsg.FindCoordinatorResponse](r, 2, req); wire.Code(got.ErrorCode) != wire.InvalidRequest {
+			t.Errorf("type %d: %+v", kind, got)
+		}
+	}
+	init := kmsg.NewPtrInitProducerIDRequest()
+	init.TransactionalID = ptr("tx")
+	if got := do[*kmsg.InitProducerIDResponse](r, 4, init); got.ErrorCode == 0 || wire.Code(got.ErrorCode).Retriable() {
+		t.Errorf("transactional id: %v", wire.Code(got.ErrorCode))
+	}
+}
