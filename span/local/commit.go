@@ -228,6 +228,7 @@ func (s *Store) place(p *partition, r *request, cfg *topicConfig) (*partition, i
 	f.put(b, s.log.cur.salt)
 	p.appended(h, r.mark, lsn+frameHeaderSize, s.ms)
 	a.BaseOffset = h.BaseOffset
+	s.stats.appended.Add(int64(len(a.Batch)))
 	s.need(cfg)
 	return p, h.NextOffset(), nil
 }

@@ -96,6 +96,7 @@ func (s *Store) recover() error {
 	s.log.committed.Store(end)
 	s.log.replayed.Store(st.replay)
 	s.log.tail.first.Store(end)
+	s.stats.began = end
 	s.keeper.replay = st.replay
 	return r.finish(end)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
-	"time"
 
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/span"
@@ -149,39 +148,5 @@ func TestAppendReadReopen(t *testing.T) {
 	}
 	if a := put(l, made(t, 1, "y")); a.Err != span.ErrSealed {
 		t.Fatal(a.Err)
-	}
-}
-
-func BenchmarkAppend(b *testing.B) {
-	for _, size := range []int{1 << 10, 16 << 10, 1 << 20} {
-		for _, deep := range []int{1, 64} {
-			b.Run(fmt.Sprintf("%dB-%d-in-flight", size, deep), func(b *testing.B) {
-				s := open(b, b.TempDir())
-				defer s.Close()
-				topic := create(b, s, "t", 6)
-				logs := make([]span.Log, 6)
-				for i := range logs {
-					logs[i] = s.Log(topic, int32(i))
-				}
-				raw := made(b, time.Now().UnixMilli(), string(make([]byte, size)))
-				sem := make(chan *span.Append, deep)
-				for range deep {
-					sem <- &span.Append{Batch: raw, Done: func(a *span.Append) { sem <- a }}
-				}
-				b.SetBytes(int64(size))
-				b.ReportAllocs()
-				b.ResetTimer()
-				for i := range b.N {
-					a := <-sem
-					if a.Err != nil {
-						b.Fatal(a.Err)
-					}
-					logs[i%6].Append(a)
-				}
-				for range deep {
-					<-sem
-				}
-			})
-		}
 	}
 }
