@@ -192,3 +192,91 @@ func TestLateSealIsRepaired(t *testing.T) {
 		t.Errorf("open on %+v", now)
 	}
 }
+
+// dies gives options that stop the controller at a point, once.
+func dies(point string) (func(*Options), chan struct{}) {
+	died := make(chan struct{})
+	var once atomic.Bool
+	return func(o *Options) {
+		o.Fault = func(p string) error {
+			if p == point && once.CompareAndSwap(false, true) {
+				close(died)
+				return Crashed()
+			}
+			return nil
+		}
+	}, died
+}
+
+func (f *fleet) await(died chan struct{}) {
+	f.t.Helper()
+	select {
+	case <-died:
+	case <-f.ctx.Done():
+		f.t.Fatal("the point was never reached")
+	}
+}
+
+func TestControllerDiesAtEachPointOfADeletion(t *testing.T) {
+	for _, point := range []string{FaultDeleteSealed, FaultDeleteGone} {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, "a", "b")
+			topic := f.topic("orders", 2, "a", nil)
+			f.writer(topic, 0, 100).append(2)
+			change, died := dies(point)
+			f.controller(change)
+			f.check(f.admin.DeleteTopic(f.ctx, catalog.DefaultTenant, topic.ID))
+			f.await(died)
+			f.controller()
+			f.until("the topic to be gone", func() bool {
+				left := 0
+				f.doubles["a"].set(func() { left = len(f.doubles["a"].topics) })
+				s, err := f.watch.Refresh(f.ctx)
+				f.check(err)
+				return left == 0 && s.TopicByID(topic.ID) == nil
+			})
+		})
+	}
+}
+
+// Stranded records are taken in once, whichever controller ends what another began.
+func TestControllerDiesAtEachPointOfAReturn(t *testing.T) {
+	for _, point := range []string{FaultReplayed, FaultRestored} {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, "a", "b")
+			topic := f.topic("orders", 1, "a", map[string]string{ConfigGuarantee: guaranteeAvailable})
+			w := f.writer(topic, 0, 100)
+			w.append(2)
+			sp := chain.OpenSpan(f.chain(topic, 0))
+			h := &doubleHandle{d: f.doubles["a"], topic: topicOf(sp)}
+			f.doubles["a"].set(func() {
+				if _, err := h.append(oneBatch(999, 0, 0, 3, time.Now(), "lonely")); err != nil {
+					t.Error(err)
+				}
+				f.doubles["a"].away = true
+			})
+			change, died := dies(point)
+			f.controller(change)
+			f.gateway(1, w)
+			f.until("the failover", func() bool { return chain.OpenSpan(f.chain(topic, 0)).Copies[0].Cluster == "b" })
+			w.append(2)
+			f.doubles["a"].set(func() { f.doubles["a"].away = false })
+			f.await(died)
+			f.controller()
+			f.until("the return", func() bool {
+				return !sealedOn(f.chain(topic, 0), "a", true) && f.watch.Snapshot().Extend(topic.ID) == nil
+			})
+			have := f.records(topic, 0)
+			if len(have) != len(w.acked)+3 {
+				t.Errorf("%d records, want %d: %v", len(have), len(w.acked)+3, have)
+			}
+			for at, v := range w.acked {
+				if have[at] != v {
+					t.Errorf("offset %d: acknowledged %q, read %q", at, v, have[at])
+				}
+			}
+		})
+	}
+}
