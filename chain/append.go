@@ -440,6 +440,8 @@ func (p *Partition) resume(t *target) {
 	t.stop = flowing
 	if p.mute == t.seq {
 		p.mute = -1
+		p.wakeAll()
+		poke(p.follow)
 	}
 	p.release()
 }

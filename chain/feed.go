@@ -25,6 +25,8 @@ func (p *Partition) Notify(offset int64, wake func()) (cancel func()) {
 	v := p.view.Load()
 	s := OpenSpan(v.chain)
 	switch {
+	case s != nil && p.mute == s.Seq && offset >= s.Start && p.dead == nil && offset >= p.tail.end():
+		// Nothing of it is served now; the chain's next version wakes, or the end of the seal.
 	case p.dead != nil, s != nil && offset < max(s.Start, p.lso):
 		p.wakes = append(p.wakes, wake)
 		return nothing

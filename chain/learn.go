@@ -54,9 +54,15 @@ func (p *Partition) learn(ctx context.Context) {
 			p.unlock()
 			return
 		}
+		// Where only an outcome is unknown the copy alone can tell: found open, it
+		// is still the chain's, whether the catalog can be asked or not.
+		ask := t == nil || t.stop != stopUnknown
 		p.unlock()
 
-		err := p.refresh(ctx)
+		var err error
+		if ask {
+			err = p.refresh(ctx)
+		}
 		if t == nil {
 			p.mu.Lock()
 			if p.cur == nil && p.dead == nil {
@@ -77,12 +83,14 @@ func (p *Partition) learn(ctx context.Context) {
 		case <-ctx.Done():
 			timer.Stop()
 		}
-		if wait *= 2; wait > 50*time.Millisecond {
-			wait = 50 * time.Millisecond
-			if p.stoppedFor() > 2*time.Second {
-				wait = 250 * time.Millisecond
-			}
+		limit := 50 * time.Millisecond
+		switch d := p.stoppedFor(); {
+		case d > 10*time.Second:
+			limit = time.Second
+		case d > 2*time.Second:
+			limit = 250 * time.Millisecond
 		}
+		wait = min(2*wait, limit)
 	}
 }
 
@@ -95,12 +103,30 @@ func (p *Partition) stoppedFor() time.Duration {
 	return time.Since(p.cur.stoppedAt)
 }
 
+// refreshWait bounds one linearizable read. While the catalog is known to be
+// away only a short look is taken, since readers wait for it.
+const (
+	refreshWait     = 2 * time.Second
+	refreshWaitAway = 200 * time.Millisecond
+	awayFor         = 10 * time.Second
+)
+
 // refresh reads the chain linearizably.
 func (p *Partition) refresh(ctx context.Context) error {
 	p.l.metrics.Refreshes.Inc()
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	wait := refreshWait
+	if away := p.l.away.Load(); away != 0 && time.Since(time.Unix(0, away)) < awayFor {
+		wait = refreshWaitAway
+	}
+	rctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	err := p.l.source.Refresh(ctx, p.topic)
+	err := p.l.source.Refresh(rctx, p.topic)
+	switch {
+	case err == nil:
+		p.l.away.Store(0)
+	case ctx.Err() == nil && !errors.Is(err, ErrUnknownTopic):
+		p.l.away.Store(time.Now().UnixNano())
+	}
 	p.update()
 	return err
 }

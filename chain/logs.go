@@ -24,6 +24,7 @@ type Logs struct {
 	cache    cache
 
 	heldBytes atomic.Int64
+	away      atomic.Int64 // when the catalog last did not answer, Unix ns; 0: it did
 	ctx       context.Context
 	stop      context.CancelFunc
 	runMu     sync.Mutex // innermost

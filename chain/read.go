@@ -15,6 +15,8 @@ import (
 // errChanged: the chain changed under a read, which is begun anew.
 var errChanged = errors.New("chain changed")
 
+var errBehind = errors.New("the copy's high watermark is behind its end")
+
 // Read returns batches from r.Offset on: what is there at once. It never waits
 // for new records; see [Partition.Notify]. A read that begins in a gap, or in
 // spans that cannot be read, goes on at the next record.
@@ -150,8 +152,9 @@ func (p *Partition) readSealed(ctx context.Context, v *view, s *catalog.Span, r 
 	if len(res.Batches) == 0 {
 		rr.Release()
 		if rr.HighWatermark < end {
-			// A leader that does not know its own high watermark yet.
-			return res, nil
+			// A leader that does not know its own high watermark yet. Not an empty
+			// result: the reader would be told at once that there is more.
+			return ReadResult{}, because(ErrUnavailable, errBehind)
 		}
 		// No record is left up to the end (a compacted copy): the next span goes on.
 		r.Offset = s.End
