@@ -29,7 +29,8 @@ lint: ## formatting, vet, staticcheck
 
 .PHONY: test
 test: deps lint ## everything; what CI runs
-	$(GO) test -race $(TEST_FLAGS) ./...
+	$(GO) test -race -short $(TEST_FLAGS) ./...
+	$(GO) test -count=1 $(TEST_FLAGS) ./...
 
 .PHONY: test-short
 test-short: ## what to run while you work: no Kafka, no race detector, under two minutes
