@@ -124,16 +124,16 @@ func (s *Store) create(ctx context.Context, spec span.Spec) (span.Topic, error) 
 // awaitPartitions waits until the topic has that many partitions and each takes appends.
 func (s *Store) awaitPartitions(ctx context.Context, t span.Topic, total int32) error {
 	for {
-		meta, err := s.meta.fresh(ctx, t)
-		if err != nil && !errors.Is(err, span.ErrUnavailable) && !errors.Is(err, span.ErrGone) {
-			return err
+		// A topic that was just made is unknown to brokers that lag: that settles nothing here.
+		a := s.meta.ask(ctx, t.ID)
+		if a.err == nil && kindOf(a.code) == kindDenied {
+			return asError(a.code)
 		}
-		// A topic that was just made is unknown to brokers that lag.
-		if err == nil && len(meta.partitions) >= int(total) {
-			return s.awaitOpen(ctx, t, meta)
+		if a.err == nil && a.code == wire.None && len(a.topic.partitions) >= int(total) {
+			return s.awaitOpen(ctx, t, a.topic)
 		}
-		if perr := s.pause(ctx, retryFirst); perr != nil {
-			return unavailable(errors.Join(err, perr))
+		if err := s.pause(ctx, retryFirst); err != nil {
+			return unavailable(errors.Join(a.err, a.code.Err(), err))
 		}
 	}
 }

@@ -31,6 +31,13 @@ func TestARequestTakesOnePartitionOnce(t *testing.T) {
 	if e, again := p.take(l, first); e != nil || !again {
 		t.Fatalf("second batch for the same request: entry %v, again %t; want none now, and its turn later", e, again)
 	}
+	// The answer to an older request must not make room in this one.
+	p.mu.Lock()
+	p.over(&entry{p: p, call: &call{lane: l}})
+	p.mu.Unlock()
+	if e, again := p.take(l, first); e != nil || !again {
+		t.Fatalf("second batch after an answer: entry %v, again %t; want none now, and its turn later", e, again)
+	}
 	if e, again := p.take(l, &call{lane: l}); e == nil || again {
 		t.Fatalf("second batch for the next request: entry %v, again %t; want an entry, and no more", e, again)
 	}

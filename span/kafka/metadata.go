@@ -286,20 +286,33 @@ func (m *metadata) keep(t *kmsg.MetadataResponseTopic, asked time.Time) *topicMe
 // partition is the leader of one partition by metadata not older than after.
 func (m *metadata) partition(ctx context.Context, t span.Topic, partition int32, after time.Time) (partMeta, error) {
 	topic := m.cached(t.ID)
-	if topic == nil || topic.asked.Before(after) || topic.name != t.Name {
-		var err error
-		if topic, err = m.fresh(ctx, t); err != nil {
-			return partMeta{}, err
+	first := time.Time{}
+	for tries := 1; ; tries++ {
+		if topic == nil || topic.asked.Before(after) || topic.name != t.Name {
+			var err error
+			if topic, err = m.fresh(ctx, t); err != nil {
+				return partMeta{}, err
+			}
 		}
+		if int(partition) < len(topic.partitions) {
+			p := topic.partitions[partition]
+			if p.leader < 0 {
+				return p, unavailable(errNoLeader)
+			}
+			return p, nil
+		}
+		// A broker that lags does not know partitions that were just added.
+		if first.IsZero() {
+			first = time.Now()
+		}
+		if tries > goneTries && time.Since(first) >= goneSettle {
+			return partMeta{}, fmt.Errorf("%w: partition %d of %d", span.ErrGone, partition, len(topic.partitions))
+		}
+		if err := m.s.pause(ctx, goneSettle/goneTries); err != nil {
+			return partMeta{}, unavailable(err)
+		}
+		topic = nil
 	}
-	if int(partition) >= len(topic.partitions) {
-		return partMeta{}, fmt.Errorf("%w: partition %d of %d", span.ErrGone, partition, len(topic.partitions))
-	}
-	p := topic.partitions[partition]
-	if p.leader < 0 {
-		return p, unavailable(errNoLeader)
-	}
-	return p, nil
 }
 
 func joinHostPort(host string, port int32) string {

@@ -220,7 +220,7 @@ func (p *partition) answered(e *entry, r *wire.ProduceResult, took time.Duration
 	var ended []*entry
 	p.mu.Lock()
 	p.flying--
-	e.call = nil
+	p.over(e)
 	code := r.Code
 	e.code = code
 	what := kindOf(code)
@@ -276,6 +276,15 @@ func (p *partition) answered(e *entry, r *wire.ProduceResult, took time.Duration
 	if lane != nil {
 		lane.add(p)
 	}
+}
+
+// over needs p.mu: e's request is answered or lost. It must not keep its batches
+// alive; another that is being made meanwhile stays the last.
+func (p *partition) over(e *entry) {
+	if p.last == e.call {
+		p.last = nil
+	}
+	e.call = nil
 }
 
 // landed needs p.mu: the broker has the batch.
@@ -335,7 +344,7 @@ func (p *partition) lostConn(e *entry, sent bool, err error) {
 	var ended []*entry
 	p.mu.Lock()
 	p.flying--
-	e.call = nil
+	p.over(e)
 	e.code = wire.NetworkException
 	p.lane = nil
 	switch {

@@ -27,6 +27,8 @@ type counters struct {
 	conns, queued, queuedBytes, reads            atomic.Int64
 	requests, batches, producedBytes, retries    atomic.Int64
 	fetches, fetchedBytes, produceTime, truncate atomic.Int64
+	// busy wakes the sweep when the first append comes.
+	busy chan struct{}
 }
 
 // admit counts an append in, unless it would go over the limit. One append is always taken.
@@ -35,7 +37,12 @@ func (c *counters) admit(size, limit int64) bool {
 		c.queuedBytes.Add(-size)
 		return false
 	}
-	c.queued.Add(1)
+	if c.queued.Add(1) == 1 {
+		select {
+		case c.busy <- struct{}{}:
+		default:
+		}
+	}
 	return true
 }
 

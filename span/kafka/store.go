@@ -85,6 +85,7 @@ func Open(o Options) (*Store, error) {
 		partitions: map[partitionKey]*partition{},
 		seals:      map[[16]byte]sealState{},
 	}
+	s.stats.busy = make(chan struct{}, 1)
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.meta = newMetadata(s)
 	s.mu.Lock()
@@ -283,6 +284,16 @@ func (s *Store) sweep() {
 	var all []*partition
 	round := 0
 	for {
+		if s.stats.queued.Load() == 0 {
+			// Most stores of a large fleet are idle most of the time.
+			tick.Stop()
+			select {
+			case <-s.stats.busy:
+			case <-s.closing.Done():
+				return
+			}
+			tick.Reset(sweepEvery)
+		}
 		select {
 		case <-tick.C:
 		case <-s.closing.Done():
