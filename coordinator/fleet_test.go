@@ -167,6 +167,7 @@ type memFleet struct {
 	nextID   int64
 	config   Config
 	open     func(node int32) func(catalog.Topic, int32) (Log, error) // instead of logs
+	kill     *killer                                                  // of the next gateway to join
 }
 
 func newFleet(t testing.TB, shards int, config Config) *memFleet {
@@ -211,6 +212,7 @@ type fleetMember struct {
 	lease sync.Mutex
 	dead  bool
 	id    int64 // of the lease
+	kill  *killer
 	opens func(catalog.Topic, int32) (Log, error)
 }
 
@@ -219,6 +221,9 @@ func (f *memFleet) join(node int32) *fleetMember {
 	g := &fleetMember{memFleet: f, node: node}
 	if f.open != nil {
 		g.opens = f.open(node)
+	}
+	if g.kill, f.kill = f.kill, nil; g.kill != nil {
+		g.kill.g = g
 	}
 	c, err := New(Options{
 		Node: node, Leases: g, Directory: g, Logs: g, Config: f.config, Logger: quiet(),
@@ -295,7 +300,93 @@ func (g *fleetMember) Alive(lease int64) bool {
 	return !g.dead && g.id == lease
 }
 
-func (g *fleetMember) ClaimShard(_ context.Context, number int32) (s catalog.Shard, err error) {
+// killer ends a gateway at its n-th operation on the catalog or a log: before it is
+// carried out, or after it, with the answer lost.
+type killer struct {
+	mu    sync.Mutex
+	n, at int
+	after bool
+	dead  bool
+	g     *fleetMember
+}
+
+// step carries an operation out; false if the gateway is dead by then.
+func (k *killer) step(op func()) bool {
+	if k == nil {
+		op()
+		return true
+	}
+	k.mu.Lock()
+	k.n++
+	now := k.n == k.at && !k.dead
+	dead := k.dead
+	k.dead = k.dead || now
+	k.mu.Unlock()
+	if dead {
+		return false
+	}
+	if !now || k.after {
+		op()
+	}
+	if now {
+		k.g.freeze()
+		go k.g.expire()
+	}
+	return !now
+}
+
+func (k *killer) killed() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.dead
+}
+
+// killLog is a log through a killer.
+type killLog struct {
+	k *killer
+	*memLog
+}
+
+func (l killLog) Append(b []byte, deadline time.Time, done func(int64, error)) {
+	b = slices.Clone(b)
+	go func() {
+		start, err := int64(-1), errFault
+		if !l.k.step(func() { start, err = l.append(b, 0) }) {
+			start, err = -1, errFault
+		}
+		done(start, err)
+	}()
+}
+
+func (l killLog) Start(ctx context.Context) (start int64, err error) {
+	if !l.k.step(func() { start, err = l.memLog.Start(ctx) }) {
+		return 0, errFault
+	}
+	return start, err
+}
+
+func (l killLog) Read(ctx context.Context, offset int64, maxBytes int) (b []byte, hw int64, release func(), err error) {
+	if !l.k.step(func() { b, hw, release, err = l.memLog.Read(ctx, offset, maxBytes) }) {
+		return nil, 0, nil, errFault
+	}
+	return b, hw, release, err
+}
+
+func (l killLog) Trim(ctx context.Context, before int64) (err error) {
+	if !l.k.step(func() { err = l.memLog.Trim(ctx, before) }) {
+		return errFault
+	}
+	return err
+}
+
+func (g *fleetMember) ClaimShard(ctx context.Context, number int32) (s catalog.Shard, err error) {
+	if !g.kill.step(func() { s, err = g.claim(number) }) {
+		return s, catalog.ErrUnavailable
+	}
+	return s, err
+}
+
+func (g *fleetMember) claim(number int32) (s catalog.Shard, err error) {
 	if !g.Alive(g.Lease()) {
 		return s, catalog.ErrSessionLost
 	}
@@ -312,6 +403,13 @@ func (g *fleetMember) ClaimShard(_ context.Context, number int32) (s catalog.Sha
 }
 
 func (g *fleetMember) SetShardReady(_ context.Context, s catalog.Shard) (out catalog.Shard, err error) {
+	if !g.kill.step(func() { out, err = g.setReady(s) }) {
+		return out, catalog.ErrUnavailable
+	}
+	return out, err
+}
+
+func (g *fleetMember) setReady(s catalog.Shard) (out catalog.Shard, err error) {
 	g.change(Change{Owners: true}, func() {
 		if g.shards[s.Number].Revision != s.Revision {
 			err = catalog.ErrConflict
@@ -395,6 +493,9 @@ func (g *fleetMember) OnChange(fn func(Change)) func() {
 func (g *fleetMember) Open(t catalog.Topic, partition int32) (Log, error) {
 	if g.opens != nil {
 		return g.opens(t, partition)
+	}
+	if g.kill != nil {
+		return killLog{g.kill, g.logs[partition]}, nil
 	}
 	return g.logs[partition], nil
 }

@@ -165,6 +165,23 @@ func TestStaticMembersMissingWithoutRebalanceTimeout(t *testing.T) {
 	d.wantState(stateEmpty)
 }
 
+// The record of a replaced static member was so long on its way that its session
+// ended meanwhile: it must not live for ever.
+func TestSessionGoesOnAfterASlowRecord(t *testing.T) {
+	d := newDriver(t, Config{})
+	all := d.statics(1)
+	back := d.client("")
+	back.instance = all[0].instance
+	d.hold = true
+	back.join().wantParked()
+	d.pass(20_000)
+	d.release()
+	back.wantJoin(wire.None)
+	d.wantState(stateStable)
+	d.pass(10_000)
+	d.wantState(stateEmpty)
+}
+
 func TestAdminRemovesStaticMember(t *testing.T) {
 	d := newDriver(t, Config{})
 	d.statics(1)
