@@ -472,6 +472,10 @@ func (m *machine) crashBusy(t *rapid.T) {
 	mt, p, l := m.part(t)
 	defer l.Release()
 	left := rapid.IntRange(1, 6).Draw(t, "operations")
+	flushing := rapid.Bool().Draw(t, "flushing")
+	if flushing {
+		left = rapid.IntRange(1, 40).Draw(t, "operations")
+	}
 	r := m.random(t)
 	var mu sync.Mutex
 	var after *vfs.Mem
@@ -484,8 +488,18 @@ func (m *machine) crashBusy(t *rapid.T) {
 		}
 		return nil
 	})
+	var background sync.WaitGroup
+	if flushing {
+		s := m.s
+		background.Go(func() {
+			for range 3 {
+				_ = s.FlushNow() // it may not come to its end
+			}
+		})
+	}
 	started, appends, done := m.submit(t, p, l, 20)
 	done.Wait()
+	background.Wait()
 	mu.Lock()
 	if after == nil {
 		after = fs.Crash(r)
