@@ -214,14 +214,25 @@ func (p *Partition) rejected(f *flight, t *target, r *span.RejectedError) {
 		// The copy has state of the producer, so it judges from now on.
 		t.remember(f.producer, time.Now().Unix())
 		if t.stateRef != "" {
-			f.rejected = r
+			f.rejected = ofKind(r)
 			p.placed(f, t)
 			p.judgeLate(f, t)
 			return
 		}
 	}
-	p.fail(f, p.lateError(f, r))
+	p.fail(f, p.lateError(f, ofKind(r)))
 	p.placed(f, t)
+}
+
+// ofKind gives a copy's refusal the kind that this package has for it.
+func ofKind(r *span.RejectedError) error {
+	switch r.Code {
+	case wire.OutOfOrderSequenceNumber:
+		return because(ErrOutOfOrder, r)
+	case wire.InvalidProducerEpoch, wire.ProducerFenced:
+		return because(ErrOldProducerEpoch, r)
+	}
+	return r
 }
 
 // earlierPending tells whether an earlier batch of the producer waits for its outcome.

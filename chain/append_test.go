@@ -1,6 +1,7 @@
 package chain_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -281,4 +282,27 @@ func TestHungStoreDoesNotHoldUpWhatComesAfterTheEnd(t *testing.T) {
 	if a := s2.wait(); a.Err != nil || a.BaseOffset != 2 {
 		t.Fatalf("%+v", a)
 	}
+}
+
+// An outcome that is unknown is called so, whatever the last attempt met.
+func TestUnknownOutcomeIsNotHiddenByWhatCameLater(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	g := w.gateway(func(o *chain.Options) { o.HoldTime = 50 * time.Millisecond })
+	w.must(g.send("s0", 1, 7, 0, 0).wait().Err)
+	m, err := w.fleet.NewMove(w.ctx, w.topic, "b")
+	w.must(err)
+	gate := make(chan struct{})
+	g.clients.Of("a").SetFault(func(span.Topic, int32, []byte) chaintest.Fault {
+		return chaintest.Fault{Unanswered: true, WaitAnswer: gate}
+	})
+	p := g.send("s1", 1, 7, 0, 1)
+	eventually(t, "landed", func() bool { return len(w.fleet.Cluster("a").Batches("braid.1", 0)) == 2 })
+	w.must(m.Seal(w.ctx))
+	close(gate)
+	a := p.wait()
+	isKind(t, a.Err, chain.ErrTimedOut)
+	if errors.Is(a.Err, chain.ErrHeldTooLong) || errors.Is(a.Err, chain.ErrUnavailable) {
+		t.Fatal(a.Err)
+	}
+	w.must(m.Commit(w.ctx))
 }

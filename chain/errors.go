@@ -6,7 +6,8 @@ import (
 )
 
 // Kinds of errors. They arrive wrapped with context; use errors.Is and errors.As.
-// Besides these, appends pass on [span.RejectedError] as the copy gave it.
+// Besides these, appends pass on [span.RejectedError] as the copy gave it, which
+// for a sequence or a producer epoch is of the kind here too.
 //
 // The comment of each says whether anything landed and which Kafka code fits.
 var (
@@ -57,9 +58,22 @@ type wrapped struct {
 func (w *wrapped) Error() string   { return fmt.Sprintf("%v: %v", w.kind, w.cause) }
 func (w *wrapped) Unwrap() []error { return []error{w.kind, w.cause} }
 
+// unsure is a kind whose cause is only told. An unknown outcome must not be
+// taken for what made it unknown: that the last attempt was refused for good
+// says nothing about the one before.
+type unsure struct {
+	cause error
+}
+
+func (u *unsure) Error() string { return fmt.Sprintf("%v: %v", ErrTimedOut, u.cause) }
+func (u *unsure) Unwrap() error { return ErrTimedOut }
+
 func because(kind, cause error) error {
-	if cause == nil {
+	switch {
+	case cause == nil:
 		return kind
+	case kind == ErrTimedOut:
+		return &unsure{cause}
 	}
 	return &wrapped{kind, cause}
 }

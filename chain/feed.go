@@ -23,17 +23,28 @@ func (p *Partition) Notify(offset int64, wake func()) (cancel func()) {
 	p.mu.Lock()
 	defer p.unlock()
 	v := p.view.Load()
-	s := OpenSpan(v.chain)
+	pl, err := Locate(v.chain, offset)
+	open := pl.Span >= 0 && v.chain.Spans[pl.Span].IsOpen()
+	if open {
+		offset = pl.Offset // who stands in a gap waits for what is behind it
+	}
 	switch {
-	case s != nil && p.mute == s.Seq && offset >= s.Start && p.dead == nil && offset >= p.tail.end():
-		// Nothing of it is served now; the chain's next version wakes, or the end of the seal.
-	case p.dead != nil, s != nil && offset < max(s.Start, p.lso):
+	case p.dead != nil, err != nil:
 		p.wakes = append(p.wakes, wake)
 		return nothing
-	case s != nil && offset < p.hw:
-		// A reader of committed records may stand here for as long as a
-		// transaction is open; it looks again, but not in a tight loop.
-		t := time.AfterFunc(5*time.Millisecond, wake)
+	case pl.Span < 0:
+		// Only another version of the chain can bring something.
+	case open && p.mute == p.hwSeq && offset >= p.tail.end():
+		// Nothing of the span is served now; the next version of the chain wakes, or
+		// the end of the seal.
+	case open && offset < p.lso:
+		p.wakes = append(p.wakes, wake)
+		return nothing
+	case !open || offset < p.hw:
+		// There is something, and maybe not for this reader: one of committed records
+		// may stand here for as long as a transaction is open, and of a compacted span
+		// nothing may be left. It looks again, but not in a tight loop.
+		t := time.AfterFunc(2*time.Millisecond, wake)
 		return func() { t.Stop() }
 	}
 	w := &waiter{offset, wake}

@@ -429,3 +429,30 @@ func TestReportsWhatWasAcknowledged(t *testing.T) {
 		t.Fatalf("%+v", last)
 	}
 }
+
+// A reader that stands in a gap with nothing behind it yet waits, and does not
+// look again and again.
+func TestWaitInAGap(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	w.gateway().put("one")
+	w.must(w.fleet.Lose(w.ctx, w.topic, "b", []int64{1}, false))
+	g := w.gateway()
+	woken := make(chan struct{}, 100)
+	for _, at := range []int64{1, 500, 1 + chain.UnknownRoom} {
+		cancel := g.p.Notify(at, func() { woken <- struct{}{} })
+		defer cancel()
+	}
+	select {
+	case <-woken:
+		t.Fatal("woken for nothing")
+	case <-time.After(50 * time.Millisecond):
+	}
+	w.gateway().put("two")
+	for range 3 {
+		select {
+		case <-woken:
+		case <-time.After(patience):
+			t.Fatal("never woken")
+		}
+	}
+}
