@@ -20,22 +20,25 @@ var (
 	errSilentFailure = errors.New("a produce request without acknowledgement failed")
 )
 
-// codes is the one table from kinds of errors to Kafka codes; the first that
-// matches is taken. What a client does is in mind: retriable codes where the
-// same request may succeed later, and for appends only where nothing landed.
+// codes is the one table from kinds of errors to Kafka codes. What a client does
+// is in mind: retriable codes where the same request may succeed later, and for
+// appends only where nothing landed. The first kind that matches is taken, and an
+// error may be of several: an unknown outcome stays one whatever caused it, and
+// a chain's verdict goes before what a copy said.
 var codes = []struct {
 	kind error
 	code wire.Code
 }{
+	// A client without idempotence may write the batch twice if it tries again: its own choice, as with a broker.
+	{chain.ErrTimedOut, wire.RequestTimedOut},
+	{span.ErrUnknownOutcome, wire.RequestTimedOut},
+	{chain.ErrDuplicate, wire.DuplicateSequenceNumber},
 	{chain.ErrUnknownTopic, wire.UnknownTopicOrPartition},
 	{chain.ErrUnknownPartition, wire.UnknownTopicOrPartition},
 	// The client looks at the metadata and tries again at once.
 	{chain.ErrHeldTooLong, wire.NotLeaderOrFollower},
 	{chain.ErrClosed, wire.NotLeaderOrFollower},
 	{chain.ErrUnavailable, wire.NotLeaderOrFollower},
-	// A client without idempotence may write the batch twice if it tries again: its own choice, as with a broker.
-	{chain.ErrTimedOut, wire.RequestTimedOut},
-	{chain.ErrDuplicate, wire.DuplicateSequenceNumber},
 	{chain.ErrOutOfOrder, wire.OutOfOrderSequenceNumber},
 	{chain.ErrOldProducerEpoch, wire.InvalidProducerEpoch},
 	{chain.ErrTooLarge, wire.MessageTooLarge},
@@ -44,6 +47,8 @@ var codes = []struct {
 	{chain.ErrUnknownLeaderEpoch, wire.UnknownLeaderEpoch},
 	{chain.ErrStorage, wire.KafkaStorageError},
 
+	{errRejected, 0},
+
 	{batch.ErrTooLarge, wire.MessageTooLarge},
 	{batch.ErrMagic, wire.InvalidRecord},
 	{batch.ErrCodec, wire.UnsupportedCompressionType},
@@ -51,8 +56,9 @@ var codes = []struct {
 	{batch.ErrTruncated, wire.CorruptMessage},
 	{batch.ErrCorrupt, wire.CorruptMessage},
 
-	{span.ErrUnknownOutcome, wire.RequestTimedOut},
 	{span.ErrUnavailable, wire.NotLeaderOrFollower},
+	{span.ErrDenied, wire.NotLeaderOrFollower}, // an operator can mend it
+	{span.ErrGone, wire.KafkaStorageError},
 	{span.ErrSealed, wire.NotLeaderOrFollower},
 	{span.ErrStorage, wire.KafkaStorageError},
 	{span.ErrOffsetOutOfRange, wire.OffsetOutOfRange},
@@ -61,6 +67,7 @@ var codes = []struct {
 	{catalog.ErrNotFound, wire.UnknownTopicOrPartition},
 	{catalog.ErrConflict, wire.NotController}, // admin clients try again
 	{catalog.ErrUnavailable, wire.RequestTimedOut},
+	{catalog.ErrSessionLost, wire.NotLeaderOrFollower},
 
 	{context.DeadlineExceeded, wire.RequestTimedOut},
 	{context.Canceled, wire.RequestTimedOut},
@@ -82,20 +89,26 @@ func lookupCode(err error) (code wire.Code, known bool) {
 	if err == nil {
 		return wire.None, true
 	}
-	var rejected *span.RejectedError
-	if errors.As(err, &rejected) {
-		return rejected.Code, true
-	}
-	if errors.As(err, &code) {
-		return code, true
-	}
 	for i := range codes {
+		if codes[i].kind == errRejected {
+			var rejected *span.RejectedError
+			if errors.As(err, &rejected) {
+				return rejected.Code, true
+			}
+			if errors.As(err, &code) {
+				return code, true
+			}
+			continue
+		}
 		if errors.Is(err, codes[i].kind) {
 			return codes[i].code, true
 		}
 	}
 	return wire.UnknownServerError, false
 }
+
+// errRejected marks the place in the table of errors that carry their code.
+var errRejected = errors.New("rejected with a code")
 
 // detailOf is what a client may be told about an error besides its code: only
 // the words that were written for it. Error texts from below hold names,
