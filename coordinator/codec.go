@@ -22,6 +22,8 @@ const recordVersion = 1
 const (
 	maxRecordLimit = 16 << 20 // bytes of one record
 	maxStringBytes = 64 << 10
+	maxName        = 1<<15 - 1 // bytes of a name that a client gives, as Kafka takes them
+	maxPending     = 10_000    // member ids of one group that were given out and not used yet
 	maxMembers     = 1 << 20
 	maxProtocols   = 1 << 10
 )

@@ -27,6 +27,9 @@ type commitRequest struct {
 // name, from version 10 on by id; what is not there gets
 // UNKNOWN_TOPIC_OR_PARTITION or UNKNOWN_TOPIC_ID. The group "" may commit, as in Kafka.
 func (c *Coordinator) OffsetCommit(ctx context.Context, caller Caller, req *kmsg.OffsetCommitRequest) *kmsg.OffsetCommitResponse {
+	if len(req.Group) > maxName {
+		return commitResponse(req, wire.InvalidGroupID)
+	}
 	resp := commitResponse(req, wire.None)
 	r := &commitRequest{
 		key:        groupKey{caller.Tenant, req.Group},
@@ -140,12 +143,7 @@ func (m *machine) commit(r *commitRequest, done func(wire.Code)) {
 		}
 		rec := &offsetsRecord{key: r.key, committed: m.now, expires: expires, topics: r.topics}
 		for _, part := range rec.split(maxOffsetsPerRecord) {
-			b := part.encode()
-			if len(b) > m.config.MaxRecordBytes {
-				m.reply(func() { done(wire.InvalidCommitOffsetSize) })
-				return
-			}
-			m.emit(b)
+			m.emit(part.encode())
 			m.applyOffsets(part)
 		}
 	}
@@ -191,37 +189,48 @@ func (m *machine) checkCommit(r *commitRequest) wire.Code {
 	return wire.None
 }
 
-// maxOffsetsPerRecord keeps records of large commits small.
-const maxOffsetsPerRecord = 4096
+// maxOffsetsPerRecord and maxOffsetsBytes keep records of large commits small.
+const (
+	maxOffsetsPerRecord = 4096
+	maxOffsetsBytes     = 256 << 10
+)
 
-// split cuts a record into several of at most n offsets.
+// split cuts a record into several of at most n offsets each, and of about
+// maxOffsetsBytes.
 func (r *offsetsRecord) split(n int) []*offsetsRecord {
-	total := 0
+	total, size := 0, 0
 	for i := range r.topics {
 		total += len(r.topics[i].partitions)
+		for j := range r.topics[i].partitions {
+			size += r.topics[i].partitions[j].size()
+		}
 	}
-	if total <= n {
+	if total <= n && size <= maxOffsetsBytes {
 		return []*offsetsRecord{r}
 	}
 	var parts []*offsetsRecord
-	part, room := &offsetsRecord{key: r.key, committed: r.committed, expires: r.expires}, n
+	part, count, size := &offsetsRecord{key: r.key, committed: r.committed, expires: r.expires}, 0, 0
 	for _, t := range r.topics {
 		for len(t.partitions) > 0 {
-			if room == 0 {
+			if count == n || size > maxOffsetsBytes {
 				parts = append(parts, part)
-				part, room = &offsetsRecord{key: r.key, committed: r.committed, expires: r.expires}, n
+				part, count, size = &offsetsRecord{key: r.key, committed: r.committed, expires: r.expires}, 0, 0
 			}
-			k := min(room, len(t.partitions))
+			k := 0
+			for k < len(t.partitions) && count < n && size <= maxOffsetsBytes {
+				size += t.partitions[k].size()
+				count++
+				k++
+			}
 			part.topics = append(part.topics, topicOffsets{t.name, t.id, t.partitions[:k]})
 			t.partitions = t.partitions[k:]
-			room -= k
 		}
 	}
-	if len(part.topics) > 0 {
-		parts = append(parts, part)
-	}
-	return parts
+	return append(parts, part)
 }
+
+// size is what the offset takes in a record, at most.
+func (p *partitionOffset) size() int { return 24 + len(p.metadata) }
 
 // lookUp finds a topic by name or id. One that is not there is looked up once
 // more after the directory has caught up, so that a topic made through another

@@ -76,6 +76,10 @@ func (c Config) Validate() error {
 	positive("pending bytes", int64(d.PendingBytes))
 	positive("snapshot bytes", d.SnapshotBytes)
 	positive("producer id block", d.ProducerIDBlock)
+	if d.OffsetMetadataMax > maxStringBytes/3 {
+		// A UTF-16 unit takes up to 3 bytes.
+		errs = append(errs, fmt.Errorf("offset.metadata.max.bytes is %d, must be at most %d", d.OffsetMetadataMax, maxStringBytes/3))
+	}
 	if d.MaxSessionTimeout < d.MinSessionTimeout {
 		errs = append(errs, fmt.Errorf("group.max.session.timeout.ms %v is below group.min.session.timeout.ms %v", d.MaxSessionTimeout, d.MinSessionTimeout))
 	}

@@ -59,7 +59,7 @@ func joinResponse(req *kmsg.JoinGroupRequest, a joinAnswer) *kmsg.JoinGroupRespo
 // not block. Until then req is the coordinator's; it keeps nothing that aliases
 // the request's bytes.
 func (c *Coordinator) JoinGroupAsync(caller Caller, req *kmsg.JoinGroupRequest, done func(*kmsg.JoinGroupResponse)) {
-	if code := c.checkJoin(req); code != wire.None {
+	if code := c.checkJoin(caller, req); code != wire.None {
 		done(joinError(req, req.MemberID, code))
 		return
 	}
@@ -91,15 +91,21 @@ func (c *Coordinator) JoinGroupAsync(caller Caller, req *kmsg.JoinGroupRequest, 
 	}
 }
 
-func (c *Coordinator) checkJoin(req *kmsg.JoinGroupRequest) wire.Code {
+func (c *Coordinator) checkJoin(caller Caller, req *kmsg.JoinGroupRequest) wire.Code {
 	session := int64(req.SessionTimeoutMillis)
-	size := len(req.Group) + len(req.MemberID) + len(req.ProtocolType)
+	size, name := 0, max(len(req.MemberID), len(req.ProtocolType), len(caller.ClientID), len(caller.ClientHost))
+	if req.InstanceID != nil {
+		name = max(name, len(*req.InstanceID))
+	}
 	for i := range req.Protocols {
 		size += len(req.Protocols[i].Name) + len(req.Protocols[i].Metadata)
+		name = max(name, len(req.Protocols[i].Name))
 	}
 	switch {
-	case req.Group == "":
+	case req.Group == "", len(req.Group) > maxName:
 		return wire.InvalidGroupID
+	case name > maxName:
+		return wire.InvalidRequest
 	case session < c.config.MinSessionTimeout.Milliseconds() || session > c.config.MaxSessionTimeout.Milliseconds():
 		return wire.InvalidSessionTimeout
 	case len(req.Protocols) > maxProtocols, size > c.config.MaxRecordBytes/2:
@@ -203,6 +209,8 @@ func (m *machine) joinNew(g *group, j *joinRequest) {
 			return
 		}
 		m.addMember(g, j, id)
+	case j.version >= 4 && len(g.pending) >= maxPending:
+		m.reply(func() { j.done(joinAnswer{code: wire.GroupMaxSizeReached, generation: -1}) })
 	case j.version >= 4:
 		// KIP-394: the member is not in the group before it is known to have got its id.
 		t := newTimer(func() { m.expirePending(g, id) })

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -156,6 +157,32 @@ func TestLargeCommitIsSplit(t *testing.T) {
 			if got := n.offset(testGroup, fmt.Sprint("t", i), p); got != int64(p)*2 {
 				t.Fatalf("t%d-%d: %d", i, p, got)
 			}
+		}
+	}
+}
+
+func TestCommitWithMuchMetadataIsSplit(t *testing.T) {
+	d := newDriver(t, Config{})
+	r := &commitRequest{key: testGroup, version: 9, generation: -1, retention: -1}
+	for i := range 2 {
+		tp := topicOffsets{name: fmt.Sprint("t", i), id: idOf(fmt.Sprint("t", i))}
+		for p := range int32(1000) {
+			tp.partitions = append(tp.partitions, partitionOffset{p, int64(p), -1, strings.Repeat("x", 4096)})
+		}
+		r.topics = append(r.topics, tp)
+	}
+	if code := d.commit(r); *code != wire.None {
+		t.Fatal(*code)
+	}
+	for _, rec := range d.log {
+		if len(rec) > 2*maxOffsetsBytes {
+			t.Errorf("a record of %d bytes", len(rec))
+		}
+	}
+	n := d.successor()
+	for p := range int32(1000) {
+		if n.offset(testGroup, "t0", p) != int64(p) || n.offset(testGroup, "t1", p) != int64(p) {
+			t.Fatal(p)
 		}
 	}
 }

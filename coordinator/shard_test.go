@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -559,6 +560,28 @@ func TestRequestChecks(t *testing.T) {
 	join.Group, join.SessionTimeoutMillis = "g", 5999
 	if got := a.c.JoinGroup(ctx, caller, join); wire.Code(got.ErrorCode) != wire.InvalidSessionTimeout {
 		t.Error(wire.Code(got.ErrorCode))
+	}
+	// What the next owner could not read must not get into the log.
+	long := strings.Repeat("x", maxName+1)
+	for name, change := range map[string]func(r *kmsg.JoinGroupRequest, c *Caller){
+		"group":    func(r *kmsg.JoinGroupRequest, _ *Caller) { r.Group = long },
+		"type":     func(r *kmsg.JoinGroupRequest, _ *Caller) { r.ProtocolType = long },
+		"protocol": func(r *kmsg.JoinGroupRequest, _ *Caller) { r.Protocols[0].Name = long },
+		"instance": func(r *kmsg.JoinGroupRequest, _ *Caller) { r.InstanceID = &long },
+		"client":   func(_ *kmsg.JoinGroupRequest, c *Caller) { c.ClientID = long },
+		"metadata": func(r *kmsg.JoinGroupRequest, _ *Caller) { r.Protocols[0].Metadata = make([]byte, 5<<20) },
+	} {
+		r := kmsg.NewPtrJoinGroupRequest()
+		r.Version, r.Group, r.SessionTimeoutMillis, r.ProtocolType = 9, "g", 10_000, "consumer"
+		r.Protocols = append(r.Protocols, kmsg.JoinGroupRequestProtocol{Name: "range"})
+		who := caller
+		change(r, &who)
+		if code := wire.Code(a.c.JoinGroup(ctx, who, r).ErrorCode); code != wire.InvalidRequest && code != wire.InvalidGroupID {
+			t.Errorf("%s: %v", name, code)
+		}
+	}
+	if code := commitOffset(a.c, long, "topic", 0, 1); code != wire.InvalidGroupID {
+		t.Error(code)
 	}
 	sync := kmsg.NewPtrSyncGroupRequest()
 	sync.Version, sync.Group = 5, "g"
