@@ -1,0 +1,218 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/span"
+)
+
+// moveTopic extends one topic for an operation.
+func (t *term) moveTopic(ctx context.Context, r *opRun, ref catalog.TopicRef, target string) (catalog.Extend, error) {
+	for !t.take(ref.ID) {
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return catalog.Extend{}, err
+		}
+		if r.cancelled() {
+			return catalog.Extend{}, errCancelled
+		}
+	}
+	defer t.release(ref.ID)
+	for {
+		e, err := t.beginFor(ctx, r, ref, target)
+		if err != nil || e.Op == "" {
+			if isConflict(err) && !errors.Is(err, catalog.ErrFenced) && ctx.Err() == nil {
+				continue // the topic changed between two reads
+			}
+			return e, err
+		}
+		o, err := t.driver.extend(ctx, e, r.cancelled)
+		if o.extend.Step == catalog.StepUndone {
+			t.noteUndone(ref.ID)
+		}
+		switch {
+		case err != nil:
+			return o.extend, err
+		case o.committed:
+			return o.extend, nil
+		case r.cancelled():
+			return o.extend, errCancelled
+		}
+		return o.extend, refuse(Refused, "", "%s", o.refused)
+	}
+}
+
+// beginFor finds or makes the operation's extend of a topic; a zero one means
+// that there is nothing to do.
+func (t *term) beginFor(ctx context.Context, r *opRun, ref catalog.TopicRef, target string) (catalog.Extend, error) {
+	for {
+		e, err := t.o.Catalog.Extend(ctx, ref.Tenant, ref.ID)
+		if err == nil && e.Op == r.op.ID {
+			return e, nil
+		}
+		if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+			return e, err
+		}
+		if err == nil {
+			if r.op.Kind == catalog.OpMove {
+				return catalog.Extend{}, &catalog.BusyError{Op: e.Op, Topic: ref.Name}
+			}
+			// A drain or failover waits for what is under way: resumeExtends drives it.
+			t.release(ref.ID)
+			err := pause(ctx, 50*time.Millisecond)
+			for err == nil && !t.take(ref.ID) {
+				err = pause(ctx, 50*time.Millisecond)
+			}
+			if err != nil {
+				return e, err
+			}
+			continue
+		}
+		topic, pages, err := t.o.Catalog.Chains(ctx, ref.Tenant, ref.ID)
+		if errors.Is(err, catalog.ErrNotFound) || err == nil && topic.Deleting {
+			return catalog.Extend{}, nil // gone: nothing is left to move
+		}
+		if err != nil {
+			return e, err
+		}
+		chains := chainsOf(pages)
+		mode, room, ok := r.modeFor(t.o.Watcher.Snapshot(), chains, target)
+		if r.op.Kind == catalog.OpRepair {
+			if ok, err = t.needsRepair(ctx, ref, chains); err != nil {
+				return e, err
+			}
+		}
+		if !ok {
+			// There already: this operation's own doing, maybe, whose certificate is due.
+			if c, err := t.o.Catalog.Certification(ctx, ref.ID, r.op.ID); err == nil {
+				return catalog.Extend{}, t.awaitCertificate(ctx, c)
+			}
+			return catalog.Extend{}, nil
+		}
+		if target == "" {
+			return e, refuse(Refused, "add a cluster, or name one with --to", "no cluster takes the topic")
+		}
+		if err := t.checkTarget(ctx, target, r.op.Kind); err != nil {
+			return e, err
+		}
+		return t.driver.begin(ctx, &r.op, topic, chains, t.o.Catalog.Fleet(), target, mode, room)
+	}
+}
+
+// targetPatience is how long a target may be too busy to answer before an
+// operation is refused for it, targetPause the time between two questions.
+const (
+	targetPatience = 8 * time.Second
+	targetPause    = 300 * time.Millisecond
+)
+
+// patientHealth asks a target how it is until it can take appends, refuses
+// connections, or its time is up: a health check is quick to give up, since
+// detection needs it so, and one that failed says little of a busy cluster.
+func (t *term) patientHealth(ctx context.Context, st span.Store) (span.Health, error) {
+	for end := time.Now().Add(targetPatience); ; {
+		call, cancel := context.WithTimeout(ctx, t.driver.limits.call)
+		h, err := st.Health(call)
+		cancel()
+		silent := err == nil && !h.Writable || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
+		if !silent || time.Now().After(end) {
+			return h, err
+		}
+		select {
+		case <-ctx.Done():
+			return h, ctx.Err()
+		case <-time.After(targetPause):
+		}
+	}
+}
+
+// targetFresh is how long what a target said of itself holds for the next topic
+// of the same batch.
+const targetFresh = time.Second
+
+// targetAnswer is what a look at a target gave.
+type targetAnswer struct {
+	once sync.Once
+	at   time.Time
+	err  error
+}
+
+// checkTarget refuses a target that cannot take the topic, before anything is made.
+// Topics of a batch share a look.
+func (t *term) checkTarget(ctx context.Context, target string, kind catalog.OpKind) error {
+	t.mu.Lock()
+	a := t.targets[target]
+	if a == nil || !a.at.IsZero() && time.Since(a.at) > targetFresh {
+		a = &targetAnswer{}
+		t.targets[target] = a
+	}
+	t.mu.Unlock()
+	a.once.Do(func() {
+		err := t.lookAtTarget(ctx, target, kind)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		a.err, a.at = err, time.Now()
+	})
+	return a.err
+}
+
+func (t *term) lookAtTarget(ctx context.Context, target string, kind catalog.OpKind) error {
+	c, err := t.o.Catalog.Cluster(ctx, target)
+	if err != nil {
+		return requestError(err, "cluster "+target)
+	}
+	if c.State != catalog.ClusterActive && kind != catalog.OpRepair {
+		return refuse(Refused, "", "cluster %s is %s and takes no new spans", target, c.State)
+	}
+	st, err := t.o.Stores.Store(target)
+	if err != nil {
+		return requestError(err, "cluster "+target)
+	}
+	h, err := t.patientHealth(ctx, st)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return &RequestError{Problem: Unavailable, Message: fmt.Sprintf("target cluster %s does not answer: %v", target, err), Err: err}
+	case !h.Writable:
+		return refuse(Refused, "", "target cluster %s takes no appends: %s", target, h.Detail)
+	}
+	return nil
+}
+
+// modeFor chooses how the open spans end; ok is false if there is nothing to do.
+func (r *opRun) modeFor(s *catalog.Snapshot, chains []*catalog.Chain, target string) (m catalog.Mode, room int64, ok bool) {
+	on := openOn(chains)
+	switch r.op.Kind {
+	case catalog.OpFailover:
+		for _, c := range on {
+			if c == r.op.Cluster {
+				return catalog.ModeLossy, unknownRoom, true
+			}
+		}
+		return "", 0, false
+	case catalog.OpDrain:
+		found := false
+		for _, c := range on {
+			found = found || c == r.op.Cluster
+		}
+		if !found {
+			return "", 0, false
+		}
+	default:
+		if len(on) == 1 && on[0] == target {
+			return "", 0, false
+		}
+	}
+	for _, c := range on {
+		if cl := s.Cluster(c); cl != nil && !cl.CanSeal {
+			return catalog.ModeFence, 0, true
+		}
+	}
+	return catalog.ModeSeal, 0, true
+}
