@@ -70,7 +70,9 @@ func (e *explorer) remains(c *controller, w *world) []orphan {
 			out = append(out, orphan{kind: lateUnseal, copy: old})
 		}
 	case pendDrop:
-		out = append(out, orphan{kind: lateDrop, copy: c.fresh})
+		if c.fresh != 0 {
+			out = append(out, orphan{kind: lateDrop, copy: c.fresh})
+		}
 	}
 	return out
 }
