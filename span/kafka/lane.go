@@ -3,7 +3,6 @@ package kafka
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -30,61 +29,6 @@ const (
 	stallAfter = time.Second
 )
 
-// lanes are the connections to one broker that carry appends. Partitions are
-// pinned to one of them. A broker serves one request of a connection at a time
-// and answers when its slowest partition is in, so suspects go apart.
-type lanes struct {
-	b      *broker
-	mu     sync.Mutex
-	normal []*lane
-	slow   []*lane
-}
-
-func newLanes(b *broker) *lanes {
-	return &lanes{b: b, normal: make([]*lane, b.s.opts.ProduceConns), slow: make([]*lane, maxSlowLanes)}
-}
-
-// get returns the lane of a partition and starts it if need be.
-func (ls *lanes) get(key partitionKey, suspect bool) *lane {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	list := ls.normal
-	if suspect {
-		list = ls.slow
-	}
-	i := key.hash() % uint32(len(list))
-	if list[i] == nil {
-		l := &lane{s: ls.b.s, b: ls.b, wake: make(chan struct{}, 1), suspects: suspect}
-		list[i] = l
-		ls.b.s.spawn(l.run)
-	}
-	return list[i]
-}
-
-func (k partitionKey) hash() uint32 {
-	h := uint32(2166136261)
-	for _, c := range k.topic {
-		h = (h ^ uint32(c)) * 16777619
-	}
-	// Partitions of a topic spread evenly.
-	return h + uint32(k.index)
-}
-
-func (ls *lanes) each(f func(*lane)) {
-	ls.mu.Lock()
-	all := append(slices.Clone(ls.normal), ls.slow...)
-	ls.mu.Unlock()
-	for _, l := range all {
-		if l != nil {
-			f(l)
-		}
-	}
-}
-
-func (ls *lanes) abort() { ls.each(func(l *lane) { l.abort(errRetired) }) }
-
-func (ls *lanes) watch(now time.Time) { ls.each(func(l *lane) { l.watch(now) }) }
-
 // lane is one connection for appends. Its goroutine builds and writes requests;
 // another, for the time of a connection, reads answers.
 type lane struct {
@@ -98,108 +42,6 @@ type lane struct {
 	mu    sync.Mutex
 	ready []*partition // with something to send, in the order of their turns
 	link  *link        // nil while not connected
-}
-
-// link is one connection of a lane and what is under way on it.
-type link struct {
-	cn      *conn
-	version int16
-	slots   chan struct{} // one for each request under way
-	reader  sync.WaitGroup
-	broken  chan struct{}
-	once    sync.Once
-	why     error
-	checked atomic.Int64 // when somebody last asked whether another broker leads
-
-	mu      sync.Mutex
-	pending []*call // in the order of their answers
-	ended   bool    // the reader is done: it tells no more
-}
-
-// push queues a call for its answer. The reader waits without a deadline while
-// nothing is under way: so a connection that the broker closes is noticed before
-// an append is sent on it whose outcome would be unknown.
-//
-// It fails when the connection has ended and its reader with it.
-func (k *link) push(c *call) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.ended {
-		return false
-	}
-	k.pending = append(k.pending, c)
-	if len(k.pending) == 1 {
-		_ = k.cn.nc.SetReadDeadline(c.expiry) // fails only on a closed socket: the read tells
-	}
-	return true
-}
-
-// pop takes the call that is to be answered next, nil if there is none.
-func (k *link) pop() *call {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if len(k.pending) == 0 {
-		return nil
-	}
-	c := k.pending[0]
-	k.pending[0] = nil
-	k.pending = k.pending[1:]
-	next := time.Time{}
-	if len(k.pending) > 0 {
-		next = k.pending[0].expiry
-	}
-	_ = k.cn.nc.SetReadDeadline(next) // fails only on a closed socket: the read tells
-	return c
-}
-
-// drain takes the next call of a broken connection. With nil the reader is done,
-// and push refuses.
-func (k *link) drain() *call {
-	c := k.pop()
-	if c != nil {
-		return c
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if len(k.pending) == 0 {
-		k.ended = true
-		return nil
-	}
-	c = k.pending[0]
-	k.pending = k.pending[1:]
-	return c
-}
-
-// head is the call that is to be answered next, nil if there is none.
-func (k *link) head() *call {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if len(k.pending) == 0 {
-		return nil
-	}
-	return k.pending[0]
-}
-
-// call is one Produce request.
-type call struct {
-	lane    *lane
-	entries []*entry
-	corr    int32
-	sent    time.Time
-	expiry  time.Time // when the connection is given up
-	// wrote is closed when the socket has let go of the batches; whole tells then
-	// whether it took all of the frame.
-	wrote chan struct{}
-	whole bool
-}
-
-// fail breaks the connection, once.
-func (k *link) fail(err error) {
-	k.once.Do(func() {
-		k.why = err
-		close(k.broken)
-		_ = k.cn.nc.Close()
-	})
 }
 
 // abort cuts the connection, if there is one.
@@ -426,16 +268,9 @@ func (l *lane) send(k *link, c *call, request *wire.ProduceRequest, scatter *wir
 }
 
 // batch and deadline are read while the entry's call is not written yet: expire leaves it alone.
-func (e *entry) batch() []byte       { return e.a.Batch }
-func (e *entry) deadline() time.Time { return e.a.Deadline }
+func (e *entry) batch() []byte { return e.a.Batch }
 
-// lost tells all entries that there will be no answer.
-func (c *call) lost(err error) {
-	<-c.wrote
-	for _, e := range c.entries {
-		e.p.lostConn(e, c.whole, err)
-	}
-}
+func (e *entry) deadline() time.Time { return e.a.Deadline }
 
 // receive handles answers until the connection breaks, then tells what is left.
 func (l *lane) receive(k *link) {
@@ -495,98 +330,4 @@ func (l *lane) answer(k *link, frames *wire.FrameReader, resp *wire.ProduceRespo
 	}
 	l.s.stats.answered(took)
 	return nil
-}
-
-// match finds each entry's result. A broker that leaves one out is not believed.
-func match(entries []*entry, resp *wire.ProduceResponse, byID bool) ([]*wire.ProduceResult, error) {
-	is := func(e *entry, r *wire.ProduceResult) bool {
-		t := &resp.Topics[r.Topic]
-		return r.Index == e.p.index && (byID && t.ID == e.p.topic.ID || !byID && string(t.Name) == e.p.topic.Name)
-	}
-	found := make([]*wire.ProduceResult, len(entries))
-	var index map[partitionKey]*wire.ProduceResult
-	for i, e := range entries {
-		if i < len(resp.Partitions) && is(e, &resp.Partitions[i]) {
-			found[i] = &resp.Partitions[i]
-			continue
-		}
-		if index == nil && byID && len(entries) > 16 {
-			index = make(map[partitionKey]*wire.ProduceResult, len(resp.Partitions))
-			for j := range resp.Partitions {
-				r := &resp.Partitions[j]
-				index[partitionKey{resp.Topics[r.Topic].ID, r.Index}] = r
-			}
-		}
-		if index != nil {
-			found[i] = index[partitionKey{e.p.topic.ID, e.p.index}]
-		} else {
-			for j := range resp.Partitions {
-				if is(e, &resp.Partitions[j]) {
-					found[i] = &resp.Partitions[j]
-					break
-				}
-			}
-		}
-		if found[i] == nil {
-			return nil, fmt.Errorf("%w: Produce answer leaves a partition out", wire.ErrMalformed)
-		}
-	}
-	return found, nil
-}
-
-// watch looks at a lane whose oldest request has no answer for a while: when
-// another broker leads by now, the connection is given up, for this one may hang
-// until its timeout.
-func (l *lane) watch(now time.Time) {
-	l.mu.Lock()
-	k := l.link
-	l.mu.Unlock()
-	if k == nil {
-		return
-	}
-	if c := k.head(); c == nil || now.Sub(c.sent) < stallAfter {
-		return
-	}
-	last := k.checked.Load()
-	if now.UnixNano()-last < int64(stallAfter) || !k.checked.CompareAndSwap(last, now.UnixNano()) {
-		return
-	}
-	l.b.failed.Store(now.UnixNano())
-	l.s.spawn(func() { l.checkLeaders(k, now) })
-}
-
-func (l *lane) checkLeaders(k *link, now time.Time) {
-	ctx, cancel := context.WithTimeout(l.s.closing, l.s.opts.RequestTimeout)
-	defer cancel()
-	topics := map[[16]byte]*topicMeta{}
-	for _, p := range l.s.snapshot(nil) {
-		p.mu.Lock()
-		here := p.lane == l && p.flying > 0
-		p.mu.Unlock()
-		if !here {
-			continue
-		}
-		t, ok := topics[p.topic.ID]
-		if !ok {
-			var err error
-			if t, err = l.s.meta.fresh(ctx, p.topic); err != nil {
-				l.s.log.Debug("no metadata for a lane that stalls", "broker", l.b.node, "error", err)
-			}
-			topics[p.topic.ID] = t
-		}
-		if t != nil && int(p.index) < len(t.partitions) && t.partitions[p.index].leader >= 0 && t.partitions[p.index].leader != l.b.node {
-			k.fail(errors.New("no answer for a while, and another broker leads by now"))
-			return
-		}
-	}
-}
-
-// isWritten tells whether the socket has let go of the batches.
-func (c *call) isWritten() bool {
-	select {
-	case <-c.wrote:
-		return true
-	default:
-		return false
-	}
 }
