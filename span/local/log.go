@@ -127,8 +127,7 @@ func (l *log) Producers(context.Context) ([]span.Producer, error) {
 	}
 	var out []span.Producer
 	now := l.s.opt.Now().UnixMilli()
-	// On the sequencer, and answered after everything before it is durable.
-	err = l.s.do(func() error {
+	list := func() error {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		out = make([]span.Producer, 0, len(p.producers))
@@ -138,7 +137,14 @@ func (l *log) Producers(context.Context) ([]span.Producer, error) {
 			}
 		}
 		return nil
-	})
+	}
+	// On the sequencer, and answered after everything before it is durable; reads
+	// go on after a failure, when nothing moves any more.
+	if l.s.failure() != nil {
+		err = list()
+	} else {
+		err = l.s.do(list)
+	}
 	if err != nil {
 		return nil, err
 	}

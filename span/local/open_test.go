@@ -346,3 +346,56 @@ func TestVanishedSegment(t *testing.T) {
 		t.Fatalf("read %v", got)
 	}
 }
+
+// TestCheckpointBehindLog: a checkpoint must not hold what an append did before that append is
+// durable. Here it is sequenced while segments are synced, and its own sync fails.
+func TestCheckpointBehindLog(t *testing.T) {
+	fs := vfs.NewMem()
+	s, err := local.Open(memOptions(fs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	topic := create(t, s, "t", 1)
+	l := s.Log(topic, 0)
+	mustPut(t, l, made(t, 1, "a"))
+	wrote := make(chan struct{})
+	var began atomic.Bool
+	var once, written sync.Once
+	answered := make(chan *span.Append, 1)
+	late := &span.Append{Batch: made(t, 1, "b"), Done: func(a *span.Append) { answered <- a }}
+	fs.SetFault(func(op vfs.Op, name string) error {
+		switch {
+		case op == vfs.OpSync && strings.HasSuffix(name, ".seg"):
+			once.Do(func() {
+				began.Store(true)
+				l.Append(late)
+				<-wrote
+			})
+		case op == vfs.OpWrite && strings.HasSuffix(name, ".log") && began.Load():
+			written.Do(func() { close(wrote) })
+		case op == vfs.OpSync && strings.HasSuffix(name, ".log") && began.Load():
+			return syscall.EIO
+		}
+		return nil
+	})
+	if err := s.FlushNow(); err == nil {
+		t.Fatal("a checkpoint was taken over a log that cannot be synced")
+	}
+	if a := <-answered; !errors.Is(a.Err, span.ErrUnknownOutcome) {
+		t.Fatal(a.Err)
+	}
+	after := fs.Crash(rand.New(rand.NewPCG(1, 1)))
+	_ = s.Close() // nothing can be written any more
+	s, err = local.Open(memOptions(after))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	o, err := s.Log(topic, 0).Offsets(context.Background())
+	if err != nil || o.End != 1 {
+		t.Fatalf("%+v, %v", o, err)
+	}
+	if got := readAll(t, s.Log(topic, 0), 0); len(got) != 1 {
+		t.Fatalf("read %v", got)
+	}
+}

@@ -73,7 +73,7 @@ func (p *partition) expire(cfg *topicConfig, now int64) int64 {
 	for i := range p.refs {
 		if r := &p.refs[i]; r.base >= p.flushed {
 			pending += int64(r.size)
-			old = old && r.maxTS < now-cfg.retentionMs
+			old = old && r.maxTS >= 0 && r.maxTS < now-cfg.retentionMs
 		}
 	}
 	total += pending
