@@ -97,7 +97,7 @@ func (t *term) beginFor(ctx context.Context, r *opRun, ref catalog.TopicRef, tar
 		if target == "" {
 			return e, refuse(Refused, "add a cluster, or name one with --to", "no cluster takes the topic")
 		}
-		if err := t.checkTarget(ctx, target, r.op.Kind); err != nil {
+		if err := r.checkTarget(ctx, target); err != nil {
 			return e, err
 		}
 		return t.driver.begin(ctx, &r.op, topic, chains, t.o.Catalog.Fleet(), target, mode, room)
@@ -132,7 +132,7 @@ func (t *term) patientHealth(ctx context.Context, st span.Store) (span.Health, e
 }
 
 // targetFresh is how long what a target said of itself holds for the next topic
-// of the same batch.
+// of the same operation.
 const targetFresh = time.Second
 
 // targetAnswer is what a look at a target gave.
@@ -143,19 +143,22 @@ type targetAnswer struct {
 }
 
 // checkTarget refuses a target that cannot take the topic, before anything is made.
-// Topics of a batch share a look.
-func (t *term) checkTarget(ctx context.Context, target string, kind catalog.OpKind) error {
-	t.mu.Lock()
-	a := t.targets[target]
+// Topics of an operation share a look.
+func (r *opRun) checkTarget(ctx context.Context, target string) error {
+	r.mu.Lock()
+	a := r.looks[target]
 	if a == nil || !a.at.IsZero() && time.Since(a.at) > targetFresh {
 		a = &targetAnswer{}
-		t.targets[target] = a
+		if r.looks == nil {
+			r.looks = map[string]*targetAnswer{}
+		}
+		r.looks[target] = a
 	}
-	t.mu.Unlock()
+	r.mu.Unlock()
 	a.once.Do(func() {
-		err := t.lookAtTarget(ctx, target, kind)
-		t.mu.Lock()
-		defer t.mu.Unlock()
+		err := r.t.lookAtTarget(ctx, target, r.op.Kind)
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		a.err, a.at = err, time.Now()
 	})
 	return a.err

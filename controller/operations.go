@@ -62,6 +62,7 @@ type opRun struct {
 	cancel bool
 	dirty  bool
 	errs   []string
+	looks  map[string]*targetAnswer // by cluster
 }
 
 // runOp works through an operation's topics. Topics that are where they should be

@@ -25,15 +25,12 @@ type term struct {
 	kicked map[string]chan struct{}
 	orphan map[orphanKey]time.Time // since when nothing refers to it
 	undone chan undoing
-
-	targets map[string]*targetAnswer
 }
 
 func newTerm(c *Controller, ctx context.Context, cancel context.CancelCauseFunc, fence catalog.Fence) *term {
 	t := &term{Controller: c, ctx: ctx, cancel: cancel, slots: make(chan struct{}, c.o.Workers),
 		wide: make(chan struct{}, 16*c.o.Workers), busy: map[catalog.ID]bool{},
-		ops: map[string]bool{}, kicked: map[string]chan struct{}{}, orphan: map[orphanKey]time.Time{}, undone: make(chan undoing, 1000),
-		targets: map[string]*targetAnswer{}}
+		ops: map[string]bool{}, kicked: map[string]chan struct{}{}, orphan: map[orphanKey]time.Time{}, undone: make(chan undoing, 1000)}
 	limits := defaultLimits()
 	limits.ttl = c.o.Lease
 	t.driver = &driver{cat: c.o.Catalog, stores: c.o.Stores, fence: fence, log: c.o.Logger, limits: limits, fault: t.fault,
