@@ -240,13 +240,13 @@ func (l *Logs) spread(ctx context.Context) {
 // forget takes a dead partition out, so that a topic that comes back has fresh ones.
 func (l *Logs) forget(p *Partition) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if m := l.topics[p.topic]; m[p.index] == p {
 		delete(m, p.index)
 		if len(m) == 0 {
 			delete(l.topics, p.topic)
 		}
 	}
+	l.mu.Unlock()
 	l.cache.leave(p)
 }
 
