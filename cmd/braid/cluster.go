@@ -42,6 +42,9 @@ file:PATH (mode 0600) or env:NAME, read by the processes that connect.`,
 			req.Name = args[0]
 			for b := range strings.SplitSeq(bootstrap, ",") {
 				if b = strings.TrimSpace(b); b != "" {
+					if err := checkHostPort("--bootstrap", b); err != nil {
+						return err
+					}
 					req.Bootstrap = append(req.Bootstrap, b)
 				}
 			}
