@@ -373,12 +373,15 @@ func TestHangingBroker(t *testing.T) {
 		defer replicated[0].mu.Unlock()
 		return len(replicated[0].acked) > before+100
 	})
-	t.Logf("served by another after %v; longest pause of partitions that lie elsewhere: %v", time.Since(begin), worst)
+	outage := time.Since(begin)
+	t.Logf("served by another after %v; longest pause of partitions that lie elsewhere: %v", outage, worst)
 	if !saw {
 		t.Error("health never told two of three")
 	}
-	if worst > time.Second {
-		t.Errorf("partitions that lie elsewhere stood still for %v", worst)
+	// Whoever waited for the victim would have stood still as long as its own partitions; on a
+	// busy machine brokers themselves pause for seconds.
+	if worst > outage/2 {
+		t.Errorf("partitions that lie elsewhere stood still for %v of %v", worst, outage)
 	}
 	if err := c.Node(int(victim)).Resume(); err != nil {
 		t.Fatal(err)
