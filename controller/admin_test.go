@@ -158,6 +158,9 @@ func TestCreateOnOlderRelease(t *testing.T) {
 
 func TestClusters(t *testing.T) {
 	f := newFleet(t, "a", "b")
+	f.doubles["c"] = f.doubles["a"] // before the controller reads the map
+	f.doubles["d"] = newDouble("d")
+	f.doubles["d"].full = true
 	f.controller()
 	topic := f.topic("t", 1, "a", map[string]string{"retention.ms": "3600000"})
 	w := f.writer(topic, 0, 1)
@@ -167,13 +170,10 @@ func TestClusters(t *testing.T) {
 		_, err := f.admin.AddCluster(f.ctx, spec)
 		return err
 	}
-	f.doubles["c"] = f.doubles["a"]
 	wantProblem(t, add("c", ClusterSpec{}), Exists, "as a")
 	wantProblem(t, add("a", ClusterSpec{}), Exists, "cluster a exists")
 	wantProblem(t, add("A B", ClusterSpec{}), Invalid, "no name")
 	wantProblem(t, add("none", ClusterSpec{}), Unavailable, "none")
-	f.doubles["d"] = newDouble("d")
-	f.doubles["d"].full = true
 	wantProblem(t, add("d", ClusterSpec{}), Refused, "disk is full")
 	_, err := f.admin.AddCluster(f.ctx, ClusterSpec{Name: "k"})
 	wantProblem(t, err, Invalid, "bootstrap")
