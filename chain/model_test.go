@@ -27,6 +27,7 @@ type scenario struct {
 	undone    int // in 100 moves
 	drops     int // in 1000 batches: the client's connection is cut
 	lost      int // in 1000 appends, for each kind of fault
+	restarts  int // in 100 moves: a gateway is restarted
 	lag       bool
 	hide      bool
 }
@@ -86,7 +87,7 @@ func (c *client) run() {
 				// The connection is cut: whatever is in flight may still land. The next
 				// one goes to any gateway, and begins with what has no answer.
 				flying, next = nil, base
-				c.via = c.m.gs[c.rng.IntN(len(c.m.gs))]
+				c.via = c.m.any(c.rng)
 			}
 			flying = append(flying, c.send(next))
 			next++
@@ -120,6 +121,9 @@ func (c *client) run() {
 				}
 			}
 			flying, next = nil, base
+			if errors.Is(err, chain.ErrClosed) {
+				c.via = c.m.any(c.rng)
+			}
 			continue
 		}
 		offset := f.a.BaseOffset
@@ -145,9 +149,9 @@ func refusal(err error) string {
 
 func (m *model) plainProducer(k int, rng *rand.Rand) {
 	for i := range m.sc.batches {
-		g := m.gs[rng.IntN(len(m.gs))]
 		value := fmt.Sprintf("plain%d.%d", k, i)
 		for {
+			g := m.any(rng)
 			raw, h := records(m.w.t, value, 1, -1, -1, -1)
 			done := make(chan *chain.Append, 1)
 			g.p.Append(&chain.Append{Batch: raw, Header: h, Done: func(a *chain.Append) { done <- a }})
@@ -177,6 +181,23 @@ func (m *model) plainProducer(k int, rng *rand.Rand) {
 	}
 }
 
+func (m *model) any(rng *rand.Rand) *gateway {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.gs[rng.IntN(len(m.gs))]
+}
+
+// restart replaces a gateway; what it held is answered, and what it had sent may land.
+func (m *model) restart(i int) {
+	g := m.start(i)
+	m.mu.Lock()
+	old := m.gs[i]
+	m.gs[i] = g
+	m.mu.Unlock()
+	old.logs.Close()
+	old.clients.Close()
+}
+
 func (m *model) mover(rng *rand.Rand, stop *atomic.Bool) {
 	clusters := []string{"a", "b", "c"}
 	for i := range m.sc.moves {
@@ -202,6 +223,9 @@ func (m *model) mover(rng *rand.Rand, stop *atomic.Bool) {
 		if err != nil {
 			m.wrong("end of move: %v", err)
 			return
+		}
+		if rng.IntN(100) < m.sc.restarts {
+			m.restart(rng.IntN(len(m.gs)))
 		}
 		if m.sc.lag {
 			// The watch of the last gateway is mostly behind.
@@ -272,32 +296,37 @@ func (m *model) check(cs []*client) {
 	}
 }
 
+// start makes gateway i with the scenario's faults.
+func (m *model) start(i int) *gateway {
+	g := m.w.gateway(func(o *chain.Options) { o.Node = int32(i) })
+	for j, name := range []string{"a", "b", "c"} {
+		rng := rand.New(rand.NewPCG(m.sc.seed, uint64(100+10*i+j)))
+		var mu sync.Mutex
+		g.clients.Of(name).HideBatches(m.sc.hide)
+		g.clients.Of(name).SetFault(func(span.Topic, int32, []byte) chaintest.Fault {
+			mu.Lock()
+			n, d := rng.IntN(1000), rng.IntN(200)
+			mu.Unlock()
+			time.Sleep(time.Duration(d) * time.Microsecond)
+			switch {
+			case n < m.sc.lost:
+				return chaintest.Fault{Lost: true}
+			case n < 2*m.sc.lost:
+				return chaintest.Fault{Unanswered: true}
+			case n < 3*m.sc.lost:
+				return chaintest.Fault{Err: span.ErrUnavailable}
+			}
+			return chaintest.Fault{}
+		})
+	}
+	return g
+}
+
 func (m *model) run() {
 	w := m.w
 	w.fleet.HideBatches(m.sc.hide)
 	for i := range 2 {
-		g := w.gateway(func(o *chain.Options) { o.Node = int32(i) })
-		m.gs = append(m.gs, g)
-		for j, name := range []string{"a", "b", "c"} {
-			rng := rand.New(rand.NewPCG(m.sc.seed, uint64(100+10*i+j)))
-			var mu sync.Mutex
-			g.clients.Of(name).HideBatches(m.sc.hide)
-			g.clients.Of(name).SetFault(func(span.Topic, int32, []byte) chaintest.Fault {
-				mu.Lock()
-				n, d := rng.IntN(1000), rng.IntN(200)
-				mu.Unlock()
-				time.Sleep(time.Duration(d) * time.Microsecond)
-				switch {
-				case n < m.sc.lost:
-					return chaintest.Fault{Lost: true}
-				case n < 2*m.sc.lost:
-					return chaintest.Fault{Unanswered: true}
-				case n < 3*m.sc.lost:
-					return chaintest.Fault{Err: span.ErrUnavailable}
-				}
-				return chaintest.Fault{}
-			})
-		}
+		m.gs = append(m.gs, m.start(i))
 	}
 	var wg, mv sync.WaitGroup
 	var stop atomic.Bool
@@ -338,6 +367,7 @@ func TestModelOfTwoGatewaysUnderMoves(t *testing.T) {
 			undone:    rapid.SampledFrom([]int{0, 30}).Draw(rt, "undone"),
 			drops:     rapid.SampledFrom([]int{0, 20, 100}).Draw(rt, "drops"),
 			lost:      rapid.SampledFrom([]int{0, 0, 5, 30}).Draw(rt, "lost"),
+			restarts:  rapid.SampledFrom([]int{0, 0, 40}).Draw(rt, "restarts"),
 			lag:       rapid.Bool().Draw(rt, "lag"),
 			hide:      rapid.Bool().Draw(rt, "hide"),
 		}
