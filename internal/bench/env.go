@@ -155,7 +155,7 @@ func (e *env) braid(ctx context.Context, name string, args ...string) (*child, r
 		return nil, ready{}, err
 	}
 	file := filepath.Join(e.dir, name+".ready")
-	c, err := e.start(name, false, e.binary, append(args, "--ready-file", file, "--log-level", "warn")...)
+	c, err := e.start(name, false, e.binary, append(args, "--ready-file", file, "--log-level", e.opts.level)...)
 	if err != nil {
 		return nil, ready{}, err
 	}

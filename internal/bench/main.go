@@ -37,6 +37,8 @@ type options struct {
 	quick   bool
 	output  string
 	profile string // directory for profiles, "" if none
+	dir     string // where data go, "" for the system's temporary directory
+	level   string // of braid's logs
 	braid   string // a binary that was built before, "" to build one
 	rounds  int
 	window  time.Duration
@@ -113,6 +115,8 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.output, "o", "text", "text or json")
 	f.StringVar(&o.profile, "profile", "", "also write CPU and heap profiles of the gateway to this directory")
 	f.StringVar(&o.braid, "braid", "", "measure this binary instead of building cmd/braid; it gives no profiles")
+	f.StringVar(&o.dir, "dir", "", "directory for the data of all servers (default: the system's for temporary files)")
+	f.StringVar(&o.level, "log-level", "warn", "of braid's processes; a scenario that fails keeps its directory with their logs")
 	f.IntVar(&o.rounds, "rounds", 5, "turns that each peer takes")
 	f.DurationVar(&o.window, "window", 5*time.Second, "how long one turn counts")
 	f.Usage = func() {
@@ -208,25 +212,59 @@ func runBench(args []string) (err error) {
 
 // runScenario gives each scenario processes of its own, so that none inherits another's heap, caches
 // or open files.
-func runScenario(ctx context.Context, o options, s scenario) ([]figure, error) {
+func runScenario(ctx context.Context, o options, s scenario) (figures []figure, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.limit)
 	defer cancel()
-	dir, err := os.MkdirTemp("", "braid-bench-")
+	dir, err := os.MkdirTemp(o.dir, "braid-bench-")
 	if err != nil {
 		return nil, err
 	}
 	e := &env{opts: o, dir: dir, clusters: map[string]*testkit.Cluster{}, log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	defer func() {
 		e.close()
-		if os.Getenv("BRAID_BENCH_KEEP") != "" {
-			fmt.Fprintln(os.Stderr, "kept", dir)
-			return
+		if err != nil || o.level != "warn" {
+			// The logs say why; the records, which are many, go.
+			kept := filepath.Join(os.TempDir(), "braid-bench-logs-"+s.name)
+			if kerr := keepLogs(dir, kept); kerr != nil {
+				e.log.Warn("keep the logs", "err", kerr)
+			} else {
+				fmt.Fprintf(os.Stderr, "%s: logs are in %s\n", s.name, kept)
+			}
 		}
-		if err := os.RemoveAll(dir); err != nil {
-			e.log.Warn("remove the run's directory", "err", err)
+		if rerr := os.RemoveAll(dir); rerr != nil {
+			e.log.Warn("remove the run's directory", "err", rerr)
 		}
 	}()
 	return s.run(ctx, e)
+}
+
+// keepLogs copies what processes logged to a directory that replaces that of an earlier run.
+func keepLogs(from, to string) error {
+	if err := os.RemoveAll(to); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	logs, err := filepath.Glob(filepath.Join(from, "*.log"))
+	if err != nil {
+		return err
+	}
+	more, err := filepath.Glob(filepath.Join(from, "*", "*", "node.log"))
+	if err != nil {
+		return err
+	}
+	for _, path := range append(logs, more...) {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		name := strings.ReplaceAll(strings.TrimPrefix(path, from+"/"), "/", "-")
+		if err := os.WriteFile(filepath.Join(to, name), b, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func heading(w io.Writer, o options) {

@@ -193,9 +193,10 @@ func batchScenario(ctx context.Context, e *env) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []figure{
-		figure{Name: fmt.Sprintf("move of %d topics as one operation", n), Unit: "s", Value: took.Seconds()}.
-			goal("<= 30 s for 1,000", n == 1000 && took <= 30*time.Second).note("until every certificate is written; made in %.1f s", made.Seconds()),
-		{Name: "controller memory after it", Unit: "MB", Value: float64(peak) / 1e6},
-	}, nil
+	whole := figure{Name: fmt.Sprintf("move of %d topics as one operation", n), Unit: "s", Value: took.Seconds()}.
+		note("until every certificate is written; made in %.1f s", made.Seconds())
+	if n == 1000 {
+		whole = whole.valueAtMost(30)
+	}
+	return []figure{whole, {Name: "controller memory after it", Unit: "MB", Value: float64(peak) / 1e6}}, nil
 }
