@@ -27,7 +27,7 @@ type node struct {
 }
 
 // startNode starts the process's i-th gateway. It registers before it serves:
-// see CORRECTNESS in docs/decisions for the order.
+// a gateway that loads first may act on chains from before a fence.
 func (p *process) startNode(ctx context.Context, i int) error {
 	listeners, err := p.bind(ctx, i)
 	if err != nil {
@@ -56,8 +56,14 @@ func (p *process) startNode(ctx context.Context, i int) error {
 		return err
 	}
 	p.onEnd(n.session.Close)
-	// A load that is newer than the registration.
-	if _, err := p.watcher.Refresh(ctx); err != nil {
+	// A load that is newer than the registration, now and after each loss of it:
+	// chains from before a fence must not be acted on.
+	reload := func(ctx context.Context) error {
+		_, err := p.watcher.Refresh(ctx)
+		return err
+	}
+	n.session.Reload(reload)
+	if err := reload(ctx); err != nil {
 		return err
 	}
 	logger := p.logger.With("node", n.id)

@@ -290,6 +290,7 @@ func (p *process) openEngines(ctx context.Context) error {
 			return fmt.Errorf("local cluster %s: %w", name, err)
 		}
 		p.engines[name] = engine
+		p.metrics.MustRegister(newEngineMetrics(name, engine))
 		p.onEnd(func(context.Context) error { return engine.Close() })
 	}
 	if len(p.engines) == 0 {

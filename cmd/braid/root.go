@@ -83,7 +83,7 @@ you like, move between them while clients run, and survive the loss of one.`,
 	root.AddCommand(
 		newUp(e), newGateway(e), newController(e),
 		newCluster(e), newTopic(e), newFailover(e), newFailback(e), newOp(e),
-		newStatus(e), newVerify(e), newVersion(e),
+		newStatus(e), newVerify(e), newStorage(e), newVersion(e),
 	)
 	return root
 }
