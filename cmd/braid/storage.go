@@ -12,6 +12,9 @@ import (
 	"github.com/braidstream/braid/span/local"
 )
 
+// shownProblems bounds what a check shows to people; one torn file may hold thousands.
+const shownProblems = 20
+
 // dumpBudget bounds the decompressed records of one batch, in bytes.
 const dumpBudget = 256 << 20
 
@@ -86,7 +89,11 @@ func printCheck(w io.Writer, r checkReport) error {
 		count(r.Batches)+" batches", plural(r.Segments, "segment", "segments"), count(r.LogBytes)); err != nil {
 		return err
 	}
-	for _, p := range r.Problems {
+	for i, p := range r.Problems {
+		if i == shownProblems {
+			_, err := fmt.Fprintf(w, "and %s more: -o json lists all\n", count(int64(len(r.Problems)-i)))
+			return err
+		}
 		if _, err := fmt.Fprintf(w, "damaged: %s at %d, topic %s partition %d from offset %d: %s\n",
 			dash(p.File), p.Position, dash(p.Topic), p.Partition, p.Offset, p.Detail); err != nil {
 			return err
