@@ -61,8 +61,6 @@ func (m *model) step(t *rapid.T, ids []ID) {
 	}
 }
 
-func (m *model) events() []event { return m.log }
-
 func newWatcher() *Watcher {
 	w := &Watcher{logger: quiet(), applied: make(chan struct{}), floors: map[ID]int64{}, subs: map[int]func(Change){}}
 	w.snapshot.Store(&Snapshot{})

@@ -39,14 +39,6 @@ func (t *tail) end() int64 {
 	return t.pieces[len(t.pieces)-1].next
 }
 
-// start is the first cached offset, -1 when empty.
-func (t *tail) start() int64 {
-	if len(t.pieces) == 0 {
-		return -1
-	}
-	return t.pieces[0].base
-}
-
 // add puts one patched batch at the end; the caller has made sure that it
 // belongs there. It returns by how much the cache grew.
 func (t *tail) add(c *chunk, from, to int, base, next int64, span int32) (grown int64) {

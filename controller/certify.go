@@ -18,8 +18,6 @@ const (
 	// boundaryBytes bounds what is read on either side of a boundary, per partition.
 	boundaryBytes   = 4 << 20
 	boundaryBatches = 256
-	// certifyWidth is how many topics are certified at once.
-	certifyWidth = 64
 )
 
 // certifyAll takes up the certifications that no operation has in hand.

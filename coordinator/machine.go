@@ -32,8 +32,6 @@ type machine struct {
 	groups map[groupKey]*group
 	timers timers
 	out    effects
-
-	expireAt int64 // when offsets are looked at next
 }
 
 // groupKey names a group; tenants do not see one another's.

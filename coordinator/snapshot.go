@@ -17,7 +17,6 @@ type snapshot struct {
 	first  uint64 // which of the emitted records is the start mark
 	last   uint64 // which is the end mark, 0 while it is not there
 	offset int64  // of the start mark; -1 unknown
-	began  int64  // grown when it began
 }
 
 // advanceSnapshot begins a snapshot if the log has grown enough, or writes the

@@ -91,10 +91,8 @@ func TestDeleteTopics(t *testing.T) {
 	one, two := f.topic("one", 1), f.topic("two", 1)
 	r := f.rawTo(1)
 	req := kmsg.NewPtrDeleteTopicsRequest()
-	for _, rt := range []kmsg.DeleteTopicsRequestTopic{
+	req.Topics = []kmsg.DeleteTopicsRequestTopic{
 		{Topic: ptr("one")}, {TopicID: two.ID}, {Topic: ptr("none")}, {TopicID: [16]byte{7}}, {Topic: ptr("both"), TopicID: two.ID},
-	} {
-		req.Topics = append(req.Topics, rt)
 	}
 	out := do[*kmsg.DeleteTopicsResponse](r, 6, req).Topics
 	want := []wire.Code{0, 0, wire.UnknownTopicOrPartition, wire.UnknownTopicID, wire.InvalidRequest}

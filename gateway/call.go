@@ -81,12 +81,6 @@ func (call *call) failed(code wire.Code) int16 {
 	return int16(code)
 }
 
-// code maps an error for an answer; it is logged if it is nobody's doing that
-// we know of.
-func (call *call) code(err error) int16 {
-	return call.failed(call.g.codeOf(call.header.Key, call.c.peer, err))
-}
-
 var replyPool = sync.Pool{New: func() any { b := make([]byte, 0, 1<<10); return &b }}
 
 // keep gives a buffer back unless it grew to a size that would lie idle.

@@ -274,11 +274,9 @@ func TestEveryKeyEveryVersion(t *testing.T) {
 		keyDescribeConfigs: func(t *testing.T, v int16) (kmsg.Request, func(kmsg.Response) error) {
 			req := kmsg.NewPtrDescribeConfigsRequest()
 			req.IncludeSynonyms, req.IncludeDocumentation = true, true
-			for _, r := range []kmsg.DescribeConfigsRequestResource{
+			req.Resources = []kmsg.DescribeConfigsRequestResource{
 				{ResourceType: kmsg.ConfigResourceTypeTopic, ResourceName: "matrix"},
 				{ResourceType: kmsg.ConfigResourceTypeBroker, ResourceName: "1"},
-			} {
-				req.Resources = append(req.Resources, r)
 			}
 			return req, func(resp kmsg.Response) error {
 				for _, r := range resp.(*kmsg.DescribeConfigsResponse).Resources {

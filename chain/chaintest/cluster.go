@@ -20,14 +20,13 @@ import (
 type Cluster struct {
 	name string
 
-	mu       sync.Mutex
-	topics   map[string]*topic
-	used     map[string]bool // names that existed once
-	nextID   uint64
-	down     bool
-	cannot   bool
-	logTime  int64
-	sealHook func()
+	mu      sync.Mutex
+	topics  map[string]*topic
+	used    map[string]bool // names that existed once
+	nextID  uint64
+	down    bool
+	cannot  bool
+	logTime int64
 }
 
 type topic struct {

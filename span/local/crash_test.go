@@ -60,17 +60,14 @@ type machine struct {
 
 type modelTopic struct {
 	span.Topic
-	sealed  bool
-	gone    bool
-	parts   []*modelPart
-	deletes bool // a delete was asked for and not answered
+	sealed bool
+	gone   bool
+	parts  []*modelPart
 }
 
 type modelPart struct {
 	start, end int64
 	values     map[int64]string
-	// What was submitted and not answered when the power went, in order.
-	doubt []doubtful
 	// The producer of this partition.
 	id    int64
 	epoch int16

@@ -214,19 +214,20 @@ const hintsPerPartition = 4
 // read ended there, else 0; under mu. limit is the end of what may be served from it.
 func (p *partition) lookup(offset int64) (v view, pos, limit int64, err error) {
 	first := sort.Search(len(p.segs), func(i int) bool { return p.segs[i].next > offset })
-	for _, sg := range p.segs[first:] {
-		if sg.damaged != "" {
-			return v, 0, 0, fmt.Errorf("segment at offset %d is fenced off: %s: %w", sg.base, sg.damaged, span.ErrStorage)
-		}
-		v = view{seg: sg, size: sg.size, closed: sg.closed, cleaned: sg.cleaned}
-		for i := range p.hints {
-			if h := &p.hints[i]; h.seg == sg && h.offset == offset {
-				pos = h.pos
-			}
-		}
-		return v, pos, sg.next, nil
+	if first == len(p.segs) {
+		return v, 0, 0, nil
 	}
-	return v, 0, 0, nil
+	sg := p.segs[first]
+	if sg.damaged != "" {
+		return v, 0, 0, fmt.Errorf("segment at offset %d is fenced off: %s: %w", sg.base, sg.damaged, span.ErrStorage)
+	}
+	v = view{seg: sg, size: sg.size, closed: sg.closed, cleaned: sg.cleaned}
+	for i := range p.hints {
+		if h := &p.hints[i]; h.seg == sg && h.offset == offset {
+			pos = h.pos
+		}
+	}
+	return v, pos, sg.next, nil
 }
 
 func (p *partition) remind(h hint) {
