@@ -273,6 +273,9 @@ func (p *Partition) readFailed(ctx context.Context, v *view, s *catalog.Span, er
 	switch {
 	case ctx.Err() != nil:
 		return because(ErrUnavailable, ctx.Err())
+	case errors.As(err, &truncated) && !s.IsOpen():
+		p.forgetLoss(s)
+		return because(ErrUnavailable, err)
 	case errors.As(err, &truncated):
 		p.mu.Lock()
 		p.mute = s.Seq

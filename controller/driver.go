@@ -356,6 +356,12 @@ func (r *run) openTransaction(ctx context.Context, ch *catalog.Chain) (string, e
 	call, cancel := context.WithTimeout(ctx, r.limits.call)
 	defer cancel()
 	o, err := log.Offsets(call)
+	var lost *span.TruncatedError
+	if errors.As(err, &lost) {
+		// The log went back: that is what a repair is for. Its seal looks at open
+		// transactions by itself.
+		return "", nil
+	}
 	if err != nil || o.LastStable == o.HighWatermark {
 		return "", err
 	}

@@ -214,6 +214,13 @@ func (p *partition) take(l *lane, c *call) (e *entry, again bool) {
 	return e, p.scheduled
 }
 
+// hasLost tells whether the log was found to have gone back.
+func (p *partition) hasLost() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lost != nil
+}
+
 // forget is Store.Forget for this partition.
 func (p *partition) forget() {
 	p.mu.Lock()

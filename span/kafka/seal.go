@@ -85,6 +85,7 @@ func (s *Store) seal(ctx context.Context, t span.Topic) ([]span.End, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.forgetLosses(t, len(run.ends))
 	first := time.Unix(0, run.first.Load())
 	s.log.Info("sealed", "topic", t.Name, "partitions", len(run.ends), "until_refused", first.Sub(begin).Round(10*time.Microsecond),
 		"refused_to_done", time.Since(first).Round(10*time.Microsecond))

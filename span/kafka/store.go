@@ -171,6 +171,19 @@ func (s *Store) Forget(t span.Topic, index int32) {
 	}
 }
 
+// forgetLosses forgets of each partition of a sealed topic that its log went back:
+// nothing is appended to it any more, and the ends that the seal read say what is left.
+func (s *Store) forgetLosses(t span.Topic, partitions int) {
+	for i := range int32(partitions) {
+		s.mu.Lock()
+		p := s.partitions[partitionKey{t.ID, i}]
+		s.mu.Unlock()
+		if p != nil && p.hasLost() {
+			p.forget()
+		}
+	}
+}
+
 // forgetTopic drops everything known of a topic that is gone.
 func (s *Store) forgetTopic(id [16]byte) {
 	s.meta.forget(id)
