@@ -23,6 +23,7 @@ type broker struct {
 	control *control
 	lanes   *lanes
 	fetch   *fetcher
+	looks   chan struct{} // one for each batch that is looked up in a log
 	// failed is when a control request last got no answer, Unix nanoseconds: such
 	// a broker is asked last.
 	failed atomic.Int64
@@ -99,7 +100,7 @@ func (s *Store) setBrokers(list []kmsg.MetadataResponseBroker) {
 
 // addBroker needs s.mu, and closeMu to have been seen open.
 func (s *Store) addBroker(node int32, addr string) {
-	b := &broker{s: s, node: node, addr: addr}
+	b := &broker{s: s, node: node, addr: addr, looks: make(chan struct{}, maxLooks)}
 	b.ctx, b.retire = context.WithCancel(s.closing)
 	b.control = newControl(b.ctx, s, addr)
 	b.lanes = newLanes(b)

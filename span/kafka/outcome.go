@@ -12,6 +12,7 @@ import (
 // answered handles the answer to one entry and calls Done where that ended something.
 func (p *partition) answered(e *entry, r *wire.ProduceResult, took time.Duration) {
 	var ended []*entry
+	b := e.call.lane.b
 	p.mu.Lock()
 	p.flying--
 	p.over(e)
@@ -38,9 +39,12 @@ func (p *partition) answered(e *entry, r *wire.ProduceResult, took time.Duration
 	case kindOrder:
 		// If something before it in this flight has to be sent again, or the like
 		// was found out before its own turn, this one only missed that.
-		if p.blocked {
+		switch {
+		case p.blocked:
 			p.keep(e)
-		} else {
+		case e.pid && e.a != nil:
+			p.look(b, e)
+		default:
 			ended = p.end(e, &span.RejectedError{Code: code}, ended)
 		}
 	case kindMaybe:
@@ -191,16 +195,7 @@ func (p *partition) end(e *entry, err error, ended []*entry) []*entry {
 // unqueue takes e from the queue and sets its error. What cannot be said any
 // more is corrected here: of an append that may have landed, only that.
 func (p *partition) unqueue(e *entry, err error) *entry {
-	i := p.indexOf(e)
-	if i == 0 {
-		p.queue[0] = nil
-		p.queue = p.queue[1:]
-	} else {
-		p.queue = append(p.queue[:i], p.queue[i+1:]...)
-	}
-	if i < p.next {
-		p.next--
-	}
+	p.drop(e)
 	p.outstanding.Add(-1)
 	p.s.stats.leave(int64(e.size))
 	if err != nil && e.maybe && !errors.Is(err, span.ErrUnknownOutcome) {
@@ -211,6 +206,20 @@ func (p *partition) unqueue(e *entry, err error) *entry {
 		e.a.BaseOffset, e.a.LogAppendTime, e.a.Duplicate = -1, -1, false
 	}
 	return &entry{a: e.a, p: p, call: e.call}
+}
+
+// drop needs p.mu: e leaves the queue.
+func (p *partition) drop(e *entry) {
+	i := p.indexOf(e)
+	if i == 0 {
+		p.queue[0] = nil
+		p.queue = p.queue[1:]
+	} else {
+		p.queue = append(p.queue[:i], p.queue[i+1:]...)
+	}
+	if i < p.next {
+		p.next--
+	}
 }
 
 // finish calls Done in the queue's order. No lock is held.
