@@ -116,6 +116,10 @@ func undo(s State, o Observation) string {
 	switch {
 	case s.Deleting:
 		return "the topic is being deleted"
+	case s.Extend.Kind == catalog.OpRepair && s.Extend.Step == catalog.StepSeal:
+		// The log has lost acknowledged records. Unsealed, it would take appends at
+		// their offsets: there is no way back.
+		return ""
 	case o.Cancel:
 		return "cancelled"
 	case o.Refused != "":

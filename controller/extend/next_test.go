@@ -152,3 +152,18 @@ func TestNextUndoesWhatIsGone(t *testing.T) {
 		t.Errorf("nothing to unseal of a topic that is gone: %+v", d)
 	}
 }
+
+// A log that went back is never unsealed: it would give out offsets again.
+func TestARepairThatHasSealedIsNotUndone(t *testing.T) {
+	s := State{Exists: true, Partitions: 1, Left: 1, Extend: catalog.Extend{Kind: catalog.OpRepair, Step: catalog.StepSeal,
+		New: catalog.PhysicalTopic{TopicID: catalog.ID{1}, Partitions: 1}}}
+	for _, o := range []Observation{{Cancel: true}, {Refused: "the copy cannot be read"}, {Cancel: true, Sealed: true}} {
+		if d := Next(s, o); d.Do != Seal && d.Do != Commit {
+			t.Errorf("%+v: %+v, want to seal or commit", o, d)
+		}
+	}
+	s.Extend.Step = catalog.StepPrepare
+	if d := Next(s, Observation{Cancel: true}); d.Step != catalog.StepUndo {
+		t.Errorf("nothing is sealed yet: %+v, want to undo", d)
+	}
+}
