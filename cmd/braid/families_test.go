@@ -1,0 +1,60 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/braidstream/braid/internal/clients"
+	"github.com/braidstream/braid/internal/testkit"
+)
+
+// TestClientFamiliesLiveThroughMoves: each family of clients, unmodified, produces and
+// consumes in a group while its topic moves from a local cluster to a real Kafka and back.
+func TestClientFamiliesLiveThroughMoves(t *testing.T) {
+	east := testkit.Shared(t)
+	// kafka-python may lose an assignment that comes within its first poll; Kafka's own
+	// delay of 3 s hides that, and this is enough.
+	up := startUp(t, "--set", "group.initial.rebalance.delay.ms=200")
+	up.addCluster("east", east)
+	cl, err := kgo.NewClient(kgo.SeedBrokers(up.ready.Kafka...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	adm := kadm.NewClient(cl)
+	for i, family := range clients.Families() {
+		t.Run(string(family), func(t *testing.T) {
+			topic := "moved-" + string(family)
+			up.must("topic", "create", topic, "--partitions", "4", "--cluster", "a")
+			session := clients.Start(t, family, clients.Options{
+				Bootstrap: up.ready.Kafka[0], Topic: topic, Partitions: 4, Producer: int32(i), Count: 1500, Rate: 500,
+				Timeout: 2 * time.Minute,
+			})
+			eventually(t, time.Minute, "the first records are there", func() bool {
+				ends, err := adm.ListEndOffsets(t.Context(), topic)
+				var n int64
+				ends.Each(func(o kadm.ListedOffset) { n += o.Offset })
+				return err == nil && n > 20
+			})
+			moves := movesWanted(t, 4, 20)
+			for n := range moves {
+				to := []string{"east", "a"}[n%2]
+				op, err := up.move(t.Context(), to, topic)
+				if err != nil || op.State != "done" {
+					t.Fatalf("move %d to %s: %v: %s %s", n, to, err, op.State, op.Message)
+				}
+			}
+			r, err := session.Wait()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, &r)
+			}
+			if !r.OK() || !r.Complete() || r.Acknowledged != 1500 || r.Found != 1500 {
+				t.Fatalf("\n%s", &r)
+			}
+			t.Logf("%s: %d moves in %.1f s", family, moves, r.Seconds)
+		})
+	}
+}
