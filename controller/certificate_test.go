@@ -19,9 +19,9 @@ func TestCertificateNamesWhatAClusterDid(t *testing.T) {
 		lie  func(l *doubleLog) // on the sealed copy, before it is certified
 		want string
 	}{
-		{"dropped", func(l *doubleLog) { l.batches = slices.Delete(l.batches, 2, 3) }, "lost"},
-		// What the counts cannot tell is seen among the last batches only, which are
-		// compared one by one.
+		// What the counts, which are those of offsets, cannot tell is seen among the
+		// last batches only, which are compared one by one.
+		{"dropped", func(l *doubleLog) { l.batches = slices.Delete(l.batches, len(l.batches)-3, len(l.batches)-2) }, "lost"},
 		{"swapped", func(l *doubleLog) {
 			x, y := &l.batches[len(l.batches)-3], &l.batches[len(l.batches)-2]
 			batch.SetBaseOffset(x.bytes, y.offset)
