@@ -135,6 +135,10 @@ func (f *Fleet) Dial(_ context.Context, c catalog.Cluster) (span.Store, error) {
 	return f.open(&c, internalAddr(f.o.Watcher.Snapshot(), &c))
 }
 
+// awayAfter is how long appends wait for a Kafka cluster that is away: as long as a
+// client without trouble notices little.
+const awayAfter = 300 * time.Millisecond
+
 // borrowed is a store whose Close is somebody else's.
 type borrowed struct{ span.Store }
 
@@ -147,6 +151,9 @@ func (f *Fleet) open(c *catalog.Cluster, internal string) (span.Store, error) {
 		o.Name, o.Bootstrap, o.ClusterID = c.Name, slices.Clone(c.Bootstrap), c.ClusterID
 		o.Config = maps.Clone(c.Config)
 		o.Logger = f.o.Logger
+		if o.AwayAfter == 0 {
+			o.AwayAfter = awayAfter
+		}
 		st, err := kafka.Open(o)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", span.ErrUnavailable, err)

@@ -252,10 +252,19 @@ func (f *fakeCluster) control(node int32, h wire.Header, body []byte) []byte {
 	defer f.mu.Unlock()
 	switch q := req.(type) {
 	case *kmsg.ApiVersionsRequest:
-		for key, most := range map[int16]int16{0: 13, 1: 17, 2: 8, 3: 13, 18: 3, 23: 4} {
+		for key, most := range map[int16]int16{0: 13, 1: 17, 2: 8, 3: 13, 18: 3, 23: 4, 60: 1} {
 			k := kmsg.NewApiVersionsResponseApiKey()
 			k.ApiKey, k.MaxVersion = key, most
 			resp.(*kmsg.ApiVersionsResponse).ApiKeys = append(resp.(*kmsg.ApiVersionsResponse).ApiKeys, k)
+		}
+	case *kmsg.DescribeClusterRequest:
+		r := resp.(*kmsg.DescribeClusterResponse)
+		r.ClusterID, r.ControllerID = "fake", 0
+		for i, l := range f.brokers {
+			b := kmsg.NewDescribeClusterResponseBroker()
+			addr := l.Addr().(*net.TCPAddr)
+			b.NodeID, b.Host, b.Port = int32(i), addr.IP.String(), int32(addr.Port)
+			r.Brokers = append(r.Brokers, b)
 		}
 	case *kmsg.MetadataRequest:
 		f.metadata(q, resp.(*kmsg.MetadataResponse))

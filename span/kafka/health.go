@@ -34,9 +34,13 @@ func (s *Store) Health(ctx context.Context) (span.Health, error) {
 	begin := time.Now()
 	state, err := s.describeCluster(ctx)
 	if err != nil {
+		if !errors.Is(err, context.Canceled) {
+			s.meta.away.failed(begin)
+		}
 		return span.Health{Latency: time.Since(begin), Detail: err.Error()}, s.wrap("health of", span.Topic{Name: "cluster"}, err)
 	}
 	latency := time.Since(begin)
+	s.meta.away.passed()
 	answering, silent := s.countAnswering(ctx, state.Brokers)
 	s.meta.mu.Lock()
 	s.meta.peak = max(s.meta.peak, len(state.Brokers))

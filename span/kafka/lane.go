@@ -138,6 +138,9 @@ func (l *lane) connected() (*link, error) {
 			l.hangUp(errors.New("a new authentication is due"))
 		}
 	}
+	if l.s.isAway() {
+		return nil, errAway // those that wait here are told, rather than kept for a dial that hangs
+	}
 	cn, err := l.s.dialer.dial(l.b.ctx, l.b.addr)
 	if err != nil {
 		l.b.failed.Store(time.Now().UnixNano())

@@ -76,6 +76,10 @@ func (l *lane) watch(now time.Time) {
 	if c := k.head(); c == nil || now.Sub(c.sent) < stallAfter {
 		return
 	}
+	if l.s.isAway() && l.s.meta.away.lasts(stallAfter) {
+		k.fail(errAway)
+		return
+	}
 	last := k.checked.Load()
 	if now.UnixNano()-last < int64(stallAfter) || !k.checked.CompareAndSwap(last, now.UnixNano()) {
 		return

@@ -54,6 +54,7 @@ type metadata struct {
 	controller int32
 	clusterID  string
 	peak       int // most brokers seen at a time
+	away       awayness
 }
 
 type metaAnswer struct {
@@ -180,6 +181,9 @@ func (m *metadata) load(batch map[[16]byte][]chan metaAnswer) {
 	}
 	asked := time.Now()
 	resp, err := m.request(m.s.closing, req)
+	if err != nil && m.s.closing.Err() == nil {
+		m.away.failed(asked)
+	}
 	answers := map[[16]byte]metaAnswer{}
 	if err == nil {
 		for i := range resp.Topics {
@@ -218,6 +222,7 @@ func (m *metadata) request(ctx context.Context, req *kmsg.MetadataRequest) (*kms
 	if err != nil {
 		return nil, err
 	}
+	m.away.passed()
 	answer := resp.(*kmsg.MetadataResponse)
 	m.s.setBrokers(answer.Brokers)
 	m.mu.Lock()

@@ -102,6 +102,8 @@ func (s *Store) askAll(ctx context.Context, b *broker, t span.Topic, epochs map[
 // atLeader runs f with the leader, and again with the next one when it has moved.
 // f returns the code of the partition.
 func (p *partition) atLeader(ctx context.Context, f func(lead partMeta, b *broker) (wire.Code, error)) error {
+	ctx, cancel := p.s.short(ctx)
+	defer cancel()
 	after := time.Time{}
 	var last error
 	for try := range readTries {

@@ -45,6 +45,10 @@ type Options struct {
 
 	// AppendTimeout is for appends without a deadline; 30 s.
 	AppendTimeout time.Duration
+	// AwayAfter is how long appends wait for a cluster none of whose brokers answers,
+	// before they end with span.ErrUnavailable or span.ErrUnknownOutcome; 0: until
+	// their deadlines. A partition without a leader, of a cluster that answers, is waited for.
+	AwayAfter time.Duration
 	// DialTimeout bounds connecting, TLS and SASL together; 5 s.
 	DialTimeout time.Duration
 	// RequestTimeout bounds one control request to one broker; 5 s.
@@ -100,6 +104,9 @@ func (o *Options) validate() error {
 		if n < 1 {
 			return fmt.Errorf("cluster %s: %s must be positive, got %d", o.Name, what, n)
 		}
+	}
+	if o.AwayAfter < 0 {
+		return fmt.Errorf("cluster %s: away after must not be negative, got %v", o.Name, o.AwayAfter)
 	}
 	if o.ProduceConns > 64 || o.FetchConns > 64 || o.Window > 64 {
 		return fmt.Errorf("cluster %s: at most 64 connections of a kind and 64 requests under way", o.Name)

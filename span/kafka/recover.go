@@ -23,6 +23,7 @@ const (
 // what became of the log, ends what can be ended, and lets the rest go on in
 // its original order.
 func (p *partition) recover() {
+	began := time.Now()
 	for {
 		p.mu.Lock()
 		if len(p.queue) == 0 {
@@ -44,6 +45,10 @@ func (p *partition) recover() {
 
 		if p.s.closing.Err() != nil {
 			p.endRecovery(unavailable(errClosed))
+			return
+		}
+		if p.s.isAway() && time.Since(began) >= p.s.opts.AwayAfter {
+			p.endRecovery(unavailable(errAway))
 			return
 		}
 		if tries > 1 || tries == 1 && kindOf(first) != kindNone {
@@ -75,7 +80,9 @@ func (p *partition) recover() {
 				after = since
 			}
 		}
-		lead, err := p.resolve(p.s.closing, after, held)
+		ctx, cancel := p.s.short(p.s.closing)
+		lead, err := p.resolve(ctx, after, held)
+		cancel()
 		if err != nil {
 			var lost *span.TruncatedError
 			if errors.As(err, &lost) || errors.Is(err, span.ErrGone) || errors.Is(err, span.ErrDenied) {
