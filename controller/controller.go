@@ -23,7 +23,7 @@ type Options struct {
 	// Name is shown to people as the leader.
 	Name string
 	// Damping is how long most gateways must call a cluster down before it is
-	// failed over; 0: 3 s, negative: never by itself.
+	// failed over; 0: 2.5 s, negative: never by itself.
 	Damping time.Duration
 	// Lease is the time to live of gateways' registrations; 0: [catalog.DefaultTTL].
 	Lease time.Duration
@@ -48,7 +48,7 @@ func (o Options) withDefaults() Options {
 			*d = v
 		}
 	}
-	def(&o.Damping, 3*time.Second)
+	def(&o.Damping, 2500*time.Millisecond)
 	def(&o.Lease, catalog.DefaultTTL)
 	def(&o.RetentionEvery, 30*time.Second)
 	def(&o.SweepEvery, time.Minute)

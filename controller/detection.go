@@ -14,7 +14,7 @@ func (t *term) detect(ctx context.Context) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	changed, stop := t.changes(ctx, max(t.o.Damping/6, 20*time.Millisecond), func(c catalog.Change) bool { return c.Votes || c.Gateways })
+	changed, stop := t.changes(ctx, max(t.o.Damping/25, 20*time.Millisecond), func(c catalog.Change) bool { return c.Votes || c.Gateways })
 	defer stop()
 	for {
 		select {

@@ -26,7 +26,7 @@ type settings struct {
 func defaultSettings() settings {
 	return settings{
 		Gateway: gateway.Config{AutoCreateTopics: true, NumPartitions: 1},
-		Lease:   6 * time.Second, Detection: 3 * time.Second,
+		Lease:   6 * time.Second, Detection: 2500 * time.Millisecond,
 	}
 }
 
@@ -43,7 +43,7 @@ var knownSettings = []setting{
 		boolean(func(s *settings) *bool { return &s.Gateway.AutoCreateTopics })},
 	{"braid.cache.bytes", "tail cache of each gateway (64 MiB)",
 		integer(1<<20, 1<<40, func(s *settings) *int64 { return &s.CacheBytes })},
-	{"braid.failure.detection.ms", "how long most gateways must see a cluster down before it is failed over (3000)",
+	{"braid.failure.detection.ms", "how long most gateways must see a cluster down before it is failed over (2500)",
 		millis(func(s *settings) *time.Duration { return &s.Detection })},
 	{"braid.hold.bytes", "appends that each gateway holds while chains change (64 MiB)",
 		integer(1<<20, 1<<40, func(s *settings) *int64 { return &s.HoldBytes })},

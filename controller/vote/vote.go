@@ -24,7 +24,7 @@ const (
 	// called down. One that refuses connections is called down at once: a process
 	// that is gone answers quickly, one that is only slow, or that we are too busy
 	// to hear, does not.
-	hanging = 6 * time.Second
+	hanging = 4 * time.Second
 	// stalled is how late a check may come back after its time was up before its
 	// answer tells more of this process than of the cluster.
 	stalled = time.Second

@@ -18,9 +18,9 @@ func TestOpinion(t *testing.T) {
 		"refused is down at once":           {{0, up, "up"}, {time.Second, refused, "down"}, {time.Second, refused, ""}},
 		"back after three good answers":     {{0, refused, "down"}, {time.Second, up, ""}, {time.Second, up, ""}, {time.Second, up, "up"}},
 		"one bad answer begins the count":   {{0, refused, "down"}, {1, up, ""}, {1, up, ""}, {1, refused, ""}, {1, up, ""}, {1, up, ""}, {1, up, "up"}},
-		"silence counts only when it lasts": {{0, up, "up"}, {time.Second, silent, ""}, {5 * time.Second, silent, ""}, {time.Second, silent, "down"}},
-		"an answer breaks silence":          {{0, up, "up"}, {1, silent, ""}, {5 * time.Second, up, ""}, {time.Second, silent, ""}, {5 * time.Second, silent, ""}},
-		"silent from the start is unknown":  {{0, silent, ""}, {time.Second, silent, ""}, {5 * time.Second, silent, "down"}},
+		"silence counts only when it lasts": {{0, up, "up"}, {time.Second, silent, ""}, {3 * time.Second, silent, ""}, {time.Second, silent, "down"}},
+		"an answer breaks silence":          {{0, up, "up"}, {1, silent, ""}, {3 * time.Second, up, ""}, {time.Second, silent, ""}, {3 * time.Second, silent, ""}},
+		"silent from the start is unknown":  {{0, silent, ""}, {time.Second, silent, ""}, {3 * time.Second, silent, "down"}},
 		"unknown, then up":                  {{0, silent, ""}, {time.Second, up, "up"}},
 	} {
 		t.Run(name, func(t *testing.T) {
