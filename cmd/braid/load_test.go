@@ -24,6 +24,7 @@ type load struct {
 	writer    *kgo.Client
 	drops     atomic.Int64 // connections to gateways that ended while the load ran
 
+	paused  atomic.Bool
 	stop    context.CancelFunc // of the senders
 	senders sync.WaitGroup
 	finish  context.CancelFunc // of all
@@ -35,6 +36,7 @@ type loaded struct {
 	name       string
 	partitions int32
 	history    *verify.History
+	next       atomic.Int64 // sequence that is sent next to every partition
 
 	mu     sync.Mutex
 	acks   [][]time.Time // by partition
@@ -99,7 +101,15 @@ func (l *load) OnBrokerDisconnect(kgo.BrokerMetadata, net.Conn) { l.drops.Add(1)
 func (l *load) send(ctx context.Context, x *loaded, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	for seq := int64(0); ; seq++ {
+	for seq := int64(0); ; {
+		if l.paused.Load() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			continue
+		}
 		for p := range x.partitions {
 			v := verify.Value{Producer: loadProducer, Partition: p, Sequence: seq}
 			if err := x.history.Sent(v); err != nil {
@@ -123,6 +133,8 @@ func (l *load) send(ctx context.Context, x *loaded, every time.Duration) {
 				x.mu.Unlock()
 			})
 		}
+		seq++
+		x.next.Store(seq)
 		select {
 		case <-ctx.Done():
 			return
@@ -157,6 +169,23 @@ func (l *load) consume(ctx context.Context, cl *kgo.Client) {
 		})
 	}
 }
+
+// pause stops sending and waits until everything sent has its answer.
+func (l *load) pause() {
+	l.t.Helper()
+	l.paused.Store(true)
+	ctx, cancel := context.WithTimeout(l.t.Context(), time.Minute)
+	defer cancel()
+	if err := l.writer.Flush(ctx); err != nil {
+		l.t.Fatalf("%d records have no answer: %v", l.writer.BufferedProduceRecords(), err)
+	}
+}
+
+// resume ends pause.
+func (l *load) resume() { l.paused.Store(false) }
+
+// sent is how many records went to each partition.
+func (x *loaded) sent() int64 { return x.next.Load() }
 
 // topic returns the load of one topic.
 func (l *load) topic(name string) *loaded {
