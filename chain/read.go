@@ -116,7 +116,7 @@ func (p *Partition) readTail(v *view, s *catalog.Span, r *ReadRequest) (ReadResu
 		limit = p.lso
 	}
 	if r.Offset < limit {
-		if c, run, _, ok := p.tail.find(r.Offset, limit, r.MaxBytes); ok {
+		if c, run, _, ok := p.tail.find(s.Seq, r.Offset, limit, r.MaxBytes); ok {
 			p.l.metrics.CacheHits.Add(float64(len(run)))
 			res := p.result(v)
 			res.Batches, res.Release = run, c.drop

@@ -103,14 +103,19 @@ func (t *tail) clear() (shrunk int64) {
 
 // find returns the batches from the one that holds offset on, at most max bytes
 // of them but one whole batch, none at or past limit, out of one piece. The
-// chunk has been retained for the caller. ok is false when offset is not cached.
-func (t *tail) find(offset, limit int64, max int) (c *chunk, run []byte, next int64, ok bool) {
+// chunk has been retained for the caller. ok is false when offset is not cached
+// of its span: a gap before a later span's batches may have been filled, by what
+// came back with a cluster, after those were cached.
+func (t *tail) find(span int32, offset, limit int64, max int) (c *chunk, run []byte, next int64, ok bool) {
 	n := len(t.pieces)
 	if n == 0 || offset < t.pieces[0].base || offset >= t.pieces[n-1].next {
 		return nil, nil, 0, false
 	}
 	i := sort.Search(n, func(i int) bool { return t.pieces[i].next > offset })
 	p := &t.pieces[i]
+	if p.span != span {
+		return nil, nil, 0, false
+	}
 	pos := p.from
 	if offset > p.base {
 		j := sort.Search(len(p.index), func(j int) bool { return p.index[j].base > offset }) - 1

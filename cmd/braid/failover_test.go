@@ -141,7 +141,7 @@ func TestFailoverOfRealKafka(t *testing.T) {
 		t.Logf("%s: elsewhere the longest gap was %s", round.name, mixed.topic("elsewhere").gap(taken))
 		for _, name := range []string{"replayed", "in-place"} {
 			up.returned(name, "east", round.quiet)
-			if round.quiet && name == "replayed" {
+			if round.quiet {
 				up.holdsOnce(name, stranded[name])
 			}
 		}
