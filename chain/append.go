@@ -188,6 +188,7 @@ func (p *Partition) landed(f *flight, t *target, now time.Time) {
 	}
 	if f.hasProducer() {
 		t.remember(f.producer, now.Unix())
+		p.cameAgain(f)
 	}
 	v := p.view.Load()
 	a.BaseOffset, a.LogAppendTime, a.LogStart, a.Epoch, a.Duplicate = base, sa.LogAppendTime, v.chain.Start, t.epoch, sa.Duplicate
@@ -272,9 +273,9 @@ func (p *Partition) unknownOutcome(f *flight, t *target, now time.Time, err erro
 // the first out of order.
 func (p *Partition) sentBack(f *flight, t *target, err error) {
 	if f.hasProducer() {
-		if _, known := t.known[f.producer]; !known {
-			p.expectAgain(f)
-		}
+		// Also where this copy judges by itself: the chain may go on in one that
+		// has not heard of the producer before the batch is here again.
+		p.expectAgain(f)
 		if pl := t.placing[f.producer]; pl != nil {
 			delete(t.placing, f.producer)
 			for _, w := range pl.waiting {

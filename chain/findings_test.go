@@ -248,6 +248,39 @@ func TestFinding04_NothingOvertakesAFirstBatchThatWasSentBack(t *testing.T) {
 	}
 }
 
+// A producer that its copy knows well has a batch sent back, since the cluster is away, and
+// the chain goes on in a copy that knows nothing: what was in flight behind the batch must
+// not be placed there before it comes again. When it has come, nothing more is expected.
+func TestFinding04_NothingOvertakesABatchThatALostClusterSentBack(t *testing.T) {
+	w := newWorld(t, "a", "b", "c")
+	g := w.gateway()
+	w.must(g.send("s0", 1, 7, 0, 0).wait().Err)
+	w.fleet.Cluster("a").SetDown(true)
+	isKind(t, g.send("s1", 1, 7, 0, 1).wait().Err, chain.ErrUnavailable)
+	w.must(w.fleet.Lose(w.ctx, w.topic, "b", []int64{1}, true))
+	goesOn := func() {
+		eventually(t, "the gateway goes on", func() bool { return g.send("other", 1, -1, -1, -1).wait().Err == nil })
+	}
+	goesOn()
+	isKind(t, g.send("s2", 1, 7, 0, 2).wait().Err, chain.ErrUnavailable)
+	for seq := range int32(3) {
+		w.must(g.send(fmt.Sprint("s", seq+1), 1, 7, 0, seq+1).wait().Err)
+	}
+	w.fleet.Cluster("b").SetDown(true)
+	isKind(t, g.send("s4", 1, 7, 0, 4).wait().Err, chain.ErrUnavailable)
+	w.fleet.Cluster("b").SetDown(false)
+	last := w.fleet.Catalog.Chain(w.topic, 0).Spans[1].Start + 4
+	for seq := range int32(2) {
+		if a := g.send("again", 1, 7, 0, seq+4).wait(); a.Err != nil || a.BaseOffset != last+int64(seq) {
+			t.Fatalf("%+v", a)
+		}
+	}
+	w.fleet.Cluster("b").SetDown(true)
+	w.must(w.fleet.Lose(w.ctx, w.topic, "c", []int64{last + 2}, true))
+	goesOn()
+	w.must(g.send("s6", 1, 7, 0, 6).wait().Err)
+}
+
 // A clock that stands still, a lease that is gone: on a cluster without a seal no
 // answer is passed on after the lease's end.
 func TestFinding06_NoAnswerAfterTheLeaseEnded(t *testing.T) {

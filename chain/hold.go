@@ -172,9 +172,11 @@ func (p *Partition) giveUp(t *target) {
 // detach separates an append from the flight that the store still has.
 func (p *Partition) detach(f *flight, t *target) {
 	g := flightPool.Get().(*flight)
-	*g = *f
-	g.sa = span.Append{}
-	g.prev, g.next = nil, nil
+	// All but sa, which is the store's until it has called Done.
+	g.a, g.p, g.t, g.ticket = f.a, f.p, f.t, f.ticket
+	g.chunk, g.at, g.size = f.chunk, f.at, f.size
+	g.deadline, g.since, g.held, g.rejected = f.deadline, f.since, f.held, f.rejected
+	g.producer, g.epoch, g.records, g.first, g.last = f.producer, f.epoch, f.records, f.first, f.last
 	g.chunk.retain()
 	g.shared, g.unknown = true, true
 	f.abandoned, f.a = true, nil

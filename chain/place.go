@@ -298,6 +298,18 @@ func (p *Partition) tooEarly(f *flight) bool {
 	return false
 }
 
+// cameAgain forgets an expectation that f, which landed, has met.
+func (p *Partition) cameAgain(f *flight) {
+	if len(p.expect) == 0 {
+		return
+	}
+	if e, ok := p.expect[f.producer]; ok {
+		if _, after := ahead(e.first, f.first); after || e.epoch != f.epoch {
+			delete(p.expect, f.producer)
+		}
+	}
+}
+
 // maxExpected bounds the memory of expectations per partition.
 const maxExpected = 4096
 
