@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/braidstream/braid/catalog"
@@ -111,16 +112,8 @@ func (a *Admin) RemoveCluster(ctx context.Context, name string) error {
 		return unknownCluster(s, name)
 	}
 	needed := func(s *catalog.Snapshot) error {
-		for t := range s.AllTopics() {
-			for p, ch := range s.Chains(t.ID) {
-				for i := range ch.Spans {
-					for j := range ch.Spans[i].Copies {
-						if ch.Spans[i].Copies[j].Cluster == name {
-							return refuse(Refused, "braid cluster drain "+name, "cluster %s holds records of topic %s, partition %d", name, t.Name, p)
-						}
-					}
-				}
-			}
+		if t, p := firstOn(s, name); t != nil {
+			return refuse(Refused, "braid cluster drain "+name, "cluster %s holds records of topic %s, partition %d", name, t.Name, p)
 		}
 		for e := range s.Extends() {
 			if e.Target == name {
@@ -146,6 +139,32 @@ func (a *Admin) RemoveCluster(ctx context.Context, name string) error {
 		return err
 	}
 	return requestError(a.Catalog.DeleteCluster(ctx, name, marked.Revision), "cluster "+name)
+}
+
+// firstOn finds a topic that has a copy on the cluster, and its first such
+// partition: the first by name, internal ones last. nil if there is none.
+func firstOn(s *catalog.Snapshot, cluster string) (first *catalog.Topic, partition int32) {
+	for t := range s.AllTopics() {
+		if first != nil && !comesBefore(t, first) {
+			continue
+		}
+		on := slices.IndexFunc(s.Chains(t.ID), func(ch *catalog.Chain) bool {
+			return slices.ContainsFunc(ch.Spans, func(sp catalog.Span) bool {
+				return slices.ContainsFunc(sp.Copies, func(c catalog.Copy) bool { return c.Cluster == cluster })
+			})
+		})
+		if on >= 0 {
+			first, partition = t, int32(on)
+		}
+	}
+	return first, partition
+}
+
+func comesBefore(a, b *catalog.Topic) bool {
+	if system := a.Tenant == catalog.SystemTenant; system != (b.Tenant == catalog.SystemTenant) {
+		return !system
+	}
+	return a.Name < b.Name
 }
 
 // Kept lists what must stay on a cluster, and until when, for cluster describe
