@@ -66,7 +66,7 @@ func TestAwayCluster(t *testing.T) {
 				took := time.Since(begin)
 				t.Logf("round %d: answered after %v", round, took)
 				// Far from the deadline; the first finds out.
-				if limit := 8 * time.Second >> (2*round); took > limit {
+				if limit := 8 * time.Second >> (2 * round); took > limit {
 					t.Errorf("round %d: it took %v", round, took)
 				}
 			}
