@@ -17,6 +17,9 @@ import (
 	"github.com/braidstream/braid/internal/testkit"
 )
 
+// inFlight bounds the records of one topic that its producer has on their way.
+const inFlight = 50
+
 // room is the least that a failover leaves in offsets for a tail that nobody knows.
 const room = int64(1) << 32
 
@@ -171,7 +174,9 @@ func TestFailoverOfRealKafka(t *testing.T) {
 				t.Errorf("topic %s: the history is not clean", name)
 			}
 		case "replayed":
-			if r.Duplicated.Count > 0 {
+			// docs/operations.md, known limits: what was in flight when a cluster began to
+			// hang may land there below the cut, and was appended elsewhere as well.
+			if r.Duplicated.Count > inFlight {
 				t.Errorf("topic %s: %d records are there twice", name, r.Duplicated.Count)
 			}
 		}
