@@ -16,13 +16,13 @@ func TestEachClientFamily(t *testing.T) {
 	patient := func(c *fleetConfig) { c.rebalance = 200 * time.Millisecond }
 	for _, c := range []struct {
 		name  string
-		fleet func() *fleet
+		fleet func(t *testing.T) *fleet
 	}{
-		{"local", func() *fleet { return newFleet(t, gateways(2), patient) }},
-		{"kafka", func() *fleet { return newFleet(t, gateways(2), onKafka(t), patient) }},
+		{"local", func(t *testing.T) *fleet { return newFleet(t, gateways(2), patient) }},
+		{"kafka", func(t *testing.T) *fleet { return newFleet(t, gateways(2), onKafka(t), patient) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := c.fleet()
+			f := c.fleet(t)
 			for i, family := range clients.Families() {
 				t.Run(string(family), func(t *testing.T) {
 					topic := "family-" + string(family)
