@@ -176,7 +176,18 @@ func (c *Cluster) Node(id int) *Node {
 func (c *Cluster) Nodes() []*Node { return append([]*Node(nil), c.nodes...) }
 
 // Stop ends all nodes in order (SIGTERM).
-func (c *Cluster) Stop() error { return c.each((*Node).Stop) }
+//
+// Nodes of a quorum that end together leave one behind whose controlled shutdown
+// nobody can agree to any more: it is killed after a grace period.
+func (c *Cluster) Stop() error {
+	return c.each(func(n *Node) error {
+		err := n.Stop()
+		if len(c.nodes) > 1 && errors.Is(err, errKilled) {
+			return nil
+		}
+		return err
+	})
+}
 
 // Kill ends all nodes at once (SIGKILL).
 func (c *Cluster) Kill() error { return c.each((*Node).Kill) }

@@ -133,6 +133,9 @@ func (p *Process) Kill() error {
 	return nil
 }
 
+// errKilled is what Terminate reports of a process that it had to kill.
+var errKilled = errors.New("killed, since it did not end after SIGTERM")
+
 // Terminate sends SIGTERM and waits; after the grace period it kills, and reports that.
 func (p *Process) Terminate(grace time.Duration) error {
 	if err := p.Signal(syscall.SIGTERM); err != nil {
@@ -148,5 +151,5 @@ func (p *Process) Terminate(grace time.Duration) error {
 	if err := p.Kill(); err != nil {
 		return err
 	}
-	return fmt.Errorf("process %d did not end within %s of SIGTERM and was killed", p.Pid(), grace)
+	return fmt.Errorf("process %d: %w within %s", p.Pid(), errKilled, grace)
 }
