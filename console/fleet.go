@@ -9,9 +9,6 @@ import (
 	"github.com/braidstream/braid/controller"
 )
 
-// controllerElection is the name that controllers campaign under.
-const controllerElection = "controller"
-
 func (s *Server) status(r *http.Request) (any, error) {
 	snap := s.opts.Watcher.Snapshot()
 	use := clusterUses(snap)
@@ -39,7 +36,7 @@ func (s *Server) status(r *http.Request) (any, error) {
 		v.Partitions += int(t.Partitions)
 	}
 	// What follows needs the catalog itself; the rest of the status is shown without it.
-	leader, err := s.opts.Catalog.Leader(r.Context(), controllerElection)
+	leader, err := s.opts.Catalog.Leader(r.Context(), controller.Election)
 	if err != nil {
 		v.Warnings = append(v.Warnings, "the catalog does not answer: reads and writes go on, changes wait")
 		return v, nil

@@ -11,8 +11,8 @@ import (
 	"github.com/braidstream/braid/chain"
 )
 
-// electionName is what controllers campaign for.
-const electionName = "controller"
+// Election is the name that controllers campaign under; [catalog.Catalog.Leader] of it is who leads.
+const Election = "controller"
 
 // Options configure a [Controller]. Catalog, Watcher and Stores are needed; the
 // watcher must hold all tenants.
@@ -116,7 +116,7 @@ func Crashed() error { return errCrashed }
 func (c *Controller) run(ctx context.Context) {
 	defer close(c.done)
 	for ctx.Err() == nil {
-		l, err := c.o.Catalog.Campaign(ctx, electionName, c.o.Name)
+		l, err := c.o.Catalog.Campaign(ctx, Election, c.o.Name)
 		if err != nil {
 			if ctx.Err() == nil {
 				c.o.Logger.Warn("campaign failed, trying again", "err", err)
