@@ -16,6 +16,7 @@ type Change struct {
 	Votes    bool
 	Process  bool
 	Extends  []ID
+	Groups   bool // configs of groups
 }
 
 // edit makes the next snapshot from one. Values are decoded before they come
@@ -29,7 +30,7 @@ type edit struct {
 	clusters        map[string]struct{}
 	states          map[ID]*topicState // made by this edit: changed in place
 	// Maps that this edit has cloned.
-	ownClusters, ownGateways, ownProcesses, ownShards, ownVotes, ownNames bool
+	ownClusters, ownGateways, ownProcesses, ownShards, ownVotes, ownNames, ownGroups bool
 }
 
 func newEdit(old *Snapshot) *edit {
@@ -88,6 +89,11 @@ func decoded(a address, it item) (any, error) {
 		err = decode(it.value, v)
 		v.Revision = it.revision
 		return v, err
+	case kindGroup:
+		v := new(GroupConfig)
+		err = decode(it.value, v)
+		v.Revision = it.revision
+		return v, err
 	case kindPage:
 		p, err := decodePage(it)
 		return &p, err
@@ -120,6 +126,10 @@ func (e *edit) revision(a address) int64 {
 		}
 	case kindExtend:
 		if v, _ := e.s.extends.get(a.id); v != nil {
+			return v.Revision
+		}
+	case kindGroup:
+		if v := e.s.groups[a.tenant][a.name]; v != nil {
 			return v.Revision
 		}
 	case kindTopic:
@@ -158,6 +168,8 @@ func (e *edit) put(a address, v any) {
 		}
 		of[a.number] = v
 		e.s.votes[a.name] = of
+	case *GroupConfig:
+		e.putGroup(a, v)
 	case *Extend:
 		e.s.extends.set(a.id, v, e.gen)
 		e.extends[a.id] = struct{}{}
@@ -200,6 +212,8 @@ func (e *edit) remove(a address) {
 		if e.s.votes[a.name] = of; len(of) == 0 {
 			delete(e.s.votes, a.name)
 		}
+	case kindGroup:
+		e.removeGroup(a)
 	case kindExtend:
 		e.s.extends.remove(a.id, e.gen)
 		e.extends[a.id] = struct{}{}
@@ -282,6 +296,11 @@ func (s *Snapshot) addresses(yield func(address)) {
 			yield(address{kind: kindVote, name: c, number: n})
 		}
 	}
+	for tenant, of := range s.groups {
+		for name := range of {
+			yield(address{kind: kindGroup, tenant: tenant, name: name})
+		}
+	}
 	for id := range s.extends.all() {
 		yield(address{kind: kindExtend, id: id})
 	}
@@ -306,7 +325,7 @@ func (e *edit) finish(revision int64) (c Change, changed bool) {
 	if e.ownGateways {
 		e.s.gatewayList = slices.SortedFunc(maps.Values(e.s.gateways), func(a, b *Gateway) int { return int(a.Node) - int(b.Node) })
 	}
-	c = Change{Old: e.old, New: e.s, Gateways: e.ownGateways, Shards: e.ownShards, Votes: e.ownVotes, Process: e.ownProcesses}
+	c = Change{Old: e.old, New: e.s, Gateways: e.ownGateways, Shards: e.ownShards, Votes: e.ownVotes, Process: e.ownProcesses, Groups: e.ownGroups}
 	for id := range e.topics {
 		c.Topics = append(c.Topics, id)
 	}
@@ -316,6 +335,6 @@ func (e *edit) finish(revision int64) (c Change, changed bool) {
 	for n := range e.clusters {
 		c.Clusters = append(c.Clusters, n)
 	}
-	changed = len(c.Topics)+len(c.Extends)+len(c.Clusters) > 0 || c.Gateways || c.Shards || c.Votes || c.Process
+	changed = len(c.Topics)+len(c.Extends)+len(c.Clusters) > 0 || c.Gateways || c.Shards || c.Votes || c.Process || c.Groups
 	return c, changed
 }

@@ -19,6 +19,7 @@ import (
 //	t/<tenant>/topic/<id>                     Topic
 //	t/<tenant>/topic/<id>/<first partition>   Page
 //	t/<tenant>/extend/<id>                    Extend
+//	t/<tenant>/group/<name>                   GroupConfig
 //	d/name/<tenant>/<name>                    topic id; makes names unique
 //	d/op/<id>                                 Op
 //	d/certificate/<topic>/<op>                Certificate
@@ -45,6 +46,7 @@ func votePrefix(cluster string) string      { return fleetRoot + "vote/" + segme
 func tenantPrefix(tenant string) string     { return tenantRoot + segment(tenant) + "/" }
 func topicKey(tenant string, id ID) string  { return tenantPrefix(tenant) + "topic/" + id.String() }
 func extendKey(tenant string, id ID) string { return tenantPrefix(tenant) + "extend/" + id.String() }
+func groupKey(tenant, group string) string  { return tenantPrefix(tenant) + "group/" + segment(group) }
 func nameKey(tenant, name string) string {
 	return dataRoot + "name/" + segment(tenant) + "/" + segment(name)
 }
@@ -102,13 +104,14 @@ const (
 	kindTopic
 	kindPage
 	kindExtend
+	kindGroup
 )
 
 // address is a watched key taken apart.
 type address struct {
 	kind   kind
 	tenant string
-	name   string // cluster, process
+	name   string // cluster, process, group
 	id     ID     // topic, page, extend
 	number int32  // gateway, shard, first partition, voter
 }
@@ -148,6 +151,12 @@ func parseKey(key string) address {
 		return address{}
 	}
 	what, rest, _ := strings.Cut(rest, "/")
+	if what == "group" {
+		if name, ok := unsegment(rest); ok {
+			return address{kind: kindGroup, tenant: tenant, name: name}
+		}
+		return address{}
+	}
 	hex, page, paged := strings.Cut(rest, "/")
 	a := address{tenant: tenant}
 	if a.id.UnmarshalText([]byte(hex)) != nil {

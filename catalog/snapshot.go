@@ -17,6 +17,7 @@ type Snapshot struct {
 	processes map[string]*Process
 	shards    map[int32]*Shard
 	votes     map[string]map[int32]*ClusterVote
+	groups    map[string]map[string]*GroupConfig // by tenant and group
 
 	clusterList []*Cluster
 	gatewayList []*Gateway

@@ -42,7 +42,7 @@ func (m *model) step(t *rapid.T, ids []ID) {
 	deleted := rapid.IntRange(0, 3).Draw(t, "delete") == 0
 	n := rapid.IntRange(0, 3).Draw(t, "n")
 	id := ids[n]
-	switch rapid.IntRange(0, 6).Draw(t, "kind") {
+	switch rapid.IntRange(0, 7).Draw(t, "kind") {
 	case 0:
 		m.write(clusterKey(fmt.Sprint(n)), Cluster{Name: fmt.Sprint(n)}, deleted)
 	case 1:
@@ -56,6 +56,8 @@ func (m *model) step(t *rapid.T, ids []ID) {
 			Partitions: int32(rapid.IntRange(1, 40).Draw(t, "partitions")), Deleting: rapid.Bool().Draw(t, "deleting")}, deleted)
 	case 5:
 		m.write(pageKey("t", id, 0), Page{Topic: id, Chains: make([]Chain, PageSize)}, deleted)
+	case 7:
+		m.write(groupKey("t", fmt.Sprint(n)), GroupConfig{Tenant: "t", Group: fmt.Sprint(n), Config: map[string]string{"k": fmt.Sprint(m.revision)}}, deleted)
 	case 6:
 		m.write(pageKey("t", id, PageSize), Page{Topic: id, First: PageSize, Chains: make([]Chain, 8)}, deleted)
 	}
@@ -75,6 +77,9 @@ func show(s *Snapshot, ids []ID) string {
 	}
 	for i, g := range s.Gateways() {
 		out[fmt.Sprint("gateway", i)] = *g
+	}
+	for g := range s.GroupConfigs("t") {
+		out["group"+g.Group] = *g
 	}
 	for v := range s.ClusterVotes("c") {
 		out[fmt.Sprint("vote", v.Node)] = *v

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -33,28 +34,21 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	def(&c.MinSessionTimeout, 6*time.Second)
-	def(&c.MaxSessionTimeout, 30*time.Minute)
-	def(&c.InitialRebalanceDelay, 3*time.Second)
+	c.MinSessionTimeout = cmp.Or(c.MinSessionTimeout, 6*time.Second)
+	c.MaxSessionTimeout = cmp.Or(c.MaxSessionTimeout, 30*time.Minute)
+	c.InitialRebalanceDelay = cmp.Or(c.InitialRebalanceDelay, 3*time.Second)
 	c.InitialRebalanceDelay = max(c.InitialRebalanceDelay, 0)
-	def(&c.NewMemberJoinTimeout, 5*time.Minute)
-	def(&c.MaxGroupSize, int(^uint32(0)>>1))
-	def(&c.OffsetMetadataMax, 4096)
-	def(&c.OffsetsRetention, 7*24*time.Hour)
-	def(&c.ExpiryInterval, 10*time.Minute)
-	def(&c.CommitTimeout, 5*time.Second)
-	def(&c.PendingBytes, 32<<20)
-	def(&c.MaxRecordBytes, 8<<20)
-	def(&c.SnapshotBytes, 4<<20)
-	def(&c.ProducerIDBlock, 1000)
+	c.NewMemberJoinTimeout = cmp.Or(c.NewMemberJoinTimeout, 5*time.Minute)
+	c.MaxGroupSize = cmp.Or(c.MaxGroupSize, int(^uint32(0)>>1))
+	c.OffsetMetadataMax = cmp.Or(c.OffsetMetadataMax, 4096)
+	c.OffsetsRetention = cmp.Or(c.OffsetsRetention, 7*24*time.Hour)
+	c.ExpiryInterval = cmp.Or(c.ExpiryInterval, 10*time.Minute)
+	c.CommitTimeout = cmp.Or(c.CommitTimeout, 5*time.Second)
+	c.PendingBytes = cmp.Or(c.PendingBytes, 32<<20)
+	c.MaxRecordBytes = cmp.Or(c.MaxRecordBytes, 8<<20)
+	c.SnapshotBytes = cmp.Or(c.SnapshotBytes, 4<<20)
+	c.ProducerIDBlock = cmp.Or(c.ProducerIDBlock, 1000)
 	return c
-}
-
-func def[T comparable](v *T, value T) {
-	var zero T
-	if *v == zero {
-		*v = value
-	}
 }
 
 // Validate tells what is wrong with the config.

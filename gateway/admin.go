@@ -25,6 +25,9 @@ type TopicAdmin interface {
 	DeleteTopic(ctx context.Context, tenant string, id catalog.ID) error
 	// GrowTopic raises the number of partitions to total.
 	GrowTopic(ctx context.Context, spec GrowSpec) error
+	// AlterGroupConfig changes the configs of a group, which need not exist;
+	// ApplyGroupConfig says what becomes of them.
+	AlterGroupConfig(ctx context.Context, alter ConfigAlter) error
 	// AlterConfig changes the configs of a topic.
 	AlterConfig(ctx context.Context, alter ConfigAlter) error
 	// ConfigKeys lists the topic configs that exist, sorted by name. The result
@@ -52,7 +55,7 @@ type GrowSpec struct {
 	ValidateOnly bool
 }
 
-// ConfigAlter asks for a change of topic configs.
+// ConfigAlter asks for a change of the configs of a topic or a group.
 type ConfigAlter struct {
 	Tenant string
 	Name   string

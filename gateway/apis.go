@@ -33,6 +33,15 @@ const (
 	keyOffsetDelete            = int16(kmsg.OffsetDelete)
 	keyDescribeCluster         = int16(kmsg.DescribeCluster)
 	keyDescribeTopicPartitions = int16(kmsg.DescribeTopicPartitions)
+
+	keyAlterReplicaLogDirs         = int16(kmsg.AlterReplicaLogDirs)
+	keyDescribeLogDirs             = int16(kmsg.DescribeLogDirs)
+	keyElectLeaders                = int16(kmsg.ElectLeaders)
+	keyAlterPartitionReassignments = int16(kmsg.AlterPartitionAssignments)
+	keyListPartitionReassignments  = int16(kmsg.ListPartitionReassignments)
+	keyDescribeQuorum              = int16(kmsg.DescribeQuorum)
+	keyUpdateFeatures              = int16(kmsg.UpdateFeatures)
+	keyListConfigResources         = int16(kmsg.ListConfigResources)
 )
 
 // api is one key as it is served: the versions of Apache Kafka 4.3. Which
@@ -69,11 +78,19 @@ func servedAPIs() []api {
 		{key: keyOffsetForLeaderEpoch, min: 2, max: 4, offered: 2, serve: message(offsetForLeaderEpoch)},
 		{key: keyDescribeConfigs, min: 1, max: 4, offered: 1, serve: message(describeConfigs)},
 		{key: keyAlterConfigs, min: 0, max: 2, offered: 0, serve: message(alterConfigs)},
+		{key: keyAlterReplicaLogDirs, min: 1, max: 2, offered: 1, serve: message(alterReplicaLogDirs)},
+		{key: keyDescribeLogDirs, min: 1, max: 5, offered: 1, serve: message(describeLogDirs)},
 		{key: keyCreatePartitions, min: 0, max: 3, offered: 0, serve: message(createPartitions)},
 		{key: keyDeleteGroups, min: 0, max: 2, offered: 0, serve: message(deleteGroups)},
+		{key: keyElectLeaders, min: 0, max: 2, offered: 0, serve: message(electLeaders)},
 		{key: keyIncrementalAlterConfigs, min: 0, max: 1, offered: 0, serve: message(incrementalAlterConfigs)},
+		{key: keyAlterPartitionReassignments, min: 0, max: 1, offered: 0, serve: message(alterPartitionReassignments)},
+		{key: keyListPartitionReassignments, min: 0, max: 0, offered: 0, serve: message(listPartitionReassignments)},
 		{key: keyOffsetDelete, min: 0, max: 0, offered: 0, serve: message(offsetDelete)},
+		{key: keyDescribeQuorum, min: 0, max: 2, offered: 0, serve: message(describeQuorum)},
+		{key: keyUpdateFeatures, min: 0, max: 2, offered: 0, serve: message(updateFeatures)},
 		{key: keyDescribeCluster, min: 0, max: 2, offered: 0, serve: message(describeCluster)},
+		{key: keyListConfigResources, min: 0, max: 1, offered: 0, serve: message(listConfigResources)},
 		{key: keyDescribeTopicPartitions, min: 0, max: 0, offered: 0, serve: message(describeTopicPartitions)},
 	}
 }

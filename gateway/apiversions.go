@@ -7,9 +7,9 @@ package gateway
 // from version 0 although 3 is the first that is served, since librdkafka turns
 // compression off otherwise (KAFKA-18659).
 //
-// Differences: no feature is supported or finalized, so the epoch of finalized
-// features is -1. Clients take that for a cluster without transactions v2 and
-// without KIP-848, which is the case.
+// Differences: features and their levels follow from the keys that are served
+// (features.go). Their epoch is 0, since they never change while a gateway runs,
+// or -1 if there are none.
 
 import (
 	"time"
@@ -22,6 +22,18 @@ import (
 func apiVersions(call *call, req *kmsg.ApiVersionsRequest) kmsg.Response {
 	resp := kmsg.NewPtrApiVersionsResponse()
 	resp.ApiKeys = call.g.apis.offered()
+	for _, f := range call.g.apis.features() {
+		resp.FinalizedFeaturesEpoch = 0
+		s := kmsg.NewApiVersionsResponseSupportedFeature()
+		s.Name, s.MaxVersion = f.name, f.max
+		if req.Version < 4 {
+			s.MinVersion = 1 // older clients take a range that begins at 0 for malformed (KIP-1022)
+		}
+		resp.SupportedFeatures = append(resp.SupportedFeatures, s)
+		l := kmsg.NewApiVersionsResponseFinalizedFeature()
+		l.Name, l.MaxVersionLevel, l.MinVersionLevel = f.name, f.max, f.max
+		resp.FinalizedFeatures = append(resp.FinalizedFeatures, l)
+	}
 	if req.Version >= 3 {
 		if !validSoftware(req.ClientSoftwareName) || !validSoftware(req.ClientSoftwareVersion) {
 			resp.ErrorCode = call.failed(wire.InvalidRequest)

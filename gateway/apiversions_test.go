@@ -2,9 +2,6 @@ package gateway
 
 import (
 	"flag"
-	"fmt"
-	"os"
-	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -12,28 +9,7 @@ import (
 	"github.com/braidstream/braid/wire"
 )
 
-var update = flag.Bool("update", false, "write golden files")
-
-// The list of keys and versions is a promise: it changes on purpose only.
-func TestApiVersionsGolden(t *testing.T) {
-	var b strings.Builder
-	for _, k := range newAPIs().offered() {
-		fmt.Fprintf(&b, "%d %s %d-%d\n", k.ApiKey, apiName(k.ApiKey), k.MinVersion, k.MaxVersion)
-	}
-	const file = "testdata/apiversions.golden"
-	if *update {
-		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.String() != string(want) {
-		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
-	}
-}
+var update = flag.Bool("update", false, "write generated pages anew")
 
 // What is served is within what Apache Kafka has as stable.
 func TestServedVersionsAreStable(t *testing.T) {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -44,34 +45,27 @@ type Config struct {
 
 func (c *Config) withDefaults() Config {
 	d := *c
-	def(&d.NumPartitions, 1)
-	def(&d.MaxMessageBytes, 1<<20+12)
-	def(&d.TimestampAfterMax, time.Hour)
-	def(&d.MaxRequestBytes, 100<<20)
-	def(&d.MaxConnections, 100_000)
-	def(&d.IdleTimeout, 10*time.Minute)
-	def(&d.HandshakeTimeout, 10*time.Second)
-	def(&d.FrameTimeout, 30*time.Second)
-	def(&d.WriteTimeout, 30*time.Second)
-	def(&d.InflightPerConn, 64)
-	def(&d.InflightConnBytes, 32<<20)
-	def(&d.InflightBytes, 512<<20)
-	def(&d.FetchMaxBytes, 55<<20)
-	def(&d.FetchSessions, 10_000)
-	def(&d.SessionPartitions, 2_000_000)
-	def(&d.FetchMaxWait, 5*time.Minute)
-	def(&d.ReadTimeout, 10*time.Second)
-	def(&d.ProduceMaxTimeout, 2*time.Minute)
-	def(&d.RequestTimeout, 30*time.Second)
-	def(&d.MaxTopicPartitions, 2000)
+	d.NumPartitions = cmp.Or(d.NumPartitions, 1)
+	d.MaxMessageBytes = cmp.Or(d.MaxMessageBytes, 1<<20+12)
+	d.TimestampAfterMax = cmp.Or(d.TimestampAfterMax, time.Hour)
+	d.MaxRequestBytes = cmp.Or(d.MaxRequestBytes, 100<<20)
+	d.MaxConnections = cmp.Or(d.MaxConnections, 100_000)
+	d.IdleTimeout = cmp.Or(d.IdleTimeout, 10*time.Minute)
+	d.HandshakeTimeout = cmp.Or(d.HandshakeTimeout, 10*time.Second)
+	d.FrameTimeout = cmp.Or(d.FrameTimeout, 30*time.Second)
+	d.WriteTimeout = cmp.Or(d.WriteTimeout, 30*time.Second)
+	d.InflightPerConn = cmp.Or(d.InflightPerConn, 64)
+	d.InflightConnBytes = cmp.Or(d.InflightConnBytes, 32<<20)
+	d.InflightBytes = cmp.Or(d.InflightBytes, 512<<20)
+	d.FetchMaxBytes = cmp.Or(d.FetchMaxBytes, 55<<20)
+	d.FetchSessions = cmp.Or(d.FetchSessions, 10_000)
+	d.SessionPartitions = cmp.Or(d.SessionPartitions, 2_000_000)
+	d.FetchMaxWait = cmp.Or(d.FetchMaxWait, 5*time.Minute)
+	d.ReadTimeout = cmp.Or(d.ReadTimeout, 10*time.Second)
+	d.ProduceMaxTimeout = cmp.Or(d.ProduceMaxTimeout, 2*time.Minute)
+	d.RequestTimeout = cmp.Or(d.RequestTimeout, 30*time.Second)
+	d.MaxTopicPartitions = cmp.Or(d.MaxTopicPartitions, 2000)
 	return d
-}
-
-func def[T comparable](v *T, value T) {
-	var zero T
-	if *v == zero {
-		*v = value
-	}
 }
 
 // Validate tells what is wrong with the config.

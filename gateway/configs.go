@@ -78,38 +78,61 @@ func (g *Gateway) levels(key *ConfigKey, t *catalog.Topic, brokers []brokerConfi
 	return append(out, level{name, key.Default, kmsg.ConfigSourceDefaultConfig})
 }
 
-// topicConfigs describes the configs of a topic; names limits them, none means all.
-func (g *Gateway) topicConfigs(t *catalog.Topic, names []string, synonyms, docs bool) []kmsg.DescribeConfigsResponseResourceConfig {
+// shown is what a DescribeConfigs request wants to see.
+type shown struct {
+	names          []string // none means all
+	synonyms, docs bool
+}
+
+// add describes one config, whose value in force is the first of levels.
+func (show shown) add(out []kmsg.DescribeConfigsResponseResourceConfig, key *ConfigKey, levels []level) []kmsg.DescribeConfigsResponseResourceConfig {
+	if len(show.names) > 0 && !slices.Contains(show.names, key.Name) {
+		return out
+	}
+	c := kmsg.NewDescribeConfigsResponseResourceConfig()
+	c.Name, c.Source, c.ConfigType = key.Name, levels[0].source, kmsg.ConfigType(key.Type)
+	c.IsSensitive, c.ReadOnly = key.Sensitive, key.ReadOnly
+	c.IsDefault = c.Source == kmsg.ConfigSourceDefaultConfig
+	if !key.Sensitive {
+		c.Value = &levels[0].value
+	}
+	if show.docs && key.Doc != "" {
+		c.Documentation = &key.Doc
+	}
+	if show.synonyms {
+		for j := range levels {
+			s := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
+			s.Name, s.Source = levels[j].name, levels[j].source
+			if !key.Sensitive {
+				s.Value = &levels[j].value
+			}
+			c.ConfigSynonyms = append(c.ConfigSynonyms, s)
+		}
+	}
+	return append(out, c)
+}
+
+// topicConfigs describes the configs of a topic.
+func (g *Gateway) topicConfigs(t *catalog.Topic, show shown) []kmsg.DescribeConfigsResponseResourceConfig {
 	brokers := g.brokerConfigs()
 	var out []kmsg.DescribeConfigsResponseResourceConfig
 	keys := g.admin.ConfigKeys()
 	for i := range keys {
-		key := &keys[i]
-		if len(names) > 0 && !slices.Contains(names, key.Name) {
-			continue
+		out = show.add(out, &keys[i], g.levels(&keys[i], t, brokers))
+	}
+	return out
+}
+
+// describeBroker describes the configs of a gateway, all read-only.
+func (g *Gateway) describeBroker(show shown) []kmsg.DescribeConfigsResponseResourceConfig {
+	var out []kmsg.DescribeConfigsResponseResourceConfig
+	for _, b := range g.brokerConfigs() {
+		var levels []level
+		if b.value != b.def {
+			levels = append(levels, level{b.name, b.value, kmsg.ConfigSourceStaticBrokerConfig})
 		}
-		levels := g.levels(key, t, brokers)
-		c := kmsg.NewDescribeConfigsResponseResourceConfig()
-		c.Name, c.Source, c.ConfigType = key.Name, levels[0].source, kmsg.ConfigType(key.Type)
-		c.IsSensitive, c.ReadOnly = key.Sensitive, key.ReadOnly
-		c.IsDefault = c.Source == kmsg.ConfigSourceDefaultConfig
-		if !key.Sensitive {
-			c.Value = &levels[0].value
-		}
-		if docs && key.Doc != "" {
-			c.Documentation = &key.Doc
-		}
-		if synonyms {
-			for j := range levels {
-				s := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
-				s.Name, s.Source = levels[j].name, levels[j].source
-				if !key.Sensitive {
-					s.Value = &levels[j].value
-				}
-				c.ConfigSynonyms = append(c.ConfigSynonyms, s)
-			}
-		}
-		out = append(out, c)
+		levels = append(levels, level{b.name, b.def, kmsg.ConfigSourceDefaultConfig})
+		out = show.add(out, &ConfigKey{Name: b.name, Type: b.typ, Doc: b.doc, ReadOnly: true}, levels)
 	}
 	return out
 }
@@ -146,10 +169,4 @@ func (call *call) topic(ctx context.Context, name string) *catalog.Topic {
 	}
 	call.g.fresh.refresh(ctx)
 	return find()
-}
-
-// resource is what an alter request wants changed.
-type resource struct {
-	kind kmsg.ConfigResourceType
-	name string
 }

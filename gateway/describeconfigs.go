@@ -2,21 +2,19 @@ package gateway
 
 // DescribeConfigs, key 32, versions 1 to 4.
 //
-// Like Apache Kafka: topics with sources, synonyms, types and documentation;
-// brokers by node id.
+// Like Apache Kafka: topics and groups with sources, synonyms, types and
+// documentation; brokers by node id.
 //
 // Differences: a broker shows the few configs that a gateway has a say in, all
-// of them read-only; the cluster-wide default broker ("") has none. Loggers,
-// client metrics and groups are not resources here.
+// of them read-only; the cluster-wide default broker ("") has none. Groups have
+// the configs of consumer groups only. Loggers and client metrics are not
+// resources here.
 
 import (
-	"fmt"
-	"slices"
 	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -33,7 +31,7 @@ func describeConfigs(call *call, req *kmsg.DescribeConfigsRequest) kmsg.Response
 		out := kmsg.NewDescribeConfigsResponseResource()
 		out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
 		var err error
-		out.Configs, err = call.describe(r, req.IncludeSynonyms, req.IncludeDocumentation)
+		out.Configs, err = call.describe(r, shown{r.ConfigNames, req.IncludeSynonyms, req.IncludeDocumentation})
 		if err != nil {
 			out.ErrorCode, out.ErrorMessage = call.refusal(err)
 		}
@@ -42,7 +40,7 @@ func describeConfigs(call *call, req *kmsg.DescribeConfigsRequest) kmsg.Response
 	return resp
 }
 
-func (call *call) describe(r *kmsg.DescribeConfigsRequestResource, synonyms, docs bool) ([]kmsg.DescribeConfigsResponseResourceConfig, error) {
+func (call *call) describe(r *kmsg.DescribeConfigsRequestResource, show shown) ([]kmsg.DescribeConfigsResponseResourceConfig, error) {
 	switch r.ResourceType {
 	case kmsg.ConfigResourceTypeTopic:
 		if err := checkTopicName(r.ResourceName); err != nil {
@@ -52,51 +50,28 @@ func (call *call) describe(r *kmsg.DescribeConfigsRequestResource, synonyms, doc
 		if t == nil {
 			return nil, wire.UnknownTopicOrPartition
 		}
-		return call.g.topicConfigs(t, r.ConfigNames, synonyms, docs), nil
+		return call.g.topicConfigs(t, show), nil
 	case kmsg.ConfigResourceTypeBroker:
 		if r.ResourceName == "" {
 			return nil, nil
 		}
 		node, err := strconv.ParseInt(r.ResourceName, 10, 32)
-		if err != nil || call.g.view(call.c.l).brokers.find(int32(node)) == nil {
-			return nil, &span.RejectedError{Code: wire.InvalidRequest, Detail: fmt.Sprintf("Unknown broker %.40q", r.ResourceName)}
+		if err != nil {
+			return nil, invalidRequest("Broker id must be an integer, but it is: %.40s", r.ResourceName)
 		}
-		return call.g.describeBroker(r.ConfigNames, synonyms, docs), nil
+		if call.g.view(call.c.l).brokers.find(int32(node)) == nil {
+			return nil, invalidRequest("Unknown broker %d", node)
+		}
+		return call.g.describeBroker(show), nil
+	case kmsg.ConfigResourceTypeGroupConfig:
+		if err := checkGroupName(r.ResourceName); err != nil {
+			return nil, err
+		}
+		return call.groupConfigs(r.ResourceName, show), nil
+	case kmsg.ConfigResourceTypeBrokerLogger:
+		return nil, invalidRequest("Log levels are not shown here")
+	case kmsg.ConfigResourceTypeClientMetrics:
+		return nil, invalidRequest("Client metrics are not collected")
 	}
-	return nil, &span.RejectedError{Code: wire.InvalidRequest, Detail: fmt.Sprintf("Unsupported resource type: %v", r.ResourceType)}
-}
-
-func (g *Gateway) describeBroker(names []string, synonyms, docs bool) []kmsg.DescribeConfigsResponseResourceConfig {
-	var out []kmsg.DescribeConfigsResponseResourceConfig
-	configs := g.brokerConfigs()
-	for i := range configs {
-		b := &configs[i]
-		if len(names) > 0 && !slices.Contains(names, b.name) {
-			continue
-		}
-		c := kmsg.NewDescribeConfigsResponseResourceConfig()
-		c.Name, c.Value, c.ConfigType, c.ReadOnly = b.name, &b.value, kmsg.ConfigType(b.typ), true
-		c.Source = kmsg.ConfigSourceDefaultConfig
-		if b.value != b.def {
-			c.Source = kmsg.ConfigSourceStaticBrokerConfig
-		}
-		c.IsDefault = b.value == b.def
-		if docs {
-			c.Documentation = &b.doc
-		}
-		if synonyms {
-			if b.value != b.def {
-				c.ConfigSynonyms = append(c.ConfigSynonyms, brokerSynonym(b.name, b.value, kmsg.ConfigSourceStaticBrokerConfig))
-			}
-			c.ConfigSynonyms = append(c.ConfigSynonyms, brokerSynonym(b.name, b.def, kmsg.ConfigSourceDefaultConfig))
-		}
-		out = append(out, c)
-	}
-	return out
-}
-
-func brokerSynonym(name, value string, source kmsg.ConfigSource) kmsg.DescribeConfigsResponseResourceConfigConfigSynonym {
-	s := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
-	s.Name, s.Value, s.Source = name, &value, source
-	return s
+	return nil, invalidRequest("Unknown resource type %d", r.ResourceType)
 }

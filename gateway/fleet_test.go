@@ -367,6 +367,23 @@ func (a *testAdmin) AlterConfig(ctx context.Context, alter ConfigAlter) error {
 	return err
 }
 
+func (a *testAdmin) AlterGroupConfig(ctx context.Context, alter ConfigAlter) error {
+	s, err := a.f.watcher.Refresh(ctx)
+	if err != nil {
+		return err
+	}
+	g := catalog.GroupConfig{Tenant: alter.Tenant, Group: alter.Name}
+	if old := s.GroupConfig(alter.Tenant, alter.Name); old != nil {
+		g = *old
+	}
+	next, err := ApplyGroupConfig(g.Config, &alter)
+	if err != nil || alter.ValidateOnly {
+		return err
+	}
+	g.Config = next
+	return a.f.cat.PutGroupConfig(ctx, g)
+}
+
 func (a *testAdmin) ConfigKeys() []ConfigKey {
 	return []ConfigKey{
 		{Name: "cleanup.policy", Type: ConfigList, Default: "delete", Broker: "log.cleanup.policy", Doc: "What to do with old records."},

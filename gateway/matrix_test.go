@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -359,6 +360,7 @@ func TestEveryKeyEveryVersion(t *testing.T) {
 			}
 		},
 	}
+	maps.Copy(one, adminRequests(topic))
 	// The coordinator takes its shards up in the background.
 	f.awaitGroups()
 	for _, a := range servedAPIs() {

@@ -1,6 +1,6 @@
 package gateway
 
-// OffsetDelete, key 47, versions 0.
+// OffsetDelete, key 47, version 0.
 //
 // The coordinator answers; where it differs from Apache Kafka, its files say so.
 

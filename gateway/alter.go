@@ -1,0 +1,145 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
+)
+
+// What AlterConfigs and IncrementalAlterConfigs have in common.
+//
+// Like Apache Kafka: topics and groups are altered, each resource by itself; a
+// resource or a key that is given twice is refused, as is one that is not known.
+//
+// Differences: no broker config is dynamic, so all of them are refused; so are
+// log levels and client metrics, which nobody collects. An operation that is not
+// known is INVALID_REQUEST, where Kafka 4.3 says UNKNOWN_SERVER_ERROR.
+
+// resource is what a request names.
+type resource struct {
+	kind kmsg.ConfigResourceType
+	name string
+}
+
+// alteration is what is asked of one resource.
+type alteration struct {
+	resource
+	replace bool
+	changes []ConfigChange
+	err     error // found while the request was read
+}
+
+func (a *alteration) add(op ConfigOp, key string, value *string) {
+	change := ConfigChange{Key: key, Op: op}
+	switch {
+	case op < ConfigSet || op > ConfigSubtract:
+		a.refuse("Unknown operation %d", op)
+	case value != nil:
+		change.Value = *value
+	case op != ConfigDelete:
+		a.refuse("Null value not supported for : %.100s", key)
+	}
+	a.changes = append(a.changes, change)
+}
+
+func (a *alteration) refuse(format string, args ...any) {
+	if a.err == nil {
+		a.err = invalidRequest(format, args...)
+	}
+}
+
+func invalidRequest(format string, args ...any) error {
+	return &span.RejectedError{Code: wire.InvalidRequest, Detail: fmt.Sprintf(format, args...)}
+}
+
+// alterAll has each alteration done, some at the same time, and gives the
+// answers in the order of the requests.
+func (call *call) alterAll(asked []alteration, validateOnly bool, answer func(resource, wire.Code, *string)) {
+	times := map[resource]int{}
+	for i := range asked {
+		times[asked[i].resource]++
+	}
+	each(len(asked), func(i int) {
+		a := &asked[i]
+		if times[a.resource] > 1 {
+			a.err = invalidRequest("Each resource must appear at most once.")
+		}
+		if a.err == nil {
+			a.err = call.alter(a, validateOnly)
+		}
+	})
+	if !validateOnly {
+		// So that the next request on this connection sees the change.
+		call.g.fresh.refresh(call.ctx)
+	}
+	for i := range asked {
+		a := &asked[i]
+		if a.err == nil {
+			answer(a.resource, wire.None, nil)
+			continue
+		}
+		code, message := call.refusal(a.err)
+		answer(a.resource, wire.Code(code), message)
+	}
+}
+
+// alter does one alteration.
+func (call *call) alter(a *alteration, validateOnly bool) error {
+	keys := make([]string, 0, len(a.changes))
+	seen := map[string]bool{}
+	for i := range a.changes {
+		key := a.changes[i].Key
+		if seen[key] {
+			return invalidRequest("Error due to duplicate config keys: %.100s", key)
+		}
+		seen[key] = true
+		keys = append(keys, key)
+	}
+	ctx, cancel := call.limited(0)
+	defer cancel()
+	alter := ConfigAlter{Tenant: call.tenant, Name: a.name, Replace: a.replace, Changes: a.changes, ValidateOnly: validateOnly}
+	switch a.kind {
+	case kmsg.ConfigResourceTypeTopic:
+		return call.alterTopic(ctx, alter)
+	case kmsg.ConfigResourceTypeGroupConfig:
+		if err := checkGroupName(a.name); err != nil {
+			return err
+		}
+		return call.g.admin.AlterGroupConfig(ctx, alter)
+	case kmsg.ConfigResourceTypeBroker:
+		return invalidRequest("Cannot update these configs dynamically: [%.200s]; they are set where the gateway is started", strings.Join(keys, ", "))
+	case kmsg.ConfigResourceTypeBrokerLogger:
+		return invalidRequest("Log levels are set where the gateway is started")
+	case kmsg.ConfigResourceTypeClientMetrics:
+		return invalidRequest("Client metrics are not collected")
+	}
+	return invalidRequest("Unknown resource type %d", a.kind)
+}
+
+func (call *call) alterTopic(ctx context.Context, alter ConfigAlter) error {
+	if err := checkTopicName(alter.Name); err != nil {
+		return err
+	}
+	if call.topic(ctx, alter.Name) == nil {
+		return wire.UnknownTopicOrPartition
+	}
+	return call.g.admin.AlterConfig(ctx, alter)
+}
+
+// maxGroupName bounds the names of groups that have configs.
+const maxGroupName = 4096
+
+func checkGroupName(name string) error {
+	if name == "" {
+		return invalidRequest("Group name must not be empty")
+	}
+	if len(name) > maxGroupName {
+		return invalidRequest("Group name is longer than %d bytes", maxGroupName)
+	}
+	return nil
+}

@@ -1,0 +1,82 @@
+package gateway
+
+// DescribeLogDirs, key 35, versions 1 to 5.
+//
+// Like Apache Kafka: each broker is asked for its own; topics and partitions
+// that it does not have are left out; null asks for all.
+//
+// Differences: a gateway shows one directory of the name "braid", which holds
+// the partitions that it leads. Where their records are on disk is the clusters'
+// affair, so sizes, as those of the volume, are -1: not known.
+
+import (
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/braidstream/braid/catalog"
+)
+
+// logDir is the name of the only directory.
+const logDir = "braid"
+
+func describeLogDirs(call *call, req *kmsg.DescribeLogDirsRequest) kmsg.Response {
+	resp := kmsg.NewPtrDescribeLogDirsResponse()
+	dir := kmsg.NewDescribeLogDirsResponseDir()
+	dir.Dir = logDir
+	self := call.c.l.self.node
+	// one adds those partitions of a topic that this gateway leads.
+	one := func(v *view, t *catalog.Topic, partitions func(yield func(int32) bool)) {
+		out := kmsg.NewDescribeLogDirsResponseDirTopic()
+		out.Topic = t.Name
+		for p := range partitions {
+			if p < 0 || p >= t.Partitions || v.brokers.leader(t.ID, p) != self {
+				continue
+			}
+			part := kmsg.NewDescribeLogDirsResponseDirTopicPartition()
+			part.Partition, part.Size = p, -1
+			out.Partitions = append(out.Partitions, part)
+		}
+		if len(out.Partitions) > 0 {
+			dir.Topics = append(dir.Topics, out)
+		}
+	}
+	if req.Topics == nil {
+		v := call.g.view(call.c.l)
+		for t := range v.snapshot.Topics(call.tenant) {
+			one(v, t, func(yield func(int32) bool) {
+				for p := int32(0); p < t.Partitions && yield(p); p++ {
+				}
+			})
+		}
+	}
+	v := call.caughtUp(func(yield func(string) bool) {
+		for i := range req.Topics {
+			if !yield(req.Topics[i].Topic) {
+				return
+			}
+		}
+	})
+	// What is named twice is answered once.
+	type key struct {
+		topic     string
+		partition int32
+	}
+	seen := map[key]bool{}
+	for i := range req.Topics {
+		t := known(v.snapshot, call.tenant, req.Topics[i].Topic)
+		if t == nil {
+			continue
+		}
+		one(v, t, func(yield func(int32) bool) {
+			for _, p := range req.Topics[i].Partitions {
+				if k := (key{t.Name, p}); !seen[k] {
+					seen[k] = true
+					if !yield(p) {
+						return
+					}
+				}
+			}
+		})
+	}
+	resp.Dirs = append(resp.Dirs, dir)
+	return resp
+}

@@ -1,0 +1,41 @@
+package gateway
+
+import (
+	"fmt"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
+)
+
+// known finds a topic of the tenant in a snapshot by name; nil if there is none.
+func known(s *catalog.Snapshot, tenant, name string) *catalog.Topic {
+	if t := s.TopicByName(tenant, name); t != nil && !t.Deleting {
+		return t
+	}
+	return nil
+}
+
+// caughtUp returns the view in which all the named topics are, asking the
+// catalog first if this gateway has not heard of one.
+func (call *call) caughtUp(names func(yield func(string) bool)) *view {
+	v := call.g.view(call.c.l)
+	for name := range names {
+		if known(v.snapshot, call.tenant, name) == nil {
+			call.g.fresh.refresh(call.ctx)
+			return call.g.view(call.c.l)
+		}
+	}
+	return v
+}
+
+// existing tells why a partition is none of the topic's; nil if it is one.
+func existing(t *catalog.Topic, name string, partition int32) error {
+	if t == nil {
+		return &span.RejectedError{Code: wire.UnknownTopicOrPartition, Detail: fmt.Sprintf("No such topic as %.249s", name)}
+	}
+	if partition < 0 || partition >= t.Partitions {
+		return &span.RejectedError{Code: wire.UnknownTopicOrPartition, Detail: fmt.Sprintf("No such partition as %s-%d", name, partition)}
+	}
+	return nil
+}
