@@ -13,7 +13,6 @@ import (
 const (
 	filesPerRound = 128 // segments written before they are synced together
 	syncsAtOnce   = 8
-	writeBuffer   = 1 << 20
 )
 
 // flush writes what the shared log holds to segments if it holds at least so
@@ -62,7 +61,7 @@ type round struct {
 	parts []published
 	dirs  map[string]bool // with new names in them
 	made  map[string]bool // directories that exist
-	buf   []byte
+	buf   []byte          // of writer, used again
 	refs  []ref
 	busy  []*draft // of segments marked busy
 }
@@ -74,6 +73,8 @@ type draft struct {
 	of   *openFile
 	now  segment // size, next, maxTS, first, closed as they will be
 	made bool    // seg is not in the partition's list yet
+	// header goes to the file with the first batches; nil once it is there.
+	header []byte
 }
 
 type published struct {
@@ -152,7 +153,7 @@ func (r *round) add(p *partition) error {
 			pub.drafts = append(pub.drafts, d)
 			used = true
 		}
-		n, err := r.write(d, r.refs[i:], cfg)
+		n, err := r.fill(d, r.refs[i:], cfg)
 		if err != nil {
 			return err
 		}
@@ -196,76 +197,12 @@ func (r *round) open(d *draft) error {
 	r.done = append(r.done, d)
 	if d.made {
 		r.dirs[dir] = true
-		h := segHeader(s.id, d.p.t.number, d.p.n, d.seg.base, d.seg.gen)
-		if _, err := of.f.WriteAt(h, 0); err != nil {
-			return fmt.Errorf("write %s: %w", path, err)
-		}
+		d.header = segHeader(s.id, d.p.t.number, d.p.n, d.seg.base, d.seg.gen)
 		of.mu.Lock()
 		of.index = &segIndex{end: segHeaderSize}
 		of.mu.Unlock()
 	}
 	return nil
-}
-
-// write appends batches to the draft's segment until it is full, and returns how many.
-func (r *round) write(d *draft, refs []ref, cfg *topicConfig) (int, error) {
-	s := r.k.s
-	if r.buf == nil {
-		r.buf = make([]byte, 0, writeBuffer)
-	}
-	buf := r.buf[:0]
-	at := d.now.size
-	put := func() error {
-		if len(buf) == 0 {
-			return nil
-		}
-		if _, err := d.of.f.WriteAt(buf, at); err != nil {
-			return fmt.Errorf("write %s: %w", d.seg.path(s.opt.Dir, d.p), err)
-		}
-		s.stats.segmentBytes.Add(int64(len(buf)))
-		at += int64(len(buf))
-		buf = buf[:0]
-		return nil
-	}
-	n := 0
-	for ; n < len(refs); n++ {
-		ref := &refs[n]
-		if n > 0 && d.now.size+int64(ref.size) > cfg.segmentBytes {
-			break
-		}
-		if len(buf) > 0 && len(buf)+int(ref.size) > writeBuffer {
-			if err := put(); err != nil {
-				return 0, err
-			}
-		}
-		from := len(buf)
-		if int(ref.size) > cap(buf)-from {
-			buf = append(make([]byte, 0, from+int(ref.size)), buf...)
-		}
-		buf = buf[:from+int(ref.size)]
-		b := buf[from:]
-		if c := s.log.tail.get(ref.lsn); c != nil {
-			copy(b, c.buf[ref.lsn-c.lsn:])
-			c.unpin()
-		} else {
-			if err := s.log.read(b, ref.lsn); err != nil {
-				return 0, err
-			}
-			// What the disk gives back is not always what it was given.
-			if batch.BaseOffset(b) != ref.base || !placed(d.p.t.number, d.p.n, b) || batch.Verify(b) != nil {
-				return 0, fmt.Errorf("batch at offset %d in the log: %w", ref.base, errDamaged)
-			}
-		}
-		d.of.mu.Lock()
-		if x := d.of.index; x != nil && x.end == d.now.size {
-			x.add(ref.base, d.now.size, int(ref.size), ref.maxTS)
-		}
-		d.of.mu.Unlock()
-		d.now.size += int64(ref.size)
-		d.now.next = ref.next()
-		d.now.maxTS = max(d.now.maxTS, ref.maxTS)
-	}
-	return n, put()
 }
 
 // closeSegment writes the index behind the batches.

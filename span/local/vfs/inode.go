@@ -1,12 +1,14 @@
 package vfs
 
 import (
+	"fmt"
 	"io"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"sync"
 	"syscall"
+	"unsafe"
 )
 
 // sector is what a disk writes whole or not at all.
@@ -252,3 +254,27 @@ func (f *memFile) Size() (int64, error) {
 }
 
 func (f *memFile) Drop(int64, int64) {}
+
+// errUnaligned is what the kernel says to direct reads and writes that no disk can do.
+var errUnaligned = fmt.Errorf("direct read or write of odd bytes: %w", syscall.EINVAL)
+
+func aligned(b []byte, at int64) bool {
+	return at%Block == 0 && len(b)%Block == 0 && uintptr(unsafe.Pointer(unsafe.SliceData(b)))%Block == 0
+}
+
+func (f *memFile) WriteDirect(b []byte, at int64) (int, error) {
+	if !aligned(b, at) {
+		return 0, errUnaligned
+	}
+	return f.WriteAt(b, at)
+}
+
+func (f *memFile) ReadDirect(b []byte, at int64) (int, error) {
+	if !aligned(b, at) {
+		return 0, errUnaligned
+	}
+	return f.ReadAt(b, at)
+}
+
+// Cached is never true, so that tests of the engine go the ways of cold files.
+func (f *memFile) Cached(int64, int64) bool { return false }

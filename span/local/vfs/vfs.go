@@ -5,6 +5,7 @@ package vfs
 import (
 	"errors"
 	"io"
+	"unsafe"
 )
 
 // FS is a file system. Methods may be called concurrently. Names are paths as
@@ -53,9 +54,31 @@ type File interface {
 	// sets the size.
 	Allocate(size int64) error
 	Size() (int64, error)
+	// WriteDirect is WriteAt past the page cache: b, made by [Aligned], goes to the
+	// disk without a copy and pushes nothing else out of the cache. at and len(b)
+	// are multiples of [Block]. Only Sync makes it outlive a crash. Where the file
+	// system knows no such thing it is WriteAt.
+	WriteDirect(b []byte, at int64) (int, error)
+	// ReadDirect is ReadAt past the page cache, with the terms of WriteDirect.
+	ReadDirect(b []byte, at int64) (int, error)
+	// Cached tells whether reading a range would find all of it in the page cache;
+	// true where that cannot be told.
+	Cached(offset, length int64) bool
 	// Drop tells that a range will not be read soon, so that it does not push
 	// hotter pages out of the page cache. A hint: there is no error.
 	Drop(offset, length int64)
+}
+
+// Block is what positions, lengths and addresses of direct reads and writes are
+// multiples of.
+const Block = 4096
+
+// Aligned returns n zero bytes whose address suits direct reads and writes; so do those
+// of slices of it from a multiple of [Block] on.
+func Aligned(n int) []byte {
+	b := make([]byte, n+Block)
+	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (Block - 1))
+	return b[skip : skip+n : skip+n]
 }
 
 // Info describes a file.
