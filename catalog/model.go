@@ -176,6 +176,9 @@ type Gateway struct {
 	Listeners []Listener `json:"listeners"`
 	Version   string     `json:"version"`
 	Started   time.Time  `json:"started"`
+	// Draining is set by a gateway that is about to leave: it still answers, but
+	// clients are no longer told of it and coordinator shards go to others.
+	Draining bool `json:"draining,omitempty"`
 
 	Lease    int64 `json:"-"`
 	Revision int64 `json:"-"`

@@ -15,7 +15,7 @@ func (s *Server) status(r *http.Request) (any, error) {
 	v := api.Status{Version: s.opts.Version, Fleet: s.opts.Fleet, Gateways: []api.Gateway{}, Clusters: []api.Cluster{},
 		Running: []api.Op{}, Warnings: append([]string{}, s.opts.Warnings...)}
 	for _, g := range snap.Gateways() {
-		gv := api.Gateway{Node: g.Node, Zone: g.Zone, Version: g.Version, Started: g.Started, Listeners: []api.Listener{}}
+		gv := api.Gateway{Node: g.Node, Zone: g.Zone, Version: g.Version, Started: g.Started, Draining: g.Draining, Listeners: []api.Listener{}}
 		for _, l := range g.Listeners {
 			gv.Listeners = append(gv.Listeners, api.Listener{Name: l.Name, Advertise: l.Advertise, Zone: l.Zone})
 		}

@@ -45,9 +45,11 @@ func (d catalogDirectory) Revision() int64 { return d.w.Snapshot().Revision() }
 
 func (d catalogDirectory) Gateways() []int32 {
 	all := d.w.Snapshot().Gateways()
-	nodes := make([]int32, len(all))
-	for i, g := range all {
-		nodes[i] = g.Node
+	nodes := make([]int32, 0, len(all))
+	for _, g := range all {
+		if !g.Draining {
+			nodes = append(nodes, g.Node)
+		}
 	}
 	return nodes
 }

@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"cmp"
 	"net"
+	"slices"
 	"strconv"
 
 	"github.com/braidstream/braid/catalog"
@@ -24,6 +26,9 @@ type broker struct {
 // networks that these clients may not reach. While this gateway itself is not
 // registered (its lease ran out, or it is starting), it is in the list all the
 // same, since the client that asks does reach it.
+//
+// A gateway that drains is left out as soon as there is another, itself
+// included: whoever asks it where to go is sent elsewhere.
 type brokers struct {
 	list []broker // by node
 	// leaders are those of list that may lead a partition: the ones in the
@@ -33,30 +38,19 @@ type brokers struct {
 
 func newBrokers(gateways []*catalog.Gateway, listener, zone string, self broker) *brokers {
 	b := &brokers{}
-	known := false
+	selfLeaves := false
 	for _, gw := range gateways {
-		for j := range gw.Listeners {
-			l := &gw.Listeners[j]
-			if l.Name != listener {
-				continue
-			}
-			host, port, err := splitAddress(l.Advertise)
-			if err != nil {
-				continue // written by a release that knows better; not ours to judge
-			}
-			known = known || gw.Node == self.node
-			b.list = append(b.list, broker{node: gw.Node, host: host, port: port, rack: firstOf(l.Zone, gw.Zone)})
-			break
+		if gw.Draining {
+			selfLeaves = selfLeaves || gw.Node == self.node
+			continue
+		}
+		if found, ok := brokerOf(gw, listener); ok {
+			b.list = append(b.list, found)
 		}
 	}
-	if !known {
-		at := 0
-		for at < len(b.list) && b.list[at].node < self.node {
-			at++
-		}
-		b.list = append(b.list, broker{})
-		copy(b.list[at+1:], b.list[at:])
-		b.list[at] = self
+	if b.find(self.node) == nil && (!selfLeaves || len(b.list) == 0) {
+		b.list = append(b.list, self)
+		slices.SortFunc(b.list, func(x, y broker) int { return cmp.Compare(x.node, y.node) })
 	}
 	for i := range b.list {
 		b.list[i].seed = mix(uint64(uint32(b.list[i].node)) + 0x9e3779b97f4a7c15)
@@ -74,6 +68,20 @@ func newBrokers(gateways []*catalog.Gateway, listener, zone string, self broker)
 		}
 	}
 	return b
+}
+
+// brokerOf is false for a gateway without such a listener.
+func brokerOf(gw *catalog.Gateway, listener string) (broker, bool) {
+	for i := range gw.Listeners {
+		l := &gw.Listeners[i]
+		if l.Name != listener {
+			continue
+		}
+		// An address that cannot be read was written by a release that knows better; not ours to judge.
+		host, port, err := splitAddress(l.Advertise)
+		return broker{node: gw.Node, host: host, port: port, rack: firstOf(l.Zone, gw.Zone)}, err == nil
+	}
+	return broker{}, false
 }
 
 // find returns nil if the node is not in the list.

@@ -112,7 +112,7 @@ func (c *conn) readLoop() (err error) {
 		if err := c.room(); err != nil {
 			return err
 		}
-		if c.draining.Load() && c.frames.Buffered() == 0 {
+		if c.draining.Load() && c.in.greeted && c.frames.Buffered() == 0 {
 			return errDraining
 		}
 		c.in.between(c.frames.Buffered() == 0)
@@ -120,7 +120,7 @@ func (c *conn) readLoop() (err error) {
 		if err != nil {
 			return err
 		}
-		c.in.idle = c.g.cfg.IdleTimeout
+		c.in.idle, c.in.greeted = c.g.cfg.IdleTimeout, true
 		if err := c.request(frame); err != nil {
 			return err
 		}
@@ -249,6 +249,7 @@ type deadlineReader struct {
 	received    adder
 
 	pausing     bool // between two requests
+	greeted     bool // a request has come: until then the client takes an end for a refusal, not for a broker that leaves
 	extended    bool // an interrupted request was given time to arrive
 	armed       time.Time
 	armedFor    time.Duration
@@ -274,8 +275,13 @@ func (r *deadlineReader) Read(p []byte) (int, error) {
 		}
 		r.armed, r.armedFor = now, limit
 	}
-	if r.pausing && r.interrupted.Load() {
-		return 0, errDraining
+	if r.interrupted.Load() {
+		if r.pausing && r.greeted {
+			return 0, errDraining
+		}
+		if err := r.extend(); err != nil {
+			return 0, err
+		}
 	}
 	n, err := r.nc.Read(p)
 	if n > 0 {
@@ -292,22 +298,30 @@ func (r *deadlineReader) Read(p []byte) (int, error) {
 		}
 		return n, err
 	}
-	if r.pausing {
+	if r.pausing && r.greeted {
 		return 0, errDraining
 	}
 	if !r.extended && errors.Is(err, os.ErrDeadlineExceeded) {
 		// The interrupt met a request that is on its way: it may still arrive.
-		r.extended = true
-		if err := r.nc.SetReadDeadline(now.Add(drainGrace)); err != nil {
-			return 0, err
-		}
 		return r.Read(p)
+	}
+	if r.pausing {
+		return 0, errDraining // a connection that was never used
 	}
 	return n, err
 }
 
+// extend gives a request that is on its way time to arrive, once.
+func (r *deadlineReader) extend() error {
+	if r.extended {
+		return nil
+	}
+	r.extended = true
+	return r.nc.SetReadDeadline(time.Now().Add(drainGrace))
+}
+
 // drainGrace is what a request that has begun to arrive is given when the
-// gateway drains.
+// gateway drains, and the first one of a connection.
 const drainGrace = 2 * time.Second
 
 // interrupt ends a read that waits for a new request. It may be called from

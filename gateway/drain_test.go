@@ -93,3 +93,35 @@ func TestGatewayLeavesUnderLoad(t *testing.T) {
 		}
 	}
 }
+
+// A connection that was just made is answered its first request before it ends:
+// clients take an end without a word for a broker that wants TLS, and give up.
+func TestDrainAnswersAFreshConnection(t *testing.T) {
+	f := newFleet(t)
+	fresh := f.raw()
+	waitForConnections(t, f.gateways[0], 1)
+	drained := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	go func() { drained <- f.gateways[0].Drain(ctx) }()
+	<-f.gateways[0].drained
+	if resp := do[*kmsg.ApiVersionsResponse](fresh, 0, kmsg.NewPtrApiVersionsRequest()); resp.ErrorCode != 0 || len(resp.ApiKeys) == 0 {
+		t.Errorf("%+v", resp)
+	}
+	fresh.closed()
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+}
+
+func waitForConnections(t *testing.T, g *Gateway, n int) {
+	t.Helper()
+	eventually(t, func() error {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if len(g.conns) != n {
+			return fmt.Errorf("%d connections", len(g.conns))
+		}
+		return nil
+	})
+}

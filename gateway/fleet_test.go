@@ -446,10 +446,18 @@ func (f *fleet) deleteTopic(name string) {
 // leave takes a gateway out of the fleet as its process does.
 func (f *fleet) leave(ctx context.Context, i int) {
 	f.tb.Helper()
-	if err := f.gateways[i].Drain(ctx); err != nil {
+	leaving := *f.watcher.Snapshot().Gateway(f.sessions[i].Node())
+	leaving.Draining = true
+	if err := f.sessions[i].Update(ctx, leaving); err != nil {
+		f.tb.Error(err)
+	}
+	if _, err := f.watcher.Refresh(ctx); err != nil {
 		f.tb.Error(err)
 	}
 	if err := f.coords[i].Close(ctx); err != nil {
+		f.tb.Error(err)
+	}
+	if err := f.gateways[i].Drain(ctx); err != nil {
 		f.tb.Error(err)
 	}
 	if err := f.sessions[i].Close(ctx); err != nil {

@@ -80,7 +80,7 @@ func (g *Gateway) admit(l *listener, nc net.Conn) {
 	g.mu.Lock()
 	switch {
 	case g.state != running:
-		refuse = "shutting down"
+		refuse = leaving
 	case len(g.conns) >= g.cfg.MaxConnections:
 		refuse = "max.connections"
 	case g.cfg.MaxPerIP > 0 && g.perIP[c.host] >= g.cfg.MaxPerIP:
@@ -94,7 +94,11 @@ func (g *Gateway) admit(l *listener, nc net.Conn) {
 	if refuse != "" {
 		g.metrics.accepted.WithLabelValues(l.cfg.Name, "refused").Inc()
 		c.cancel()
-		if err := nc.Close(); err != nil {
+		end := nc.Close
+		if refuse == leaving {
+			end = func() error { return reset(nc) }
+		}
+		if err := end(); err != nil {
 			g.log.Debug("close of a refused connection", "peer", c.peer, "err", err)
 		}
 		if g.limiter.allow() {
@@ -108,6 +112,20 @@ func (g *Gateway) admit(l *listener, nc net.Conn) {
 		defer g.serving.Done()
 		c.serve()
 	}()
+}
+
+// leaving is why a gateway that drains refuses a connection.
+const leaving = "shutting down"
+
+// reset ends a connection that was never read from by a reset: clients take
+// that for a broker that is gone, but an orderly end for one that wants TLS.
+func reset(nc net.Conn) error {
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		if err := tcp.SetLinger(0); err != nil {
+			return errors.Join(err, nc.Close())
+		}
+	}
+	return nc.Close()
 }
 
 // connEnded forgets a connection and says why it ended, where that is worth a line.

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -182,5 +183,35 @@ func TestUnregisteredGatewayShowsItself(t *testing.T) {
 	b := newBrokers([]*catalog.Gateway{{Node: 2, Listeners: []catalog.Listener{{Name: "L", Advertise: "b:1"}}}}, "L", "", broker{node: 1, host: "a", port: 9})
 	if len(b.list) != 2 || b.list[0].node != 1 || b.list[0].host != "a" || b.find(2) == nil {
 		t.Errorf("%+v", b.list)
+	}
+}
+
+// A gateway that drains is named to nobody as long as there is another.
+func TestDrainingGatewayIsNotNamed(t *testing.T) {
+	at := func(node int32, draining bool) *catalog.Gateway {
+		return &catalog.Gateway{Node: node, Draining: draining, Listeners: []catalog.Listener{{Name: "L", Advertise: fmt.Sprintf("h%d:9", node)}}}
+	}
+	for _, c := range []struct {
+		name     string
+		gateways []*catalog.Gateway
+		self     int32
+		want     []int32
+	}{
+		{"another drains", []*catalog.Gateway{at(1, false), at(2, true), at(3, false)}, 1, []int32{1, 3}},
+		{"this one drains", []*catalog.Gateway{at(1, false), at(2, true)}, 2, []int32{1}},
+		{"the only one drains", []*catalog.Gateway{at(2, true)}, 2, []int32{2}},
+		{"all drain", []*catalog.Gateway{at(1, true), at(2, true)}, 2, []int32{2}},
+		{"not registered yet", []*catalog.Gateway{at(1, false), at(3, false)}, 2, []int32{1, 2, 3}},
+		{"others drain, not registered", []*catalog.Gateway{at(1, true)}, 2, []int32{2}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var got []int32
+			for _, b := range newBrokers(c.gateways, "L", "", broker{node: c.self, host: "self", port: 9}).list {
+				got = append(got, b.node)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("told of %v, want %v", got, c.want)
+			}
+		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
 
@@ -50,8 +51,9 @@ func (p *process) startNode(ctx context.Context, i int) error {
 	if n.id, err = p.catalog.NodeID(ctx, listeners[0].Advertise); err != nil {
 		return err
 	}
-	n.session, err = p.catalog.Register(ctx, catalog.Gateway{Node: n.id, Process: p.id, Zone: p.cfg.Zone,
-		Listeners: advertised, Version: version, Started: time.Now().UTC()}, p.settings.Lease)
+	registered := catalog.Gateway{Node: n.id, Process: p.id, Zone: p.cfg.Zone,
+		Listeners: advertised, Version: version, Started: time.Now().UTC()}
+	n.session, err = p.catalog.Register(ctx, registered, p.settings.Lease)
 	if err != nil {
 		return err
 	}
@@ -104,6 +106,7 @@ func (p *process) startNode(ctx context.Context, i int) error {
 		// they sent is still finished by the parts below.
 		dctx, cancel := context.WithTimeout(ctx, drainLimit/2)
 		defer cancel()
+		n.sendElsewhere(dctx, p.watcher, registered, logger)
 		if err := n.gateway.Drain(dctx); err != nil {
 			logger.Info("clients that did not leave are cut off", "err", err)
 		}
@@ -117,6 +120,23 @@ func (p *process) startNode(ctx context.Context, i int) error {
 	p.info.Nodes = append(p.info.Nodes, shown)
 	p.nodes = append(p.nodes, n)
 	return nil
+}
+
+// sendElsewhere has the other gateways take over before this one's connections
+// end: clients are no longer told of it, and its coordinator shards are theirs.
+// A gateway that cannot say so leaves all the same; its lease tells the others later.
+func (n *node) sendElsewhere(ctx context.Context, w *catalog.Watcher, registered catalog.Gateway, logger *slog.Logger) {
+	registered.Draining = true
+	err := n.session.Update(ctx, registered)
+	if err == nil {
+		_, err = w.Refresh(ctx)
+	}
+	if err != nil {
+		logger.Info("the other gateways are not told that this one leaves", "err", err)
+	}
+	if err := n.coordinator.Close(ctx); err != nil {
+		logger.Info("coordinator shards were not handed over", "err", err)
+	}
 }
 
 // bind opens the sockets of the i-th gateway: the listeners' ports shifted by i.

@@ -221,6 +221,7 @@ type Gateway struct {
 	Listeners []Listener `json:"listeners"`
 	Version   string     `json:"version"`
 	Started   time.Time  `json:"started"`
+	Draining  bool       `json:"draining,omitempty"` // it leaves: clients are sent to others
 }
 
 // Listener is an address that clients use.

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,6 +84,9 @@ func (f *fakeCluster) close() {
 	}
 	f.mu.Unlock()
 	for _, l := range f.brokers {
+		_ = l.Close()
+	}
+	for _, l := range f.spares {
 		_ = l.Close()
 	}
 	f.wg.Wait()
@@ -447,14 +452,19 @@ func TestBrokerMoves(t *testing.T) {
 	for p := range 2 {
 		l := s.Log(span.Topic{Name: f.name, ID: f.id}, int32(p))
 		defer l.Release()
-		streams = append(streams, startNumbered(t, l, p, "a", 1<<40, 3000))
+		streams = append(streams, startNumbered(t, l, p, "a", 1<<40, math.MaxInt32))
 	}
 	for i := range 6 {
-		from := s.Stats().Batches
-		waitFor(t, "some appends", func() bool { return s.Stats().Batches > from+200 })
+		// Of both partitions: whoever misses that one broker moved before the other
+		// does knows no address any more.
+		for _, st := range streams {
+			from := st.answered()
+			waitFor(t, "some appends", func() bool { return st.answered() > from+100 })
+		}
 		f.move(i)
 	}
 	for _, st := range streams {
+		st.stop.Store(true)
 		st.wg.Wait()
 		st.check(f.values(st.partition))
 	}
@@ -469,6 +479,7 @@ type numbered struct {
 	prefix    string
 	id        int64
 	wg        sync.WaitGroup
+	stop      atomic.Bool // no further appends
 
 	mu      sync.Mutex
 	acked   map[int]int64
@@ -484,6 +495,9 @@ func startNumbered(t *testing.T, l span.Log, partition int, prefix string, id in
 	n.wg.Go(func() {
 		window := make(chan struct{}, 5)
 		for i := range count {
+			if n.stop.Load() {
+				return
+			}
 			window <- struct{}{}
 			raw := oneBatch(t, 1, fmt.Sprint(prefix, i))
 			if id != 0 {
@@ -514,6 +528,12 @@ func startNumbered(t *testing.T, l span.Log, partition int, prefix string, id in
 		}
 	})
 	return n
+}
+
+func (n *numbered) answered() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.acked) + len(n.dup)
 }
 
 func (n *numbered) check(values []string) {
