@@ -17,6 +17,9 @@ type CommitRequest struct {
 	// Pages with the revisions at which they were read; whole pages are written.
 	Pages []Page
 	Fence Fence
+	// AlarmsAt, if not 0, is the revision as of which the topic's alarms were read: a
+	// later one refuses the commit, with [ErrConflict].
+	AlarmsAt int64
 	// Extend, if set, is written (at its Revision) with the last page, and its
 	// Revision is advanced.
 	Extend *Extend
@@ -60,7 +63,24 @@ func (c *Catalog) commitPage(ctx context.Context, req CommitRequest, topic strin
 		clientv3.Compare(clientv3.ModRevision(topic), "=", req.TopicRevision),
 		clientv3.Compare(clientv3.ModRevision(page), "=", p.Revision),
 	})
+	if req.AlarmsAt > 0 {
+		// etcd compares each key of the range; if there is none, one of revision 0.
+		cmps = append(cmps, clientv3.Compare(clientv3.ModRevision(alarmPrefix(req.Topic)), "<", req.AlarmsAt+1).WithPrefix())
+	}
 	then := []clientv3.Op{clientv3.OpPut(page, value)}
+	size := len(value)
+	var ahead []StoredState
+	for _, s := range p.States {
+		if len(s.Blob) > blobChunk || size+len(s.Blob) > txnBytes || len(then) > txnOps-8 {
+			ahead = append(ahead, s)
+			continue
+		}
+		size += len(s.Blob)
+		then = append(then, clientv3.OpPut(producersKey(s.Ref, 0), string(s.Blob)))
+	}
+	if err := c.putStates(ctx, ahead); err != nil {
+		return err
+	}
 	otherwise := append(req.Fence.probe(nil), clientv3.OpGet(topic, clientv3.WithKeysOnly()), clientv3.OpGet(page))
 	if extend != nil {
 		ev, err := encode(extend)

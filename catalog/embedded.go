@@ -106,6 +106,9 @@ func startEtcd(ctx context.Context, cfg EmbeddedConfig, register func(*grpc.Serv
 	ec.QuotaBackendBytes = cfg.Quota
 	ec.SnapshotCount = 10_000
 	ec.MaxSnapFiles, ec.MaxWalFiles = 2, 2
+	// The log is synced at each write; the database behind it need not be at once, and
+	// every sync of it holds up what is written meanwhile.
+	ec.BackendBatchInterval = time.Second
 	ec.MaxRequestBytes = 2 << 20
 	// Watchers that fall behind an hour reload; history is of no other use.
 	ec.AutoCompactionMode = embed.CompactorModePeriodic

@@ -114,9 +114,21 @@ func (c *Catalog) Alarms(ctx context.Context) ([]Alarm, error) {
 	return listOf(ctx, c, "alarms", dataRoot+"alarm/", func(a *Alarm, rev int64) { a.Revision = rev })
 }
 
-// AlarmsOf reads the alarms on one topic.
-func (c *Catalog) AlarmsOf(ctx context.Context, topic ID) ([]Alarm, error) {
-	return listOf(ctx, c, "alarms", dataRoot+"alarm/"+topic.String()+"/", func(a *Alarm, rev int64) { a.Revision = rev })
+// AlarmsOf reads the alarms on one topic, and the revision as of which these are
+// all of them: a commit can compare that, see [CommitRequest.AlarmsAt].
+func (c *Catalog) AlarmsOf(ctx context.Context, topic ID) ([]Alarm, int64, error) {
+	items, revision, err := c.list(ctx, "alarms", alarmPrefix(topic))
+	if err != nil {
+		return nil, 0, err
+	}
+	out := make([]Alarm, len(items))
+	for i, it := range items {
+		if err := decode(it.value, &out[i]); err != nil {
+			return nil, 0, fmt.Errorf("alarms: %w", err)
+		}
+		out[i].Revision = it.revision
+	}
+	return out, revision, nil
 }
 
 // DeleteAlarm drops an alarm that was dealt with, unless it was raised again.

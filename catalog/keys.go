@@ -68,8 +68,9 @@ func holdPrefix(topic ID, op string) string {
 	return dataRoot + "hold/" + topic.String() + "/" + segment(op) + "/"
 }
 func alarmKey(topic ID, partition int32) string {
-	return fmt.Sprintf("%salarm/%s/%08d", dataRoot, topic, partition)
+	return fmt.Sprintf("%s%08d", alarmPrefix(topic), partition)
 }
+func alarmPrefix(topic ID) string     { return dataRoot + "alarm/" + topic.String() + "/" }
 func producersPrefix(topic ID) string { return dataRoot + "producers/" + topic.String() + "/" }
 
 // segment makes any name one segment of a key: tenants and topics have no '/',

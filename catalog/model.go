@@ -106,7 +106,17 @@ type Page struct {
 	First  int32   `json:"first"`
 	Chains []Chain `json:"chains"`
 
+	// States are what the chains newly refer to: written with the page, or before
+	// it those that are too large for that. Not read back.
+	States []StoredState `json:"-"`
+
 	Revision int64 `json:"-"`
+}
+
+// StoredState is the producers' state at one seal, under the reference of [NewProducersRef].
+type StoredState struct {
+	Ref  string
+	Blob []byte // not empty
 }
 
 // Chain is one logical partition: its spans in order. Offsets are logical.

@@ -3,8 +3,10 @@ package catalog
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -16,6 +18,15 @@ const (
 	maxBlob = 64 << 20
 )
 
+// NewProducersRef makes a fresh reference for a producers' state.
+func NewProducersRef(topic ID, partition, seq int32) string {
+	return fmt.Sprintf("%s/%d/%d-%s", topic, partition, seq, RandomName(8))
+}
+
+func producersKey(ref string, chunk int) string {
+	return fmt.Sprintf("%sproducers/%s/%04d", dataRoot, ref, chunk)
+}
+
 // PutProducers stores the producers' state of one sealed span in chunks and
 // gives the reference to put into [Span.Producers]. An empty blob has reference "".
 // Each call makes a fresh reference: one that was cut off is never read.
@@ -23,17 +34,35 @@ func (c *Catalog) PutProducers(ctx context.Context, topic ID, partition, seq int
 	if len(blob) == 0 {
 		return "", nil
 	}
-	if len(blob) > maxBlob {
-		return "", fmt.Errorf("producers of partition %d: %d bytes: %w", partition, len(blob), ErrTooLarge)
-	}
-	ref = fmt.Sprintf("%s/%d/%d-%s", topic, partition, seq, RandomName(8))
-	for i := 0; i*blobChunk < len(blob); i++ {
-		chunk := blob[i*blobChunk : min((i+1)*blobChunk, len(blob))]
-		if err := c.putRaw(ctx, fmt.Sprintf("%sproducers/%s/%04d", dataRoot, ref, i), string(chunk)); err != nil {
-			return "", fmt.Errorf("producers of partition %d: %w", partition, err)
-		}
+	ref = NewProducersRef(topic, partition, seq)
+	if err := c.putState(ctx, StoredState{ref, blob}); err != nil {
+		return "", fmt.Errorf("producers of partition %d: %w", partition, err)
 	}
 	return ref, nil
+}
+
+func (c *Catalog) putState(ctx context.Context, s StoredState) error {
+	if len(s.Blob) > maxBlob {
+		return fmt.Errorf("producers %s: %d bytes: %w", s.Ref, len(s.Blob), ErrTooLarge)
+	}
+	for i := 0; i*blobChunk < len(s.Blob); i++ {
+		chunk := s.Blob[i*blobChunk : min((i+1)*blobChunk, len(s.Blob))]
+		if err := c.putRaw(ctx, producersKey(s.Ref, i), string(chunk)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putStates stores several at once: each put waits for a disk.
+func (c *Catalog) putStates(ctx context.Context, states []StoredState) error {
+	errs := make([]error, len(states))
+	var wg sync.WaitGroup
+	for i, s := range states {
+		wg.Go(func() { errs[i] = c.putState(ctx, s) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 func (c *Catalog) putRaw(ctx context.Context, key, value string) error {
@@ -48,11 +77,21 @@ func (c *Catalog) Producers(ctx context.Context, ref string) ([]byte, error) {
 	if ref == "" {
 		return nil, nil
 	}
+	// What is read is never changed, so any member's word will do, if it has heard
+	// of it: appends may wait for this.
+	out, err := c.producers(ctx, ref, clientv3.WithSerializable())
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrCorrupt) {
+		out, err = c.producers(ctx, ref)
+	}
+	return out, err
+}
+
+func (c *Catalog) producers(ctx context.Context, ref string, opts ...clientv3.OpOption) ([]byte, error) {
 	prefix := dataRoot + "producers/" + ref + "/"
 	var out bytes.Buffer
 	from, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
 	for {
-		r, err := c.getRange(ctx, "producers "+ref, from, []clientv3.OpOption{clientv3.WithRange(end), clientv3.WithLimit(4)})
+		r, err := c.getRange(ctx, "producers "+ref, from, append([]clientv3.OpOption{clientv3.WithRange(end), clientv3.WithLimit(4)}, opts...))
 		if err != nil {
 			return nil, err
 		}

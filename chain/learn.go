@@ -16,6 +16,10 @@ const (
 	// probeAfter is how long a refused partition waits for the chain to change
 	// before it asks whether the seal was undone.
 	probeAfter = 50 * time.Millisecond
+	// learnFirst is the first interval between two questions whether the chain was
+	// extended; where an extend is known to work on it, none is asked for learnHeard.
+	learnFirst = 2 * time.Millisecond
+	learnHeard = 25 * time.Millisecond
 )
 
 // startLearning makes sure that somebody finds out how to go on. Needs mu.
@@ -45,7 +49,7 @@ func (p *Partition) startLearning() {
 // and where the controller gives up before the commit: the copy is unsealed, the
 // extend is gone from the catalog, a probe finds the copy open, 8 goes there.
 func (p *Partition) learn(ctx context.Context) {
-	wait := 2 * time.Millisecond
+	wait := learnFirst
 	for {
 		p.mu.Lock()
 		t := p.cur
@@ -58,6 +62,11 @@ func (p *Partition) learn(ctx context.Context) {
 		// is still the chain's, whether the catalog can be asked or not.
 		ask := t == nil || t.stop != stopUnknown
 		p.unlock()
+		if t != nil && extending(p.l.source.Extend(p.topic)) && p.stoppedFor() < learnHeard {
+			// This gateway has heard of the move, so it will hear of its end: questions
+			// in the meantime would only hold up those who work on it.
+			ask, wait = false, learnHeard
+		}
 
 		var err error
 		if ask {

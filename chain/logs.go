@@ -35,6 +35,7 @@ type Logs struct {
 	fencePoke chan struct{}
 	dirtyPoke chan struct{}
 	sweepPoke chan struct{}
+	warming   chan struct{} // bounds the copies that are being warmed
 	report    reporter
 
 	mu      sync.Mutex
@@ -50,7 +51,8 @@ func NewLogs(o Options) *Logs {
 		source: o.Source, stores: o.Stores, node: o.Node, log: o.Logger, metrics: o.Metrics, alive: o.Alive,
 		holdMax: o.HoldBytes, holdTime: o.HoldTime,
 		fencePoke: make(chan struct{}, 1), dirtyPoke: make(chan struct{}, 1), sweepPoke: make(chan struct{}, 1),
-		topics: map[catalog.ID]map[int32]*Partition{}, dirty: map[catalog.ID]struct{}{}, holders: map[*Partition]struct{}{},
+		warming: make(chan struct{}, warmWidth),
+		topics:  map[catalog.ID]map[int32]*Partition{}, dirty: map[catalog.ID]struct{}{}, holders: map[*Partition]struct{}{},
 	}
 	if l.source == nil {
 		l.source = FromCatalog(o.Watcher, o.Catalog)
@@ -229,6 +231,7 @@ func (l *Logs) spread(ctx context.Context) {
 		for id := range dirty {
 			for _, p := range l.partitionsOf(id) {
 				p.update()
+				p.lookAhead()
 				if err := p.gone(); errors.Is(err, ErrUnknownTopic) {
 					l.forget(p)
 				}

@@ -38,6 +38,7 @@ type Partition struct {
 	poke     chan struct{} // wakes the learner
 	expect   map[int64]expectation
 	ended    []*endedSpan // spans that ended here and are to be reported
+	warm     *warmed      // the copy that comes next; nil if none is known
 
 	// Reads.
 	handles map[int32]handle // by Span.Seq
@@ -226,6 +227,10 @@ func (p *Partition) kill(err error) {
 	for seq, h := range p.handles {
 		p.wakes = append(p.wakes, h.log.Release)
 		delete(p.handles, seq)
+	}
+	if w := p.warm; w != nil {
+		p.warm = nil
+		p.wakes = append(p.wakes, w.log.Release)
 	}
 	p.wakeAll()
 	poke(p.poke)

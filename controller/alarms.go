@@ -77,7 +77,7 @@ func (t *term) repair(ctx context.Context, s *catalog.Snapshot, ref catalog.Topi
 // needsRepair tells whether a repair still has something to do: an alarm on an
 // open span, or a seal that no extend stands behind.
 func (t *term) needsRepair(ctx context.Context, ref catalog.TopicRef, chains []*catalog.Chain) (bool, error) {
-	list, err := t.o.Catalog.AlarmsOf(ctx, ref.ID)
+	list, _, err := t.o.Catalog.AlarmsOf(ctx, ref.ID)
 	if err != nil {
 		return false, err
 	}

@@ -94,10 +94,14 @@ type run struct {
 
 	before  map[string][]chain.ProducerState // states at former seals, by reference
 	ends    [][]extend.PhysicalEnd           // by old topic and physical partition
+	told    [][][]span.Producer              // the same; nil where the seal did not tell
 	cuts    []int64                          // lossy: logical end by partition, -1 unknown
 	alarms  map[int32]catalog.Alarm          // repair: by partition
 	sealing time.Time
 	settled time.Time
+
+	alarmList []catalog.Alarm // as of revision alarmsAt; 0: not read
+	alarmsAt  int64
 }
 
 // begin records a new extend of a topic; it is the caller's to run.
@@ -130,6 +134,7 @@ func (d *driver) extend(ctx context.Context, e catalog.Extend, cancelled func() 
 		case errors.Is(err, catalog.ErrFenced), ctx.Err() != nil, errors.Is(err, errStuck), errors.Is(err, errHandedOn):
 			return r.outcome(), err
 		case errors.Is(err, catalog.ErrConflict):
+			r.alarmsAt = 0 // it may be a new alarm that was in the way
 			if err := r.reread(ctx); err != nil {
 				return r.outcome(), err
 			}
@@ -198,7 +203,16 @@ func (r *run) step(ctx context.Context) (done bool, err error) {
 	case extend.Settle:
 		return false, r.settle(ctx)
 	case extend.Seal:
-		return false, r.seal(ctx)
+		if err := r.seal(ctx); err != nil || !r.obs.Sealed {
+			return false, err
+		}
+		// Appends wait from here on, so nothing is read again: the commit itself
+		// compares the revisions of the topic, its pages, its alarms and the leadership.
+		s.Extend = r.e
+		if extend.Next(s, r.obs).Do != extend.Commit {
+			return false, nil
+		}
+		return false, r.commit(ctx)
 	case extend.Commit:
 		return false, r.commit(ctx)
 	case extend.Unseal:
@@ -309,6 +323,9 @@ func (r *run) settle(ctx context.Context) error {
 		r.settled = time.Now()
 	}
 	if err := r.loadStates(ctx); err != nil {
+		return err
+	}
+	if err := r.readAlarms(ctx); err != nil {
 		return err
 	}
 	if r.e.Mode == catalog.ModeLossy || r.e.Unreadable {

@@ -59,17 +59,26 @@ func (r *run) seal(ctx context.Context) error {
 	return r.refuse(err, "seal")
 }
 
-// heedAlarms reads which partitions' physical logs went back, whatever the extend
-// is for: their ends are not where the copy says. It is called once the seal holds,
-// so that a log that goes back on the way is seen too.
+// readAlarms reads which partitions' physical logs went back, whatever the extend
+// is for: their ends are not where the copy says. It is called before the seal, since
+// appends wait behind it; the commit compares that no alarm has come since.
+func (r *run) readAlarms(ctx context.Context) error {
+	if r.alarmsAt > 0 {
+		return nil
+	}
+	var err error
+	r.alarmList, r.alarmsAt, err = r.cat.AlarmsOf(ctx, r.e.Topic.ID)
+	return err
+}
+
+// heedAlarms finds which of the alarms concern the spans that end.
 func (r *run) heedAlarms(ctx context.Context) error {
-	list, err := r.cat.AlarmsOf(ctx, r.e.Topic.ID)
-	if err != nil {
+	if err := r.readAlarms(ctx); err != nil {
 		return err
 	}
 	chains := chainsOf(r.pages)
 	r.alarms, r.e.Alarms = map[int32]catalog.Alarm{}, nil
-	for _, a := range list {
+	for _, a := range r.alarmList {
 		if a.Partition < 0 || int(a.Partition) >= len(chains) {
 			continue
 		}
@@ -128,6 +137,7 @@ func (r *run) changeMode(ctx context.Context, m catalog.Mode) error {
 // sealAll seals every old topic and keeps their ends.
 func (r *run) sealAll(ctx context.Context, timeout time.Duration) error {
 	ends := make([][]extend.PhysicalEnd, len(r.e.Old))
+	told := make([][][]span.Producer, len(r.e.Old))
 	for i, old := range r.e.Old {
 		st, err := r.stores.Store(old.Cluster)
 		if err != nil {
@@ -140,10 +150,12 @@ func (r *run) sealAll(ctx context.Context, timeout time.Duration) error {
 			return err
 		}
 		byPartition := make([]extend.PhysicalEnd, old.Partitions)
+		told[i] = make([][]span.Producer, old.Partitions)
 		seen := 0
 		for _, end := range list {
 			if end.Partition >= 0 && end.Partition < old.Partitions {
 				byPartition[end.Partition] = extend.PhysicalEnd{End: end.End, MaxTimestamp: end.MaxTimestamp}
+				told[i][end.Partition] = end.Producers
 				seen++
 			}
 		}
@@ -157,7 +169,7 @@ func (r *run) sealAll(ctx context.Context, timeout time.Duration) error {
 			}
 		}
 	}
-	r.ends = ends
+	r.ends, r.told = ends, told
 	return nil
 }
 
@@ -188,7 +200,7 @@ func (r *run) fenced(ctx context.Context) error {
 			}
 		}
 	}
-	r.ends = ends
+	r.ends, r.told = ends, nil
 	r.obs.Sealed = true
 	return r.at(FaultSealed)
 }
@@ -346,6 +358,12 @@ func (r *run) producersAt(ctx context.Context, ch *catalog.Chain, end *catalog.S
 	if r.cuts != nil {
 		return chain.MergeProducers(before, nil, m)
 	}
+	_, alarmed := r.alarms[end.Partition]
+	if i := extend.OldIndex(&r.e, ch); i >= 0 && r.told != nil && !alarmed {
+		if at := extend.Copy(&r.e, ch).Partition; int(at) < len(r.told[i]) && r.told[i][at] != nil {
+			return chain.MergeProducers(before, r.told[i][at], m)
+		}
+	}
 	log, err := r.openLog(ch)
 	if log == nil || err != nil {
 		return nil, err
@@ -357,7 +375,7 @@ func (r *run) producersAt(ctx context.Context, ch *catalog.Chain, end *catalog.S
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := r.alarms[end.Partition]; ok {
+	if alarmed {
 		if fresh, err = without(call, log, fresh, end.Physical); err != nil {
 			return nil, err
 		}

@@ -86,6 +86,10 @@ type End struct {
 	Start        int64 // log start
 	End          int64 // first offset past the last record; final
 	MaxTimestamp int64 // largest timestamp of its records in ms, -1 when empty
+	// Producers is what [Log.Producers] would answer, where the seal learned it on
+	// the way (not nil then, even if there are none). A caller whose appends wait is
+	// spared a question.
+	Producers []Producer
 }
 
 // Health is what a cluster said of itself.
@@ -145,6 +149,14 @@ type Log interface {
 
 // MaxTimestamp asks [Log.OffsetFor] for the record with the largest timestamp.
 const MaxTimestamp = int64(-3)
+
+// Warmer is a [Log] that can get ready for its first append ahead of time.
+type Warmer interface {
+	// Warm does what the first append would have to wait for: it finds out who
+	// leads and connects. It appends nothing, and its error only says that the first
+	// append will have to do the same.
+	Warm(ctx context.Context) error
+}
 
 // Append is one batch on its way. The caller may reuse it after Done.
 type Append struct {

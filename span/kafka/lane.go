@@ -38,6 +38,8 @@ type lane struct {
 	wake     chan struct{}
 	// turn counts the connections that were lost.
 	turn atomic.Uint64
+	// early asks the goroutine to connect before there is something to send.
+	early atomic.Bool
 
 	mu    sync.Mutex
 	ready []*partition // with something to send, in the order of their turns
@@ -70,6 +72,15 @@ func (l *lane) add(p *partition) {
 	}
 }
 
+// warm has the lane connect, if it is not.
+func (l *lane) warm() {
+	l.early.Store(true)
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
 func (l *lane) takeReady(max int) []*partition {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -91,6 +102,11 @@ func (l *lane) run() {
 		case <-l.wake:
 		case <-l.b.ctx.Done():
 			return
+		}
+		if l.early.Swap(false) && !l.waiting() {
+			if _, err := l.connected(); err != nil {
+				l.s.log.Debug("no connection for appends yet", "broker", l.b.node, "error", err)
+			}
 		}
 		for l.waiting() {
 			if l.b.ctx.Err() != nil {

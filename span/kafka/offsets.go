@@ -84,19 +84,26 @@ type question struct {
 }
 
 func (s *Store) askAll(ctx context.Context, b *broker, t span.Topic, epochs map[int32]int32, questions []question) error {
+	return s.startAll(ctx, b, t, epochs, questions)()
+}
+
+// startAll sends the questions; what it returns waits for the answers, and has to be called.
+func (s *Store) startAll(ctx context.Context, b *broker, t span.Topic, epochs map[int32]int32, questions []question) func() error {
 	waits := make([]func() (kmsg.Response, error), len(questions))
 	for i := range questions {
 		waits[i] = b.start(ctx, questions[i].request(t, epochs), 7, 8)
 	}
-	var errs []error
-	for i, wait := range waits {
-		resp, err := wait()
-		if err == nil {
-			err = questions[i].take(t, epochs, resp.(*kmsg.ListOffsetsResponse))
+	return func() error {
+		var errs []error
+		for i, wait := range waits {
+			resp, err := wait()
+			if err == nil {
+				err = questions[i].take(t, epochs, resp.(*kmsg.ListOffsetsResponse))
+			}
+			errs = append(errs, err)
 		}
-		errs = append(errs, err)
+		return errors.Join(errs...)
 	}
-	return errors.Join(errs...)
 }
 
 // atLeader runs f with the leader, and again with the next one when it has moved.

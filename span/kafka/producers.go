@@ -22,14 +22,16 @@ func (p *partition) Producers(ctx context.Context) ([]span.Producer, error) {
 		}
 		out = []span.Producer{}
 		code := producersOf(resp.(*kmsg.DescribeProducersResponse), p.topic, p.index, func(a *kmsg.DescribeProducersResponseTopicPartitionActiveProducer) {
-			out = append(out, span.Producer{
-				ID: a.ProducerID, Epoch: int16(a.ProducerEpoch), LastSequence: a.LastSequence,
-				LastOffset: -1, LastTimestamp: a.LastTimestamp, TxnStart: a.CurrentTxnStartOffset,
-			})
+			out = append(out, activeProducer(a))
 		})
 		return code, nil
 	})
 	return out, p.s.wrap(fmt.Sprintf("producers of partition %d of", p.index), p.topic, err)
+}
+
+func activeProducer(a *kmsg.DescribeProducersResponseTopicPartitionActiveProducer) span.Producer {
+	return span.Producer{ID: a.ProducerID, Epoch: int16(a.ProducerEpoch), LastSequence: a.LastSequence,
+		LastOffset: -1, LastTimestamp: a.LastTimestamp, TxnStart: a.CurrentTxnStartOffset}
 }
 
 // describeProducers asks about the partitions that are epochs' keys.

@@ -26,9 +26,11 @@ const (
 // Seal implements [span.Store]. The topic gets sealConfigs, and each leader is
 // asked with probes until it refuses. The order of what follows matters:
 //
-//   - The producers are described first, for that takes the log's lock: an append
-//     which holds the lock since before the seal is over then, and one that takes
-//     it later meets the limits of timestamps.
+//   - The producers are described before the end is asked, for that takes the log's
+//     lock: an append which holds the lock since before the seal is over then, and one
+//     that takes it later meets the limits of timestamps.
+//   - The log end is asked before and after the producers are described: if it is
+//     the same, the description is of exactly the records below it.
 //   - The end is asked of the same broker that refused, for the leader epoch that
 //     metadata names; a deposed leader, cut off yet reachable, answers neither. If
 //     another broker leads by then it is probed too, since a broker may lead a
@@ -228,6 +230,7 @@ func (r *sealing) atLeader(ctx context.Context, node int32, epochs map[int32]int
 func (r *sealing) readEnds(ctx context.Context, b *broker, epochs map[int32]int32) error {
 	var met error
 	for len(epochs) > 0 {
+		before := []question{{timestamp: timestampLatest, who: leaderReplica}}
 		qs := []question{
 			{timestamp: timestampLatest, who: leaderReplica},
 			{timestamp: timestampLatest, who: consumer},
@@ -235,21 +238,26 @@ func (r *sealing) readEnds(ctx context.Context, b *broker, epochs map[int32]int3
 			{timestamp: timestampEarliest, who: consumer},
 			{timestamp: timestampMax, who: consumer},
 		}
+		firstEnd := r.s.startAll(ctx, b, r.t, epochs, before)
 		barrier := b.start(ctx, describeProducers(r.t, epochs), 0, 0)
-		err := r.s.askAll(ctx, b, r.t, epochs, qs)
+		answers := r.s.startAll(ctx, b, r.t, epochs, qs)
+		err := firstEnd()
 		resp, barrierErr := barrier()
-		if err := errors.Join(err, barrierErr); err != nil {
+		if err := errors.Join(err, barrierErr, answers()); err != nil {
 			return err
 		}
 		passed := resp.(*kmsg.DescribeProducersResponse)
 		next := map[int32]int32{}
 	partitions:
 		for p, epoch := range epochs {
-			if code := producersOf(passed, r.t, p, nil); code != wire.None {
+			producers := []span.Producer{}
+			if code := producersOf(passed, r.t, p, func(a *kmsg.DescribeProducersResponseTopicPartitionActiveProducer) {
+				producers = append(producers, activeProducer(a))
+			}); code != wire.None {
 				met = code
 				continue
 			}
-			for _, q := range qs {
+			for _, q := range append(before, qs...) {
 				switch code := q.answers[p].code; {
 				case code == wire.None:
 				case kindOf(code) == kindRetry:
@@ -262,6 +270,9 @@ func (r *sealing) readEnds(ctx context.Context, b *broker, epochs map[int32]int3
 			}
 			end, high, stable := qs[0].answers[p].offset, qs[1].answers[p].offset, qs[2].answers[p].offset
 			switch {
+			case before[0].answers[p].offset != end:
+				// An append got in before the description, or behind it.
+				next[p] = epoch
 			case high < end:
 				next[p] = epoch
 			case high > end:
@@ -270,7 +281,7 @@ func (r *sealing) readEnds(ctx context.Context, b *broker, epochs map[int32]int3
 			case stable < high:
 				return fmt.Errorf("%w: in partition %d from offset %d on", span.ErrOpenTransaction, p, stable)
 			default:
-				r.finish(p, span.End{Partition: p, Start: qs[3].answers[p].offset, End: end, MaxTimestamp: qs[4].answers[p].timestamp})
+				r.finish(p, span.End{Partition: p, Start: qs[3].answers[p].offset, End: end, MaxTimestamp: qs[4].answers[p].timestamp, Producers: producers})
 			}
 		}
 		if epochs = next; len(epochs) > 0 {

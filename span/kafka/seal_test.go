@@ -3,6 +3,7 @@ package kafka_test
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -177,7 +178,7 @@ func sealOnce(t *testing.T, c *testkit.Cluster, s span.Store) (total, pause time
 	}
 	stop.Store(true)
 	wg.Wait()
-	if !slices.Equal(again, ends) {
+	if !reflect.DeepEqual(again, ends) {
 		t.Errorf("ends moved from %+v to %+v", ends, again)
 	}
 	for _, f := range clients {

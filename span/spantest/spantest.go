@@ -7,10 +7,13 @@
 package spantest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -321,8 +324,26 @@ func (e *env) mustSeal(t span.Topic) []span.End {
 		if end.Partition != int32(i) {
 			e.Fatalf("end %d is of partition %d", i, end.Partition)
 		}
+		if end.Producers == nil {
+			continue
+		}
+		producers, err := e.log(t, int32(i)).Producers(e.ctx)
+		if err != nil {
+			e.Fatalf("producers of sealed partition %d: %v", i, err)
+		}
+		byID := func(a, b span.Producer) int { return cmp.Compare(a.ID, b.ID) }
+		slices.SortFunc(producers, byID)
+		slices.SortFunc(end.Producers, byID)
+		if !reflect.DeepEqual(slices.Clip(end.Producers), slices.Clip(producers)) && len(producers)+len(end.Producers) > 0 {
+			e.Fatalf("the seal told the producers %+v of partition %d, the log has %+v", end.Producers, i, producers)
+		}
 	}
 	return ends
+}
+
+// sameEnd compares what every store tells of an end.
+func sameEnd(a, b span.End) bool {
+	return a.Partition == b.Partition && a.Start == b.Start && a.End == b.End && a.MaxTimestamp == b.MaxTimestamp
 }
 
 // sealable tells whether the store seals; where not, it checks that it says so.
