@@ -3,6 +3,7 @@ package controller
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -176,4 +177,30 @@ func TestRepair(t *testing.T) {
 		f.check(err)
 		return len(list) == 0
 	})
+}
+
+// An alarm that comes when the seal holds already, after the alarms were read, is
+// heeded all the same: the log went back on the way.
+func TestAlarmBehindTheSeal(t *testing.T) {
+	f := newFleet(t, "a", "b")
+	topic := f.topic("orders", 1, "a", nil)
+	w := f.writer(topic, 0, 100)
+	w.append(6)
+	var raised atomic.Bool
+	f.controller(func(o *Options) {
+		o.Fault = func(p string) error {
+			if p != FaultSealed || raised.Swap(true) {
+				return nil
+			}
+			return f.cat.PutAlarm(f.ctx, catalog.Alarm{Topic: catalog.TopicRef{Tenant: topic.Tenant, Name: topic.Name, ID: topic.ID},
+				Partition: 0, Span: 0, Acknowledged: 6, End: 2, At: time.Now()})
+		}
+	})
+	if op := f.done(f.move("b", "orders")); op.State != catalog.OpDone {
+		t.Fatalf("%+v", op)
+	}
+	ch := f.chain(topic, 0)
+	if len(ch.Spans) < 2 || ch.Spans[0].End != 2 || !ch.Spans[0].Hole || ch.Spans[1].Start != 6+repairRoom {
+		t.Errorf("%+v", ch)
+	}
 }
