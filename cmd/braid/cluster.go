@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -84,17 +85,7 @@ func newClusterList(e *env) *cobra.Command {
 		Short:   "List the clusters",
 		Example: "  braid cluster list -o json",
 		Args:    names(0, 0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := e.client()
-			if err != nil {
-				return err
-			}
-			list, err := c.Clusters(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return e.print(list, func(w io.Writer) error { return clusterTable(w, list) })
-		},
+		RunE:    ask(e, func(ctx context.Context, c *api.Client, _ []string) ([]api.Cluster, error) { return c.Clusters(ctx) }, clusterTable),
 	}
 }
 
@@ -114,17 +105,9 @@ func newClusterDescribe(e *env) *cobra.Command {
 		Example:           "  braid cluster describe east",
 		Args:              names(1, 1, "the name of a cluster"),
 		ValidArgsFunction: e.clusterNames,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := e.client()
-			if err != nil {
-				return err
-			}
-			cl, err := c.Cluster(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			return e.print(cl, func(w io.Writer) error { return describeCluster(w, cl) })
-		},
+		RunE: ask(e, func(ctx context.Context, c *api.Client, args []string) (api.Cluster, error) {
+			return c.Cluster(ctx, args[0])
+		}, describeCluster),
 	}
 }
 
@@ -208,18 +191,8 @@ func newClusterRemove(e *env) *cobra.Command {
 		Example:           "  braid cluster remove east",
 		Args:              names(1, 1, "the name of a cluster"),
 		ValidArgsFunction: e.clusterNames,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := e.client()
-			if err != nil {
-				return err
-			}
-			if err := c.RemoveCluster(cmd.Context(), args[0]); err != nil {
-				return err
-			}
-			return e.print(map[string]string{"removed": args[0]}, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "cluster %s removed\n", args[0])
-				return err
-			})
-		},
+		RunE: ask(e, func(ctx context.Context, c *api.Client, args []string) (gone, error) {
+			return gone{"removed", "cluster", args[0]}, c.RemoveCluster(ctx, args[0])
+		}, printGone),
 	}
 }

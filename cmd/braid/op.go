@@ -28,25 +28,17 @@ func newOpList(e *env) *cobra.Command {
 		Short:   "List operations, newest first",
 		Example: "  braid op list -o json",
 		Args:    names(0, 0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := e.client()
-			if err != nil {
-				return err
-			}
-			ops, err := c.Ops(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return e.print(ops, func(w io.Writer) error {
-				var rows [][]string
-				for _, o := range ops {
-					rows = append(rows, []string{o.ID, o.Kind, o.State, fmt.Sprintf("%d/%d", o.Done, o.Total),
-						dash(opWhat(o)), dash(o.To), ago(o.Created), o.Message})
-				}
-				return table(w, []string{"ID", "KIND", "STATE", "TOPICS", "WHAT", "TO", "STARTED", "MESSAGE"}, rows)
-			})
-		},
+		RunE:    ask(e, func(ctx context.Context, c *api.Client, _ []string) ([]api.Op, error) { return c.Ops(ctx) }, opTable),
 	}
+}
+
+func opTable(w io.Writer, ops []api.Op) error {
+	var rows [][]string
+	for _, o := range ops {
+		rows = append(rows, []string{o.ID, o.Kind, o.State, fmt.Sprintf("%d/%d", o.Done, o.Total),
+			dash(opWhat(o)), dash(o.To), ago(o.Created), o.Message})
+	}
+	return table(w, []string{"ID", "KIND", "STATE", "TOPICS", "WHAT", "TO", "STARTED", "MESSAGE"}, rows)
 }
 
 // opWhat says in a few words what an operation is about.

@@ -1,12 +1,17 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/braidstream/braid/console/api"
 )
 
 // print writes v as JSON, or calls text, as the user asked.
@@ -17,6 +22,32 @@ func (e *env) print(v any, text func(w io.Writer) error) error {
 		return enc.Encode(v)
 	}
 	return text(e.out)
+}
+
+// ask is the body of a command that asks the admin API for one thing and prints it.
+func ask[T any](e *env, get func(ctx context.Context, c *api.Client, args []string) (T, error), text func(io.Writer, T) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		c, err := e.client()
+		if err != nil {
+			return err
+		}
+		v, err := get(cmd.Context(), c, args)
+		if err != nil {
+			return err
+		}
+		return e.print(v, func(w io.Writer) error { return text(w, v) })
+	}
+}
+
+// gone is what a command prints that took something away: verb says how.
+type gone struct{ verb, kind, name string }
+
+// MarshalJSON gives {"removed": "east"}.
+func (g gone) MarshalJSON() ([]byte, error) { return json.Marshal(map[string]string{g.verb: g.name}) }
+
+func printGone(w io.Writer, g gone) error {
+	_, err := fmt.Fprintf(w, "%s %s %s\n", g.kind, g.name, g.verb)
+	return err
 }
 
 // table writes rows in aligned columns under a head.

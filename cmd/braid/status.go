@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -16,17 +17,7 @@ func newStatus(e *env) *cobra.Command {
 		Short:   "The fleet at a glance",
 		Example: "  braid status",
 		Args:    names(0, 0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := e.client()
-			if err != nil {
-				return err
-			}
-			s, err := c.Status(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return e.print(s, func(w io.Writer) error { return printStatus(w, s) })
-		},
+		RunE:    ask(e, func(ctx context.Context, c *api.Client, _ []string) (api.Status, error) { return c.Status(ctx) }, printStatus),
 	}
 }
 

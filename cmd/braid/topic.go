@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -86,25 +87,17 @@ func newTopicList(e *env) *cobra.Command {
 		Short:   "List the topics",
 		Example: "  braid topic list",
 		Args:    names(0, 0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := e.client()
-			if err != nil {
-				return err
-			}
-			list, err := c.Topics(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return e.print(list, func(w io.Writer) error {
-				var rows [][]string
-				for _, t := range list {
-					rows = append(rows, []string{t.Name, count(int64(t.Partitions)), count(int64(t.Spans)),
-						strings.Join(t.Clusters, ","), dash(t.Moving)})
-				}
-				return table(w, []string{"NAME", "PARTITIONS", "SPANS", "CLUSTER", "MOVING"}, rows)
-			})
-		},
+		RunE:    ask(e, func(ctx context.Context, c *api.Client, _ []string) ([]api.TopicSummary, error) { return c.Topics(ctx) }, topicTable),
 	}
+}
+
+func topicTable(w io.Writer, list []api.TopicSummary) error {
+	var rows [][]string
+	for _, t := range list {
+		rows = append(rows, []string{t.Name, count(int64(t.Partitions)), count(int64(t.Spans)),
+			strings.Join(t.Clusters, ","), dash(t.Moving)})
+	}
+	return table(w, []string{"NAME", "PARTITIONS", "SPANS", "CLUSTER", "MOVING"}, rows)
 }
 
 func newTopicDescribe(e *env) *cobra.Command {
@@ -114,17 +107,9 @@ func newTopicDescribe(e *env) *cobra.Command {
 		Example:           "  braid topic describe packages -o json | jq '.partitions[0].spans'",
 		Args:              names(1, 1, "the name of a topic"),
 		ValidArgsFunction: e.topicNames,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := e.client()
-			if err != nil {
-				return err
-			}
-			t, err := c.Topic(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			return e.print(t, func(w io.Writer) error { return describeTopic(w, t) })
-		},
+		RunE: ask(e, func(ctx context.Context, c *api.Client, args []string) (api.Topic, error) {
+			return c.Topic(ctx, args[0])
+		}, describeTopic),
 	}
 }
 
@@ -217,18 +202,8 @@ func newTopicDelete(e *env) *cobra.Command {
 		Example:           "  braid topic delete packages",
 		Args:              names(1, 1, "the name of a topic"),
 		ValidArgsFunction: e.topicNames,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := e.client()
-			if err != nil {
-				return err
-			}
-			if err := c.DeleteTopic(cmd.Context(), args[0]); err != nil {
-				return err
-			}
-			return e.print(map[string]string{"deleted": args[0]}, func(w io.Writer) error {
-				_, err := fmt.Fprintf(w, "topic %s deleted\n", args[0])
-				return err
-			})
-		},
+		RunE: ask(e, func(ctx context.Context, c *api.Client, args []string) (gone, error) {
+			return gone{"deleted", "topic", args[0]}, c.DeleteTopic(ctx, args[0])
+		}, printGone),
 	}
 }
