@@ -226,7 +226,9 @@ func (s *Store) place(p *partition, r *request, cfg *topicConfig) (*partition, i
 	place(p.t.number, p.n, stored)
 	f.LSN, f.Durable, f.Offset, f.BatchCRC = lsn, s.log.durable.Load(), h.BaseOffset, h.CRC
 	f.put(b, s.log.cur.salt)
-	p.appended(h, r.mark, lsn+frameHeaderSize, s.ms)
+	if p.appended(h, r.mark, lsn+frameHeaderSize, s.ms) {
+		s.unflushed.Add(1)
+	}
 	a.BaseOffset = h.BaseOffset
 	s.stats.appended.Add(int64(len(a.Batch)))
 	s.need(cfg)

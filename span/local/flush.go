@@ -256,7 +256,7 @@ func (r *round) finish() error {
 			d.seg.busy = false
 		}
 		r.k.dropped(p, p.prune())
-		p.flushed = pub.flushed
+		s.settled(p, pub.flushed)
 		n := 0
 		for n < len(p.refs) && p.refs[n].base < p.flushed && p.refs[n].lsn < first {
 			n++

@@ -59,9 +59,23 @@ func (k *keeper) do(f func() error) error {
 
 // kickKeeper wakes the keeper if there is something to do.
 func (s *Store) kickKeeper() {
-	if s.log.liveBytes(s.log.replayed.Load()) >= s.opt.FlushBytes {
+	if s.log.liveBytes(s.log.replayed.Load()) >= s.flushAt() {
 		s.keeper.wake()
 	}
+}
+
+const (
+	denseFlush = 1 << 20 // what a partition has on average when a flush writes large pieces
+	leastFlush = 16 << 20
+)
+
+// flushAt is how much the shared log has to hold for a flush. Where few partitions have
+// much, there is nothing to gain by waiting: while all of it is still in memory it
+// needs no reading back, and a short log stays in the same few files, and these in the
+// page cache. Where many have little, each flush costs a sync for each.
+func (s *Store) flushAt() int64 {
+	dense := max(s.opt.MemoryBudget/2, s.unflushed.Load()*denseFlush, leastFlush)
+	return min(s.opt.FlushBytes, dense)
 }
 
 func (k *keeper) wake() {
@@ -107,7 +121,7 @@ func (k *keeper) run() {
 		case <-tend.C:
 			k.note(k.retain())
 		}
-		k.note(k.flush(k.s.opt.FlushBytes))
+		k.note(k.flush(k.s.flushAt()))
 		k.note(k.removeTopics())
 	}
 }

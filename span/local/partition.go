@@ -49,6 +49,7 @@ type partition struct {
 	next      int64 // offset of the next batch
 	hw        int64 // committed below: durable as the topic's durability says
 	flushed   int64 // in synced segments below
+	unflushed bool  // counted in Store.unflushed: something is only in the shared log
 	refs      []ref // by offset: all from flushed on, and some before it
 	segs      []*segment
 	producers map[int64]*producer
@@ -83,13 +84,16 @@ func (p *partition) admit(h *batch.Header, m *batch.Marker) (dup *span.ProducedB
 }
 
 // appended records that the batch of h, with its final base offset and
-// timestamp, is in the log at lsn.
-func (p *partition) appended(h *batch.Header, m *batch.Marker, lsn uint64, now int64) {
+// timestamp, is in the log at lsn. It tells whether it is the only one there that is in
+// no segment yet.
+func (p *partition) appended(h *batch.Header, m *batch.Marker, lsn uint64, now int64) (first bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	first, p.unflushed = !p.unflushed, true
 	p.refs = append(p.refs, ref{base: h.BaseOffset, lsn: lsn, maxTS: recordTime(h), delta: uint32(h.LastOffsetDelta), size: uint32(h.Size())})
 	p.next = h.NextOffset()
 	p.remember(h, m, now)
+	return first
 }
 
 // recordTime is the largest timestamp of a batch's records: none for a control

@@ -230,6 +230,10 @@ func (r *replay) finish(end uint64) error {
 			}
 			p.hw = p.next
 			p.done = nil
+			if p.flushed < p.next {
+				p.unflushed = true
+				r.s.unflushed.Add(1)
+			}
 		}
 	}
 	return nil

@@ -61,6 +61,8 @@ type Store struct {
 	inspect bool
 	holes   []error
 
+	unflushed atomic.Int64 // partitions with appends that are in no segment yet
+
 	failed atomic.Pointer[failure]
 	full   atomic.Bool
 
@@ -281,6 +283,21 @@ func (s *Store) remove(t *topic) {
 	defer s.mu.Unlock()
 	delete(s.byName, t.name)
 	delete(s.byID, t.id)
+	for _, p := range t.partitions() {
+		p.mu.Lock()
+		s.settled(p, p.next)
+		p.mu.Unlock()
+	}
+}
+
+// settled notes that nothing of p below flushed is only in the shared log any more; under
+// the partition's mu.
+func (s *Store) settled(p *partition, flushed int64) {
+	p.flushed = flushed
+	if p.unflushed && flushed >= p.next {
+		p.unflushed = false
+		s.unflushed.Add(-1)
+	}
 }
 
 // Topics implements [span.Store].

@@ -4,6 +4,8 @@ import (
 	"sort"
 	"sync"
 	"sync/atomic"
+
+	"github.com/braidstream/braid/span/local/vfs"
 )
 
 // chunk is a piece of the shared log in memory: the bytes as they are in the
@@ -12,7 +14,7 @@ import (
 type chunk struct {
 	buf  []byte // whole capacity
 	n    int    // filled; sequencer only
-	lsn  uint64 // of buf[0]
+	lsn  uint64 // of buf[0], which is the first byte of a block of the file
 	pins atomic.Int32
 	pool *sync.Pool // nil for an odd size
 }
@@ -52,22 +54,28 @@ type tail struct {
 func newTail(budget int64) *tail {
 	t := &tail{budget: budget}
 	t.pool.New = func() any {
-		b := make([]byte, chunkSize)
+		b := vfs.Aligned(chunkSize)
 		return &b
 	}
 	return t
 }
 
-// add starts a chunk at lsn with room for size bytes and drops the oldest over budget.
-// The chunk is pinned for the sequencer, who unpins it when it is written.
-func (t *tail) add(lsn uint64, size int) *chunk {
-	c := &chunk{lsn: lsn}
-	if size <= chunkSize {
+// add makes a chunk whose first filled bytes, pad of them, begin at lsn, with room for
+// size bytes more. It is the caller's alone until show.
+func (t *tail) add(lsn uint64, pad, size int) *chunk {
+	c := &chunk{lsn: lsn, n: pad}
+	if pad+size <= chunkSize {
 		c.pool = &t.pool
 		c.buf = *t.pool.Get().(*[]byte)
 	} else {
-		c.buf = make([]byte, size)
+		c.buf = vfs.Aligned((pad + size + vfs.Block - 1) / vfs.Block * vfs.Block)
 	}
+	return c
+}
+
+// show lets readers find the chunk and drops the oldest over budget. It is pinned for the
+// sequencer, who unpins it when it is written.
+func (t *tail) show(c *chunk) {
 	c.pins.Store(2)
 	t.mu.Lock()
 	t.chunks = append(t.chunks, c)
@@ -84,7 +92,6 @@ func (t *tail) add(lsn uint64, size int) *chunk {
 	for _, c := range old {
 		c.unpin()
 	}
-	return c
 }
 
 // get pins the chunk that holds lsn; nil if it is not in memory any more.

@@ -123,11 +123,16 @@ func (w *wal) reserve(size int) ([]byte, uint64, error) {
 		if err := w.flush(); err != nil {
 			return nil, 0, err
 		}
+		// It begins with the bytes that share its first block of the file, so that
+		// blocks can be written whole.
+		pad := int(w.cur.at(lsn) % vfs.Block)
+		next := w.tail.add(lsn-uint64(pad), pad, size)
 		if w.chunk != nil {
+			copy(next.buf[:pad], w.chunk.buf[w.chunk.n-pad:w.chunk.n])
 			w.chunk.unpin()
 		}
-		w.chunk = w.tail.add(lsn, size)
-		w.written = 0
+		w.tail.show(next)
+		w.chunk, w.written = next, pad
 	}
 	b := w.chunk.buf[w.chunk.n : w.chunk.n+size]
 	w.chunk.n += size
@@ -150,11 +155,24 @@ func (w *wal) flush() error {
 		}
 		w.header = false
 	}
-	pos := w.cur.at(w.chunk.lsn + uint64(w.written))
-	if _, err := w.cur.f.WriteAt(w.chunk.buf[w.written:w.chunk.n], pos); err != nil {
+	// Whole blocks: the system needs to read none of them first, whether the file is
+	// in its cache or not. What was there before is written again as it is, and zeros
+	// are no frame.
+	c := w.chunk
+	from, to := w.written-w.written%vfs.Block, c.n
+	pos := w.cur.at(c.lsn + uint64(from))
+	write := w.cur.f.WriteAt
+	if full := from + (to-from+vfs.Block-1)/vfs.Block*vfs.Block; pos+int64(full-from) <= w.fileSize {
+		clear(c.buf[to:full])
+		if to-w.written >= directFrom {
+			write = w.cur.f.WriteDirect
+		}
+		to = full
+	}
+	if _, err := write(c.buf[from:to], pos); err != nil {
 		return fmt.Errorf("write to %s: %w", w.cur.name, err)
 	}
-	w.written = w.chunk.n
+	w.written = c.n
 	if n := len(w.touched); n == 0 || w.touched[n-1] != w.cur {
 		w.touched = append(w.touched, w.cur)
 	}
