@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -85,6 +86,12 @@ func (l *loader) consume(ctx context.Context, number int, warm func()) error {
 			warm() // there may be nothing to read before the others are ready
 		}
 		cost = float64(records)
+		if p.Once {
+			partitions = slices.DeleteFunc(partitions, func(n int32) bool { return next[n] < 0 })
+			if len(partitions) == 0 {
+				return nil
+			}
+		}
 	}
 }
 
@@ -106,6 +113,9 @@ func (l *loader) fetched(resp *kmsg.FetchResponse, next map[int32]int64) (record
 			}
 			if !l.plan.Tail && next[p.Partition] >= p.HighWatermark {
 				next[p.Partition] = 0
+				if l.plan.Once {
+					next[p.Partition] = -1 // is not asked for again
+				}
 			}
 		}
 	}

@@ -39,6 +39,7 @@ type loadPlan struct {
 
 	// Consume: each connection reads all partitions (Share false) or its share of them.
 	Share          bool  `json:"share"`
+	Once           bool  `json:"once"` // each partition to its end; the load then says "done"
 	Tail           bool  `json:"tail"` // from the end on; else from the start, again and again
 	PartitionBytes int32 `json:"partitionBytes"`
 	MaxBytes       int32 `json:"maxBytes"`
@@ -101,7 +102,7 @@ func runLoad(in io.Reader, out io.Writer) error {
 	if _, err := fmt.Fprintln(out, "ready"); err != nil {
 		return err
 	}
-	if l.plan.Limit > 0 {
+	if l.plan.Limit > 0 || l.plan.Once {
 		go func() {
 			all.Wait()
 			// Whoever started this reads it before it says "stop".

@@ -40,6 +40,7 @@ type options struct {
 	dir     string // where data go, "" for the system's temporary directory
 	level   string // of braid's logs
 	braid   string // a binary that was built before, "" to build one
+	brisk   bool   // set by a scenario of many parts: shorter turns
 	rounds  int
 	window  time.Duration
 }
@@ -48,6 +49,9 @@ type options struct {
 func (o *options) warmUp() time.Duration {
 	if o.quick {
 		return 500 * time.Millisecond
+	}
+	if o.brisk {
+		return time.Second
 	}
 	return 2 * time.Second
 }
@@ -79,6 +83,7 @@ func allScenarios() []scenario {
 		{"moves", "100 live moves under 2,000 records/s", 10 * time.Minute, movesScenario},
 		{"batch", "1,000 topics moved as one operation", 8 * time.Minute, batchScenario},
 		{"local", "the embedded engine, synced, against Kafka", 8 * time.Minute, localScenario},
+		{"engine", "the same without a gateway: the disk's limit, 10,000 partitions, restarts, a compaction", 4 * time.Minute, engineScenario},
 	}
 }
 
@@ -88,6 +93,8 @@ func main() {
 		switch os.Args[1] {
 		case "load":
 			err = runLoad(os.Stdin, os.Stdout)
+		case "store":
+			err = runStore(os.Stdin, os.Stdout)
 		case "forward":
 			err = runForward(os.Args[2:])
 		default:

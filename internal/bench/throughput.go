@@ -74,23 +74,31 @@ func consumeScenario(ctx context.Context, e *env) ([]figure, error) {
 // fill writes so many bytes to a topic.
 func (e *env) fill(ctx context.Context, p *peer, topic string, bytes int64) error {
 	plan := producePlan(topic, 0)
-	plan.Addr, plan.Limit = p.addr, bytes/recordBytes
+	plan.Limit = bytes / recordBytes
+	if _, err := e.whole(ctx, p, plan); err != nil {
+		return fmt.Errorf("fill: %w", err)
+	}
+	return nil
+}
+
+// whole runs a load that ends by itself.
+func (e *env) whole(ctx context.Context, p *peer, plan loadPlan) (loadResult, error) {
+	plan.Addr = p.addr
 	l, err := e.startLoad(ctx, plan)
 	if err != nil {
-		return fmt.Errorf("fill by %s: %w", p.name, err)
+		return loadResult{}, fmt.Errorf("%s: %w", p.name, err)
 	}
 	if err := l.say("mark"); err != nil {
 		l.end()
-		return err
+		return loadResult{}, err
 	}
-	wait, cancel := context.WithTimeout(ctx, time.Minute)
+	wait, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	if _, err := l.line(wait); err != nil { // "done"
 		l.end()
-		return fmt.Errorf("fill by %s: %w", p.name, err)
+		return loadResult{}, fmt.Errorf("%s: %w", p.name, err)
 	}
-	_, err = l.stop(ctx)
-	return err
+	return l.stop(ctx)
 }
 
 // both runs a load saturated and at 60 % of direct's maximum, and says what came of it.

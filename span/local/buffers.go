@@ -3,9 +3,11 @@ package local
 import (
 	"math/bits"
 	"sync"
+
+	"github.com/braidstream/braid/span/local/vfs"
 )
 
-// Read buffers, by powers of two from 4 KiB to 64 MiB.
+// Read buffers, by powers of two from 4 KiB to 64 MiB; the larger ones suit direct reads.
 const (
 	minBufferBits = 12
 	maxBufferBits = 26
@@ -25,7 +27,11 @@ func getBuffer(n int) *[]byte {
 		*b = (*b)[:n]
 		return b
 	}
-	b := make([]byte, n, 1<<(class+minBufferBits))
+	size := 1 << (class + minBufferBits)
+	b := make([]byte, n, size)
+	if size >= directFrom {
+		b = vfs.Aligned(size)[:n]
+	}
 	return &b
 }
 

@@ -202,5 +202,6 @@ func (s *Store) swap(p *partition, w *work, out []*segment) error {
 	// The log's tail in memory still has what was cleaned away.
 	p.refs = slices.DeleteFunc(p.refs, func(r ref) bool { return r.base < end })
 	s.keeper.dropped(p, w.origin)
+	s.stats.compactions.Add(1)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/span"
@@ -35,6 +36,8 @@ type openFile struct {
 
 	mu    sync.Mutex // guards index
 	index *segIndex
+
+	cold atomic.Int64 // bytes that readers took past the page cache
 }
 
 func newFiles(fs vfs.FS, limit int) *files {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sort"
 	"time"
 
@@ -245,131 +244,6 @@ func (p *partition) remind(h hint) {
 	p.hints[p.nextHint%hintsPerPartition] = h
 	p.nextHint++
 	p.mu.Unlock()
-}
-
-// fetchSegment reads batches from a segment file.
-func (s *Store) fetchSegment(p *partition, v view, offset, limit, pos int64, maxBytes int) (*[]byte, []byte, error) {
-	of, err := s.files.get(v.seg, v.seg.path(s.opt.Dir, p), false)
-	if err != nil {
-		if s.replaced(p, v.seg) {
-			return nil, nil, errRecycled
-		}
-		return nil, nil, err
-	}
-	defer s.files.put(of)
-	slack := 0
-	if pos == 0 {
-		of.mu.Lock()
-		x, err := of.indexOf(p, v)
-		if err != nil {
-			of.mu.Unlock()
-			return nil, nil, s.damage(p, v.seg, err)
-		}
-		pos = x.find(offset)
-		of.mu.Unlock()
-		slack = indexEvery
-	}
-	if pos >= v.size && v.cleaned {
-		return nil, nil, nil // a compaction left nothing
-	}
-	n := int(min(int64(maxBytes+slack), v.size-pos))
-	for {
-		n = max(n, min(batch.HeaderSize, int(v.size-pos)))
-		buf := getBuffer(n)
-		if _, err := of.f.ReadAt(*buf, pos); err != nil {
-			putBuffer(buf)
-			return nil, nil, s.damage(p, v.seg, readError(pos, err))
-		}
-		from, end, next, need, err := s.cut(p, *buf, offset, limit, maxBytes)
-		if err != nil {
-			putBuffer(buf)
-			return nil, nil, s.damage(p, v.seg, fmt.Errorf("near %d: %w", pos, err))
-		}
-		if end > from && !v.cleaned && batch.BaseOffset((*buf)[from:]) > offset {
-			putBuffer(buf)
-			return nil, nil, s.damage(p, v.seg, fmt.Errorf("%w: no batch holds offset %d", errDamaged, offset))
-		}
-		if end > from {
-			p.remind(hint{offset: next, seg: v.seg, pos: pos + int64(end)})
-			return buf, (*buf)[from:end], nil
-		}
-		putBuffer(buf)
-		if need == 0 || pos+int64(from) >= v.size {
-			if !v.cleaned && offset < limit {
-				return nil, nil, s.damage(p, v.seg, fmt.Errorf("%w: no batch holds offset %d", errDamaged, offset))
-			}
-			return nil, nil, nil
-		}
-		// The window holds no whole batch past offset: go on where it ends, with
-		// room for the batch that begins there.
-		pos += int64(from)
-		if int64(need) > v.size-pos {
-			return nil, nil, s.damage(p, v.seg, fmt.Errorf("%w: batch at %d ends past the segment", errDamaged, pos))
-		}
-		n = int(min(int64(max(need, maxBytes)), v.size-pos))
-	}
-}
-
-// readError tells a file that is too short, which is damage, from a read that
-// failed and may succeed another time.
-func readError(pos int64, err error) error {
-	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: file ends before %d", errDamaged, pos)
-	}
-	return fmt.Errorf("read at %d: %w: %w", pos, span.ErrStorage, err)
-}
-
-// cut finds the run of whole batches with offset in it, below limit, of at most maxBytes
-// unless it is a single one; they are checked and get leader epoch 0. need > 0
-// tells that the run begins at from but needs that many bytes.
-func (s *Store) cut(p *partition, b []byte, offset, limit int64, maxBytes int) (from, end int, next int64, need int, err error) {
-	pos := 0
-	began := false
-	for pos < len(b) {
-		if len(b)-pos < batch.HeaderSize {
-			need = batch.HeaderSize
-			break
-		}
-		h, size, err := batch.Parse(b[pos:])
-		if err != nil {
-			return 0, 0, 0, 0, fmt.Errorf("%w: %w", errDamaged, err)
-		}
-		if !placed(p.t.number, p.n, b[pos:]) {
-			return 0, 0, 0, 0, fmt.Errorf("%w: the header of the batch at offset %d is not what was written there", errDamaged, h.BaseOffset)
-		}
-		if h.NextOffset() > limit {
-			need = 0
-			break
-		}
-		if h.NextOffset() <= offset {
-			pos += size
-			continue
-		}
-		if !began {
-			from, end, began = pos, pos, true
-		}
-		if end > from && end-from+size > maxBytes {
-			break
-		}
-		if size > len(b)-pos {
-			need = size
-			break
-		}
-		one := b[pos : pos+size]
-		if err := batch.Verify(one); err != nil {
-			return 0, 0, 0, 0, fmt.Errorf("%w: batch at offset %d: %w", errDamaged, h.BaseOffset, err)
-		}
-		batch.SetLeaderEpoch(one, 0)
-		pos += size
-		end, next = pos, h.NextOffset()
-	}
-	if !began {
-		from, end = pos, pos
-		if pos >= len(b) || need > 0 {
-			need = max(need, batch.HeaderSize)
-		}
-	}
-	return from, end, next, need, nil
 }
 
 // damage fences a segment whose bytes are not what was written. Reads that
