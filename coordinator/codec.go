@@ -40,6 +40,15 @@ const (
 	kindGroupGone     kind = 5
 	kindOffsets       kind = 6
 	kindOffsetsGone   kind = 7
+
+	// Consumer groups. The order matters to severalRecord.
+	kindConsumerGroup   kind = 16
+	kindConsumerMember  kind = 17
+	kindConsumerTarget  kind = 18
+	kindConsumerCurrent kind = 19
+	kindConsumerGone    kind = 20
+	kindConsumerRegex   kind = 21
+	kindSeveral         kind = 31
 )
 
 // record is one change of a shard's state, encoded.
@@ -177,6 +186,19 @@ func (d *decoder) optional() *string {
 		d.fail()
 	}
 	return nil
+}
+
+// strings is an array of at most limit strings, nil if it is empty.
+func (d *decoder) strings(limit int) []string {
+	n := d.count(limit, 1)
+	if n == 0 {
+		return nil
+	}
+	all := make([]string, n)
+	for i := range all {
+		all[i] = d.string()
+	}
+	return all
 }
 
 // end tells whether all was read and was right.

@@ -162,6 +162,9 @@ func (m *machine) checkCommit(r *commitRequest) wire.Code {
 		}
 		return wire.IllegalGeneration
 	}
+	if g.consumer != nil {
+		return g.checkConsumerCommit(r)
+	}
 	if r.generation < 0 && g.state == stateEmpty {
 		return wire.None
 	}
@@ -187,6 +190,64 @@ func (m *machine) checkCommit(r *commitRequest) wire.Code {
 		}
 	}
 	return wire.None
+}
+
+// checkConsumerCommit holds a commit against what the member has. One that comes with an
+// older epoch is taken for partitions that the member has had since then (KIP-1251).
+func (g *group) checkConsumerCommit(r *commitRequest) wire.Code {
+	if r.generation < 0 && len(g.consumer.members) == 0 {
+		return wire.None
+	}
+	mb := g.consumer.members[r.memberID]
+	if mb == nil {
+		return wire.UnknownMemberID
+	}
+	stale := wire.StaleMemberEpoch
+	switch {
+	case mb.classic != nil:
+		stale = wire.IllegalGeneration
+	case r.version < 9:
+		return wire.UnsupportedVersion
+	}
+	switch {
+	case r.generation == mb.epoch:
+		return wire.None
+	case r.generation > mb.epoch:
+		return stale
+	}
+	for i := range r.topics {
+		for j := range r.topics[i].partitions {
+			p := r.topics[i].partitions[j].partition
+			since, ok := mb.assigned.find(r.topics[i].id, p)
+			if !ok {
+				since, ok = mb.revoking.find(r.topics[i].id, p)
+			}
+			if !ok || r.generation < since {
+				return stale
+			}
+		}
+	}
+	return wire.None
+}
+
+// checkConsumerFetch holds an OffsetFetch against the member that asks, if one does.
+func (g *group) checkConsumerFetch(memberID *string, epoch int32) wire.Code {
+	if g == nil || g.consumer == nil || memberID == nil && epoch < 0 {
+		return wire.None
+	}
+	var mb *consumerMember
+	if memberID != nil {
+		mb = g.consumer.members[*memberID]
+	}
+	switch {
+	case mb == nil:
+		return wire.UnknownMemberID
+	case mb.epoch == epoch:
+		return wire.None
+	case mb.classic != nil:
+		return wire.IllegalGeneration
+	}
+	return wire.StaleMemberEpoch
 }
 
 // maxOffsetsPerRecord and maxOffsetsBytes keep records of large commits small.

@@ -20,6 +20,18 @@ type Config struct {
 	ExpiryInterval        time.Duration // offsets.retention.check.interval.ms (10 min)
 	CommitTimeout         time.Duration // offsets.commit.timeout.ms (5 s)
 
+	ConsumerSessionTimeout    time.Duration // group.consumer.session.timeout.ms (45 s)
+	ConsumerHeartbeatInterval time.Duration // group.consumer.heartbeat.interval.ms (5 s)
+	ConsumerMaxSize           int           // group.consumer.max.size (no limit)
+	// ConsumerAssignors is group.consumer.assignors (uniform, range); the first is the default.
+	ConsumerAssignors []string
+	ConsumerMigration MigrationPolicy // group.consumer.migration.policy (bidirectional)
+	// ConsumerAssignmentInterval is how long after one target assignment of a group the next
+	// is computed (group.consumer.assignment.interval.ms); negative: at once. The default is 1 s for
+	// groups of more than 2,000 members and partitions together, and at once for others.
+	ConsumerAssignmentInterval time.Duration
+	RegexInterval              time.Duration // how long after one resolution of a group's regular expressions topics are looked at again (10 s)
+
 	// PendingBytes bounds what one shard holds that its log has not taken yet
 	// (32 MiB); beyond it requests get COORDINATOR_NOT_AVAILABLE.
 	PendingBytes int
@@ -44,6 +56,14 @@ func (c Config) withDefaults() Config {
 	c.OffsetsRetention = cmp.Or(c.OffsetsRetention, 7*24*time.Hour)
 	c.ExpiryInterval = cmp.Or(c.ExpiryInterval, 10*time.Minute)
 	c.CommitTimeout = cmp.Or(c.CommitTimeout, 5*time.Second)
+	c.ConsumerSessionTimeout = cmp.Or(c.ConsumerSessionTimeout, 45*time.Second)
+	c.ConsumerHeartbeatInterval = cmp.Or(c.ConsumerHeartbeatInterval, 5*time.Second)
+	c.ConsumerMaxSize = cmp.Or(c.ConsumerMaxSize, int(^uint32(0)>>1))
+	if c.ConsumerAssignors == nil {
+		c.ConsumerAssignors = []string{assignorUniform, assignorRange}
+	}
+	c.ConsumerMigration = cmp.Or(c.ConsumerMigration, MigrateBoth)
+	c.RegexInterval = cmp.Or(c.RegexInterval, 10*time.Second)
 	c.PendingBytes = cmp.Or(c.PendingBytes, 32<<20)
 	c.MaxRecordBytes = cmp.Or(c.MaxRecordBytes, 8<<20)
 	c.SnapshotBytes = cmp.Or(c.SnapshotBytes, 4<<20)
@@ -67,6 +87,26 @@ func (c Config) Validate() error {
 	positive("offsets.retention.minutes", int64(d.OffsetsRetention))
 	positive("offsets.retention.check.interval.ms", int64(d.ExpiryInterval))
 	positive("offsets.commit.timeout.ms", int64(d.CommitTimeout))
+	positive("group.consumer.session.timeout.ms", int64(d.ConsumerSessionTimeout))
+	positive("group.consumer.heartbeat.interval.ms", int64(d.ConsumerHeartbeatInterval))
+	positive("group.consumer.max.size", int64(d.ConsumerMaxSize))
+	positive("regular expression interval", int64(d.RegexInterval))
+	if d.ConsumerSessionTimeout <= d.ConsumerHeartbeatInterval {
+		errs = append(errs, fmt.Errorf("group.consumer.session.timeout.ms %v must be above group.consumer.heartbeat.interval.ms %v", d.ConsumerSessionTimeout, d.ConsumerHeartbeatInterval))
+	}
+	if len(d.ConsumerAssignors) == 0 {
+		errs = append(errs, errors.New("group.consumer.assignors must not be empty"))
+	}
+	for _, name := range d.ConsumerAssignors {
+		if name != assignorUniform && name != assignorRange {
+			errs = append(errs, fmt.Errorf("group.consumer.assignors: there is no assignor %q, but %s and %s", name, assignorUniform, assignorRange))
+		}
+	}
+	switch d.ConsumerMigration {
+	case MigrateBoth, MigrateUp, MigrateDown, MigrateDisabled:
+	default:
+		errs = append(errs, fmt.Errorf("group.consumer.migration.policy is %q, must be one of %s, %s, %s, %s", d.ConsumerMigration, MigrateBoth, MigrateUp, MigrateDown, MigrateDisabled))
+	}
 	positive("pending bytes", int64(d.PendingBytes))
 	positive("snapshot bytes", d.SnapshotBytes)
 	positive("producer id block", d.ProducerIDBlock)

@@ -79,6 +79,25 @@ type Coordinator struct {
 
 	refreshMu sync.Mutex
 	refreshed time.Time // when the directory was last made to catch up
+
+	versionMu sync.Mutex
+	versions  map[string]uint64 // by tenant: how often its topics changed
+}
+
+// topicVersion changes with the tenant's topics.
+func (c *Coordinator) topicVersion(tenant string) uint64 {
+	c.versionMu.Lock()
+	defer c.versionMu.Unlock()
+	return c.versions[tenant] + 1
+}
+
+// topicsChanged is called when the directory shows the change already.
+func (c *Coordinator) topicsChanged(tenants []string) {
+	c.versionMu.Lock()
+	defer c.versionMu.Unlock()
+	for _, tenant := range tenants {
+		c.versions[tenant]++
+	}
 }
 
 // New makes a coordinator; Start makes it work.
@@ -102,6 +121,7 @@ func New(o Options) (*Coordinator, error) {
 		clock:     o.Clock,
 		logger:    o.Logger,
 		shards:    map[int32]*shard{},
+		versions:  map[string]uint64{},
 	}
 	c.metrics = newMetrics(c, o.Metrics)
 	c.ids.size = c.config.ProducerIDBlock

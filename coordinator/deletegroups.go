@@ -30,7 +30,7 @@ func (m *machine) deleteGroup(key groupKey) wire.Code {
 	switch {
 	case g == nil:
 		return wire.GroupIDNotFound
-	case g.state != stateEmpty:
+	case g.state != stateEmpty, g.consumer != nil && len(g.consumer.members) > 0:
 		return wire.NonEmptyGroup
 	}
 	m.remove(g)

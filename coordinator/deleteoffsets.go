@@ -79,7 +79,7 @@ func (m *machine) deleteOffsets(key groupKey, topics []topicPartitions) ([]wire.
 	if g == nil {
 		return nil, wire.GroupIDNotFound
 	}
-	if g.state != stateEmpty && !g.isConsumer() {
+	if g.consumer == nil && g.state != stateEmpty && !g.isConsumer() {
 		// What other members work on cannot be told.
 		return nil, wire.NonEmptyGroup
 	}

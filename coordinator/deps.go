@@ -39,6 +39,12 @@ type Directory interface {
 	Shard(number int32) (catalog.Shard, bool)
 	TopicByName(tenant, name string) (catalog.Topic, bool)
 	TopicByID(id catalog.ID) (catalog.Topic, bool)
+	// TopicNames calls yield with the tenant's topics, those being deleted excepted,
+	// until it returns false.
+	TopicNames(tenant string, yield func(name string) bool)
+	// GroupConfig holds the configs that were set for a group, nil if none were; not
+	// to be changed.
+	GroupConfig(tenant, group string) map[string]string
 	// Refresh returns once the directory is as new as the catalog is now.
 	Refresh(ctx context.Context) error
 	// OnChange has fn called after each change, until cancel. fn must not block.
@@ -49,6 +55,7 @@ type Directory interface {
 type Change struct {
 	Owners  bool            // gateways or shards
 	Removed []catalog.Topic // topics that are no more
+	Topics  []string        // tenants of which a topic came, went or grew
 }
 
 // Logs opens the log of a shard.

@@ -17,6 +17,12 @@ import (
 // that is not there is GROUP_ID_NOT_FOUND (KIP-1043), before it is "Dead". Which
 // operations the caller is authorised for is for the gateway to fill in.
 
+// Types of groups as clients are shown them.
+const (
+	typeClassic  = "classic"
+	typeConsumer = "consumer"
+)
+
 // DescribeGroups answers for each group; each may belong to another gateway.
 func (c *Coordinator) DescribeGroups(ctx context.Context, caller Caller, req *kmsg.DescribeGroupsRequest) *kmsg.DescribeGroupsResponse {
 	resp := kmsg.NewPtrDescribeGroupsResponse()
@@ -77,11 +83,15 @@ func (m *machine) describe(key groupKey, version int16) kmsg.DescribeGroupsRespo
 	d.Group = key.group
 	d.AuthorizedOperations = math.MinInt32
 	g := m.groups[key]
-	if g == nil {
+	if g == nil || g.consumer != nil {
 		d.State = "Dead"
 		if version >= 6 {
 			d.ErrorCode = int16(wire.GroupIDNotFound)
-			d.ErrorMessage = kmsg.StringPtr(fmt.Sprintf("Group %s not found.", key.group))
+			why := "not found"
+			if g != nil {
+				why = "is not a classic group"
+			}
+			d.ErrorMessage = kmsg.StringPtr(fmt.Sprintf("Group %s %s.", key.group, why))
 		}
 		return d
 	}
@@ -118,20 +128,29 @@ func (c *Coordinator) ListGroups(_ context.Context, caller Caller, req *kmsg.Lis
 	for i, s := range req.StatesFilter {
 		states[i] = strings.ToLower(strings.TrimSpace(s))
 	}
-	classic := len(req.TypesFilter) == 0 || slices.ContainsFunc(req.TypesFilter, func(t string) bool { return strings.EqualFold(t, "classic") })
-	if !classic {
+	wanted := func(t string) bool {
+		return len(req.TypesFilter) == 0 || slices.ContainsFunc(req.TypesFilter, func(f string) bool { return strings.EqualFold(f, t) })
+	}
+	classic, consumer := wanted(typeClassic), wanted(typeConsumer)
+	if !classic && !consumer {
 		return resp
 	}
 	for _, s := range c.owned() {
 		code := s.do(func(m *machine) {
 			for key, g := range m.groups {
-				if key.tenant != caller.Tenant || len(states) > 0 && !slices.Contains(states, strings.ToLower(g.state.String())) {
+				if key.tenant != caller.Tenant {
 					continue
 				}
 				l := kmsg.NewListGroupsResponseGroup()
-				l.Group, l.GroupState, l.GroupType = key.group, g.state.String(), "classic"
-				if g.protocolType != nil {
+				l.Group, l.GroupState, l.GroupType = key.group, g.state.String(), typeClassic
+				switch {
+				case g.consumer != nil:
+					l.GroupState, l.GroupType, l.ProtocolType = g.consumer.name(), typeConsumer, consumerType
+				case g.protocolType != nil:
 					l.ProtocolType = *g.protocolType
+				}
+				if len(states) > 0 && !slices.Contains(states, strings.ToLower(l.GroupState)) || l.GroupType == typeClassic && !classic || l.GroupType == typeConsumer && !consumer {
+					continue
 				}
 				resp.Groups = append(resp.Groups, l)
 			}

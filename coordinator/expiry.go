@@ -36,7 +36,7 @@ func (m *machine) expire() {
 			}
 		}
 		switch {
-		case left > 0 || g.state != stateEmpty || len(g.pending) > 0:
+		case left > 0 || g.state != stateEmpty || len(g.pending) > 0 || g.consumer != nil && len(g.consumer.members) > 0:
 			m.forget(key, gone)
 		case !g.isFresh(m):
 			m.remove(g)
@@ -56,6 +56,11 @@ func (g *group) isFresh(m *machine) bool {
 func (m *machine) expired(g *group, topic string, o *committed) bool {
 	base := o.at
 	switch {
+	case g.consumer != nil:
+		// From the commit, for topics that no member subscribes to.
+		if g.consumer.subscribedTo(topic) {
+			return false
+		}
 	case g.protocolType == nil:
 	case g.state == stateEmpty:
 		base = g.since

@@ -100,7 +100,12 @@ func (c *Coordinator) fetchGroup(ctx context.Context, caller Caller, name string
 	}
 	r := await(ctx, func(done func(result)) {
 		code := c.within(caller.Tenant, name, func(m *machine) {
-			got := m.fetch(groupKey{caller.Tenant, name}, topics, all)
+			key := groupKey{caller.Tenant, name}
+			if code := m.groups[key].checkConsumerFetch(memberID, memberEpoch); code != wire.None {
+				m.reply(func() { done(result{nil, code}) })
+				return
+			}
+			got := m.fetch(key, topics, all)
 			m.durably(func() { done(result{got, wire.None}) }, func(code wire.Code) { done(result{nil, code}) })
 		})
 		if code != wire.None {

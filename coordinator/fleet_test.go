@@ -255,6 +255,24 @@ func (g *fleetMember) TopicByID(id catalog.ID) (catalog.Topic, bool) {
 	return catalog.Topic{}, false
 }
 
+func (g *fleetMember) TopicNames(tenant string, yield func(string) bool) {
+	g.mu.Lock()
+	var names []string
+	for name, t := range g.topics {
+		if t.Tenant == tenant {
+			names = append(names, name)
+		}
+	}
+	g.mu.Unlock()
+	for _, name := range names {
+		if !yield(name) {
+			return
+		}
+	}
+}
+
+func (g *fleetMember) GroupConfig(string, string) map[string]string { return nil }
+
 func (g *fleetMember) Refresh(context.Context) error { return nil }
 
 func (g *fleetMember) OnChange(fn func(Change)) func() {

@@ -1,7 +1,9 @@
 package coordinator
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	"github.com/braidstream/braid/catalog"
 )
@@ -70,6 +72,21 @@ func (d catalogDirectory) TopicByID(id catalog.ID) (catalog.Topic, bool) {
 	return topicOf(d.w.Snapshot().TopicByID(id))
 }
 
+func (d catalogDirectory) TopicNames(tenant string, yield func(name string) bool) {
+	for t := range d.w.Snapshot().Topics(tenant) {
+		if !t.Deleting && !yield(t.Name) {
+			return
+		}
+	}
+}
+
+func (d catalogDirectory) GroupConfig(tenant, group string) map[string]string {
+	if g := d.w.Snapshot().GroupConfig(tenant, group); g != nil {
+		return g.Config
+	}
+	return nil
+}
+
 func topicOf(t *catalog.Topic) (catalog.Topic, bool) {
 	if t == nil {
 		return catalog.Topic{}, false
@@ -92,8 +109,14 @@ func (d catalogDirectory) OnChange(fn func(Change)) func() {
 			if is != nil && is.Deleting && (was == nil || !was.Deleting) {
 				ch.Removed = append(ch.Removed, *is)
 			}
+			// What changes with a move is not in the topic.
+			if was == nil || is == nil || was.Deleting != is.Deleting || was.Partitions != is.Partitions {
+				if t := cmp.Or(is, was); t != nil && !slices.Contains(ch.Topics, t.Tenant) {
+					ch.Topics = append(ch.Topics, t.Tenant)
+				}
+			}
 		}
-		if ch.Owners || len(ch.Removed) > 0 {
+		if ch.Owners || len(ch.Removed) > 0 || len(ch.Topics) > 0 {
 			fn(ch)
 		}
 	})

@@ -35,10 +35,11 @@ func (s state) String() string {
 // coordinator can read.
 const consumerType = "consumer"
 
-// group is a classic group: a state machine that clients drive by joining.
+// group is a classic group: a state machine that clients drive by joining. Or it
+// speaks the consumer protocol: see consumer.
 //
-// Only what written holds survives a change of owner; members that joined since
-// then join again.
+// Of a classic group only what written holds survives a change of owner; members that
+// joined since then join again.
 type group struct {
 	key          groupKey
 	state        state
@@ -64,6 +65,10 @@ type group struct {
 
 	joinTimer *timer
 	syncTimer *timer
+
+	// consumer is set when the group speaks the consumer protocol (KIP-848); then
+	// all of the above is empty.
+	consumer *consumerGroup
 
 	offsets map[string]*topicStore
 	written record // the last group record, nil if none is in the log
@@ -114,6 +119,7 @@ func (m *machine) drop(g *group) {
 	for _, t := range g.pending {
 		m.timers.stop(t)
 	}
+	m.dropConsumer(g)
 	delete(m.groups, g.key)
 }
 

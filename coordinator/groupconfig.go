@@ -28,7 +28,7 @@ const (
 // groupConfigKeys are sorted by name; bounds and defaults are Apache Kafka 4.3's.
 var groupConfigKeys = []GroupConfigKey{
 	{Name: GroupAssignmentInterval, Broker: "group.consumer.assignment.interval.ms", Default: "1000", Min: 0, Max: 15_000,
-		Doc: "kept for tools: assignments are made as soon as they are needed"},
+		Doc: "how long after one target assignment of a group the next is computed; without it that is at once in small groups"},
 	{Name: GroupAssignorOffload, Broker: "group.consumer.assignor.offload.enable", Default: "true", Boolean: true,
 		Doc: "kept for tools"},
 	{Name: GroupHeartbeatInterval, Broker: "group.consumer.heartbeat.interval.ms", Default: "5000", Min: 5000, Max: 15_000,

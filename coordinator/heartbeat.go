@@ -39,6 +39,9 @@ func (m *machine) heartbeat(key groupKey, memberID string, instance *string, gen
 	if g == nil {
 		return wire.UnknownMemberID
 	}
+	if g.consumer != nil {
+		return m.heartbeatMixed(g, memberID, instance, generation)
+	}
 	if code := g.check(memberID, instance); code != wire.None {
 		return code
 	}

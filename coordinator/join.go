@@ -119,6 +119,18 @@ func (m *machine) join(j *joinRequest) {
 	unknown := j.memberID == ""
 	g := m.groups[j.key]
 	isNew := g == nil
+	if g != nil && g.consumer != nil {
+		if len(g.consumer.members) > 0 {
+			m.joinMixed(g, j)
+			return
+		}
+		if !unknown {
+			answer(joinAnswer{code: wire.UnknownMemberID, memberID: j.memberID, generation: -1})
+			return
+		}
+		m.becomeClassic(g)
+		m.persist(g, nil)
+	}
 	switch {
 	case isNew && !unknown:
 		answer(joinAnswer{code: wire.UnknownMemberID, memberID: j.memberID, generation: -1})

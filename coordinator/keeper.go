@@ -108,6 +108,7 @@ func (c *Coordinator) Start() error {
 	k.slots = make(chan struct{}, loadsAtOnce)
 	k.retries = map[int32]retry{}
 	k.cancel = c.directory.OnChange(func(ch Change) {
+		c.topicsChanged(ch.Topics)
 		if len(ch.Removed) > 0 {
 			k.mu.Lock()
 			k.removed = append(k.removed, ch.Removed...)

@@ -73,6 +73,9 @@ func (c *Coordinator) LeaveGroup(ctx context.Context, caller Caller, req *kmsg.L
 func (m *machine) leave(key groupKey, leavers []leaver) []wire.Code {
 	codes := make([]wire.Code, len(leavers))
 	g := m.groups[key]
+	if g != nil && g.consumer != nil {
+		return m.leaveMixed(g, leavers)
+	}
 	left := false
 	for i, l := range leavers {
 		if g == nil {

@@ -32,7 +32,11 @@ func (s *shard) load(ctx context.Context) error {
 	if err := s.fence(ctx); err != nil {
 		return err
 	}
-	m := newMachine(s.c.config, newUUID, topicCheck{s.c.directory}, s.logger)
+	if err := s.catchUp(ctx); err != nil {
+		return fmt.Errorf("catch up with the catalog: %w", err)
+	}
+	m := newMachine(s.c.config, newUUID, topicCheck{s.c}, s.logger)
+	m.configs = s.c.directory.GroupConfig
 	m.now = s.c.clock.Now().UnixMilli()
 	size, err := replay(ctx, log, m, s.lease.Term)
 	if err != nil {
@@ -173,9 +177,33 @@ func newUUID() string {
 	return string(out[:])
 }
 
-type topicCheck struct{ directory Directory }
+// topicCheck is the directory as machines ask for topics.
+type topicCheck struct{ c *Coordinator }
 
 func (t topicCheck) exists(id [16]byte) bool {
-	_, ok := t.directory.TopicByID(catalog.ID(id))
+	_, ok := t.c.directory.TopicByID(catalog.ID(id))
 	return ok
+}
+
+func (t topicCheck) named(tenant, name string) (catalog.ID, int32, bool) {
+	topic, ok := t.c.directory.TopicByName(tenant, name)
+	return topic.ID, topic.Partitions, ok && !topic.Deleting
+}
+
+func (t topicCheck) name(id catalog.ID) (string, bool) {
+	topic, ok := t.c.directory.TopicByID(id)
+	return topic.Name, ok && !topic.Deleting
+}
+
+func (t topicCheck) version(tenant string) uint64 { return t.c.topicVersion(tenant) }
+
+// catchUp has the directory know at least what the former owner can have known: a
+// target that was computed with more topics must not be taken back.
+func (s *shard) catchUp(ctx context.Context) error {
+	if _, claimed := s.claim(); s.c.directory.Revision() >= claimed {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return s.c.directory.Refresh(ctx)
 }

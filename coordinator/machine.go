@@ -2,7 +2,9 @@ package coordinator
 
 import (
 	"log/slog"
+	"time"
 
+	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -28,6 +30,8 @@ type machine struct {
 	newID  func() string
 	topics topicNames
 	logger *slog.Logger
+	// configs are those of a group's own, by their names; nil: none has any.
+	configs func(tenant, group string) map[string]string
 
 	groups map[groupKey]*group
 	timers timers
@@ -40,10 +44,27 @@ type groupKey struct {
 	group  string
 }
 
-// topicNames tells whether topics that offsets were committed for still exist.
+// topicNames is what a machine knows of topics. It is an input like time: replay does
+// not look at it.
 type topicNames interface {
 	// exists tells whether the topic of this id is there; true when it cannot be told.
 	exists(id [16]byte) bool
+	// named finds a topic that is not being deleted.
+	named(tenant, name string) (id catalog.ID, partitions int32, ok bool)
+	name(id catalog.ID) (name string, ok bool)
+	// version changes, before its topics are asked for, whenever one of the tenant's came, went
+	// or grew. It is never 0.
+	version(tenant string) uint64
+}
+
+// configOf is a config of a group in ms: its own, or else is.
+func (m *machine) configOf(key groupKey, name string, is time.Duration) int64 {
+	if m.configs != nil {
+		if own := m.configs(key.tenant, key.group); own[name] != "" {
+			is = GroupMillis(own, name)
+		}
+	}
+	return is.Milliseconds()
 }
 
 // effects are what an event asks of the driver.

@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/internal/testkit"
 	"github.com/braidstream/braid/wire"
 )
@@ -28,9 +29,41 @@ func TestMain(m *testing.M) {
 // quiet is a logger that nobody hears.
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
-type allTopics struct{ gone map[[16]byte]bool }
+type allTopics struct {
+	gone    map[[16]byte]bool
+	topics  map[string]int32 // partitions by name, of the default tenant
+	changes *uint64
+}
+
+func newTopics() allTopics {
+	return allTopics{gone: map[[16]byte]bool{}, topics: map[string]int32{}, changes: new(uint64)}
+}
+
+// set makes a topic, or gives it more partitions; 0 removes it.
+func (a allTopics) set(name string, partitions int32) {
+	*a.changes++
+	if a.topics[name] = partitions; partitions == 0 {
+		delete(a.topics, name)
+	}
+}
 
 func (a allTopics) exists(id [16]byte) bool { return !a.gone[id] }
+
+func (a allTopics) named(tenant, name string) (catalog.ID, int32, bool) {
+	n, ok := a.topics[name]
+	return idOf(name), n, ok && tenant == testGroup.tenant
+}
+
+func (a allTopics) name(id catalog.ID) (string, bool) {
+	for name := range a.topics {
+		if catalog.ID(idOf(name)) == id {
+			return name, true
+		}
+	}
+	return "", false
+}
+
+func (a allTopics) version(string) uint64 { return *a.changes + 1 }
 
 // driver drives a machine with a virtual clock and a log in memory, as shard
 // does with the real ones.
@@ -51,7 +84,7 @@ func (d *driver) newID() string {
 }
 
 func newDriver(t testing.TB, config Config) *driver {
-	d := &driver{t: t, topics: allTopics{map[[16]byte]bool{}}}
+	d := &driver{t: t, topics: newTopics()}
 	d.ids = new(int)
 	d.m = newMachine(config.withDefaults(), d.newID, d.topics, quiet())
 	d.m.now = 1_000_000

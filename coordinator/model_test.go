@@ -214,6 +214,7 @@ func same(t *rapid.T, a, b *machine) {
 		if h == nil {
 			t.Fatalf("the next owner has no group %v", key)
 		}
+		sameConsumer(t, g.consumer, h.consumer)
 		if !slices.Equal(g.written, h.written) {
 			t.Fatalf("group records differ")
 		}

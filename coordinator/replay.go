@@ -47,6 +47,20 @@ func (m *machine) apply(r record) (mark logMark, err error) {
 			return mark, err
 		}
 		m.applyOffsetsGone(o)
+	case kindConsumerGroup:
+		return mark, m.applyConsumerGroup(d)
+	case kindConsumerMember:
+		return mark, m.applyConsumerMember(d)
+	case kindConsumerTarget:
+		return mark, m.applyConsumerTarget(d)
+	case kindConsumerCurrent:
+		return mark, m.applyConsumerCurrent(d)
+	case kindConsumerGone:
+		return mark, m.applyConsumerGone(d)
+	case kindConsumerRegex:
+		return mark, m.applyConsumerRegex(d)
+	case kindSeveral:
+		return mark, m.applySeveral(d)
 	default:
 		// A release that knows more kinds raises the format version, so this is damage.
 		return mark, fmt.Errorf("%w: kind %d", errRecord, k)
@@ -68,6 +82,8 @@ func (m *machine) applyGroup(r *groupRecord, raw record) {
 	if g == nil {
 		g = m.newGroup(r.key)
 	}
+	m.dropConsumer(g)
+	g.consumer = nil
 	g.members, g.statics, g.support = map[string]*member{}, map[string]string{}, map[string]int{}
 	g.order = nil
 	g.generation = r.generation
@@ -103,6 +119,10 @@ func (m *machine) applyGroup(r *groupRecord, raw record) {
 // serve: sessions start to run anew, since nobody could send heartbeats meanwhile.
 func (m *machine) begin() {
 	for _, g := range m.groups {
+		if g.consumer != nil {
+			m.beginConsumer(g)
+			continue
+		}
 		for _, mb := range g.order {
 			m.alive(mb, int64(mb.sessionTimeout))
 		}
@@ -131,7 +151,9 @@ func (m *machine) snapshotGroup(key groupKey) {
 	if g == nil {
 		return
 	}
-	if g.written != nil {
+	if g.consumer != nil {
+		m.snapshotConsumer(g)
+	} else if g.written != nil {
 		m.emit(g.written)
 	}
 	// Offsets with equal times share a record; most were committed together.

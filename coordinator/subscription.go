@@ -25,6 +25,9 @@ func (g *group) readSubscriptions() map[string]bool {
 
 // isSubscribed tells whether a member consumes the topic, or may do so.
 func (g *group) isSubscribed(topic string) bool {
+	if g.consumer != nil {
+		return g.consumer.subscribedTo(topic)
+	}
 	if g.subscribed == nil {
 		return g.isConsumer()
 	}

@@ -87,6 +87,10 @@ func (c *Coordinator) SyncGroupAsync(caller Caller, req *kmsg.SyncGroupRequest, 
 func (m *machine) sync(r *syncRequest) {
 	answer := func(a syncAnswer) { m.reply(func() { r.done(a) }) }
 	g := m.groups[r.key]
+	if g != nil && g.consumer != nil && len(g.consumer.members) > 0 {
+		m.syncMixed(g, r)
+		return
+	}
 	if g == nil || g.state == stateEmpty {
 		answer(syncAnswer{code: wire.UnknownMemberID})
 		return

@@ -40,6 +40,8 @@ const (
 	keyAlterPartitionReassignments = int16(kmsg.AlterPartitionAssignments)
 	keyListPartitionReassignments  = int16(kmsg.ListPartitionReassignments)
 	keyDescribeQuorum              = int16(kmsg.DescribeQuorum)
+	keyConsumerGroupHeartbeat      = int16(kmsg.ConsumerGroupHeartbeat)
+	keyConsumerGroupDescribe       = int16(kmsg.ConsumerGroupDescribe)
 	keyUpdateFeatures              = int16(kmsg.UpdateFeatures)
 	keyListConfigResources         = int16(kmsg.ListConfigResources)
 )
@@ -90,6 +92,8 @@ func servedAPIs() []api {
 		{key: keyDescribeQuorum, min: 0, max: 2, offered: 0, serve: message(describeQuorum)},
 		{key: keyUpdateFeatures, min: 0, max: 2, offered: 0, serve: message(updateFeatures)},
 		{key: keyDescribeCluster, min: 0, max: 2, offered: 0, serve: message(describeCluster)},
+		{key: keyConsumerGroupHeartbeat, min: 0, max: 1, offered: 0, serve: message(consumerGroupHeartbeat)},
+		{key: keyConsumerGroupDescribe, min: 0, max: 1, offered: 0, serve: message(consumerGroupDescribe)},
 		{key: keyListConfigResources, min: 0, max: 1, offered: 0, serve: message(listConfigResources)},
 		{key: keyDescribeTopicPartitions, min: 0, max: 0, offered: 0, serve: message(describeTopicPartitions)},
 	}

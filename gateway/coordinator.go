@@ -23,6 +23,8 @@ type Coordinator interface {
 	OffsetCommit(context.Context, coordinator.Caller, *kmsg.OffsetCommitRequest) *kmsg.OffsetCommitResponse
 	OffsetFetch(context.Context, coordinator.Caller, *kmsg.OffsetFetchRequest) *kmsg.OffsetFetchResponse
 	OffsetDelete(context.Context, coordinator.Caller, *kmsg.OffsetDeleteRequest) *kmsg.OffsetDeleteResponse
+	ConsumerGroupHeartbeat(context.Context, coordinator.Caller, *kmsg.ConsumerGroupHeartbeatRequest) *kmsg.ConsumerGroupHeartbeatResponse
+	ConsumerGroupDescribe(context.Context, coordinator.Caller, *kmsg.ConsumerGroupDescribeRequest) *kmsg.ConsumerGroupDescribeResponse
 	DescribeGroups(context.Context, coordinator.Caller, *kmsg.DescribeGroupsRequest) *kmsg.DescribeGroupsResponse
 	ListGroups(context.Context, coordinator.Caller, *kmsg.ListGroupsRequest) *kmsg.ListGroupsResponse
 	DeleteGroups(context.Context, coordinator.Caller, *kmsg.DeleteGroupsRequest) *kmsg.DeleteGroupsResponse

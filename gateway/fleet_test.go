@@ -48,6 +48,7 @@ type fleetConfig struct {
 	logger    *slog.Logger
 	kafka     []string      // bootstrap of the cluster behind; the local engine if nil
 	rebalance time.Duration // group.initial.rebalance.delay.ms
+	beat      time.Duration // group.consumer.heartbeat.interval.ms
 }
 
 func gateways(n int) fleetOption { return func(c *fleetConfig) { c.gateways = n } }
@@ -132,7 +133,7 @@ func (f *fleet) addGateway(fc fleetConfig, i int) {
 	coord, err := coordinator.New(coordinator.Options{
 		Node: node, Leases: coordinator.CatalogLeases(f.cat, session), Directory: coordinator.CatalogDirectory(f.watcher),
 		Logs: coordinator.ChainLogs(logs), EnsureTopic: f.admin.ensureCoordinatorTopic,
-		Config: coordinator.Config{InitialRebalanceDelay: fc.rebalance}, Logger: fc.logger,
+		Config: coordinator.Config{InitialRebalanceDelay: fc.rebalance, ConsumerHeartbeatInterval: fc.beat}, Logger: fc.logger,
 	})
 	if err != nil {
 		tb.Fatal(err)

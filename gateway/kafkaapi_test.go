@@ -26,7 +26,6 @@ const (
 	noSecurity    = "not before clients are told apart: users, ACLs, quotas and tokens belong together"
 	noTelemetry   = "client metrics are not collected; clients send none to a broker that does not offer this"
 	noTransaction = "transactions"
-	noConsumer    = "the consumer protocol of KIP-848"
 	noShare       = "share groups (KIP-932) come in a later release"
 	noStreams     = "streams groups (KIP-1071) come in a later release"
 	noRaft        = "there is no Raft quorum whose members could change"
@@ -40,7 +39,6 @@ var unserved = map[int16]string{
 	61: noTransaction, 65: noTransaction, 66: noTransaction,
 	52: internalKey, 53: internalKey, 54: internalKey, 56: internalKey, 58: internalKey, 59: internalKey,
 	62: internalKey, 63: internalKey, 64: "a gateway that is gone is forgotten with its lease", 67: internalKey, 70: internalKey, 73: internalKey,
-	68: noConsumer, 69: noConsumer,
 	71: noTelemetry, 72: noTelemetry,
 	76: noShare, 77: noShare, 78: noShare, 79: noShare, 90: noShare, 91: noShare, 92: noShare,
 	80: noRaft, 81: noRaft, 82: internalKey,

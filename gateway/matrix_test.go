@@ -361,6 +361,7 @@ func TestEveryKeyEveryVersion(t *testing.T) {
 		},
 	}
 	maps.Copy(one, adminRequests(topic))
+	maps.Copy(one, consumerGroupRequests())
 	// The coordinator takes its shards up in the background.
 	f.awaitGroups()
 	for _, a := range servedAPIs() {
