@@ -285,17 +285,6 @@ func (c *consumerGroup) subscribers(expr string) int {
 	return n
 }
 
-// classics counts the members that speak the classic protocol.
-func (c *consumerGroup) classics() int {
-	n := 0
-	for _, mb := range c.members {
-		if mb.classic != nil {
-			n++
-		}
-	}
-	return n
-}
-
 // subscription calls yield with each topic name that the member subscribes to; a
 // name may come twice.
 func (c *consumerGroup) subscription(mb *consumerMember, yield func(name string)) {
