@@ -68,6 +68,33 @@ type HoldAck struct {
 	// Next per partition: the first logical offset past the highest that the
 	// gateway saw acknowledged or served; -1 none.
 	Next []int64 `json:"next,omitempty"`
+	// Accounts say more of the partitions that the gateway appended to or read, where
+	// the copy is gone.
+	Accounts []Account `json:"accounts,omitempty"`
+}
+
+// Account is what a gateway knows of the end of one partition's open span. All
+// offsets are logical.
+type Account struct {
+	Partition int32 `json:"partition"`
+	// Doubt is the lowest offset at which an append may lie whose outcome the gateway
+	// does not know and whose producer will send it again; -1 none.
+	Doubt int64 `json:"doubt"`
+	// Floor: of what it saw acknowledged, only what lies below is not in Batches.
+	Floor int64 `json:"floor"`
+	// Batches were acknowledged to the gateway, or read by it, at their offsets;
+	// ascending, apart from each other.
+	Batches []KnownBatch `json:"batches,omitempty"`
+}
+
+// KnownBatch is a batch that is known to lie at [From, To).
+type KnownBatch struct {
+	From     int64 `json:"f"`
+	To       int64 `json:"t"`
+	Producer int64 `json:"p"` // -1 none
+	Epoch    int16 `json:"e"`
+	First    int32 `json:"s"` // sequences
+	Last     int32 `json:"l"`
 }
 
 // PutHoldAck publishes a gateway's word for the extend of this operation.

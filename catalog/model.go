@@ -170,6 +170,16 @@ type Copy struct {
 	Map []Piece `json:"map"`
 	// Unreadable: the cluster is gone (failed over); readers skip the span until it is back.
 	Unreadable bool `json:"unreadable,omitempty"`
+	// Skip lists logical ranges of the copy that are not in the chain, ascending and
+	// apart from each other: what may have landed there before the cluster was lost
+	// was appended again elsewhere. They begin and end with batches.
+	Skip []Gap `json:"skip,omitempty"`
+}
+
+// Gap is a range of logical offsets, [From, To).
+type Gap struct {
+	From int64 `json:"from"`
+	To   int64 `json:"to"`
 }
 
 // Piece is one piece of a copy's offset map.
@@ -307,6 +317,8 @@ type Extend struct {
 	// Producer is the producer id under which a return appends stranded records
 	// anew: a controller that takes over finds by it how far the last one came.
 	Producer int64 `json:"producer,omitempty"`
+	// Judged keeps what a return has found out, so that it is decided once.
+	Judged []Judged `json:"judged,omitempty"`
 	// Alarms are those that the commit heeded.
 	Alarms []Alarm `json:"alarms,omitempty"`
 	// Ends per partition, known from the commit on.
@@ -315,12 +327,28 @@ type Extend struct {
 	// Unreadable: the old copies are away, so that readers skip them (a failover, not a repair).
 	Unreadable bool `json:"unreadable,omitempty"`
 	// Kind is the operation's, for the certificate.
-	Kind    OpKind    `json:"kind,omitempty"`
+	Kind OpKind `json:"kind,omitempty"`
+	// Silent are the gateways whose word a lossy extend went without.
+	Silent  []int32   `json:"silent,omitempty"`
 	Sealed  time.Time `json:"sealed,omitzero"` // when the seal began to refuse, as far as known
 	Message string    `json:"message,omitempty"`
 	Started time.Time `json:"started"`
 
 	Revision int64 `json:"-"`
+}
+
+// Judged says which producers appended again what of theirs is stranded on one span.
+type Judged struct {
+	Partition int32           `json:"partition"`
+	Span      int32           `json:"span"` // Span.Seq
+	Again     []AppendedAgain `json:"again,omitempty"`
+}
+
+// AppendedAgain: the producer went on with this sequence.
+type AppendedAgain struct {
+	Producer int64 `json:"producer"`
+	Epoch    int16 `json:"epoch"`
+	First    int32 `json:"first"`
 }
 
 // PhysicalTopic is a topic on a cluster.
@@ -344,6 +372,8 @@ type SealedEnd struct {
 	End          int64  `json:"end"`       // logical end
 	MaxTimestamp int64  `json:"maxTimestamp"`
 	Producers    string `json:"producers,omitempty"`
+	// Skip lists ranges before End that the span leaves out (a lossy extend).
+	Skip []Gap `json:"skip,omitempty"`
 }
 
 // Certificate says what a move or failover did to each partition, and how that was checked.

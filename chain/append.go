@@ -93,6 +93,9 @@ func (p *Partition) open() {
 // submit hands a flight to the copy.
 func (p *Partition) submit(f *flight) {
 	t := p.cur
+	if f.t != t || !f.unknown {
+		f.floor = p.knownEnd(t)
+	}
 	f.t = t
 	t.flying.push(f)
 	f.sa = span.Append{Batch: f.batch(), Deadline: f.deadline, Done: landed, BaseOffset: -1, LogAppendTime: -1, LogStart: -1, Tag: f}
@@ -123,6 +126,7 @@ func (p *Partition) complete(f *flight) {
 	case err == nil && alive:
 		p.landed(f, t, now)
 	case err == nil:
+		t.doubt(f, now)
 		t.acks.unknown += int64(f.records)
 		p.sentBack(f, t, because(ErrTimedOut, errSession))
 	default:
@@ -166,6 +170,7 @@ func (p *Partition) landed(f *flight, t *target, now time.Time) {
 	if sa.BaseOffset < 0 {
 		p.l.metrics.Duplicates.Inc()
 		t.remember(f.producer, now.Unix())
+		t.resolve(f)
 		p.fail(f, ErrDuplicate)
 		p.placed(f, t)
 		return
@@ -181,13 +186,15 @@ func (p *Partition) landed(f *flight, t *target, now time.Time) {
 	}
 	if sa.Duplicate {
 		p.l.metrics.Duplicates.Inc()
+		t.acks.found(f, base)
 	} else {
-		t.acks.add(base, f.records, a.Header.CRC, now)
+		t.acks.add(f, base, a.Header.CRC, now)
 		p.firstAck(t, now)
 		p.cacheOwn(f, t, base, next, now)
 	}
 	if f.hasProducer() {
 		t.remember(f.producer, now.Unix())
+		t.resolve(f)
 		p.cameAgain(f)
 	}
 	v := p.view.Load()
@@ -256,6 +263,7 @@ func (p *Partition) earlierPending(f *flight, t *target) bool {
 // again: the copy tells whether it has it, or, once sealed, its last state does.
 func (p *Partition) unknownOutcome(f *flight, t *target, now time.Time, err error, why stopReason) {
 	f.unknown = true
+	t.doubt(f, now)
 	if why == stopTruncated {
 		p.halt(t, why)
 	}

@@ -25,7 +25,9 @@ type Extension struct {
 	Room  int64
 	// Unreadable marks the ended span's copies as away.
 	Unreadable bool
-	At         time.Time
+	// Skip lists what the ended span's copies hold before End that is not in the chain.
+	Skip []catalog.Gap
+	At   time.Time
 }
 
 // New is the chain of a partition that begins with the physical partition to.
@@ -80,10 +82,10 @@ func Extend(c *catalog.Chain, x Extension) (catalog.Chain, error) {
 		ended.Producers = x.Producers
 		ended.Hole = x.Lossy
 		ended.SealedAt = x.At
-		if x.Unreadable {
+		if x.Unreadable || len(x.Skip) > 0 {
 			ended.Copies = slices.Clone(ended.Copies)
 			for i := range ended.Copies {
-				ended.Copies[i].Unreadable = true
+				ended.Copies[i].Unreadable, ended.Copies[i].Skip = x.Unreadable, x.Skip
 			}
 		}
 		out.Spans = append(out.Spans, ended)

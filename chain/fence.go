@@ -18,12 +18,13 @@ func (p *Partition) fenceTarget(t *target, e *catalog.Extend) {
 }
 
 // heedFence stops the partition for an extend's fence, and tells whether it is
-// still, with the first offset past what it acknowledged or served (-1: nothing).
-func (p *Partition) heedFence(e *catalog.Extend) (still bool, next int64) {
+// still, with the first offset past what it acknowledged or served (-1: nothing)
+// and, where the copy is gone, at most limit batches of an account.
+func (p *Partition) heedFence(e *catalog.Extend, limit int) (still bool, next int64, a *catalog.Account) {
 	p.mu.Lock()
 	defer p.unlock()
 	if p.dead != nil {
-		return true, -1
+		return true, -1, nil
 	}
 	v := p.view.Load()
 	if s := OpenSpan(v.chain); s != nil && fences(e, s.Copies[0].TopicID) {
@@ -31,21 +32,35 @@ func (p *Partition) heedFence(e *catalog.Extend) (still bool, next int64) {
 	}
 	t := p.cur
 	if t == nil {
-		return true, p.hw
+		if e.Unreadable {
+			a = p.account(nil, limit)
+		}
+		return true, p.hw, a
 	}
 	if t.end < 0 && fences(e, t.copy.TopicID) {
 		p.fenceTarget(t, e)
 	}
 	if t.fencedBy == e.Op && t.flying.n > 0 {
-		return false, -1
+		return false, -1, nil
 	}
-	return true, max(p.hw, t.acks.next)
+	if e.Unreadable {
+		a = p.account(t, limit)
+	}
+	return true, max(p.hw, t.acks.next), a
 }
+
+// accountBatches bounds the batches that one acknowledgement lists: it is one
+// value in the catalog.
+const accountBatches = 8192
 
 // watchFences stops partitions for fences and acknowledges that to the
 // controller, for each topic when all its partitions here are still.
 func (l *Logs) watchFences(ctx context.Context) {
-	acked := map[catalog.ID]string{}
+	type asking struct {
+		op   string
+		gone bool
+	}
+	acked := map[catalog.ID]asking{}
 	var retry <-chan time.Time
 	for {
 		select {
@@ -60,7 +75,7 @@ func (l *Logs) watchFences(ctx context.Context) {
 		for _, id := range asked {
 			wanted[id] = struct{}{}
 			e := l.source.Extend(id)
-			if !asksToStop(e) || e.Step != catalog.StepSeal || acked[id] == e.Op {
+			if !asksToStop(e) || e.Step != catalog.StepSeal || acked[id] == (asking{e.Op, e.Unreadable}) {
 				continue
 			}
 			ack := catalog.HoldAck{Node: l.node, At: time.Now().UTC()}
@@ -72,7 +87,7 @@ func (l *Logs) watchFences(ctx context.Context) {
 				retry = time.After(100 * time.Millisecond)
 				continue
 			}
-			acked[id] = e.Op
+			acked[id] = asking{e.Op, e.Unreadable}
 		}
 		for id := range acked {
 			if _, ok := wanted[id]; !ok {
@@ -89,9 +104,14 @@ func (l *Logs) watchFences(ctx context.Context) {
 // stopped, since the source shows the extend before it is listed.
 func (l *Logs) stillFor(e *catalog.Extend, ack *catalog.HoldAck) bool {
 	still := true
-	for _, p := range l.partitionsOf(e.Topic.ID) {
-		ok, next := p.heedFence(e)
+	ps := l.partitionsOf(e.Topic.ID)
+	limit := min(ackedTail, accountBatches/max(len(ps), 1))
+	for _, p := range ps {
+		ok, next, a := p.heedFence(e, limit)
 		still = still && ok
+		if a != nil {
+			ack.Accounts = append(ack.Accounts, *a)
+		}
 		if int(p.index) >= len(ack.Next) {
 			grown := make([]int64, p.index+1)
 			for i := range grown {

@@ -29,8 +29,9 @@ type flight struct {
 	last     int32
 	epoch    int16
 
-	// unknown: an attempt may have landed.
+	// unknown: an attempt may have landed, in t's copy at or past floor if so.
 	unknown bool
+	floor   int64
 	// rejected: what the copy said, while the sealed state is asked whether it is a duplicate of old.
 	rejected error
 	// shared: a store still has the bytes from an attempt that was given up on, so they must not be patched.

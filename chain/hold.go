@@ -178,7 +178,8 @@ func (p *Partition) detach(f *flight, t *target) {
 	g.deadline, g.since, g.held, g.rejected = f.deadline, f.since, f.held, f.rejected
 	g.producer, g.epoch, g.records, g.first, g.last = f.producer, f.epoch, f.records, f.first, f.last
 	g.chunk.retain()
-	g.shared, g.unknown = true, true
+	g.shared, g.unknown, g.floor = true, true, f.floor
+	t.doubt(g, time.Now())
 	f.abandoned, f.a = true, nil
 	if g.hasProducer() && time.Now().Before(g.deadline) {
 		t.returned = append(t.returned, g)

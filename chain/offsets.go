@@ -180,7 +180,7 @@ func (p *Partition) positionIn(ctx context.Context, v *view, s *catalog.Span, ms
 	if !ok {
 		return at, false, nil
 	}
-	at.Offset = ToLogical(h.copy, at.Offset)
+	at.Offset = skipped(h.copy, ToLogical(h.copy, at.Offset))
 	if !s.IsOpen() && at.Offset >= s.End {
 		return at, false, nil
 	}

@@ -296,7 +296,7 @@ func (p *Partition) dropLost(c *catalog.Chain) {
 	for i := range p.tail.pieces {
 		pc := &p.tail.pieces[i]
 		for j := range c.Spans {
-			if s := &c.Spans[j]; s.Seq == pc.span && !s.IsOpen() && pc.next > s.End {
+			if s := &c.Spans[j]; s.Seq == pc.span && !s.IsOpen() && (pc.next > s.End || leavesOut(s, pc.base, pc.next)) {
 				p.dropEarly()
 				p.l.cache.shrink(p.tail.clear())
 				return

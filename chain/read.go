@@ -139,6 +139,10 @@ func (p *Partition) readSealed(ctx context.Context, v *view, s *catalog.Span, r 
 	if err != nil {
 		return ReadResult{}, err
 	}
+	if next := skipped(h.copy, r.Offset); next > r.Offset {
+		r.Offset = next
+		return ReadResult{}, errChanged
+	}
 	end := ToPhysical(h.copy, s.End)
 	rr, err := h.log.Read(ctx, span.ReadRequest{Offset: ToPhysical(h.copy, r.Offset), MaxBytes: r.MaxBytes, Committed: r.Committed})
 	if err != nil {
@@ -150,7 +154,12 @@ func (p *Partition) readSealed(ctx context.Context, v *view, s *catalog.Span, r 
 		return ReadResult{}, err
 	}
 	if len(res.Batches) == 0 {
+		next := nextAfterRun(&rr, h.copy)
 		rr.Release()
+		if next > r.Offset && next < s.End {
+			r.Offset = next // all of it is left out
+			return ReadResult{}, errChanged
+		}
 		if rr.HighWatermark < end {
 			// A leader that does not know its own high watermark yet. Not an empty
 			// result: the reader would be told at once that there is more.
@@ -162,6 +171,22 @@ func (p *Partition) readSealed(ctx context.Context, v *view, s *catalog.Span, r 
 	}
 	p.l.metrics.CacheMisses.Add(float64(len(res.Batches)))
 	return res, nil
+}
+
+// nextAfterRun is where reading goes on when the copy leaves out all that came; -1
+// if it leaves out nothing.
+func nextAfterRun(rr *span.ReadResult, c *catalog.Copy) int64 {
+	next := int64(-1)
+	if len(c.Skip) == 0 {
+		return next
+	}
+	for h := range batch.Walk(rr.Batches) {
+		at := ToLogical(c, h.BaseOffset)
+		if to := skipped(c, at); to > at {
+			next = to
+		}
+	}
+	return next
 }
 
 // readOpen reads the open span from its copy.
@@ -251,7 +276,16 @@ func patch(res *ReadResult, rr *span.ReadResult, c *catalog.Copy, s *catalog.Spa
 		for i+1 < len(c.Map) && c.Map[i+1].Physical <= base {
 			i++
 		}
-		batch.SetBaseOffset(it.Bytes, base+c.Map[i].Delta)
+		base += c.Map[i].Delta
+		if len(c.Skip) > 0 {
+			if skipped(c, base) > base {
+				continue
+			}
+			// What follows moves up over what is left out; each batch is passed once.
+			copy(rr.Batches[n:], it.Bytes)
+			it.Bytes = rr.Batches[n : n+len(it.Bytes)]
+		}
+		batch.SetBaseOffset(it.Bytes, base)
 		batch.SetLeaderEpoch(it.Bytes, s.Epoch)
 		n += len(it.Bytes)
 	}

@@ -60,6 +60,9 @@ type target struct {
 	loading    bool
 
 	acks ackCount
+	// doubts are the producers whose batches may have landed here, and were not
+	// acknowledged since.
+	doubts map[int64]doubt
 }
 
 // placement is a producer's first batch on a span. It goes alone: a fresh copy
@@ -99,16 +102,48 @@ type ackCount struct {
 	records, batches, unknown int64
 	next                      int64 // -1: none
 	last                      time.Time
-	tail                      [64]catalog.AckedBatch
-	n                         int // batches put into tail, in all
+	// tail are the last batches, a ring once it is full; floor lies past all that
+	// have left it.
+	tail  []ackedBatch
+	n     int // batches put into tail, in all
+	floor int64
 }
 
-func (c *ackCount) add(base int64, records int32, crc uint32, now time.Time) {
-	c.records += int64(records)
+// ackedTail is how many batches are remembered per partition.
+const ackedTail = 64
+
+// ackedBatch is a batch that is known to lie in the copy.
+type ackedBatch struct {
+	offset      int64
+	producer    int64
+	crc         uint32
+	records     int32
+	first, last int32 // sequences
+	epoch       int16
+	found       bool // a duplicate: who acknowledged it first has counted it
+}
+
+func (c *ackCount) add(f *flight, base int64, crc uint32, now time.Time) {
+	c.records += int64(f.records)
 	c.batches++
-	c.next = max(c.next, base+int64(records))
+	c.next = max(c.next, base+int64(f.records))
 	c.last = now
-	c.tail[c.n%len(c.tail)] = catalog.AckedBatch{Offset: base, Records: records, CRC: crc}
+	c.push(ackedBatch{offset: base, records: f.records, crc: crc, producer: f.producer, epoch: f.epoch, first: f.first, last: f.last})
+}
+
+// found notes where a batch lies that an earlier attempt had put there.
+func (c *ackCount) found(f *flight, base int64) {
+	c.push(ackedBatch{offset: base, records: f.records, producer: f.producer, epoch: f.epoch, first: f.first, last: f.last, found: true})
+}
+
+func (c *ackCount) push(b ackedBatch) {
+	if len(c.tail) < ackedTail {
+		c.tail = append(c.tail, b)
+	} else {
+		old := &c.tail[c.n%ackedTail]
+		c.floor = max(c.floor, old.offset+int64(old.records))
+		*old = b
+	}
 	c.n++
 }
 
@@ -121,8 +156,10 @@ func (c *ackCount) report(node, partition, seq int32, firstNext time.Time) catal
 	if !firstNext.IsZero() {
 		r.FirstAck = firstNext.UnixNano()
 	}
-	for i := max(0, c.n-len(c.tail)); i < c.n; i++ {
-		r.Tail = append(r.Tail, c.tail[i%len(c.tail)])
+	for i := c.n - len(c.tail); i < c.n; i++ {
+		if b := &c.tail[i%ackedTail]; !b.found {
+			r.Tail = append(r.Tail, catalog.AckedBatch{Offset: b.offset, Records: b.records, CRC: b.crc})
+		}
 	}
 	return r
 }

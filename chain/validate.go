@@ -13,6 +13,8 @@ const (
 	MaxSpans  = 1024
 	maxCopies = 16
 	maxPieces = 1 << 16
+	// MaxSkips bounds the ranges that a copy leaves out.
+	MaxSkips = 64
 	// maxOffset leaves room above for arithmetic that cannot overflow.
 	maxOffset = int64(1) << 62
 )
@@ -113,6 +115,20 @@ func validateCopy(s *catalog.Span, c *catalog.Copy) error {
 		case i > 0 && (p.Physical <= c.Map[i-1].Physical || p.Delta < c.Map[i-1].Delta):
 			return invalid("span %d: pieces at %d and %d", s.Seq, c.Map[i-1].Physical, p.Physical)
 		}
+	}
+	return validateSkip(s, c)
+}
+
+func validateSkip(s *catalog.Span, c *catalog.Copy) error {
+	if s.IsOpen() && len(c.Skip) > 0 || len(c.Skip) > MaxSkips {
+		return invalid("span %d: %d ranges are left out", s.Seq, len(c.Skip))
+	}
+	at := s.Start
+	for _, g := range c.Skip {
+		if g.From < at || g.To <= g.From || g.To > s.End {
+			return invalid("span %d leaves out %d to %d", s.Seq, g.From, g.To)
+		}
+		at = g.To + 1
 	}
 	return nil
 }

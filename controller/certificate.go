@@ -44,7 +44,8 @@ type evidence struct {
 	// removes records.
 	rewritten, compacted bool
 	alarm                *catalog.Alarm
-	lossy                bool // the old copy is away
+	lossy                bool    // the old copy is away
+	silent               []int32 // gateways that it was ended without
 }
 
 // judge says what an extend did to one partition, as far as the evidence goes.
@@ -68,8 +69,15 @@ func judge(p int32, ev *evidence) catalog.PartitionCertificate {
 		c.Lost += max(ev.alarm.Acknowledged-end.End, 0)
 	}
 	if ev.lossy {
+		for _, g := range end.Skip {
+			held -= g.To - g.From
+			v.rangeOf(g.From, g.To, "stranded", "on its way when the cluster was lost, and acknowledged by no gateway that gave its word")
+		}
 		c.Found = held
 		v.doubt(end.Start, end.End, "the cluster is away: nothing was read of it")
+		if len(ev.silent) > 0 {
+			v.doubt(end.End, end.Next, fmt.Sprintf("gateways %v gave no word in time: what only they acknowledged is cut off, what was on its way through them may come twice", ev.silent))
+		}
 		return v.give()
 	}
 	v.counts(ev, held, unknown)

@@ -232,7 +232,7 @@ func (t *term) issue(ctx context.Context, e *catalog.Extend, again bool) error {
 		end := e.Ends[i]
 		ev := evidence{end: end, reports: sealed[end.Partition], next: next[end.Partition], strayEnd: -1,
 			rewritten: configOf(topic.Config, "message.timestamp.type") == "LogAppendTime", compacted: isCompacted(topic.Config),
-			alarm: alarms[end.Partition], lossy: e.Unreadable}
+			alarm: alarms[end.Partition], lossy: e.Unreadable, silent: e.Silent}
 		if !ev.lossy && end.Old >= 0 {
 			t.readBoundary(ctx, e, &ev, again)
 		}

@@ -64,7 +64,7 @@ func (r *run) commit(ctx context.Context) error {
 	done := r.e
 	done.Step, done.Ends, done.Sealed = catalog.StepCertify, ends, r.sealing.UTC()
 	if done.Unreadable {
-		done.Mode = catalog.ModeLossy
+		done.Mode, done.Silent = catalog.ModeLossy, r.silent
 	}
 	req.Extend, req.Finish = &done, true
 	if err := r.cat.CommitPages(ctx, req); err != nil {

@@ -36,6 +36,9 @@ type Options struct {
 	SweepEvery, OrphanAge time.Duration
 	// StrayAfter is how late a seal may land after its sender is gone; 0: 30 s.
 	StrayAfter time.Duration
+	// Retries is how long after a failover producers send again what they have no
+	// answer for; 0: 30 s. Records that came back with a cluster wait for it.
+	Retries time.Duration
 	// Fault is called at each of [FaultPoints], in tests: an error stops the
 	// controller there as a crash would.
 	Fault  func(point string) error
@@ -53,6 +56,7 @@ func (o Options) withDefaults() Options {
 	def(&o.RetentionEvery, 30*time.Second)
 	def(&o.SweepEvery, time.Minute)
 	def(&o.StrayAfter, 30*time.Second)
+	def(&o.Retries, 30*time.Second)
 	def(&o.OrphanAge, 10*time.Minute)
 	if o.Workers == 0 {
 		o.Workers = 16

@@ -55,11 +55,12 @@ type limits struct {
 	hold    time.Duration // lossy: how long gateways' words are waited for
 	tryLost time.Duration // failover: how long the lost cluster is tried
 	ttl     time.Duration // of gateways' leases
+	retries time.Duration // after a failover: how long producers come again with what they have no answer for
 }
 
 func defaultLimits() limits {
 	return limits{call: 10 * time.Second, seal: 15 * time.Second, settle: time.Minute, undo: 15 * time.Second,
-		hold: 500 * time.Millisecond, tryLost: time.Second, ttl: catalog.DefaultTTL}
+		hold: 2 * time.Second, tryLost: time.Second, ttl: catalog.DefaultTTL, retries: 30 * time.Second}
 }
 
 // outcome of an extend.
@@ -95,7 +96,8 @@ type run struct {
 	before  map[string][]chain.ProducerState // states at former seals, by reference
 	ends    [][]extend.PhysicalEnd           // by old topic and physical partition
 	told    [][][]span.Producer              // the same; nil where the seal did not tell
-	cuts    []int64                          // lossy: logical end by partition, -1 unknown
+	words   []catalog.HoldAck                // lossy: what gateways know of the ends
+	silent  []int32                          // lossy: gateways that gave no word
 	alarms  map[int32]catalog.Alarm          // repair: by partition
 	sealing time.Time
 	settled time.Time

@@ -143,17 +143,19 @@ func (t *term) bringBack(ctx context.Context, ref catalog.TopicRef, cluster stri
 	if err := h.sealAll(ctx, chainsOf(pages)); err != nil {
 		return err
 	}
-	type change struct{ seq, end int64 }
-	changes := map[int32][]change{}
+	changes := map[int32]map[int32]settled{} // by partition and span
 	for p, ch := range chainsOf(pages) {
 		for i := range ch.Spans {
 			sp := &ch.Spans[i]
 			if c := awayCopy(sp, cluster); c != nil && sp.Hole {
-				end, err := h.span(ctx, int32(p), ch, sp, c)
+				x, err := h.span(ctx, int32(p), ch, sp, c)
 				if err != nil {
 					return fmt.Errorf("partition %d: %w", p, err)
 				}
-				changes[int32(p)] = append(changes[int32(p)], change{int64(sp.Seq), end})
+				if changes[int32(p)] == nil {
+					changes[int32(p)] = map[int32]settled{}
+				}
+				changes[int32(p)][sp.Seq] = x
 			}
 		}
 	}
@@ -161,10 +163,12 @@ func (t *term) bringBack(ctx context.Context, ref catalog.TopicRef, cluster stri
 		return err
 	}
 	err = t.changeChains(ctx, ref, func(p int32, ch *catalog.Chain) bool {
-		for _, x := range changes[p] {
-			for i := range ch.Spans {
-				if int64(ch.Spans[i].Seq) == x.seq {
-					ch.Spans[i].End = x.end
+		for i := range ch.Spans {
+			sp := &ch.Spans[i]
+			if x, ok := changes[p][sp.Seq]; ok {
+				sp.End = x.end
+				if c := awayCopy(sp, cluster); c != nil {
+					c.Skip = x.skip
 				}
 			}
 		}
@@ -180,7 +184,7 @@ func (t *term) bringBack(ctx context.Context, ref catalog.TopicRef, cluster stri
 	if err := t.o.Catalog.PutCertificate(ctx, h.cert, t.driver.fence); err != nil {
 		return err
 	}
-	return t.o.Catalog.DeleteExtend(ctx, e, t.driver.fence)
+	return t.o.Catalog.DeleteExtend(ctx, h.e, t.driver.fence)
 }
 
 // awayCopy is the span's unreadable copy on the cluster, nil if there is none.
@@ -217,8 +221,15 @@ func (h *homecoming) sealAll(ctx context.Context, chains []*catalog.Chain) error
 	return nil
 }
 
-// span deals with the stranded records of one span and gives its end.
-func (h *homecoming) span(ctx context.Context, p int32, ch *catalog.Chain, sp *catalog.Span, c *catalog.Copy) (end int64, err error) {
+// settled is what a return makes of a span.
+type settled struct {
+	end  int64
+	skip []catalog.Gap
+}
+
+// span deals with the stranded records of one span: what lies past its end, and
+// what it leaves out before that.
+func (h *homecoming) span(ctx context.Context, p int32, ch *catalog.Chain, sp *catalog.Span, c *catalog.Copy) (settled, error) {
 	physical := int64(-1)
 	for _, e := range h.ends[c.TopicID] {
 		if e.Partition == c.Partition {
@@ -226,103 +237,59 @@ func (h *homecoming) span(ctx context.Context, p int32, ch *catalog.Chain, sp *c
 		}
 	}
 	if physical < 0 {
-		return 0, fmt.Errorf("%w: the seal told no end of partition %d", span.ErrUnavailable, c.Partition)
+		return settled{}, fmt.Errorf("%w: the seal told no end of partition %d", span.ErrUnavailable, c.Partition)
 	}
 	real := chain.ToLogical(c, physical)
+	x := settled{sp.End, c.Skip}
 	out := catalog.PartitionCertificate{Partition: p, Start: sp.Start, End: sp.End, Verdict: catalog.VerdictVerified,
 		Checked: []string{"the cluster was sealed and its real end read"}}
 	defer func() { h.cert.Partitions = append(h.cert.Partitions, out) }()
-	switch {
-	case real < sp.End:
+	if real < sp.End {
 		out.Lost, out.Verdict = sp.End-real, catalog.VerdictViolated
 		out.Ranges = []catalog.Range{{From: real, To: sp.End, What: "lost", Note: "acknowledged, and not on the cluster that came back"}}
-		return sp.End, nil
-	case real == sp.End:
-		return sp.End, nil
-	case h.inPlace || sp.End == sp.Start:
+	}
+	var zones []catalog.Gap
+	for _, g := range c.Skip {
+		if g.From < real {
+			zones = append(zones, catalog.Gap{From: g.From, To: min(g.To, real)})
+		}
+	}
+	if real > sp.End {
+		zones = append(zones, catalog.Gap{From: sp.End, To: real})
+	}
+	if len(zones) == 0 {
+		return x, nil
+	}
+	s, err := h.open(ctx, p, ch, sp, c, zones)
+	if err != nil {
+		return x, err
+	}
+	defer s.from.Release()
+	if h.inPlace || sp.End == sp.Start {
 		// Without a cut nobody knows what was served: appending all of it anew would
 		// double the whole span.
-		out.Found = real - sp.End
-		out.Ranges = []catalog.Range{{From: sp.End, To: real, What: "stranded", Note: "read in place, behind those who went on"}}
-		return real, nil
+		x.end = max(sp.End, real)
+		if x.skip, out.Found, err = s.inPlace(ctx); err != nil {
+			return x, err
+		}
+		for _, g := range zones {
+			out.Ranges = append(out.Ranges, catalog.Range{From: g.From, To: g.To, What: "stranded", Note: "read in place, behind those who went on"})
+		}
+		for _, g := range x.skip {
+			out.Ranges = append(out.Ranges, catalog.Range{From: g.From, To: g.To, What: "left out", Note: "their producers had appended them again"})
+		}
+		return x, nil
 	}
-	n, skipped, first, err := h.replay(ctx, p, ch, sp, c, physical)
+	n, skipped, first, err := s.replay(ctx)
 	if err != nil {
-		return 0, err
+		return x, err
 	}
 	out.Found = n
 	out.Checked = append(out.Checked, fmt.Sprintf("%d records were left out: their producers had appended them again", skipped))
-	out.Ranges = []catalog.Range{{From: sp.End, To: real, What: "replayed", Note: fmt.Sprintf("%d records were appended anew from offset %d on", n, first)}}
-	return sp.End, nil
-}
-
-// replay appends the stranded records anew at the end of the chain, under the
-// return's own producer id, less those that their producers had appended again.
-func (h *homecoming) replay(ctx context.Context, p int32, ch *catalog.Chain, sp *catalog.Span, c *catalog.Copy, end int64) (n, skipped, first int64, err error) {
-	open := chain.OpenSpan(ch)
-	if open == nil {
-		return 0, 0, -1, errors.New("the chain has no open span")
+	for _, g := range zones {
+		out.Ranges = append(out.Ranges, catalog.Range{From: g.From, To: g.To, What: "replayed", Note: fmt.Sprintf("%d records of the partition were appended anew from offset %d on", n, first)})
 	}
-	old, err := h.t.o.Stores.Store(h.cluster)
-	if err != nil {
-		return 0, 0, -1, err
-	}
-	from := old.Log(span.Topic{Name: c.Topic, ID: c.TopicID}, c.Partition)
-	defer from.Release()
-	oc := &open.Copies[0]
-	st, err := h.t.o.Stores.Store(oc.Cluster)
-	if err != nil {
-		return 0, 0, -1, err
-	}
-	to := st.Log(span.Topic{Name: oc.Topic, ID: oc.TopicID}, oc.Partition)
-	defer to.Release()
-
-	again, err := h.appendedAgain(ctx, ch, sp)
-	if err != nil {
-		return 0, 0, -1, err
-	}
-	state, err := to.Producers(ctx)
-	if err != nil {
-		return 0, 0, -1, err
-	}
-	had := int32(0) // records that a controller before this one appended
-	for _, x := range state {
-		if x.ID == h.e.Producer {
-			had = x.LastSequence + 1
-		}
-	}
-	first = -1
-	var next int32
-	err = walk(ctx, from, chain.ToPhysical(c, sp.End), end, func(hd batch.Header, b []byte) error {
-		if hd.IsControl() || hd.NumRecords == 0 {
-			return nil
-		}
-		if again.has(&hd) {
-			skipped += int64(hd.NumRecords)
-			return nil
-		}
-		seq := next
-		next += hd.NumRecords
-		n += int64(hd.NumRecords)
-		if seq < had {
-			return nil
-		}
-		out, err := restamp(&hd, b, h.e.Producer, seq)
-		if err != nil {
-			return err
-		}
-		at, err := appendOne(ctx, to, out)
-		if err == nil && first < 0 {
-			first = chain.ToLogical(oc, at)
-		}
-		return err
-	})
-	if err != nil || n == 0 {
-		return n, skipped, first, err
-	}
-	// The next certificate must not take them for records that nobody reported.
-	return n, skipped, first, h.t.o.Catalog.PutAckReports(ctx, h.e.Topic.ID, []catalog.AckReport{{Node: replayNode, Partition: p, Span: open.Seq,
-		Records: n, Next: -1}})
+	return x, nil
 }
 
 // replayNode stands for the controller in acknowledgement reports.
@@ -361,68 +328,4 @@ func appendOne(ctx context.Context, log span.Log, b []byte) (int64, error) {
 		return -1, a.Err
 	}
 	return a.BaseOffset, nil
-}
-
-// reappended knows by which sequence each producer went on after the failover.
-type reappended map[int64]producerStart
-
-type producerStart struct {
-	epoch int16
-	first int32
-}
-
-// has tells whether a stranded batch was appended again: its producer went on, in
-// the same epoch, from a sequence at or before it.
-func (r reappended) has(h *batch.Header) bool {
-	if !h.HasProducer() {
-		return false
-	}
-	s, ok := r[h.ProducerID]
-	return ok && s.epoch == h.ProducerEpoch && (s.first == h.BaseSequence || before(s.first, h.BaseSequence))
-}
-
-// searchBytes bounds how much of what came after the failover is searched for
-// records that were appended again: retries come soon.
-const searchBytes = 64 << 20
-
-// appendedAgain reads where each producer went on after a span.
-func (h *homecoming) appendedAgain(ctx context.Context, ch *catalog.Chain, after *catalog.Span) (reappended, error) {
-	out := reappended{}
-	size := 0
-	for i := range ch.Spans {
-		sp := &ch.Spans[i]
-		if sp.Seq <= after.Seq || sp.Copies[0].Unreadable {
-			continue
-		}
-		c := &sp.Copies[0]
-		st, err := h.t.o.Stores.Store(c.Cluster)
-		if err != nil {
-			return nil, err
-		}
-		end := int64(-1)
-		if !sp.IsOpen() {
-			end = chain.ToPhysical(c, sp.End)
-		}
-		log := st.Log(span.Topic{Name: c.Topic, ID: c.TopicID}, c.Partition)
-		o, err := log.Offsets(ctx)
-		if err == nil {
-			err = walk(ctx, log, max(o.Start, c.Map[0].Physical), end, func(hd batch.Header, b []byte) error {
-				if _, ok := out[hd.ProducerID]; !ok && hd.HasProducer() {
-					out[hd.ProducerID] = producerStart{hd.ProducerEpoch, hd.BaseSequence}
-				}
-				if size += len(b); size > searchBytes {
-					return errEnough
-				}
-				return nil
-			})
-		}
-		log.Release()
-		if errors.Is(err, errEnough) {
-			return out, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
 }

@@ -229,7 +229,9 @@ func (r *run) quietEnd(ctx context.Context, log span.Log) (extend.PhysicalEnd, e
 }
 
 // awaitWords waits for the hold acknowledgements of the live gateways. After
-// patience those that are silent are fenced off if revoke is set, else left out.
+// patience those that are silent are fenced off if revoke is set, else left out
+// and noted; but without a single word it waits for as long as a lease runs: it is
+// the catalog that is slow then, or nobody is there who could hold anything up.
 // It returns the words that came.
 func (r *run) awaitWords(ctx context.Context, patience time.Duration, revoke bool) ([]catalog.HoldAck, error) {
 	began := time.Now()
@@ -248,8 +250,12 @@ func (r *run) awaitWords(ctx context.Context, patience time.Duration, revoke boo
 		if len(silent) == 0 {
 			return words, nil
 		}
-		if time.Since(began) >= patience {
+		if waited := time.Since(began); waited >= patience && (len(words) > 0 || waited >= r.limits.ttl) {
 			if !revoke {
+				for _, g := range silent {
+					r.log.Warn("a failover goes on without a gateway's word", "node", g.Node, "topic", r.e.Topic.Name)
+					r.silent = append(r.silent, g.Node)
+				}
 				return words, nil
 			}
 			ttl := r.limits.ttl
@@ -270,9 +276,9 @@ func (r *run) awaitWords(ctx context.Context, patience time.Duration, revoke boo
 }
 
 // lost ends copies on a cluster that is gone. If it can be reached after all it is
-// sealed, and nothing is lost. Else the chain is cut at the highest offset that
-// the live gateways know to have been acknowledged or served; what lies past it
-// has its room, and comes back with the cluster.
+// sealed, and nothing is lost. Else the chain is cut where the live gateways'
+// words allow (see [chain.CutAt]); what lies past it has its room, and comes back
+// with the cluster.
 func (r *run) lost(ctx context.Context) error {
 	err := span.ErrUnavailable
 	known := slices.ContainsFunc(r.e.Old, func(p catalog.PhysicalTopic) bool { return r.away.lately(p.Cluster) })
@@ -297,19 +303,12 @@ func (r *run) lost(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
+	r.silent = nil
 	words, err := r.awaitWords(ctx, r.limits.hold, false)
 	if err != nil {
 		return err
 	}
-	r.cuts = make([]int64, r.topic.Partitions)
-	for p := range r.cuts {
-		r.cuts[p] = -1
-		for _, w := range words {
-			if p < len(w.Next) {
-				r.cuts[p] = max(r.cuts[p], w.Next[p])
-			}
-		}
-	}
+	r.words = words
 	r.obs.Sealed = true
 	return r.at(FaultSealed)
 }
@@ -321,8 +320,10 @@ func (r *run) endOf(p int32, ch *catalog.Chain) (catalog.SealedEnd, error) {
 		if c == nil {
 			return catalog.SealedEnd{}, fmt.Errorf("partition %d has no open copy on what was lost", p)
 		}
-		cut := max(r.cuts[p], sp.Start)
-		return extend.SealedEnd(&r.e, p, ch, extend.PhysicalEnd{End: chain.ToPhysical(c, cut), MaxTimestamp: -1})
+		cut := chain.CutAt(sp, p, r.words)
+		x, err := extend.SealedEnd(&r.e, p, ch, extend.PhysicalEnd{End: chain.ToPhysical(c, cut.End), MaxTimestamp: -1})
+		x.Skip = cut.Skip
+		return x, err
 	}
 	i := extend.OldIndex(&r.e, ch)
 	if i < 0 {
@@ -355,8 +356,9 @@ const repairRoom = 1 << 20
 func (r *run) producersAt(ctx context.Context, ch *catalog.Chain, end *catalog.SealedEnd) ([]chain.ProducerState, error) {
 	before := r.before[chain.SealedState(ch)]
 	m := chain.Merge{Copy: extend.Copy(&r.e, ch), End: end.End, Now: time.Now(), Lossy: end.Next > end.End}
-	if r.cuts != nil {
-		return chain.MergeProducers(before, nil, m)
+	if r.e.Unreadable {
+		cut := chain.CutAt(chain.OpenSpan(ch), end.Partition, r.words)
+		return chain.MergeProducers(before, cut.Producers(m.Copy, m.Now.UnixMilli()), m)
 	}
 	_, alarmed := r.alarms[end.Partition]
 	if i := extend.OldIndex(&r.e, ch); i >= 0 && r.told != nil && !alarmed {

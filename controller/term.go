@@ -32,7 +32,7 @@ func newTerm(c *Controller, ctx context.Context, cancel context.CancelCauseFunc,
 		wide: make(chan struct{}, 16*c.o.Workers), busy: map[catalog.ID]bool{},
 		ops: map[string]bool{}, kicked: map[string]chan struct{}{}, orphan: map[orphanKey]time.Time{}, undone: make(chan undoing, 1000)}
 	limits := defaultLimits()
-	limits.ttl = c.o.Lease
+	limits.ttl, limits.retries = c.o.Lease, c.o.Retries
 	t.driver = &driver{cat: c.o.Catalog, stores: c.o.Stores, fence: fence, log: c.o.Logger, limits: limits, fault: t.fault,
 		away: &away{since: map[string]time.Time{}}}
 	return t

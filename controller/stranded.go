@@ -1,0 +1,269 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/span"
+)
+
+// strandedLog is what one partition's copy, back with its cluster, holds that is
+// not in the chain.
+type strandedLog struct {
+	h         *homecoming
+	partition int32
+	ch        *catalog.Chain
+	span      *catalog.Span
+	copy      *catalog.Copy
+	zones     []catalog.Gap // logical, ascending
+	from      span.Log
+	again     reappended
+}
+
+// errTooSoon: a producer may still append again what is stranded.
+var errTooSoon = errors.New("stranded records wait until their producers have had time to append them again")
+
+// open looks at who appended what is stranded, and who of them appended it again.
+// What is found out is kept with the extend, so that a controller that takes over
+// counts alike.
+func (h *homecoming) open(ctx context.Context, p int32, ch *catalog.Chain, sp *catalog.Span, c *catalog.Copy, zones []catalog.Gap) (*strandedLog, error) {
+	st, err := h.t.o.Stores.Store(h.cluster)
+	if err != nil {
+		return nil, err
+	}
+	s := &strandedLog{h: h, partition: p, ch: ch, span: sp, copy: c, zones: zones,
+		from: st.Log(span.Topic{Name: c.Topic, ID: c.TopicID}, c.Partition)}
+	if s.again, err = s.known(ctx); err != nil {
+		s.from.Release()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *strandedLog) known(ctx context.Context) (reappended, error) {
+	for _, j := range s.h.e.Judged {
+		if j.Partition == s.partition && j.Span == s.span.Seq {
+			out := reappended{}
+			for _, a := range j.Again {
+				out[a.Producer] = producerStart{a.Epoch, a.First}
+			}
+			return out, nil
+		}
+	}
+	who := map[int64]struct{}{}
+	if err := s.walk(ctx, func(h *batch.Header, _ []byte) error {
+		if h.HasProducer() {
+			who[h.ProducerID] = struct{}{}
+		}
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	again, err := s.appendedAgain(ctx, who)
+	if err != nil {
+		return nil, err
+	}
+	if left := len(who) - len(again); left > 0 && time.Since(s.span.SealedAt) < s.h.t.driver.limits.retries {
+		return nil, fmt.Errorf("partition %d, %d producers: %w", s.partition, left, errTooSoon)
+	}
+	j := catalog.Judged{Partition: s.partition, Span: s.span.Seq}
+	for id, a := range again {
+		j.Again = append(j.Again, catalog.AppendedAgain{Producer: id, Epoch: a.epoch, First: a.first})
+	}
+	next := s.h.e
+	next.Judged = append(next.Judged[:len(next.Judged):len(next.Judged)], j)
+	if next, err = s.h.t.o.Catalog.UpdateExtend(ctx, next, s.h.t.driver.fence); err != nil {
+		return nil, err
+	}
+	s.h.e = next
+	return again, nil
+}
+
+// walk hands on the batches of records that are stranded.
+func (s *strandedLog) walk(ctx context.Context, f func(h *batch.Header, b []byte) error) error {
+	for _, g := range s.zones {
+		err := walk(ctx, s.from, chain.ToPhysical(s.copy, g.From), chain.ToPhysical(s.copy, g.To), func(h batch.Header, b []byte) error {
+			if h.IsControl() || h.NumRecords == 0 {
+				return nil
+			}
+			return f(&h, b)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inPlace gives the ranges that stay left out when the rest is read where it is:
+// those of batches that were appended again. found counts the rest.
+func (s *strandedLog) inPlace(ctx context.Context) (skip []catalog.Gap, found int64, err error) {
+	err = s.walk(ctx, func(h *batch.Header, _ []byte) error {
+		from := chain.ToLogical(s.copy, h.BaseOffset)
+		to := from + h.NextOffset() - h.BaseOffset
+		n := len(skip)
+		switch {
+		case !s.again.has(h) || n == chain.MaxSkips && skip[n-1].To != from:
+			found += int64(h.NumRecords)
+		case n > 0 && skip[n-1].To == from:
+			skip[n-1].To = to
+		default:
+			skip = append(skip, catalog.Gap{From: from, To: to})
+		}
+		return nil
+	})
+	return skip, found, err
+}
+
+// replay appends the stranded records anew at the end of the chain, under the
+// return's own producer id, less those that their producers had appended again.
+func (s *strandedLog) replay(ctx context.Context) (n, skipped, first int64, err error) {
+	h := s.h
+	open := chain.OpenSpan(s.ch)
+	if open == nil {
+		return 0, 0, -1, errors.New("the chain has no open span")
+	}
+	oc := &open.Copies[0]
+	st, err := h.t.o.Stores.Store(oc.Cluster)
+	if err != nil {
+		return 0, 0, -1, err
+	}
+	to := st.Log(span.Topic{Name: oc.Topic, ID: oc.TopicID}, oc.Partition)
+	defer to.Release()
+	state, err := to.Producers(ctx)
+	if err != nil {
+		return 0, 0, -1, err
+	}
+	had := int32(0) // records that a controller before this one appended
+	for _, x := range state {
+		if x.ID == h.e.Producer {
+			had = x.LastSequence + 1
+		}
+	}
+	first = -1
+	var next int32
+	err = s.walk(ctx, func(hd *batch.Header, b []byte) error {
+		if s.again.has(hd) {
+			skipped += int64(hd.NumRecords)
+			return nil
+		}
+		seq := next
+		next += hd.NumRecords
+		n += int64(hd.NumRecords)
+		if seq < had {
+			return nil
+		}
+		out, err := restamp(hd, b, h.e.Producer, seq)
+		if err != nil {
+			return err
+		}
+		at, err := appendOne(ctx, to, out)
+		if err == nil && first < 0 {
+			first = chain.ToLogical(oc, at)
+		}
+		return err
+	})
+	if err != nil || n == 0 {
+		return n, skipped, first, err
+	}
+	// The next certificate must not take them for records that nobody reported.
+	return n, skipped, first, h.t.o.Catalog.PutAckReports(ctx, h.e.Topic.ID, []catalog.AckReport{{Node: replayNode, Partition: s.partition, Span: open.Seq,
+		Records: n, Next: -1}})
+}
+
+// reappended knows by which sequence each producer went on after the failover.
+type reappended map[int64]producerStart
+
+type producerStart struct {
+	epoch int16
+	first int32
+}
+
+// has tells whether a stranded batch was appended again: its producer went on, in
+// the same epoch, from a sequence at or before it.
+func (r reappended) has(h *batch.Header) bool {
+	if !h.HasProducer() {
+		return false
+	}
+	s, ok := r[h.ProducerID]
+	return ok && s.epoch == h.ProducerEpoch && (s.first == h.BaseSequence || before(s.first, h.BaseSequence))
+}
+
+// stateHolds is how long a copy surely remembers a producer (half of Kafka's
+// producer.id.expiration.ms).
+const stateHolds = 12 * time.Hour
+
+// appendedAgain reads where each of the producers went on after the span. A later
+// span is read as far as it takes to find those that its copy knows of, so mostly
+// not at all, or a little: retries come soon.
+func (s *strandedLog) appendedAgain(ctx context.Context, who map[int64]struct{}) (reappended, error) {
+	out := reappended{}
+	for i := range s.ch.Spans {
+		sp := &s.ch.Spans[i]
+		if sp.Seq <= s.span.Seq || sp.Copies[0].Unreadable || len(out) == len(who) {
+			continue
+		}
+		if err := s.lookAgain(ctx, sp, who, out); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (s *strandedLog) lookAgain(ctx context.Context, sp *catalog.Span, who map[int64]struct{}, out reappended) error {
+	c := &sp.Copies[0]
+	st, err := s.h.t.o.Stores.Store(c.Cluster)
+	if err != nil {
+		return err
+	}
+	log := st.Log(span.Topic{Name: c.Topic, ID: c.TopicID}, c.Partition)
+	defer log.Release()
+	due := len(who) - len(out)
+	if time.Since(sp.Opened) < stateHolds {
+		state, err := log.Producers(ctx)
+		if err != nil {
+			return err
+		}
+		due = 0
+		for i := range state {
+			if _, ok := out[state[i].ID]; !ok {
+				if _, ok := who[state[i].ID]; ok {
+					due++
+				}
+			}
+		}
+	}
+	if due == 0 {
+		return nil
+	}
+	end := int64(-1)
+	if !sp.IsOpen() {
+		end = chain.ToPhysical(c, sp.End)
+	}
+	o, err := log.Offsets(ctx)
+	if err != nil {
+		return err
+	}
+	err = walk(ctx, log, max(o.Start, c.Map[0].Physical), end, func(hd batch.Header, _ []byte) error {
+		if _, ok := who[hd.ProducerID]; !ok {
+			return nil
+		}
+		if _, ok := out[hd.ProducerID]; ok {
+			return nil
+		}
+		out[hd.ProducerID] = producerStart{hd.ProducerEpoch, hd.BaseSequence}
+		if due--; due == 0 {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
