@@ -186,8 +186,11 @@ func (p *Partition) landed(f *flight, t *target, now time.Time) {
 	}
 	if sa.Duplicate {
 		p.l.metrics.Duplicates.Inc()
+	}
+	if sa.Duplicate && !f.unknown {
 		t.acks.found(f, base)
 	} else {
+		// A duplicate of this flight's own earlier attempt: nobody else has counted it.
 		t.acks.add(f, base, a.Header.CRC, now)
 		p.firstAck(t, now)
 		p.cacheOwn(f, t, base, next, now)

@@ -50,6 +50,7 @@ func TestLostClusterHoldsWhatWasOnItsWayOnce(t *testing.T) {
 	for _, tc := range []struct {
 		name        string
 		read, acked bool // another gateway has read it; had its own record acknowledged behind it
+		late        bool // its client was told that it had timed out
 		end         int64
 		skip        []catalog.Gap
 		offset      int64 // where it is in the end
@@ -60,6 +61,7 @@ func TestLostClusterHoldsWhatWasOnItsWayOnce(t *testing.T) {
 		{name: "another gateway has read it", read: true, end: 2, offset: 1, wantBack: []string{"one-0", "two-0"}},
 		{name: "another's is acknowledged behind it", acked: true, end: 3, skip: []catalog.Gap{{From: 1, To: 2}}, offset: 103,
 			want: []string{"two-0"}, wantBack: []string{"one-0", "three-0", "two-0"}},
+		{name: "it was read, and its client has given up", read: true, late: true, end: 2, offset: 1, wantBack: []string{"one-0", "two-0"}},
 		{name: "both", read: true, acked: true, end: 3, offset: 1, wantBack: []string{"one-0", "two-0", "three-0"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -74,7 +76,11 @@ func TestLostClusterHoldsWhatWasOnItsWayOnce(t *testing.T) {
 			gate := make(chan struct{})
 			defer close(gate)
 			g.clients.Of("a").SetFault(func(span.Topic, int32, []byte) chaintest.Fault { return chaintest.Fault{WaitAnswer: gate} })
+			if tc.late {
+				g.patience = time.Millisecond
+			}
 			flying := g.send("two", 1, 7, 0, 1)
+			g.patience = 0
 			eventually(t, "landed", func() bool { return len(w.fleet.Cluster("a").Batches("braid.1", 0)) == 2 })
 			if tc.read {
 				eventually(t, "the tail of the other gateway holds it", func() bool { return other.p.TailEnd() == 2 })
@@ -88,12 +94,20 @@ func TestLostClusterHoldsWhatWasOnItsWayOnce(t *testing.T) {
 			if cut.End != tc.end || !slices.Equal(cut.Skip, tc.skip) {
 				t.Errorf("cut at %d, left out %v; want %d and %v", cut.End, cut.Skip, tc.end, tc.skip)
 			}
-			if a := flying.wait(); a.Err != nil || a.BaseOffset != tc.offset {
+			if a := flying.wait(); tc.late {
+				isKind(t, a.Err, chain.ErrTimedOut)
+			} else if a.Err != nil || a.BaseOffset != tc.offset {
 				t.Errorf("answered %d, %v; want %d", a.BaseOffset, a.Err, tc.offset)
 			}
 			// The client retries at another gateway all the same.
 			if a := other.send("two", 1, 7, 0, 1).wait(); a.BaseOffset != tc.offset && !errors.Is(a.Err, chain.ErrDuplicate) {
 				t.Errorf("the retry: %d, %v; want %d", a.BaseOffset, a.Err, tc.offset)
+			}
+			if tc.late {
+				if a := g.send("next", 1, 7, 0, 2).wait(); a.Err != nil || a.BaseOffset != 102 {
+					t.Errorf("what follows it: %d, %v", a.BaseOffset, a.Err)
+				}
+				tc.want, tc.wantBack = []string{"next-0"}, append(tc.wantBack, "next-0")
 			}
 			for _, r := range []*gateway{g, other, w.gateway()} {
 				if tc.want == nil {

@@ -31,11 +31,12 @@ type world struct {
 }
 
 type gateway struct {
-	w       *world
-	view    *chaintest.View
-	clients *chaintest.Clients
-	logs    *chain.Logs
-	p       *chain.Partition
+	patience time.Duration // of appends; 0: the default
+	w        *world
+	view     *chaintest.View
+	clients  *chaintest.Clients
+	logs     *chain.Logs
+	p        *chain.Partition
 }
 
 func newWorld(t testing.TB, clusters ...string) *world {
@@ -127,6 +128,9 @@ func (g *gateway) send(name string, n int, producer int64, epoch int16, seq int3
 	b, h := records(g.w.t, name, n, producer, epoch, seq)
 	p := &pending{t: g.w.t, done: make(chan struct{})}
 	a := &chain.Append{Batch: b, Header: h, Done: func(a *chain.Append) { p.a = a; close(p.done) }}
+	if g.patience > 0 {
+		a.Deadline = time.Now().Add(g.patience)
+	}
 	g.p.Append(a)
 	// The memory is the caller's again.
 	clear(b)

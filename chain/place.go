@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/span"
 )
 
@@ -45,7 +46,7 @@ func (p *Partition) judge(pl *placement, f *flight) {
 	pl.judged = nil
 	state := FindProducer(t.state, f.producer)
 	r, offset := Judge(state, f.epoch, f.first, f.last)
-	early := r == RuleAppend && (state == nil || state.Jump) && p.tooEarly(f)
+	early := r == RuleAppend && (state == nil || state.Jump) && p.tooEarly(f, state)
 	if early {
 		r = RuleMissing
 	}
@@ -280,8 +281,9 @@ func (p *Partition) loadState(t *target) {
 }
 
 // tooEarly tells whether a batch must wait for an earlier one of its producer
-// that was sent back; see expectation.
-func (p *Partition) tooEarly(f *flight) bool {
+// that was sent back; see expectation. What the sealed state holds came again:
+// it was read back, or landed after all.
+func (p *Partition) tooEarly(f *flight, state *ProducerState) bool {
 	if len(p.expect) == 0 {
 		return false
 	}
@@ -290,7 +292,11 @@ func (p *Partition) tooEarly(f *flight) bool {
 		return false
 	}
 	if e.epoch == f.epoch && time.Now().Before(e.until) {
-		if d, after := ahead(e.first, f.first); after && d > 0 {
+		held := false
+		if state != nil && state.Epoch == e.epoch && state.LastSequence != batch.NoSequence {
+			_, held = ahead(e.first, state.LastSequence)
+		}
+		if d, after := ahead(e.first, f.first); after && d > 0 && !held {
 			return true
 		}
 	}
