@@ -24,7 +24,10 @@ type request struct {
 	h    batch.Header
 	mark *batch.Marker // of a control batch
 	err  error         // refused at submission, answered in order
-	ctl  *control
+	// Its content is damaged, or not what the topic's configs ask for; told unless
+	// something else stands against the append.
+	unfit error
+	ctl   *control
 }
 
 // control is an operation on a topic, in the order of the log.
@@ -177,6 +180,8 @@ func (s *Store) stepAppend(r *request, o *outcome) {
 	case len(a.Batch) > cfg.maxMessage && r.mark == nil || int64(len(a.Batch)) > s.opt.LogFileBytes/2:
 		// Markers pass whatever the limit: a transaction must be able to end.
 		o.err = errTooLarge
+	case r.unfit != nil:
+		o.err = r.unfit
 	default:
 		o.p, o.next, o.err = s.place(p, r, cfg)
 	}

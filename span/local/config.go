@@ -16,18 +16,20 @@ import (
 // are Apache Kafka's, but for segment.bytes, where smaller files make retention
 // finer at no cost. Configs that mean nothing here are kept and given back.
 type topicConfig struct {
-	maxMessage      int
-	logAppendTime   bool
-	segmentBytes    int64
-	segmentMs       int64
-	retentionMs     int64 // -1: unlimited
-	retentionBytes  int64
-	deletes         bool // cleanup.policy
-	compacts        bool
-	dirtyRatio      float64
-	minLag, maxLag  int64 // ms
-	deleteRetention int64 // ms
-	durability      durability
+	maxMessage    int
+	logAppendTime bool
+	// How far a record's time may lie behind and ahead of the clock, ms; -1: no limit.
+	beforeMax, afterMax int64
+	segmentBytes        int64
+	segmentMs           int64
+	retentionMs         int64 // -1: unlimited
+	retentionBytes      int64
+	deletes             bool // cleanup.policy
+	compacts            bool
+	dirtyRatio          float64
+	minLag, maxLag      int64 // ms
+	deleteRetention     int64 // ms
+	durability          durability
 }
 
 // durability is when an append is acknowledged.
@@ -43,7 +45,7 @@ func parseConfig(raw map[string]string) (*topicConfig, error) {
 		return nil, badConfig("", fmt.Errorf("%d configs, at most %d", len(raw), maxConfigs))
 	}
 	c := &topicConfig{
-		maxMessage: 1048588, segmentBytes: 256 << 20, segmentMs: 7 * 24 * 3600e3,
+		maxMessage: 1048588, beforeMax: -1, afterMax: -1, segmentBytes: 256 << 20, segmentMs: 7 * 24 * 3600e3,
 		retentionMs: 7 * 24 * 3600e3, retentionBytes: -1, deletes: true,
 		dirtyRatio: 0.5, maxLag: math.MaxInt64, deleteRetention: 24 * 3600e3,
 		durability: durability{sync: true},
@@ -63,6 +65,10 @@ func parseConfig(raw map[string]string) (*topicConfig, error) {
 			if !c.logAppendTime && v != "CreateTime" {
 				err = fmt.Errorf("neither CreateTime nor LogAppendTime")
 			}
+		case "message.timestamp.before.max.ms":
+			c.beforeMax, err = limit(v)
+		case "message.timestamp.after.max.ms":
+			c.afterMax, err = limit(v)
 		case "segment.bytes":
 			c.segmentBytes, err = number(v, 14, math.MaxInt32)
 			c.segmentBytes = max(c.segmentBytes, minSegmentBytes)
@@ -133,6 +139,15 @@ func number(v string, lo, hi int64) (int64, error) {
 	return n, nil
 }
 
+// limit reads a number of ms, of which the largest means that there is no limit.
+func limit(v string) (int64, error) {
+	n, err := number(v, 0, math.MaxInt64)
+	if n == math.MaxInt64 {
+		n = -1
+	}
+	return n, err
+}
+
 func badConfig(name string, err error) error {
 	return &span.RejectedError{Code: wire.InvalidConfig, Detail: fmt.Sprintf("config %s: %v", name, err)}
 }
@@ -140,7 +155,8 @@ func badConfig(name string, err error) error {
 // Configs returns the names of the topic configs that decide something in this
 // engine, sorted; others are kept and have no effect.
 func Configs() []string {
-	names := []string{"max.message.bytes", "message.timestamp.type", "segment.bytes", "segment.ms",
+	names := []string{"max.message.bytes", "message.timestamp.type", "message.timestamp.before.max.ms",
+		"message.timestamp.after.max.ms", "segment.bytes", "segment.ms",
 		"retention.ms", "retention.bytes", "min.compaction.lag.ms", "max.compaction.lag.ms",
 		"delete.retention.ms", "min.cleanable.dirty.ratio", "cleanup.policy", "braid.durability"}
 	slices.Sort(names)

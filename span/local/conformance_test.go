@@ -5,12 +5,18 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/braidstream/braid/internal/testkit"
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/span/local"
 	"github.com/braidstream/braid/span/spantest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(withKafka{m}) }
+
+// withKafka ends the clusters that tests share before goroutines are counted.
+type withKafka struct{ m *testing.M }
+
+func (w withKafka) Run() int { return testkit.Main(w.m) }
 
 // conformance runs the suite on engines with the options given.
 func conformance(t *testing.T, change ...func(*local.Options)) {

@@ -121,10 +121,10 @@ func timeInBatch(b []byte, ms, start int64) (span.Position, bool, error) {
 	if err != nil {
 		return span.Position{}, false, fmt.Errorf("%w: %w", errDamaged, err)
 	}
-	if h.IsControl() || h.NumRecords == 0 {
+	if h.NumRecords == 0 {
 		return span.Position{}, false, nil
 	}
-	if h.LogAppendTime() && h.BaseOffset >= start {
+	if h.LogAppendTime() && h.BaseOffset >= start && h.LastOffsetDelta == h.NumRecords-1 {
 		return span.Position{Offset: h.BaseOffset, Timestamp: h.MaxTimestamp}, h.MaxTimestamp >= ms, nil
 	}
 	for r, err := range batch.Records(b, unpackBudget) {

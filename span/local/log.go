@@ -68,8 +68,11 @@ func (l *log) Append(a *span.Append) {
 	// What recovery and readers will hold against each batch is checked once more
 	// here: a log that holds a wrong checksum looks damaged for ever.
 	if r.err == nil {
+		// A broker looks at a batch's size before its content, and so does stepAppend.
 		if err := batch.Verify(a.Batch); err != nil {
-			r.err = corrupt(err)
+			r.unfit = corrupt(err)
+		} else if p, err := l.partition(); err == nil {
+			r.unfit = p.t.cfg.Load().admissible(a.Batch, &r.h, l.s.opt.Now().UnixMilli())
 		}
 	}
 	l.s.submit(r)

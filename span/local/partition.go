@@ -96,14 +96,9 @@ func (p *partition) appended(h *batch.Header, m *batch.Marker, lsn uint64, now i
 	return first
 }
 
-// recordTime is the largest timestamp of a batch's records: none for a control
-// batch, which no client asks for by time.
-func recordTime(h *batch.Header) int64 {
-	if h.IsControl() {
-		return batch.NoTimestamp
-	}
-	return h.MaxTimestamp
-}
+// recordTime is the largest timestamp of a batch's records. The record of a
+// transaction marker counts, as with Apache Kafka: a client may be told its offset.
+func recordTime(h *batch.Header) int64 { return h.MaxTimestamp }
 
 // remember folds a batch into the producers' state.
 func (p *partition) remember(h *batch.Header, m *batch.Marker, now int64) {
