@@ -139,7 +139,8 @@ func newStorageDump(e *env) *cobra.Command {
 		Use:   "dump DIR --topic T --partition P",
 		Short: "Show every batch of one physical partition",
 		Long: `Show every batch of one physical partition (braid topic describe names it), one line each, in
-order. The cluster must not be running. With -o json each line is one JSON object.`,
+order. The cluster must not be running. With -o json each line is one JSON object. Exit code 1
+when something is damaged.`,
 		Example: "  braid storage dump ./braid-data/clusters/a --topic braid.jqnn6f.default.packages.vq3jeo2rc7h5d23h --partition 0 --records -o json",
 		Args:    names(1, 1, "the directory of a local cluster"),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -147,7 +148,9 @@ order. The cluster must not be running. With -o json each line is one JSON objec
 				return usagef("--topic wants the name of a physical topic")
 			}
 			enc := json.NewEncoder(e.out)
-			return local.Dump(args[0], topic, partition, func(d local.Dumped) error {
+			damaged := false
+			err := local.Dump(args[0], topic, partition, func(d local.Dumped) error {
+				damaged = damaged || d.Problem != ""
 				b, err := dumped(d, records)
 				if err != nil {
 					return err
@@ -157,6 +160,10 @@ order. The cluster must not be running. With -o json each line is one JSON objec
 				}
 				return printDumped(e.out, b)
 			})
+			if err == nil && damaged {
+				err = &silentError{"the partition is damaged"}
+			}
+			return err
 		},
 	}
 	f := cmd.Flags()

@@ -129,7 +129,7 @@ func (p *partition) due(cfg *topicConfig, now int64, all bool) *work {
 }
 
 func (c *cleaner) cleanPartition(p *partition, cfg *topicConfig, all bool) error {
-	w := p.due(cfg, c.s.opt.Now().UnixMilli(), all)
+	w := p.due(cfg, c.s.aging.ms(), all)
 	if w == nil {
 		return nil
 	}

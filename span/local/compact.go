@@ -96,7 +96,7 @@ func (s *Store) rewrite(p *partition, w *work, keys *keyMap, cfg *topicConfig, s
 	}
 	o := &output{s: s, p: p, gen: gen + 1}
 	defer o.release()
-	now := s.opt.Now().UnixMilli()
+	now := s.aging.ms()
 	for i := range w.segs {
 		sg := &w.segs[i]
 		if o.seg != nil && o.seg.size > segHeaderSize && o.seg.size+sg.size-segHeaderSize > cfg.segmentBytes {

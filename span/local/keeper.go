@@ -23,8 +23,6 @@ type keeper struct {
 
 	// The keeper's own.
 	replay uint64 // LSN from which the last checkpoint is replayed
-	began  time.Time
-	jumped bool
 }
 
 type dropped struct {

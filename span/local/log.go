@@ -129,7 +129,7 @@ func (l *log) Producers(context.Context) ([]span.Producer, error) {
 		return nil, err
 	}
 	var out []span.Producer
-	now := l.s.opt.Now().UnixMilli()
+	now := l.s.aging.ms()
 	list := func() error {
 		p.mu.Lock()
 		defer p.mu.Unlock()

@@ -45,6 +45,9 @@ type Options struct {
 	Maintenance time.Duration
 	// Now is the clock; default time.Now.
 	Now func() time.Time
+	// Steady is the time since some moment by a clock that nobody sets; default the
+	// monotonic reading of Now.
+	Steady func() time.Duration
 	// Logger; default slog.Default().
 	Logger *slog.Logger
 }
@@ -85,6 +88,10 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Steady == nil {
+		began, now := o.Now(), o.Now
+		o.Steady = func() time.Duration { return now().Sub(began) }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

@@ -177,7 +177,8 @@ func (p *partition) waiter() <-chan struct{} {
 	return p.wake
 }
 
-// lastStable is the last stable offset; under mu.
+// lastStable is the last stable offset; under mu. Where the head of an open transaction
+// was trimmed away, it is the log start.
 func (p *partition) lastStable() int64 {
 	lso := p.hw
 	if len(p.open) > 0 {
@@ -186,7 +187,7 @@ func (p *partition) lastStable() int64 {
 	for i := range p.done {
 		lso = min(lso, p.done[i].start)
 	}
-	return lso
+	return max(lso, p.start)
 }
 
 // bounds returns the offsets; under mu.

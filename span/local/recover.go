@@ -39,6 +39,7 @@ func Open(o Options) (*Store, error) {
 	if err := s.recover(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", o.Dir, err), s.log.close(), lock.Close())
 	}
+	s.aging.start(s, s.newestTime())
 	s.clock()
 	s.group = groupPool.Get().(*group)
 	go s.sequence()

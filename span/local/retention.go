@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // retain trims partitions whose records have aged or grown past their topics'
@@ -16,7 +15,7 @@ func (k *keeper) retain() error {
 	if s.failure() != nil {
 		return nil
 	}
-	now := k.now()
+	now := s.aging.ms()
 	for _, t := range s.liveTopics() {
 		cfg := t.cfg.Load()
 		for _, p := range t.partitions() {
@@ -36,25 +35,6 @@ func (k *keeper) retain() error {
 		}
 	}
 	return nil
-}
-
-// now is the wall clock in ms. A clock that jumped ahead since the start must
-// not make everything look old: beyond a tolerance the steady clock counts.
-func (k *keeper) now() int64 {
-	wall := k.s.opt.Now()
-	if k.began.IsZero() {
-		k.began = wall
-	}
-	const tolerance = 10 * time.Minute
-	steady := k.began.UnixMilli() + wall.Sub(k.began).Milliseconds() // by the monotonic reading
-	if ahead := wall.UnixMilli() - steady; ahead > tolerance.Milliseconds() {
-		if !k.jumped {
-			k.jumped = true
-			k.s.opt.Logger.Warn("clock jumped ahead, retention goes by the steady clock until the next start", "ahead", time.Duration(ahead)*time.Millisecond)
-		}
-		return steady
-	}
-	return wall.UnixMilli()
 }
 
 // expire returns the log start that retention asks for, -1 if it is fine as it is.
@@ -80,7 +60,12 @@ func (p *partition) expire(cfg *topicConfig, now int64) int64 {
 	start := int64(-1)
 	all := true
 	for _, sg := range p.segs {
-		tooOld := cfg.retentionMs >= 0 && sg.maxTS >= 0 && sg.maxTS < now-cfg.retentionMs
+		// Without any record's time it is the file's that counts, as with Apache Kafka.
+		newest := sg.maxTS
+		if newest < 0 {
+			newest = sg.first
+		}
+		tooOld := cfg.retentionMs >= 0 && newest < now-cfg.retentionMs
 		// As Apache Kafka: a segment goes when what is left without it is still enough.
 		tooMuch := cfg.retentionBytes >= 0 && total-(sg.size-segHeaderSize) >= cfg.retentionBytes
 		if !tooOld && !tooMuch {

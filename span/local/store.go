@@ -66,6 +66,7 @@ type Store struct {
 	failed atomic.Pointer[failure]
 	full   atomic.Bool
 
+	aging   agingClock
 	keeper  keeper
 	cleaner cleaner
 	stats   stats

@@ -1,0 +1,90 @@
+package local
+
+import (
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid/batch"
+)
+
+// agingClock is the time by which things are dropped: retention, tombstones, idle producers.
+// A wall clock that is set wrong must not make everything look old.
+//
+//   - While the process runs, a wall clock more than clockTolerance ahead of the
+//     steady one is not believed until the next start.
+//   - At a start more than clockDoubt after the last time that the directory knows, the machine was off for long or
+//     its clock is wrong, and nothing tells which: time goes on from the last known
+//     for clockDoubt, in which somebody can read the warning.
+//
+// A clock that is behind makes things look young, which costs room only.
+type agingClock struct {
+	s     *Store
+	mu    sync.Mutex
+	began time.Time // wall clock at the start
+	from  time.Duration
+	known int64 // ms; the newest time in the directory at the start if the wall clock is in doubt, else 0
+	said  bool
+}
+
+const (
+	clockTolerance = 10 * time.Minute
+	clockDoubt     = 24 * time.Hour
+)
+
+// start begins to count; known is the newest time in the directory in ms, or batch.NoTimestamp.
+func (c *agingClock) start(s *Store, known int64) {
+	c.s = s
+	c.began, c.from = s.opt.Now(), s.opt.Steady()
+	if known != batch.NoTimestamp && c.began.UnixMilli()-known > clockDoubt.Milliseconds() {
+		c.known = known
+		s.opt.Logger.Warn("clock is far ahead of the newest record; if it is right, retention begins in a day, else set it and restart",
+			"cluster", s.opt.Name, "clock", c.began.UTC(), "newest", time.UnixMilli(known).UTC())
+	}
+}
+
+// ms is the time to age things by.
+func (c *agingClock) ms() int64 {
+	wall, ran := c.s.opt.Now(), c.s.opt.Steady()-c.from
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known != 0 && ran < clockDoubt {
+		return c.known + ran.Milliseconds()
+	}
+	steady := c.began.Add(ran)
+	ahead := wall.UnixMilli() - steady.UnixMilli()
+	if ahead <= clockTolerance.Milliseconds() {
+		return wall.UnixMilli()
+	}
+	if !c.said {
+		c.said = true
+		c.s.opt.Logger.Warn("clock jumped ahead, retention goes by the steady clock until the next start",
+			"cluster", c.s.opt.Name, "ahead", time.Duration(ahead)*time.Millisecond)
+	}
+	return steady.UnixMilli()
+}
+
+// newestTime is the newest time by our own clock that the directory holds, in ms: of
+// the log's frames, of producers, and of segments' first writes. Times of clients do not count.
+func (s *Store) newestTime() int64 {
+	newest := batch.NoTimestamp
+	if s.ms > 0 {
+		newest = s.ms
+	}
+	for _, t := range s.liveTopics() {
+		for _, p := range t.partitions() {
+			p.mu.Lock()
+			newest = max(newest, p.lastTime)
+			for _, st := range p.producers {
+				newest = max(newest, st.lastTime)
+			}
+			for _, sg := range p.segs {
+				newest = max(newest, sg.first)
+			}
+			p.mu.Unlock()
+		}
+	}
+	if newest <= 0 {
+		return batch.NoTimestamp
+	}
+	return newest
+}
