@@ -39,7 +39,7 @@ test-short: ## what to run while you work: no Kafka, no race detector, under two
 .PHONY: soak
 soak: deps ## the long variants
 	BRAID_SOAK=1 BRAID_LOCAL_TEST_KILLS=100 BRAID_EXPLORE=3000000 $(GO) test -race -p 1 -timeout 4h ./...
-	$(GO) test ./span/local -run TestCrashModel -rapid.checks=10000 -timeout 1h
+	$(GO) test ./span/local -run TestCrashModel -rapid.checks=1000 -timeout 1h
 
 .PHONY: bench
 bench: deps ## speed and memory as ratios against named peers
