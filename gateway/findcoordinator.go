@@ -5,7 +5,8 @@ package gateway
 //
 // Differences: transactions (type 1) and share groups (type 2) are not served;
 // their keys get INVALID_REQUEST with a message, which clients report at once
-// instead of trying for minutes.
+// instead of trying for minutes. The first look-up of a group makes the tenant's
+// __consumer_offsets, as in Apache Kafka; it stays empty.
 
 import (
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -17,6 +18,9 @@ import (
 func findCoordinator(call *call, req *kmsg.FindCoordinatorRequest) kmsg.Response {
 	resp := kmsg.NewPtrFindCoordinatorResponse()
 	brokers := call.g.view(call.c.l).brokers
+	if req.CoordinatorType == coordinator.KeyGroup {
+		call.g.ensureOffsetsTopic(call.tenant)
+	}
 	find := func(key string) kmsg.FindCoordinatorResponseCoordinator {
 		out := kmsg.NewFindCoordinatorResponseCoordinator()
 		out.Key, out.NodeID, out.Port = key, -1, -1

@@ -56,6 +56,9 @@ type Gateway struct {
 	sessionSlots slots
 	limiter      logLimiter
 
+	// makingOffsets holds the tenants whose offsets topic is being made.
+	makingOffsets sync.Map
+
 	listeners []*listener
 	unwatch   func()
 
