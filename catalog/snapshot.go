@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"iter"
+	"slices"
 )
 
 // Snapshot is the watched part of the catalog at one moment. It never changes,
@@ -33,6 +34,13 @@ type topicState struct {
 
 // Revision is the catalog's revision up to which the snapshot is complete.
 func (s *Snapshot) Revision() int64 { return s.revision }
+
+// SameTopics tells at no cost that no topic and no chain differs between two
+// snapshots; false says nothing.
+func (s *Snapshot) SameTopics(o *Snapshot) bool { return s.topics.branches == o.topics.branches }
+
+// SameGateways tells whether both hold the same gateways.
+func (s *Snapshot) SameGateways(o *Snapshot) bool { return slices.Equal(s.gatewayList, o.gatewayList) }
 
 // Clusters returns all clusters by name.
 func (s *Snapshot) Clusters() []*Cluster { return s.clusterList }

@@ -42,11 +42,18 @@ type topicConfig struct {
 var topicConfigs = sortedConfigs([]topicConfig{
 	list("cleanup.policy", "delete", "log.cleanup.policy", "delete, compact or both: what happens to old records", []string{"delete", "compact"}).onDisk(),
 	one("compression.type", "producer", "compression.type", "producer keeps batches as they came; Braid never recompresses", []string{"producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"}),
+	integer("compression.gzip.level", "-1", "compression.gzip.level", "kept for tools: batches stay as they came", -1, 9),
+	integer("compression.lz4.level", "9", "compression.lz4.level", "kept for tools: batches stay as they came", 1, 17),
+	integer("compression.zstd.level", "3", "compression.zstd.level", "kept for tools: batches stay as they came", -131072, 22),
 	whole("delete.retention.ms", "86400000", "log.cleaner.delete.retention.ms", "how long a compacted topic keeps tombstones", 0, math.MaxInt64).onDisk(),
 	whole("file.delete.delay.ms", "60000", "log.segment.delete.delay.ms", "wait before a file is deleted", 0, math.MaxInt64).onDisk(),
 	whole("flush.messages", "9223372036854775807", "log.flush.interval.messages", "records between forced syncs", 1, math.MaxInt64).onDisk(),
 	whole("flush.ms", "9223372036854775807", "log.flush.interval.ms", "time between forced syncs", 0, math.MaxInt64).onDisk(),
+	throttled("follower.replication.throttled.replicas"),
 	integer("index.interval.bytes", "4096", "log.index.interval.bytes", "bytes between index entries", 0, math.MaxInt32).onDisk(),
+	throttled("leader.replication.throttled.replicas"),
+	whole("local.retention.bytes", "-2", "log.local.retention.bytes", "kept for tools: nothing is tiered; -2 is retention.bytes", -2, math.MaxInt64),
+	whole("local.retention.ms", "-2", "log.local.retention.ms", "kept for tools: nothing is tiered; -2 is retention.ms", -2, math.MaxInt64),
 	whole("max.compaction.lag.ms", "9223372036854775807", "log.cleaner.max.compaction.lag.ms", "a record is compacted at the latest then", 1, math.MaxInt64).onDisk(),
 	integer("max.message.bytes", "1048588", "message.max.bytes", "largest record batch", 0, math.MaxInt32),
 	whole("message.timestamp.after.max.ms", "3600000", "log.message.timestamp.after.max.ms", "how far ahead of the clock a record may be", 0, math.MaxInt64),
@@ -56,6 +63,10 @@ var topicConfigs = sortedConfigs([]topicConfig{
 	whole("min.compaction.lag.ms", "0", "log.cleaner.min.compaction.lag.ms", "a record is not compacted before", 0, math.MaxInt64).onDisk(),
 	integer("min.insync.replicas", "1", "min.insync.replicas", "kept for tools; clusters use their own", 1, math.MaxInt32),
 	boolean("preallocate", "false", "log.preallocate", "reserve space for new files").onDisk(),
+	boolean("remote.log.copy.disable", "false", "", "kept for tools: nothing is tiered"),
+	boolean("remote.log.delete.on.disable", "false", "", "kept for tools: nothing is tiered"),
+	{ConfigKey: key("remote.storage.enable", gateway.ConfigBoolean, "false", "", "tiered storage of clusters is not used: only false is taken"),
+		check: func(v string) (string, bool) { return "false", v == "false" }},
 	whole("retention.bytes", "-1", "log.retention.bytes", "size of a partition past which old records go; -1 none", -1, math.MaxInt64),
 	whole("retention.ms", "604800000", "log.retention.ms", "age past which records go; -1 none", -1, math.MaxInt64),
 	integer("segment.bytes", "1073741824", "log.segment.bytes", "size of a segment file", 1<<20, math.MaxInt32).onDisk(),
@@ -125,6 +136,25 @@ func list(name, def, broker, doc string, of []string) topicConfig {
 		}
 		return "", true
 	}}
+}
+
+// throttled is a list of replicas whose replication is throttled. Clusters
+// replicate by themselves: it is checked as Kafka does, and without effect.
+func throttled(name string) topicConfig {
+	return topicConfig{ConfigKey: key(name, gateway.ConfigList, "", "", "kept for tools: clusters replicate by themselves"),
+		check: func(v string) (string, bool) {
+			ok := v == "" || v == "*"
+			if !ok {
+				ok = true
+				for item := range strings.SplitSeq(v, ",") {
+					partition, broker, found := strings.Cut(strings.TrimSpace(item), ":")
+					_, perr := strconv.ParseUint(partition, 10, 31)
+					_, berr := strconv.ParseUint(broker, 10, 31)
+					ok = ok && found && perr == nil && berr == nil
+				}
+			}
+			return "*, or PARTITION:BROKER,…", ok
+		}}
 }
 
 func durability() topicConfig {

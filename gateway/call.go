@@ -73,6 +73,12 @@ func (call *call) send(frame []byte) error {
 	return call.c.write(frame)
 }
 
+// sendBoth writes a whole frame that lies in two pieces.
+func (call *call) sendBoth(head, body []byte) error {
+	call.g.metrics.served(call.header.Key, call.start)
+	return call.c.writeBoth(head, body)
+}
+
 // failed counts an error code that goes into an answer, and returns it.
 func (call *call) failed(code wire.Code) int16 {
 	if code != wire.None {

@@ -231,6 +231,17 @@ func (c *conn) write(b []byte) error {
 	return err
 }
 
+// writeBoth is write for a frame in two pieces, which are not copied together.
+func (c *conn) writeBoth(head, body []byte) error {
+	if err := c.nc.SetWriteDeadline(time.Now().Add(c.g.cfg.WriteTimeout)); err != nil {
+		return err
+	}
+	pieces := net.Buffers{head, body}
+	n, err := pieces.WriteTo(c.nc)
+	c.g.metrics.bytesOut.Add(float64(n))
+	return err
+}
+
 // writeScatter sends pieces with one system call, as far as the kernel takes them.
 func (c *conn) writeScatter(s *wire.Scatter) error {
 	if err := c.nc.SetWriteDeadline(time.Now().Add(c.g.cfg.WriteTimeout)); err != nil {

@@ -8,6 +8,7 @@ package gateway
 // known of the gateway that answers only (-1 of others). The leader epoch is 0.
 
 import (
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -48,7 +49,8 @@ func describeQuorum(call *call, req *kmsg.DescribeQuorumRequest) kmsg.Response {
 		node := kmsg.NewDescribeQuorumResponseNode()
 		node.NodeID = b.node
 		l := kmsg.NewDescribeQuorumResponseNodeListener()
-		l.Name, l.Host, l.Port = call.c.l.cfg.Name, b.host, uint16(b.port)
+		// The Java client takes upper case only.
+		l.Name, l.Host, l.Port = strings.ToUpper(call.c.l.cfg.Name), b.host, uint16(b.port)
 		node.Listeners = append(node.Listeners, l)
 		resp.Nodes = append(resp.Nodes, node)
 	}

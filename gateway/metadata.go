@@ -15,6 +15,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"math"
 	"slices"
@@ -88,8 +89,8 @@ func serveMetadata(call *call) error {
 func (call *call) wholeMetadata(flags byte) error {
 	v := call.g.view(call.c.l)
 	key := wholeKey{tenant: call.tenant, version: call.header.Version, flags: flags}
-	v.mu.Lock()
-	body := v.whole[key]
+	v.whole.mu.Lock()
+	body := v.whole.by[key]
 	if body == nil {
 		m := metadataWriter{v: v, version: key.version, flags: flags}
 		m.head(call)
@@ -102,19 +103,14 @@ func (call *call) wholeMetadata(flags byte) error {
 		}
 		m.tail()
 		body = m.withCount(at, n)
-		if v.whole == nil {
-			v.whole = map[wholeKey][]byte{}
-		}
-		v.whole[key] = body
+		v.whole.by[key] = body
 	}
-	v.mu.Unlock()
-	out := replyPool.Get().(*[]byte)
-	e := encoder{b: *out}
+	v.whole.mu.Unlock()
+	// All who ask are sent the same bytes, which nobody changes any more.
+	var e encoder
 	e.frame(call.header)
-	e.b = append(e.b, body...)
-	err := call.send(e.finish())
-	keep(out, e.b)
-	return err
+	binary.BigEndian.PutUint32(e.b, uint32(len(e.b)-4+len(body)))
+	return call.sendBoth(e.b, body)
 }
 
 // wantedTopic is one topic of a request, and what was found.

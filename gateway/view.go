@@ -12,10 +12,17 @@ type view struct {
 	snapshot *catalog.Snapshot
 	brokers  *brokers
 
+	// whole is shared with the views before and after that differ in neither
+	// topics nor gateways.
+	whole *wholeAnswers
+}
+
+// wholeAnswers are encoded answers to "all topics", by tenant and version: with
+// ten thousand topics they take milliseconds to make and many clients ask. Votes,
+// shards and leases change the catalog all the time and none of this.
+type wholeAnswers struct {
 	mu sync.Mutex
-	// whole holds encoded answers to "all topics", by tenant and version: with
-	// ten thousand topics they take milliseconds to make and many clients ask.
-	whole map[wholeKey][]byte
+	by map[wholeKey][]byte
 }
 
 type wholeKey struct {
@@ -39,7 +46,13 @@ func (g *Gateway) view(l *listener) *view {
 	if v != nil && v.snapshot == s {
 		return v
 	}
+	old := v
 	v = &view{snapshot: s, brokers: newBrokers(s.Gateways(), l.cfg.Name, firstOf(l.cfg.Zone, g.opts.Zone), l.self)}
+	if old != nil && s.SameTopics(old.snapshot) && s.SameGateways(old.snapshot) {
+		v.whole = old.whole
+	} else {
+		v.whole = &wholeAnswers{by: map[wholeKey][]byte{}}
+	}
 	g.views.by[l] = v
 	return v
 }

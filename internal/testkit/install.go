@@ -84,3 +84,9 @@ func java(version string, extra []string, class string, args ...string) (*exec.C
 	argv = append(argv, "-cp", cp, class)
 	return exec.Command(bin, append(argv, args...)...), nil
 }
+
+// Java is a command for a class, or a source file, with the jars of the given
+// version of Apache Kafka at hand. Nothing of it runs yet.
+func Java(version, class string, args ...string) (*exec.Cmd, error) {
+	return java(version, []string{"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"}, class, args...)
+}
