@@ -27,7 +27,7 @@ type Options struct {
 	Damping time.Duration
 	// Lease is the time to live of gateways' registrations; 0: [catalog.DefaultTTL].
 	Lease time.Duration
-	// Workers is how many topics are extended at once; 0: 16.
+	// Workers is how many topics are extended at once; 0: 32.
 	Workers int
 	// RetentionEvery is how often retention is applied; 0: 30 s.
 	RetentionEvery time.Duration
@@ -59,7 +59,7 @@ func (o Options) withDefaults() Options {
 	def(&o.Retries, 30*time.Second)
 	def(&o.OrphanAge, 10*time.Minute)
 	if o.Workers == 0 {
-		o.Workers = 16
+		o.Workers = 32
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

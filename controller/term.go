@@ -29,7 +29,7 @@ type term struct {
 
 func newTerm(c *Controller, ctx context.Context, cancel context.CancelCauseFunc, fence catalog.Fence) *term {
 	t := &term{Controller: c, ctx: ctx, cancel: cancel, slots: make(chan struct{}, c.o.Workers),
-		wide: make(chan struct{}, 16*c.o.Workers), busy: map[catalog.ID]bool{},
+		wide: make(chan struct{}, 8*c.o.Workers), busy: map[catalog.ID]bool{},
 		ops: map[string]bool{}, kicked: map[string]chan struct{}{}, orphan: map[orphanKey]time.Time{}, undone: make(chan undoing, 1000)}
 	limits := defaultLimits()
 	limits.ttl, limits.retries = c.o.Lease, c.o.Retries

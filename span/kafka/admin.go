@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -73,44 +72,23 @@ func (s *Store) create(ctx context.Context, spec span.Spec) (span.Topic, error) 
 	if spec.Config[configMaxMessage] == sealedValue {
 		return span.Topic{}, &span.RejectedError{Code: wire.InvalidConfig, Detail: "a topic is not created sealed"}
 	}
-	resp, err := s.admin(ctx, func() kmsg.Request {
-		req := kmsg.NewPtrCreateTopicsRequest()
-		req.TimeoutMillis = int32(s.opts.RequestTimeout.Milliseconds())
-		t := kmsg.NewCreateTopicsRequestTopic()
-		t.Topic, t.NumPartitions, t.ReplicationFactor = spec.Name, spec.Partitions, -1
-		for _, k := range slices.Sorted(maps.Keys(spec.Config)) {
-			c := kmsg.NewCreateTopicsRequestTopicConfig()
-			c.Name, c.Value = k, kmsg.StringPtr(spec.Config[k])
-			t.Configs = append(t.Configs, c)
-		}
-		req.Topics = append(req.Topics, t)
-		return req
-	}, 7, 7, func(r kmsg.Response) wire.Code {
-		if ts := r.(*kmsg.CreateTopicsResponse).Topics; len(ts) == 1 {
-			return wire.Code(ts[0].ErrorCode)
-		}
-		return wire.UnknownServerError
-	})
+	made, err := s.creates.do(ctx, spec)
 	if err != nil {
 		return span.Topic{}, err
 	}
-	ts := resp.(*kmsg.CreateTopicsResponse).Topics
-	if len(ts) != 1 {
-		return span.Topic{}, unavailable(fmt.Errorf("%w: CreateTopics answer", wire.ErrMalformed))
-	}
-	switch code := wire.Code(ts[0].ErrorCode); code {
+	switch code := made.code; code {
 	case wire.None:
 	case wire.TopicAlreadyExists:
 		return span.Topic{}, span.ErrExists
 	default:
 		err := asError(code)
 		var rejected *span.RejectedError
-		if errors.As(err, &rejected) && ts[0].ErrorMessage != nil {
-			s.log.Warn("cluster refuses a topic", "topic", spec.Name, "code", code.Name(), "message", *ts[0].ErrorMessage)
+		if errors.As(err, &rejected) && made.message != "" {
+			s.log.Warn("cluster refuses a topic", "topic", spec.Name, "code", code.Name(), "message", made.message)
 		}
 		return span.Topic{}, err
 	}
-	t := span.Topic{Name: spec.Name, ID: ts[0].TopicID}
+	t := span.Topic{Name: spec.Name, ID: made.id}
 	if t.ID == [16]byte{} {
 		return span.Topic{}, &span.RejectedError{Code: wire.UnsupportedVersion, Detail: "the cluster gives topics no ids"}
 	}
@@ -229,32 +207,11 @@ func (s *Store) configure(ctx context.Context, t span.Topic, config map[string]s
 
 // alterConfigs sets configs of a topic; nil removes one.
 func (s *Store) alterConfigs(ctx context.Context, t span.Topic, set map[string]*string, validateOnly bool) error {
-	codeOf := func(r kmsg.Response) wire.Code {
-		if rs := r.(*kmsg.IncrementalAlterConfigsResponse).Resources; len(rs) == 1 {
-			return wire.Code(rs[0].ErrorCode)
-		}
-		return wire.UnknownServerError
-	}
-	resp, err := s.admin(ctx, func() kmsg.Request {
-		req := kmsg.NewPtrIncrementalAlterConfigsRequest()
-		req.ValidateOnly = validateOnly
-		r := kmsg.NewIncrementalAlterConfigsRequestResource()
-		r.ResourceType, r.ResourceName = kmsg.ConfigResourceTypeTopic, t.Name
-		for _, k := range slices.Sorted(maps.Keys(set)) {
-			c := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
-			c.Name, c.Op, c.Value = k, kmsg.IncrementalAlterConfigOpSet, set[k]
-			if set[k] == nil {
-				c.Op = kmsg.IncrementalAlterConfigOpDelete
-			}
-			r.Configs = append(r.Configs, c)
-		}
-		req.Resources = append(req.Resources, r)
-		return req
-	}, 1, 1, codeOf)
+	code, err := s.alters.do(ctx, alteration{t.Name, set, validateOnly})
 	if err != nil {
 		return err
 	}
-	return asError(codeOf(resp))
+	return asError(code)
 }
 
 // Delete implements [span.Store]. It deletes by id, so never another topic of the name.

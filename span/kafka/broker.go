@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/braidstream/braid/wire"
 )
 
 // broker is all that the store keeps for one broker: its control connection,
@@ -23,6 +25,7 @@ type broker struct {
 	control *control
 	lanes   *lanes
 	fetch   *fetcher
+	probes  *gather[probeOf, map[int32]wire.Code]
 	looks   chan struct{} // one for each batch that is looked up in a log
 	// failed is when a control request last got no answer, Unix nanoseconds: such
 	// a broker is asked last.
@@ -105,6 +108,7 @@ func (s *Store) addBroker(node int32, addr string) {
 	b.control = newControl(b.ctx, s, addr)
 	b.lanes = newLanes(b)
 	b.fetch = newFetcher(b)
+	b.probes = newProbes(b)
 	s.brokers[node] = b
 	s.spawn(b.control.run)
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
 )
 
 // Store is one Kafka cluster. It implements [span.Store].
@@ -53,6 +54,9 @@ type Store struct {
 	idle       int                    // partitions without a holder
 	seals      map[[16]byte]sealState // what to restore on Unseal
 	limits     *sealGrant
+
+	creates *gather[span.Spec, created]
+	alters  *gather[alteration, wire.Code]
 }
 
 type partitionKey struct {
@@ -88,6 +92,7 @@ func Open(o Options) (*Store, error) {
 	s.stats.busy = make(chan struct{}, 1)
 	s.closing, s.close = context.WithCancel(context.Background())
 	s.meta = newMetadata(s)
+	s.creates, s.alters = newCreates(s), newAlters(s)
 	s.mu.Lock()
 	for i, addr := range o.Bootstrap {
 		s.addBroker(int32(-1-i), addr)
