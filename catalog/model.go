@@ -289,7 +289,7 @@ const (
 	StepCommit  Step = "commit"  // end the spans, open the next
 	StepCertify Step = "certify" // compare what was acknowledged with what the chain holds
 	StepDone    Step = "done"
-	StepUndo    Step = "undo" // unseal, delete the fresh topic
+	StepUndo    Step = "undo" // delete the fresh topic; only before the seal
 	StepUndone  Step = "undone"
 )
 
@@ -309,6 +309,9 @@ type Extend struct {
 	Step   Step     `json:"step"`
 	Mode   Mode     `json:"mode"`
 	Target string   `json:"target"`
+	// Aim is where the extend was to go, if it was turned elsewhere after it had begun
+	// to seal: it cannot be undone then, so it ends on a fresh topic of another cluster.
+	Aim string `json:"aim,omitempty"`
 	// Old are the physical topics that hold the open spans; usually one.
 	Old []PhysicalTopic `json:"old"`
 	New PhysicalTopic   `json:"new"`

@@ -46,8 +46,9 @@ func (p *Partition) startLearning() {
 //	watch or refresh: span ended, next one is open
 //	7 is answered; 8 and the rest go to the next span, in order
 //
-// and where the controller gives up before the commit: the copy is unsealed, the
-// extend is gone from the catalog, a probe finds the copy open, 8 goes there.
+// and where the seal did not stand (a store took it back for an open transaction, a
+// leader was refusing for another reason): no extend is under way, a probe finds the
+// copy open, 8 goes there.
 func (p *Partition) learn(ctx context.Context) {
 	wait := learnFirst
 	for {

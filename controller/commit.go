@@ -10,7 +10,6 @@ import (
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
 	"github.com/braidstream/braid/controller/extend"
-	"github.com/braidstream/braid/span"
 )
 
 // commit ends the open spans and opens the next ones, page by page, each with the
@@ -129,19 +128,13 @@ func (r *run) pageAt(i int, ends []catalog.SealedEnd, states []catalog.StoredSta
 }
 
 // commitFailed decides what a failure before the first page means: the seal
-// stands and the copy did not answer, so it is tried for as long as sealing is.
+// stands and the copy did not answer, so it is tried again.
 func (r *run) commitFailed(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, catalog.ErrUnavailable), errors.Is(err, catalog.ErrConflict):
 		return err
-	case (errors.Is(err, span.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)) &&
-		(time.Since(r.sealing) < r.limits.seal || extendedInPart(r)):
-		r.log.Warn("sealed copy does not answer, trying again", "topic", r.e.Topic.Name, "err", err)
-		return pause(ctx, 100*time.Millisecond)
-	case extendedInPart(r):
-		return err
 	}
-	return r.refuse(err, "read the producers' state")
+	return r.sourceAway(ctx, "read the producers' state", err)
 }

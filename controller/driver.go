@@ -98,6 +98,7 @@ type run struct {
 	told    [][][]span.Producer              // the same; nil where the seal did not tell
 	words   []catalog.HoldAck                // lossy: what gateways know of the ends
 	silent  []int32                          // lossy: gateways that gave no word
+	waits   string                           // what a sealed extend waits for, as was written
 	alarms  map[int32]catalog.Alarm          // repair: by partition
 	sealing time.Time
 	settled time.Time
@@ -197,6 +198,9 @@ func (r *run) step(ctx context.Context) (done bool, err error) {
 	if r.cancelled != nil && r.cancelled() {
 		r.obs.Cancel = true
 	}
+	if err := r.targetLost(ctx); err != nil {
+		return false, err
+	}
 	switch d := extend.Next(s, r.obs); d.Do {
 	case extend.Create:
 		return false, r.create(ctx)
@@ -217,8 +221,8 @@ func (r *run) step(ctx context.Context) (done bool, err error) {
 		return false, r.commit(ctx)
 	case extend.Commit:
 		return false, r.commit(ctx)
-	case extend.Unseal:
-		return false, r.unseal(ctx)
+	case extend.Turn:
+		return false, r.turn(ctx, d)
 	case extend.Drop:
 		return false, r.drop(ctx)
 	case extend.Forget:

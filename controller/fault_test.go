@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -79,7 +81,7 @@ func TestControllerDiesAtEachPointOfAMove(t *testing.T) {
 // The same while an extend is undone: the topic goes on where it was, and can be
 // moved afterwards.
 func TestControllerDiesAtEachPointOfUndoing(t *testing.T) {
-	for _, point := range []string{FaultUndoing, FaultUnsealed, FaultDropped, FaultUndone} {
+	for _, point := range []string{FaultUndoing, FaultDropped, FaultUndone} {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			f := newFleet(t, "a", "b")
@@ -124,6 +126,82 @@ func TestControllerDiesAtEachPointOfUndoing(t *testing.T) {
 			w.append(1)
 			w.verify()
 		})
+	}
+}
+
+// A move is cancelled when it has begun to seal: it goes on to a fresh topic of the
+// cluster that it came from, whichever controller ends it, and says so.
+func TestCancelAfterTheSealRollsForward(t *testing.T) {
+	for _, point := range []string{"", FaultTurned, FaultCreated, FaultPrepared, FaultStored, FaultCommitted} {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, "a", "b")
+			topic := f.topic("orders", 2, "a", nil)
+			w := f.writer(topic, 0, 100)
+			w.append(3)
+			old := physicalNameOf(f.chain(topic, 0))
+			change, died := dies(FaultSealed)
+			f.controller(change)
+			op := f.move("b", "orders")
+			f.await(died)
+			_, err := f.admin.Cancel(f.ctx, op.ID)
+			f.check(err)
+			if point != "" {
+				change, died := dies(point)
+				f.controller(change)
+				f.await(died)
+			}
+			f.controller()
+			if op = f.done(op); op.State != catalog.OpCancelled {
+				t.Errorf("operation: %+v", op)
+			} else if want := "rolled forward onto a fresh topic of cluster a"; point != FaultCommitted && !strings.Contains(op.Message, want) {
+				t.Errorf("operation: %+v, want that it was %s", op, want)
+			}
+			w.through()
+			w.append(1)
+			w.verify()
+			if open := chain.OpenSpan(f.chain(topic, 0)).Copies[0]; open.Cluster != "a" || open.Topic == old {
+				t.Errorf("open on %+v", open)
+			}
+			f.doubles["a"].set(func() {
+				if !f.doubles["a"].topics[old].sealed {
+					t.Error("the seal was taken back")
+				}
+			})
+		})
+	}
+}
+
+// A target fails when the extend has begun to seal: the topic goes on where it was.
+func TestTargetIsLostWhenTheSealIsOnItsWay(t *testing.T) {
+	f := newFleet(t, "a", "b")
+	topic := f.topic("orders", 1, "a", nil)
+	w := f.writer(topic, 0, 100)
+	w.append(3)
+	var once sync.Once
+	f.controller(func(o *Options) {
+		o.Fault = func(p string) error {
+			if p == FaultSealing {
+				once.Do(func() {
+					c, err := f.cat.Cluster(f.ctx, "b")
+					f.check(err)
+					c.State = catalog.ClusterFailed
+					_, err = f.cat.PutCluster(f.ctx, c, catalog.Fence{})
+					f.check(err)
+					f.doubles["b"].set(func() { f.doubles["b"].away = true })
+				})
+			}
+			return nil
+		}
+	})
+	op := f.done(f.move("b", "orders"))
+	if op.State != catalog.OpFailed || !strings.Contains(op.Message, "rolled forward onto a fresh topic of cluster a") {
+		t.Errorf("operation: %+v", op)
+	}
+	w.append(1)
+	w.verify()
+	if open := chain.OpenSpan(f.chain(topic, 0)).Copies[0]; open.Cluster != "a" {
+		t.Errorf("open on %+v", open)
 	}
 }
 

@@ -18,7 +18,7 @@ const (
 	FaultCommitted    = "commit.done"   // all are; the extend is ended
 	FaultCertified    = "certify.issued"
 	FaultUndoing      = "undo.recorded"
-	FaultUnsealed     = "undo.unsealed"
+	FaultTurned       = "turn.recorded" // another target is recorded for an extend that had begun to seal
 	FaultDropped      = "undo.dropped"
 	FaultUndone       = "undo.forgotten"
 	FaultDeleteSealed = "delete.sealed"
@@ -32,7 +32,7 @@ const (
 var FaultPoints = []string{
 	FaultBegun, FaultCreated, FaultPrepared, FaultHolding, FaultSettled, FaultSealing, FaultSealedOne, FaultSealed,
 	FaultStored, FaultCommitPage, FaultCommitted, FaultCertified,
-	FaultUndoing, FaultUnsealed, FaultDropped, FaultUndone,
+	FaultTurned, FaultUndoing, FaultDropped, FaultUndone,
 	FaultDeleteSealed, FaultDeleteGone, FaultRestored, FaultReplayed,
 }
 

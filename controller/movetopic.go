@@ -35,6 +35,11 @@ func (t *term) moveTopic(ctx context.Context, r *opRun, ref catalog.TopicRef, ta
 		if o.extend.Step == catalog.StepUndone {
 			t.noteUndone(ref.ID)
 		}
+		if err == nil && o.committed {
+			if why := r.elsewhere(&o.extend); why != nil {
+				return o.extend, why
+			}
+		}
 		switch {
 		case err != nil:
 			return o.extend, err
@@ -45,6 +50,17 @@ func (t *term) moveTopic(ctx context.Context, r *opRun, ref catalog.TopicRef, ta
 		}
 		return o.extend, refuse(Refused, "", "%s", o.refused)
 	}
+}
+
+// elsewhere tells of an extend that did not end where it was to.
+func (r *opRun) elsewhere(e *catalog.Extend) error {
+	if e.Aim == "" || e.Aim == e.Target {
+		return nil
+	}
+	if r.cancelled() {
+		return fmt.Errorf("%w: it had begun to seal, so it was rolled forward onto a fresh topic of cluster %s", errCancelled, e.Target)
+	}
+	return refuse(Refused, "", "%s; it had begun to seal, so it was rolled forward onto a fresh topic of cluster %s", e.Message, e.Target)
 }
 
 // beginFor finds or makes the operation's extend of a topic; a zero one means

@@ -62,6 +62,7 @@ type opRun struct {
 	cancel bool
 	dirty  bool
 	errs   []string
+	told   int                      // errors in all
 	looks  map[string]*targetAnswer // by cluster
 }
 
@@ -236,10 +237,13 @@ func (r *opRun) count(err error, name string) {
 		r.op.Done++
 		return
 	}
-	if errors.Is(err, errCancelled) {
-		return
+	if err == errCancelled {
+		return // nothing was done
 	}
-	r.op.Failed++
+	if !errors.Is(err, errCancelled) {
+		r.op.Failed++
+	}
+	r.told++
 	if len(r.errs) < 5 {
 		r.errs = append(r.errs, fmt.Sprintf("topic %s: %v", name, err))
 	}
@@ -258,7 +262,7 @@ func (r *opRun) summary() {
 		}
 		r.op.Message += e
 	}
-	if n := r.op.Failed - len(r.errs); n > 0 {
+	if n := r.told - len(r.errs); n > 0 {
 		r.op.Message += fmt.Sprintf("; and %d more", n)
 	}
 }

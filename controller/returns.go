@@ -73,7 +73,7 @@ func (t *term) bringBackAll(ctx context.Context, cluster string) (all bool, err 
 			continue
 		}
 		if slices.Contains(openOn(s.Chains(topic.ID)), cluster) {
-			// An extend may have been undone while the cluster could not be unsealed.
+			// A seal may stand that no extend stands behind; see strays.
 			if err := t.strayOf(ctx, topic.ID); err != nil {
 				return false, err
 			}

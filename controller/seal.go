@@ -36,27 +36,8 @@ func (r *run) seal(ctx context.Context) error {
 		// Known only now, or the grant was taken away: the weaker way. Gateways see the
 		// mode and stop.
 		return r.changeMode(ctx, catalog.ModeFence)
-	case errors.Is(err, span.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded):
-		failed, ferr := r.sourceFailed(ctx)
-		if ferr != nil {
-			return ferr
-		}
-		switch {
-		case failed && extendedInPart(r) && goesOn(&r.topic):
-			return r.giveUpSource(ctx)
-		case failed:
-			// The failover takes the topic up, or it waits for the cluster where it is.
-		case time.Since(r.sealing) < r.limits.seal:
-			r.log.Warn("seal failed, trying again", "topic", r.e.Topic.Name, "err", err)
-			return pause(ctx, 100*time.Millisecond)
-		}
 	}
-	if extendedInPart(r) {
-		// No way back: the partitions that are left follow as soon as they can be sealed.
-		r.log.Error("a topic is moved in part and the rest cannot be sealed, trying again", "topic", r.e.Topic.Name, "err", err)
-		return pause(ctx, time.Second)
-	}
-	return r.refuse(err, "seal")
+	return r.sourceAway(ctx, "seal", err)
 }
 
 // readAlarms reads which partitions' physical logs went back, whatever the extend
@@ -106,8 +87,8 @@ func (d *driver) anyFailed(ctx context.Context, topics []catalog.PhysicalTopic) 
 
 func (r *run) sourceFailed(ctx context.Context) (bool, error) { return r.anyFailed(ctx, r.e.Old) }
 
-// giveUpSource turns an extend whose source was lost on the way, after a part of
-// it had been committed, into a failover for the rest.
+// giveUpSource makes a failover of an extend whose source was lost after it had
+// begun to seal, or of the rest of it where a part was committed.
 func (r *run) giveUpSource(ctx context.Context) error {
 	next := r.e
 	next.Mode, next.Room, next.Unreadable = catalog.ModeFence, unknownRoom, true
@@ -185,18 +166,12 @@ func (r *run) fenced(ctx context.Context) error {
 	for i, old := range r.e.Old {
 		st, err := r.stores.Store(old.Cluster)
 		if err != nil {
-			return r.refuse(err, "cluster "+old.Cluster)
+			return r.sourceAway(ctx, "cluster "+old.Cluster, err)
 		}
 		ends[i] = make([]extend.PhysicalEnd, old.Partitions)
 		for p := range ends[i] {
 			if ends[i][p], err = r.quietEnd(ctx, st.Log(storeTopic(old), int32(p))); err != nil {
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				if extendedInPart(r) {
-					return pause(ctx, time.Second)
-				}
-				return r.refuse(err, "read the end")
+				return r.sourceAway(ctx, "read the end", err)
 			}
 		}
 	}

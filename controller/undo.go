@@ -4,89 +4,154 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/controller/extend"
 	"github.com/braidstream/braid/span"
 )
 
-// unseal and drop undo. Both clusters may be away: then it is taken up later.
-func (r *run) unseal(ctx context.Context) error {
-	// Nothing was sealed before the step said so, but a step is written ahead of
-	// what it names: only the steps before it are certain.
-	return r.undoing(ctx, "unseal", func(ctx context.Context) error {
-		var errs []error
-		for _, old := range r.e.Old {
-			st, err := r.stores.Store(old.Cluster)
-			if err == nil {
-				if err = st.Unseal(ctx, storeTopic(old)); errors.Is(err, span.ErrGone) || errors.Is(err, span.ErrCannotSeal) {
-					err = nil
-				}
-			}
-			errs = append(errs, err)
+// turn writes another target, and a fresh topic to be made there, into an extend
+// that cannot be undone any more. The one that was made goes with the sweep: while
+// producers wait, nothing is asked of a cluster that may be away.
+func (r *run) turn(ctx context.Context, d extend.Decision) error {
+	if r.e.Aim != "" {
+		if err := pause(ctx, time.Second); err != nil { // to and fro between clusters that are both away
+			return err
 		}
-		return errors.Join(errs...)
-	}, func() error {
-		r.obs.Unsealed = true
-		return r.at(FaultUnsealed)
-	})
+	}
+	next := r.e
+	if next.Aim == "" {
+		next.Aim = next.Target
+	}
+	next.Target, next.Message = d.Target, d.Message
+	next.New = catalog.PhysicalTopic{Cluster: d.Target, Topic: physicalName(r.cat.Fleet(), r.e.Topic.Tenant, r.e.Topic.Name), Partitions: r.topic.Partitions}
+	next, err := r.cat.UpdateExtend(ctx, next, r.fence)
+	if err != nil {
+		return err
+	}
+	r.e, r.obs.Refused = next, ""
+	r.log.Warn("extend goes on elsewhere: it has begun to seal, so it is not undone", "topic", r.e.Topic.Name, "op", r.e.Op,
+		"aim", r.e.Aim, "target", r.e.Target, "reason", r.e.Message)
+	return r.at(FaultTurned)
 }
 
-func (r *run) drop(ctx context.Context) error {
-	return r.undoing(ctx, "drop the fresh topic", func(ctx context.Context) error {
-		st, err := r.stores.Store(r.e.New.Cluster)
+// targetLost refuses the target of an extend that has begun to seal once its
+// cluster was declared failed.
+func (r *run) targetLost(ctx context.Context) error {
+	if r.e.Step != catalog.StepSeal || extendedInPart(r) {
+		return nil
+	}
+	lost, err := r.anyFailed(ctx, []catalog.PhysicalTopic{r.e.New})
+	if err == nil && lost {
+		r.obs.Refused = "cluster " + r.e.Target + " is failed"
+	}
+	return err
+}
+
+// sourceAway deals with open copies that do not answer after the extend has begun
+// to seal. A failover of the cluster that concerns the topic goes on without it; else
+// the extend waits: the copies may be sealed, so there is no way back.
+func (r *run) sourceAway(ctx context.Context, what string, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if errors.Is(err, catalog.ErrUnavailable) || errors.Is(err, catalog.ErrConflict) {
+		return err
+	}
+	lost, ferr := r.sourceGivenUp(ctx)
+	if ferr != nil {
+		return ferr
+	}
+	if lost {
+		return r.giveUpSource(ctx)
+	}
+	if time.Since(r.sealing) < r.limits.seal {
+		r.log.Warn("an extend that has begun to seal is tried again", "topic", r.e.Topic.Name, "what", what, "err", err)
+		return pause(ctx, 100*time.Millisecond)
+	}
+	if why := fmt.Sprintf("sealed or about to be, and waits: %s: %v", what, err); r.waits != what {
+		r.log.Error("an extend that has begun to seal waits", "topic", r.e.Topic.Name, "what", what, "err", err)
+		next := r.e
+		next.Message = why
+		next, err := r.cat.UpdateExtend(ctx, next, r.fence)
 		if err != nil {
 			return err
 		}
-		fresh := r.e.New
-		if fresh.TopicID.IsZero() {
-			// It may exist all the same: its creation was not recorded.
-			list, err := st.Topics(ctx, fresh.Topic)
-			if err != nil {
-				return err
-			}
-			for _, t := range list {
-				if t.Name == fresh.Topic {
-					fresh.TopicID = t.ID
-				}
-			}
-			if fresh.TopicID.IsZero() {
-				return nil
-			}
-		}
-		return st.Delete(ctx, storeTopic(fresh))
-	}, func() error {
-		r.obs.Dropped = true
-		return r.at(FaultDropped)
-	})
+		r.e, r.waits = next, what
+	}
+	return pause(ctx, time.Second)
 }
 
-func (r *run) undoing(ctx context.Context, what string, do func(context.Context) error, then func() error) error {
+// sourceGivenUp tells whether the topic is to go on without its cluster.
+func (r *run) sourceGivenUp(ctx context.Context) (bool, error) {
+	failed, err := r.sourceFailed(ctx)
+	if err != nil || !failed || goesOn(&r.topic) {
+		return failed, err
+	}
+	ops, err := r.cat.Ops(ctx) // a forced failover names the topic
+	if err != nil {
+		return false, err
+	}
+	for i := range ops {
+		o := &ops[i]
+		if o.Kind == catalog.OpFailover && !o.IsFinished() &&
+			slices.ContainsFunc(o.Topics, func(t catalog.TopicRef) bool { return t.ID == r.e.Topic.ID }) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// drop undoes what was prepared. The cluster may be away: then it is taken up later.
+func (r *run) drop(ctx context.Context) error {
 	began := time.Now()
 	for {
 		call, cancel := context.WithTimeout(ctx, r.limits.call)
-		err := do(call)
+		err := r.dropFresh(call)
 		cancel()
 		if err == nil {
-			return then()
+			break
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		r.log.Warn("undoing an extend failed, trying again", "what", what, "topic", r.e.Topic.Name, "err", err)
-		if what == "unseal" {
-			// What may stay sealed on a cluster that is gone is looked at when it is back.
-			if failed, ferr := r.sourceFailed(ctx); ferr == nil && failed {
-				return then()
-			}
-		}
-		if what != "unseal" && errors.Is(err, span.ErrUnavailable) && r.e.New.TopicID.IsZero() {
-			return then() // a target that was never reached: the sweep looks after what may be there
+		r.log.Warn("undoing an extend failed, trying again", "topic", r.e.Topic.Name, "err", err)
+		if errors.Is(err, span.ErrUnavailable) && r.e.New.TopicID.IsZero() {
+			break // a target that was never reached: the sweep looks after what may be there
 		}
 		if time.Since(began) > r.limits.undo {
-			return fmt.Errorf("%w: %s: %w", errStuck, what, err)
+			return fmt.Errorf("%w: drop the fresh topic: %w", errStuck, err)
 		}
 		if err := pause(ctx, 250*time.Millisecond); err != nil {
 			return err
 		}
 	}
+	r.obs.Dropped = true
+	return r.at(FaultDropped)
+}
+
+func (r *run) dropFresh(ctx context.Context) error {
+	st, err := r.stores.Store(r.e.New.Cluster)
+	if err != nil {
+		return err
+	}
+	fresh := r.e.New
+	if fresh.TopicID.IsZero() {
+		// It may exist all the same: its creation was not recorded.
+		list, err := st.Topics(ctx, fresh.Topic)
+		if err != nil {
+			return err
+		}
+		for _, t := range list {
+			if t.Name == fresh.Topic {
+				fresh.TopicID = t.ID
+			}
+		}
+		if fresh.TopicID.IsZero() {
+			return nil
+		}
+	}
+	return st.Delete(ctx, storeTopic(fresh))
 }

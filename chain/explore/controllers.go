@@ -43,7 +43,7 @@ func (e *explorer) expandControllers(w *world) {
 		case !c.on:
 			if w.ext.active && w.leader == i {
 				n := *w
-				n.ctl[i] = controller{up: true, on: true, step: w.ext.step, fresh: w.ext.fresh, rev: w.ext.rev, ver: w.nv - 1}
+				n.ctl[i] = controller{up: true, on: true, step: w.ext.step, fresh: w.ext.fresh, rev: w.ext.rev, ver: w.nv - 1, turned: w.ext.turned}
 				e.emit(n, "controller %d takes the extend up", i)
 			}
 		case c.pend != noPending:
@@ -159,7 +159,7 @@ func (e *explorer) decide(w *world, i uint8) {
 	c := &w.ctl[i]
 	v := e.at(w, c.ver)
 	q := Question{Step: steps[c.step], Created: c.fresh != 0, Left: 1, Cancel: w.ext.cancel, Settled: true, Sealed: c.sealed,
-		Unsealed: c.undone&1 != 0, Dropped: c.undone&2 != 0, PartitionsNow: 1}
+		Unsealed: c.undone&1 != 0, Dropped: c.undone&2 != 0, Turned: c.turned, PartitionsNow: 1}
 	if c.fresh != 0 && chain.Extended(&v.chain, copyName(c.fresh).TopicID) {
 		q.Moved, q.Left = 1, 0
 	}
@@ -173,6 +173,11 @@ func (e *explorer) decide(w *world, i uint8) {
 		if n.write(i) {
 			n.ext.step, n.ext.rev = stepIndex(a.Step), n.ext.rev+1
 			m.step, m.rev = n.ext.step, n.ext.rev
+		}
+	case "turn":
+		if n.write(i) {
+			n.ext.fresh, n.ext.turned, n.ext.rev = 0, true, n.ext.rev+1
+			m.fresh, m.turned, m.rev = 0, true, n.ext.rev
 		}
 	case "seal":
 		m.pend = pendSeal

@@ -10,13 +10,15 @@ type Question struct {
 	Cancel        bool
 	Settled       bool
 	Sealed        bool
-	Unsealed      bool
+	Unsealed      bool // for deciders that take a seal back
 	Dropped       bool
+	Turned        bool // the extend has another target than it began with
 	PartitionsNow int32
 }
 
 // Answer names the action in the words of the controller's machine: create,
-// record (of Step), settle, seal, commit, unseal, drop, forget, done.
+// record (of Step), settle, seal, turn, commit, drop, forget, done; and unseal, which
+// the machine does not do.
 type Answer struct {
 	Do   string
 	Step catalog.Step
@@ -29,14 +31,14 @@ type Decider func(Question) Answer
 // controller's own tests hand in its real decision.
 func Standard(q Question) Answer {
 	switch {
-	case q.Step == catalog.StepUndo && !q.Unsealed:
-		return Answer{Do: "unseal"}
 	case q.Step == catalog.StepUndo && !q.Dropped:
 		return Answer{Do: "drop"}
 	case q.Step == catalog.StepUndo:
 		return Answer{Do: "forget"}
-	case q.Cancel && q.Moved == 0:
+	case q.Cancel && q.Moved == 0 && q.Step != catalog.StepSeal:
 		return Answer{Do: "record", Step: catalog.StepUndo}
+	case q.Cancel && q.Moved == 0 && !q.Turned:
+		return Answer{Do: "turn"}
 	case q.Left == 0:
 		return Answer{Do: "done"}
 	case q.Step == catalog.StepPrepare && !q.Created:
@@ -47,6 +49,8 @@ func Standard(q Question) Answer {
 		return Answer{Do: "settle"}
 	case q.Step == catalog.StepHold:
 		return Answer{Do: "record", Step: catalog.StepSeal}
+	case !q.Created:
+		return Answer{Do: "create"}
 	case !q.Sealed:
 		return Answer{Do: "seal"}
 	}

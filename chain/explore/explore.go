@@ -36,9 +36,9 @@ const (
 	OvertakeAtSwitch Bug = "switch before the answers are in"
 	// JudgeByPast calls a batch out of order by a chain that is not proved current (finding 4).
 	JudgeByPast Bug = "out of order by a past chain"
-	// LateUnseal lets an unseal land after its sender's leadership, and the extend
-	// that it undoes, are over. No cluster can refuse it. The walk assumes without
-	// this that it does not happen, and shows with it what it costs.
+	// LateUnseal is an extend that is undone by unsealing, where an unseal may land after
+	// its sender's leadership, and the extend that it undoes, are over. No cluster can
+	// refuse it.
 	LateUnseal Bug = "an unseal lands at any later time"
 )
 

@@ -109,6 +109,7 @@ type extending struct {
 	fresh  uint8 // copy, 0 while there is none
 	rev    uint8
 	cancel bool
+	turned bool
 }
 
 type controller struct {
@@ -124,6 +125,7 @@ type controller struct {
 	end    uint8
 	state  uint8 // how much of the old copy's log its producers' state covers + 1; 0 unread
 	undone uint8 // bit 0 unsealed, bit 1 dropped
+	turned bool
 }
 
 const (

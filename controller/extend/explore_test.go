@@ -10,12 +10,15 @@ import (
 
 // next is the controller's own decision in the explorer's words.
 func next(q explore.Question) explore.Answer {
-	e := catalog.Extend{Step: q.Step, New: catalog.PhysicalTopic{Partitions: 1}}
+	e := catalog.Extend{Step: q.Step, Target: "b", New: catalog.PhysicalTopic{Partitions: 1}, Old: []catalog.PhysicalTopic{{Cluster: "a"}}}
+	if q.Turned {
+		e.Target, e.Aim = "a", "b"
+	}
 	if q.Created {
 		e.New.TopicID = catalog.ID{1}
 	}
 	d := extend.Next(extend.State{Extend: e, Exists: true, Partitions: q.PartitionsNow, Moved: q.Moved, Left: q.Left},
-		extend.Observation{Cancel: q.Cancel, Settled: q.Settled, Sealed: q.Sealed, Unsealed: q.Unsealed, Dropped: q.Dropped})
+		extend.Observation{Cancel: q.Cancel, Settled: q.Settled, Sealed: q.Sealed, Dropped: q.Dropped})
 	return explore.Answer{Do: string(d.Do), Step: d.Step}
 }
 

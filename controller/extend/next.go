@@ -4,7 +4,13 @@
 //
 //	prepare ──▶ hold ──▶ seal ──▶ (ends and producers are read) ──▶ commit ──▶ certify
 //	   │          │        │
-//	   └──────────┴────────┴──▶ undo ──▶ undone          only while no chain has been committed
+//	   │          │        └──▶ turn ──▶ seal            another target, while no chain has been committed
+//	   └──────────┴──▶ undo ──▶ undone                   only while nothing can have been sealed
+//
+// A seal is never taken back. A request to unseal may land at any later time, when
+// the same copy has been sealed again and a later extend counts on it; no cluster
+// can refuse it. So an extend that has begun to seal goes forward, if need be onto a
+// fresh topic of the cluster that it came from.
 //
 // Steps up to seal and undo are written before what they name is done, so a
 // controller that takes over knows what may have happened. Ends, producers' state
@@ -29,8 +35,8 @@ const (
 	// Commit reads the producers' state below the ends, ends the spans, opens the
 	// next ones on the fresh topic, and ends the extend with the last page.
 	Commit Action = "commit"
-	// Unseal takes the seal back.
-	Unseal Action = "unseal"
+	// Turn makes Decision.Target the target, with a fresh physical topic to be made there.
+	Turn Action = "turn"
 	// Drop deletes the fresh physical topic.
 	Drop Action = "drop"
 	// Forget removes the extend from the catalog: it was undone.
@@ -57,14 +63,14 @@ type Observation struct {
 	Refused string // why the extend cannot work, "" as far as is known
 	Settled bool   // nothing transactional is open
 	Sealed  bool   // the seal holds and the ends are known
-	// Unsealed and Dropped: these parts of the undoing are done.
-	Unsealed, Dropped bool
+	Dropped bool   // undone but for the record
 }
 
-// Decision is the next action; Step and Message are for Record.
+// Decision is the next action; Step is for Record, Target for Turn, Message for both.
 type Decision struct {
 	Do      Action
 	Step    catalog.Step
+	Target  string
 	Message string
 }
 
@@ -73,11 +79,7 @@ type Decision struct {
 func Next(s State, o Observation) Decision {
 	e := &s.Extend
 	if e.Step == catalog.StepUndo {
-		// Unseal before the fresh topic goes: appends flow again the sooner.
-		switch {
-		case !o.Unsealed && s.Exists:
-			return Decision{Do: Unseal}
-		case !o.Dropped:
+		if !o.Dropped {
 			return Decision{Do: Drop}
 		}
 		return Decision{Do: Forget}
@@ -86,8 +88,14 @@ func Next(s State, o Observation) Decision {
 		return Decision{Do: Record, Step: catalog.StepUndo, Message: "the topic was deleted"}
 	}
 	if s.Moved == 0 {
-		if why := undo(s, o); why != "" {
+		switch why := undo(s, o); {
+		case why == "":
+		case s.Deleting, e.Step == catalog.StepPrepare, e.Step == catalog.StepHold:
 			return Decision{Do: Record, Step: catalog.StepUndo, Message: why}
+		default:
+			if to, ok := turn(s, o); ok {
+				return Decision{Do: Turn, Target: to, Message: why}
+			}
 		}
 	}
 	if s.Left == 0 {
@@ -105,27 +113,47 @@ func Next(s State, o Observation) Decision {
 		}
 		return Decision{Do: Record, Step: catalog.StepSeal}
 	}
+	if e.New.TopicID.IsZero() {
+		return Decision{Do: Create} // it was turned
+	}
 	if !o.Sealed {
 		return Decision{Do: Seal}
 	}
 	return Decision{Do: Commit}
 }
 
-// undo gives the reason to undo an extend of which nothing is committed.
+// turn tells where an extend that has begun to seal goes on to, which cannot or
+// shall not end where it was to: to the cluster that it came from, and, when that
+// does not take it, back to its first aim.
+func turn(s State, o Observation) (target string, ok bool) {
+	e := &s.Extend
+	home := e.Target
+	if len(e.Old) > 0 {
+		home = e.Old[0].Cluster
+	}
+	switch {
+	case o.Refused != "" && e.Aim != "" && e.Target == home:
+		return e.Aim, true
+	case o.Refused != "":
+		return home, true
+	case s.Partitions != e.New.Partitions && !e.New.TopicID.IsZero():
+		return e.Target, true // the same, with room for all of them
+	}
+	// Cancelled.
+	return home, e.Aim == "" && e.Target != home
+}
+
+// undo gives the reason to undo, or to turn, an extend of which nothing is committed.
 func undo(s State, o Observation) string {
 	switch {
 	case s.Deleting:
 		return "the topic is being deleted"
-	case s.Extend.Kind == catalog.OpRepair && s.Extend.Step == catalog.StepSeal:
-		// The log has lost acknowledged records. Unsealed, it would take appends at
-		// their offsets: there is no way back.
-		return ""
-	case o.Cancel:
-		return "cancelled"
 	case o.Refused != "":
 		return o.Refused
 	case !s.Extend.New.TopicID.IsZero() && s.Partitions != s.Extend.New.Partitions:
 		return "the topic was given more partitions meanwhile"
+	case o.Cancel:
+		return "cancelled"
 	}
 	return ""
 }

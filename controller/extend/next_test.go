@@ -19,17 +19,18 @@ type world struct {
 }
 
 func (w world) String() string {
-	return fmt.Sprintf("step %s, id known %t, moved %d, left %d, deleting %t, %+v, fresh %t, sealed %t, over %t, forgotten %t", w.s.Extend.Step,
+	return fmt.Sprintf("step %s to %s aim %s, id known %t, moved %d, left %d, deleting %t, %+v, fresh %t, sealed %t, over %t, forgotten %t", w.s.Extend.Step, w.s.Extend.Target, w.s.Extend.Aim,
 		!w.s.Extend.New.TopicID.IsZero(), w.s.Moved, w.s.Left, w.s.Deleting, w.o, w.fresh, w.sealed, w.over, w.forgot)
 }
 
 // Every interleaving of the actions with cancelling, a refusing target, a
 // deletion, a controller that dies before or after any action, and a commit that
 // gets only one page through: the extend always ends, either committed whole with
-// the old topic sealed, or undone with the old topic open and the fresh one gone;
-// and no chain is committed without a seal.
+// the old topic sealed, or undone with the fresh topic gone and the old one as it was,
+// unless the topic goes; and no chain is committed without a seal.
 func TestEveryPathEndsWell(t *testing.T) {
-	begin := world{s: State{Extend: catalog.Extend{Step: catalog.StepPrepare, New: catalog.PhysicalTopic{Partitions: 2}}, Exists: true, Partitions: 2, Left: 2}}
+	begin := world{s: State{Extend: catalog.Extend{Step: catalog.StepPrepare, Target: "b", Old: []catalog.PhysicalTopic{{Cluster: "a"}},
+		New: catalog.PhysicalTopic{Partitions: 2}}, Exists: true, Partitions: 2, Left: 2}}
 	seen := map[string]bool{}
 	ends := map[string]int{}
 	stack := []world{begin}
@@ -48,7 +49,7 @@ func TestEveryPathEndsWell(t *testing.T) {
 			switch {
 			case w.s.Left == 0 && w.sealed && w.fresh && !w.forgot:
 				ends["committed"]++
-			case w.s.Moved == 0 && w.forgot && !w.fresh && (!w.sealed || !w.s.Exists):
+			case w.s.Moved == 0 && w.forgot && !w.fresh && (!w.sealed || w.s.Deleting):
 				ends["undone"]++
 			default:
 				t.Fatalf("bad end: %v", w)
@@ -117,11 +118,11 @@ func after(t *testing.T, w world) []world {
 			out = append(out, half, refused)
 		}
 		return append(out, whole)
-	case Unseal:
-		done.sealed = false
-		unnoticed := done
-		done.o.Unsealed = true
-		return append(out, done, unnoticed)
+	case Turn:
+		done.s.Extend.Aim, done.s.Extend.Target = "b", d.Target
+		done.s.Extend.New.TopicID = catalog.ID{}
+		done.fresh, done.o.Refused = false, "" // the sweep takes it
+		return append(out, done)
 	case Drop:
 		done.fresh = false
 		unnoticed := done
@@ -139,29 +140,52 @@ func after(t *testing.T, w world) []world {
 }
 
 func TestNextUndoesWhatIsGone(t *testing.T) {
-	s := State{Extend: catalog.Extend{Step: catalog.StepSeal, New: catalog.PhysicalTopic{TopicID: catalog.ID{1}, Partitions: 2}}, Exists: true, Partitions: 3, Left: 3}
+	s := State{Extend: catalog.Extend{Step: catalog.StepHold, New: catalog.PhysicalTopic{TopicID: catalog.ID{1}, Partitions: 2}}, Exists: true, Partitions: 3, Left: 3}
 	if d := Next(s, Observation{}); d.Do != Record || d.Step != catalog.StepUndo {
 		t.Errorf("topic that grew: %+v", d)
 	}
+	s.Extend.Step = catalog.StepSeal
 	s.Exists = false
 	if d := Next(s, Observation{}); d.Do != Record || d.Step != catalog.StepUndo {
 		t.Errorf("topic that is gone: %+v", d)
 	}
 	s.Extend.Step = catalog.StepUndo
 	if d := Next(s, Observation{}); d.Do != Drop {
-		t.Errorf("nothing to unseal of a topic that is gone: %+v", d)
+		t.Errorf("a topic that is gone: %+v", d)
 	}
 }
 
-// A log that went back is never unsealed: it would give out offsets again.
-func TestARepairThatHasSealedIsNotUndone(t *testing.T) {
-	s := State{Exists: true, Partitions: 1, Left: 1, Extend: catalog.Extend{Kind: catalog.OpRepair, Step: catalog.StepSeal,
-		New: catalog.PhysicalTopic{TopicID: catalog.ID{1}, Partitions: 1}}}
-	for _, o := range []Observation{{Cancel: true}, {Refused: "the copy cannot be read"}, {Cancel: true, Sealed: true}} {
-		if d := Next(s, o); d.Do != Seal && d.Do != Commit {
-			t.Errorf("%+v: %+v, want to seal or commit", o, d)
+// What may have been sealed is never undone: it goes on somewhere.
+func TestAnExtendThatHasSealedIsTurned(t *testing.T) {
+	fresh := catalog.PhysicalTopic{TopicID: catalog.ID{1}, Partitions: 1}
+	old := []catalog.PhysicalTopic{{Cluster: "a"}}
+	for _, tc := range []struct {
+		name string
+		e    catalog.Extend
+		o    Observation
+		do   Action
+		to   string
+	}{
+		{"cancelled", catalog.Extend{Target: "b", Old: old, New: fresh}, Observation{Cancel: true}, Turn, "a"},
+		{"cancelled when the ends are known", catalog.Extend{Target: "b", Old: old, New: fresh}, Observation{Cancel: true, Sealed: true}, Turn, "a"},
+		{"cancelled and turned", catalog.Extend{Target: "a", Aim: "b", Old: old}, Observation{Cancel: true, Sealed: true}, Create, ""},
+		{"and made there", catalog.Extend{Target: "a", Aim: "b", Old: old, New: fresh}, Observation{Cancel: true, Sealed: true}, Commit, ""},
+		{"the target is gone", catalog.Extend{Target: "b", Old: old, New: fresh}, Observation{Refused: "gone"}, Turn, "a"},
+		{"and the old cluster takes nothing", catalog.Extend{Target: "a", Aim: "b", Old: old}, Observation{Refused: "gone"}, Turn, "b"},
+		{"it has grown", catalog.Extend{Target: "b", Old: old, New: catalog.PhysicalTopic{TopicID: catalog.ID{1}, Partitions: 3}}, Observation{}, Turn, "b"},
+		{"a repair is where it is", catalog.Extend{Kind: catalog.OpRepair, Target: "a", Old: old, New: fresh}, Observation{Cancel: true}, Seal, ""},
+	} {
+		tc.e.Step = catalog.StepSeal
+		s := State{Exists: true, Partitions: 1, Left: 1, Extend: tc.e}
+		if d := Next(s, tc.o); d.Do != tc.do || d.Target != tc.to {
+			t.Errorf("%s: %+v, want %s %s", tc.name, d, tc.do, tc.to)
+		}
+		s.Moved = 1
+		if d := Next(s, tc.o); d.Do == Turn || d.Step == catalog.StepUndo {
+			t.Errorf("%s, moved in part: %+v", tc.name, d)
 		}
 	}
+	s := State{Exists: true, Partitions: 1, Left: 1, Extend: catalog.Extend{Kind: catalog.OpRepair, Old: old, New: fresh}}
 	s.Extend.Step = catalog.StepPrepare
 	if d := Next(s, Observation{Cancel: true}); d.Step != catalog.StepUndo {
 		t.Errorf("nothing is sealed yet: %+v, want to undo", d)
