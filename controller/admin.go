@@ -280,6 +280,9 @@ func (a *Admin) AlterConfig(ctx context.Context, alter gateway.ConfigAlter) erro
 	for {
 		t, err := a.Catalog.TopicNamed(ctx, alter.Tenant, alter.Name)
 		if errors.Is(err, catalog.ErrNotFound) {
+			if _, err := applyConfigChanges(nil, alter.Replace, alter.Changes); err != nil {
+				return err
+			}
 			return rejected(wire.UnknownTopicOrPartition, "no such topic")
 		} else if err != nil {
 			return err

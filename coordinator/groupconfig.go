@@ -11,7 +11,7 @@ import (
 type GroupConfigKey struct {
 	Name     string
 	Broker   string
-	Default  string
+	Default  string // "": not shown unless it is set
 	Doc      string
 	Boolean  bool // else a whole number from Min to Max
 	Min, Max int64
@@ -29,7 +29,7 @@ const (
 var groupConfigKeys = []GroupConfigKey{
 	{Name: GroupAssignmentInterval, Broker: "group.consumer.assignment.interval.ms", Default: "1000", Min: 0, Max: 15_000,
 		Doc: "how long after one target assignment of a group the next is computed; without it that is at once in small groups"},
-	{Name: GroupAssignorOffload, Broker: "group.consumer.assignor.offload.enable", Default: "true", Boolean: true,
+	{Name: GroupAssignorOffload, Broker: "group.consumer.assignor.offload.enable", Boolean: true,
 		Doc: "kept for tools"},
 	{Name: GroupHeartbeatInterval, Broker: "group.consumer.heartbeat.interval.ms", Default: "5000", Min: 5000, Max: 15_000,
 		Doc: "how often members of a group of the consumer protocol send heartbeats"},

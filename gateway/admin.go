@@ -28,7 +28,8 @@ type TopicAdmin interface {
 	// AlterGroupConfig changes the configs of a group, which need not exist;
 	// ApplyGroupConfig says what becomes of them.
 	AlterGroupConfig(ctx context.Context, alter ConfigAlter) error
-	// AlterConfig changes the configs of a topic.
+	// AlterConfig changes the configs of a topic. Values that no topic may have are
+	// refused first, then a topic that does not exist.
 	AlterConfig(ctx context.Context, alter ConfigAlter) error
 	// ConfigKeys lists the topic configs that exist, sorted by name. The result
 	// is never changed.

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -90,6 +91,9 @@ func (call *call) alterAll(asked []alteration, validateOnly bool, answer func(re
 
 // alter does one alteration.
 func (call *call) alter(a *alteration, validateOnly bool) error {
+	if err := call.g.splits(a); err != nil {
+		return err
+	}
 	keys := make([]string, 0, len(a.changes))
 	seen := map[string]bool{}
 	for i := range a.changes {
@@ -122,13 +126,32 @@ func (call *call) alter(a *alteration, validateOnly bool) error {
 }
 
 func (call *call) alterTopic(ctx context.Context, alter ConfigAlter) error {
+	if alter.Name == "" {
+		return invalidRequest("Default topic resources are not allowed.")
+	}
 	if err := checkTopicName(alter.Name); err != nil {
 		return err
 	}
-	if call.topic(ctx, alter.Name) == nil {
-		return wire.UnknownTopicOrPartition
-	}
 	return call.g.admin.AlterConfig(ctx, alter)
+}
+
+// splits tells why a change cannot be appended or subtracted, which Kafka looks
+// at before the resource: only topics have configs that are lists.
+func (g *Gateway) splits(a *alteration) error {
+	if a.kind != kmsg.ConfigResourceTypeTopic && a.kind != kmsg.ConfigResourceTypeGroupConfig {
+		return nil
+	}
+	for i := range a.changes {
+		c := &a.changes[i]
+		if c.Op != ConfigAppend && c.Op != ConfigSubtract {
+			continue
+		}
+		if a.kind != kmsg.ConfigResourceTypeTopic || !slices.ContainsFunc(g.admin.ConfigKeys(), func(k ConfigKey) bool { return k.Name == c.Key && k.Type == ConfigList }) {
+			return &span.RejectedError{Code: wire.InvalidConfig,
+				Detail: fmt.Sprintf("Can't append to or subtract from key %.100s because its type is not LIST.", c.Key)}
+		}
+	}
+	return nil
 }
 
 // maxGroupName bounds the names of groups that have configs.

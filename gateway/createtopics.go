@@ -87,13 +87,6 @@ func (call *call) createTopic(ctx context.Context, t *kmsg.CreateTopicsRequestTo
 		return refuse(wire.InvalidTopicException, "Topic '%s' is reserved", t.Topic)
 	case len(t.ReplicaAssignment) > 0:
 		return refuse(wire.InvalidReplicaAssignment, "Replica assignments are not taken: give a number of partitions instead")
-	case t.NumPartitions == 0 || t.NumPartitions < -1:
-		return refuse(wire.InvalidPartitions, "Number of partitions was set to an invalid non-positive value.")
-	case t.ReplicationFactor == 0 || t.ReplicationFactor < -1:
-		return refuse(wire.InvalidReplicationFactor, "Replication factor must be larger than 0, or -1 to use the default value.")
-	}
-	if t.NumPartitions == -1 {
-		spec.Partitions = call.g.cfg.NumPartitions
 	}
 	s := call.g.watcher.Snapshot()
 	if s.TopicByName(call.tenant, t.Topic) != nil {
@@ -111,6 +104,23 @@ func (call *call) createTopic(ctx context.Context, t *kmsg.CreateTopicsRequestTo
 			return refuse(wire.InvalidConfig, "Null value not supported for topic configs: %s", c.Name)
 		}
 		spec.Config[c.Name] = *c.Value
+	}
+	// Kafka looks at the configs before it looks at these.
+	var counts error
+	switch {
+	case t.ReplicationFactor == 0 || t.ReplicationFactor < -1:
+		_, counts = refuse(wire.InvalidReplicationFactor, "Replication factor must be larger than 0, or -1 to use the default value.")
+	case t.NumPartitions == 0 || t.NumPartitions < -1:
+		_, counts = refuse(wire.InvalidPartitions, "Number of partitions was set to an invalid non-positive value.")
+	case t.NumPartitions == -1:
+		spec.Partitions = call.g.cfg.NumPartitions
+	}
+	if counts != nil {
+		spec.Partitions, spec.ReplicationFactor, spec.ValidateOnly = 1, -1, true
+		if topic, err := call.g.admin.CreateTopic(ctx, spec); err != nil {
+			return topic, err
+		}
+		return catalog.Topic{}, counts
 	}
 	return call.g.admin.CreateTopic(ctx, spec)
 }

@@ -343,7 +343,11 @@ func (a *testAdmin) AlterConfig(ctx context.Context, alter ConfigAlter) error {
 	if err != nil {
 		return err
 	}
-	t := *s.TopicByName(alter.Tenant, alter.Name)
+	old := s.TopicByName(alter.Tenant, alter.Name)
+	if old == nil {
+		return reject(wire.UnknownTopicOrPartition, "no such topic")
+	}
+	t := *old
 	config := map[string]string{}
 	if !alter.Replace {
 		for k, v := range t.Config {

@@ -55,7 +55,12 @@ func (call *call) groupConfigs(group string, show shown) []kmsg.DescribeConfigsR
 		if v, ok := set[k.Name]; ok {
 			levels = append(levels, level{k.Name, v, kmsg.ConfigSourceGroupConfig})
 		}
-		levels = append(levels, level{k.Broker, k.Default, kmsg.ConfigSourceDefaultConfig})
+		if k.Default != "" {
+			levels = append(levels, level{k.Broker, k.Default, kmsg.ConfigSourceDefaultConfig})
+		}
+		if len(levels) == 0 {
+			continue
+		}
 		out = show.add(out, &ConfigKey{Name: k.Name, Type: typ, Doc: k.Doc}, levels)
 	}
 	return out

@@ -93,6 +93,7 @@ func (call *call) wholeMetadata(flags byte) error {
 	body := v.whole.by[key]
 	if body == nil {
 		m := metadataWriter{v: v, version: key.version, flags: flags}
+		m.b = make([]byte, 0, v.whole.size)
 		m.head(call)
 		at := len(m.b)
 		m.int32(0) // room for the count

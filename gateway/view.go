@@ -23,6 +23,25 @@ type view struct {
 type wholeAnswers struct {
 	mu sync.Mutex
 	by map[wholeKey][]byte
+	// size is about what an answer takes: the largest one before the last change.
+	size int
+}
+
+// next gives room for the answers after a change.
+func (w *wholeAnswers) next() *wholeAnswers {
+	n := &wholeAnswers{by: map[wholeKey][]byte{}}
+	if w == nil {
+		return n
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.by) == 0 {
+		n.size = w.size
+	}
+	for _, b := range w.by {
+		n.size = max(n.size, len(b)+len(b)/16)
+	}
+	return n
 }
 
 type wholeKey struct {
@@ -51,7 +70,11 @@ func (g *Gateway) view(l *listener) *view {
 	if old != nil && s.SameTopics(old.snapshot) && s.SameGateways(old.snapshot) {
 		v.whole = old.whole
 	} else {
-		v.whole = &wholeAnswers{by: map[wholeKey][]byte{}}
+		var before *wholeAnswers
+		if old != nil {
+			before = old.whole
+		}
+		v.whole = before.next()
 	}
 	g.views.by[l] = v
 	return v

@@ -52,7 +52,7 @@ func TestKafkaTools(t *testing.T) {
 	}
 	node := regexp.QuoteMeta(strconv.Itoa(int(up.nodeID(t, bootstrap))))
 	java := tools.Start(t)
-	for _, c := range []struct {
+	commands := []struct {
 		tool string
 		args string   // words; --bootstrap-server is added
 		code int      // exit code
@@ -109,7 +109,11 @@ func TestKafkaTools(t *testing.T) {
 		{"kafka-consumer-perf-test", "--topic made --num-records 500 --timeout 30000", 0, []string{`500`}},
 		{"kafka-topics", "--delete --topic made", 0, nil},
 		{"kafka-topics", "--describe --topic made", 1, []string{`does not exist`}},
-	} {
+	}
+	if testing.Short() {
+		commands = commands[:10] // the rest tells the race detector nothing new
+	}
+	for _, c := range commands {
 		t.Run(c.tool+" "+firstWords(c.args), func(t *testing.T) {
 			args := strings.Fields(c.args)
 			if c.tool == "kafka-cluster" || c.tool == "kafka-features" || c.tool == "kafka-metadata-quorum" {
