@@ -330,9 +330,11 @@ func (s *Store) hand() {
 	g.end = s.log.next.Load()
 	g.files = append(g.files[:0], s.log.touched...)
 	s.log.touched = s.log.touched[:0]
+	size := int64(g.end - s.groupStart)
 	s.groupStart = g.end
 	s.groups <- g // from here on it is the syncer's
 	s.group = groupPool.Get().(*group)
+	s.brake(size)
 }
 
 // clock reads the time once per group. It never goes back, so that log append

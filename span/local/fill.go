@@ -9,6 +9,8 @@ import (
 
 const (
 	writeBuffer = 1 << 20
+	// A large write keeps several requests of the disk under way.
+	directBuffer = 4 << 20
 	// From so many bytes on a segment is written past the page cache. What was just
 	// appended is read from memory; in the cache it would displace what is read from
 	// there, and a copy into fresh pages costs more CPU time than all else of an append.
@@ -23,7 +25,10 @@ func (r *round) fill(d *draft, refs []ref, cfg *topicConfig) (int, error) {
 		total += int64(refs[n].size)
 		n++
 	}
-	w := writer{s: s, d: d, buf: r.buf, direct: total >= directFrom}
+	w := writer{s: s, d: d, buf: r.buf, size: writeBuffer, direct: total >= directFrom}
+	if w.direct {
+		w.size = int(min(total, directBuffer))
+	}
 	if err := w.begin(); err != nil {
 		return 0, err
 	}
@@ -65,13 +70,14 @@ type writer struct {
 	s      *Store
 	d      *draft
 	direct bool
+	size   int    // of one write, about
 	buf    []byte // aligned; its length is what is filled
 	at     int64  // where buf goes
 }
 
 // begin prepares for bytes at the end of the draft.
 func (w *writer) begin() error {
-	w.buf = w.grown(writeBuffer)[:0]
+	w.buf = w.grown(w.size)[:0]
 	w.at = w.d.now.size
 	if w.d.header != nil {
 		w.at = 0
@@ -103,7 +109,7 @@ func (w *writer) grown(n int) []byte {
 
 // room returns the next n bytes to write, for the caller to fill before the next call.
 func (w *writer) room(n int) ([]byte, error) {
-	if len(w.buf) > 0 && len(w.buf)+n > writeBuffer {
+	if len(w.buf) > 0 && len(w.buf)+n > w.size {
 		whole := len(w.buf)
 		if w.direct {
 			whole -= whole % vfs.Block

@@ -76,6 +76,23 @@ func (s *Store) flushAt() int64 {
 	return min(s.opt.FlushBytes, dense)
 }
 
+// brake holds the sequencer up after a group of so many bytes when the shared log grows
+// faster than segments are written: what it may hold is what a start has to replay, and
+// what left the memory has to be read back. The delay grows with the excess, so that
+// appends slow down to what the disk takes of both, instead of coming to a halt.
+func (s *Store) brake(bytes int64) {
+	at := s.flushAt()
+	excess := s.log.liveBytes(s.log.replayed.Load()) - at - at/2
+	if excess <= 0 || at == 0 || s.failure() != nil {
+		return
+	}
+	share := min(float64(excess)/float64(at), 1) * float64(bytes) / groupBytes
+	time.Sleep(time.Duration(share * float64(mostBrake)))
+}
+
+// mostBrake is the delay of a whole group.
+const mostBrake = 10 * time.Millisecond
+
 func (k *keeper) wake() {
 	select {
 	case k.kick <- struct{}{}:

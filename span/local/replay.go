@@ -8,6 +8,7 @@ import (
 
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/span/local/vfs"
 )
 
 // replay reads the shared log at start.
@@ -30,7 +31,7 @@ type replay struct {
 	broken   []brokenFile
 }
 
-const replayWindow = 1 << 20
+const replayWindow = 4 << 20
 
 // run replays from LSN from and returns the end of the log.
 func (r *replay) run(from uint64) (uint64, error) {
@@ -107,15 +108,26 @@ func (r *replay) file(f *walFile, size int64, lsn uint64) (uint64, error) {
 		if pos+int64(n) > size {
 			return nil, false, nil
 		}
-		if n > len(*buf) {
+		// A whole number of blocks, past the page cache unless it is there: nobody is
+		// going to read it again.
+		skip := int(pos % vfs.Block)
+		if skip+n > len(*buf) {
 			putBuffer(buf)
-			buf = getBuffer(n)
+			buf = getBuffer(skip + n + vfs.Block)
+			*buf = (*buf)[:len(*buf)/vfs.Block*vfs.Block]
 		}
-		m := min(int64(len(*buf)), size-pos)
-		if _, err := f.f.ReadAt((*buf)[:m], pos); err != nil && !errors.Is(err, io.EOF) {
+		read := f.f.ReadDirect
+		if f.f.Cached(pos, int64(n)) {
+			read = f.f.ReadAt
+		}
+		m, err := read(*buf, pos-int64(skip))
+		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, false, fmt.Errorf("read %s at %d: %w: %w", f.name, pos, span.ErrStorage, err)
 		}
-		window, at = (*buf)[:m], pos
+		window, at = (*buf)[min(skip, m):m], pos
+		if n > len(window) {
+			return nil, false, nil // it became shorter
+		}
 		return window[:n], true, nil
 	}
 	for {
