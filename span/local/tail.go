@@ -16,7 +16,7 @@ type chunk struct {
 	n    int    // filled; sequencer only
 	lsn  uint64 // of buf[0], which is the first byte of a block of the file
 	pins atomic.Int32
-	pool *sync.Pool // nil for an odd size
+	home *spare // nil for an odd size
 }
 
 const chunkSize = 1 << 20
@@ -35,15 +35,45 @@ func (c *chunk) pin() bool {
 }
 
 func (c *chunk) unpin() {
-	if c.pins.Add(-1) == 0 && c.pool != nil {
-		c.pool.Put(&c.buf)
+	if c.pins.Add(-1) == 0 && c.home != nil {
+		c.home.put(c.buf)
+	}
+}
+
+// spare holds buffers of chunks for their next use. A sync.Pool would forget them at each
+// collection, and the log would live on garbage at twice the memory.
+type spare struct {
+	mu   sync.Mutex
+	bufs [][]byte
+}
+
+const spareChunks = 8
+
+func (s *spare) get() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.bufs)
+	if n == 0 {
+		return vfs.Aligned(chunkSize)
+	}
+	b := s.bufs[n-1]
+	s.bufs[n-1] = nil
+	s.bufs = s.bufs[:n-1]
+	return b
+}
+
+func (s *spare) put(b []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.bufs) < spareChunks {
+		s.bufs = append(s.bufs, b)
 	}
 }
 
 // tail is the newest part of the log in memory, within a budget.
 type tail struct {
 	budget int64
-	pool   sync.Pool
+	spare  spare
 
 	mu     sync.RWMutex
 	chunks []*chunk // by lsn, without gaps
@@ -51,22 +81,15 @@ type tail struct {
 	first  atomic.Uint64 // lsn of the oldest chunk
 }
 
-func newTail(budget int64) *tail {
-	t := &tail{budget: budget}
-	t.pool.New = func() any {
-		b := vfs.Aligned(chunkSize)
-		return &b
-	}
-	return t
-}
+func newTail(budget int64) *tail { return &tail{budget: budget} }
 
 // add makes a chunk whose first filled bytes, pad of them, begin at lsn, with room for
 // size bytes more. It is the caller's alone until show.
 func (t *tail) add(lsn uint64, pad, size int) *chunk {
 	c := &chunk{lsn: lsn, n: pad}
 	if pad+size <= chunkSize {
-		c.pool = &t.pool
-		c.buf = *t.pool.Get().(*[]byte)
+		c.home = &t.spare
+		c.buf = t.spare.get()
 	} else {
 		c.buf = vfs.Aligned((pad + size + vfs.Block - 1) / vfs.Block * vfs.Block)
 	}
