@@ -32,7 +32,7 @@ func (k *keeper) checkpoint(replay uint64) error {
 	b := s.encodeCheckpoint(replay, 0)
 	// The state may be ahead of what is durable. It must not be found after a crash
 	// that lost the log which made it so.
-	err := s.do(func() error { return nil })
+	err := s.barrier()
 	if err == nil {
 		err = s.writeCheckpoint(b)
 	}

@@ -35,6 +35,8 @@ type control struct {
 	run   func() error // on the sequencer; may write frames
 	done  chan error
 	quick bool // nobody waits for the disk
+	// ahead of appends that wait: the keeper must not queue behind those that wait for it.
+	ahead bool
 }
 
 // outcome is what the syncer has to tell about one request.
@@ -78,8 +80,16 @@ func (s *Store) submit(r request) {
 			s.queued += int64(len(r.a.Batch))
 		}
 	}
-	s.queue = append(s.queue, r)
-	first := len(s.queue) == 1
+	first := len(s.queue)+len(s.ahead) == 0
+	if r.ctl != nil && r.ctl.ahead {
+		s.ahead = append(s.ahead, r)
+		select {
+		case s.hurry <- struct{}{}:
+		default:
+		}
+	} else {
+		s.queue = append(s.queue, r)
+	}
 	s.qmu.Unlock()
 	if first {
 		select {
@@ -102,6 +112,9 @@ var (
 func (s *Store) take(into []request) (batch []request, closing bool) {
 	s.qmu.Lock()
 	batch, s.queue = s.queue, into
+	if len(s.ahead) > 0 {
+		batch, s.ahead = append(s.ahead, batch...), nil
+	}
 	s.queued = 0
 	closing = s.closing
 	s.qmu.Unlock()
@@ -129,6 +142,7 @@ func (s *Store) sequence() {
 				s.step(&reqs[i])
 				if s.log.next.Load()-s.groupStart >= groupBytes {
 					s.hand()
+					s.letAhead()
 				}
 			}
 			s.hand()
@@ -136,6 +150,18 @@ func (s *Store) sequence() {
 			spare = reqs
 		}
 	}
+}
+
+// letAhead handles what goes ahead of the requests that were taken already.
+func (s *Store) letAhead() {
+	s.qmu.Lock()
+	reqs := s.ahead
+	s.ahead = nil
+	s.qmu.Unlock()
+	for i := range reqs {
+		s.step(&reqs[i])
+	}
+	s.hand()
 }
 
 // step handles one request.
@@ -345,8 +371,15 @@ func (s *Store) clock() {
 }
 
 // do runs a control operation and waits until it is durable.
-func (s *Store) do(run func() error) error {
-	c := &control{run: run, done: make(chan error, 1)}
+func (s *Store) do(run func() error) error { return s.control(&control{run: run}) }
+
+// barrier waits until everything is durable that the sequencer has come to so far.
+func (s *Store) barrier() error {
+	return s.control(&control{run: func() error { return nil }, ahead: true})
+}
+
+func (s *Store) control(c *control) error {
+	c.done = make(chan error, 1)
 	s.submit(request{ctl: c})
 	return <-c.done
 }

@@ -24,7 +24,7 @@ func (k *keeper) flush(atLeast int64) error {
 	}
 	// What topics with weaker durability wrote has to be durable too before the log
 	// may be given back.
-	if err := s.do(func() error { return nil }); err != nil {
+	if err := s.barrier(); err != nil {
 		return err
 	}
 	upTo := min(s.log.durable.Load(), s.log.committed.Load())

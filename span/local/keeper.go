@@ -87,7 +87,12 @@ func (s *Store) brake(bytes int64) {
 		return
 	}
 	share := min(float64(excess)/float64(at), 1) * float64(bytes) / groupBytes
-	time.Sleep(time.Duration(share * float64(mostBrake)))
+	timer := time.NewTimer(time.Duration(share * float64(mostBrake)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.hurry: // the keeper waits for the sequencer
+	}
 }
 
 // mostBrake is the delay of a whole group.

@@ -31,6 +31,7 @@ func Open(o Options) (*Store, error) {
 		byName: map[string]*topic{}, byID: map[[16]byte]*topic{}, logs: map[logKey]*log{},
 		number: 1,
 		wake:   make(chan struct{}, 1),
+		hurry:  make(chan struct{}, 1),
 		groups: make(chan *group, groupsAhead),
 		synced: make(chan struct{}), done: make(chan struct{}),
 		files: newFiles(o.FS, o.OpenFiles),

@@ -38,6 +38,8 @@ type Store struct {
 	// The queue of the sequencer.
 	qmu     sync.Mutex
 	queue   []request
+	ahead   []request     // go first
+	hurry   chan struct{} // something is in ahead
 	queued  int64
 	closing bool
 	wake    chan struct{}
