@@ -94,9 +94,15 @@ type Source interface {
 // Append is one record batch on its way into a partition.
 type Append struct {
 	// Batch is exactly one v2 record batch, validated by the caller. It is copied
-	// before Append returns: the caller may reuse the memory at once.
+	// before Append returns, and the caller may reuse the memory at once, unless
+	// it lies in a Loan.
 	Batch  []byte
 	Header batch.Header // of Batch, as batch.Validate returned it
+	// Loan, if not nil, is what Batch lies in, from byte At on.
+	Loan *Loan
+	At   int
+	// Burst, if not nil, says with what else this is submitted.
+	Burst *span.Burst
 	// Deadline is when the caller wants an answer at the latest; zero: 30 s from now.
 	Deadline time.Time
 	// MaxBatch is the topic's max.message.bytes; 0: no limit.

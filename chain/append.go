@@ -31,7 +31,12 @@ func (p *Partition) Append(a *Append) {
 	}
 
 	p.mu.Lock()
-	f.chunk, f.at = p.fill.reserve(a.Batch)
+	if a.Loan != nil {
+		f.chunk, f.at = &a.Loan.c, a.At
+		f.chunk.retain()
+	} else {
+		f.chunk, f.at = p.fill.reserve(a.Batch)
+	}
 	p.tickets++
 	f.ticket = p.tickets
 	p.route(f)
@@ -98,7 +103,7 @@ func (p *Partition) submit(f *flight) {
 	}
 	f.t = t
 	t.flying.push(f)
-	f.sa = span.Append{Batch: f.batch(), Deadline: f.deadline, Done: landed, BaseOffset: -1, LogAppendTime: -1, LogStart: -1, Tag: f}
+	f.sa = span.Append{Batch: f.batch(), Deadline: f.deadline, Done: landed, Burst: f.a.Burst, BaseOffset: -1, LogAppendTime: -1, LogStart: -1, Tag: f}
 	p.out = append(p.out, f)
 }
 

@@ -120,10 +120,25 @@ func (p *Partition) cacheOwn(f *flight, t *target, base, next int64, now time.Ti
 		}
 		return
 	}
+	if !p.following && now.UnixNano()-p.lastUse.Load() > int64(readerGone) {
+		// Nobody reads: memory that is used again at once costs less than a tail
+		// which is written and thrown away.
+		if len(p.tail.pieces) > 0 {
+			p.l.cache.shrink(p.tail.clear())
+			p.fill.reset()
+			p.l.cache.leave(p)
+		}
+		return
+	}
 	b := f.batch()
 	batch.SetBaseOffset(b, base)
 	batch.SetLeaderEpoch(b, t.epoch)
 	e := early{f.chunk, f.at, f.at + f.size, base, next, t.seq}
+	if f.chunk.wasteful(f.size) {
+		e.c, e.from = p.fill.reserve(b)
+		e.to = e.from + f.size
+		defer e.c.drop()
+	}
 	switch end := p.tail.end(); {
 	case end == base || end < 0 || end < base && p.nextAfter(end) == base:
 		p.ownAck = now
@@ -147,6 +162,9 @@ func (p *Partition) cacheOwn(f *flight, t *target, base, next int64, now time.Ti
 		p.l.cache.grow(p, p.tail.add(e.c, e.from, e.to, base, next, t.seq))
 	}
 }
+
+// readerGone is how long after the latest read appends are still put into the tail.
+const readerGone = time.Minute
 
 // nextAfter is where the chain goes on at an offset.
 func (p *Partition) nextAfter(offset int64) int64 {
@@ -188,7 +206,7 @@ func (p *Partition) dropEarly() {
 
 // cacheRead puts a patched run that was read from pos on into the tail. The buffer
 // is the chunk's afterwards, or copied and given back. It needs mu.
-func (p *Partition) cacheRead(run []byte, release func(), pos int64, seq int32) {
+func (p *Partition) cacheRead(run []byte, held int, release func(), pos int64, seq int32) {
 	if p.l.cache.limit == 0 || len(run) == 0 {
 		p.wakes = append(p.wakes, release)
 		return
@@ -207,8 +225,8 @@ func (p *Partition) cacheRead(run []byte, release func(), pos int64, seq int32) 
 	}
 	var c *chunk
 	at := 0
-	if len(run) >= lendFrom {
-		c = lentChunk(run, release)
+	if len(run) >= lendFrom && len(run) >= held/2 {
+		c = &Lend(run, held, release).c
 	} else {
 		c, at = p.fill.reserve(run)
 		p.wakes = append(p.wakes, release)
@@ -218,5 +236,6 @@ func (p *Partition) cacheRead(run []byte, release func(), pos int64, seq int32) 
 	p.drainEarly()
 }
 
-// lendFrom is the size from which a store's buffer is kept instead of copied.
+// lendFrom is the size from which a store's buffer is kept instead of copied, if
+// half of it is this partition's: what it holds of others would stay with it.
 const lendFrom = 64 << 10

@@ -5,15 +5,16 @@ import (
 	"sync/atomic"
 )
 
-// Chunks hold batches on their way to a copy, and afterwards in the tail cache:
-// an append is copied once, into its partition's chunk; there it is sent from,
-// patched when it is acknowledged, and read from by consumers.
+// Chunks hold batches on their way to a copy, and afterwards in the tail cache.
+// The batches of a [Loan] stay where their caller received them; others are
+// copied once, into their partition's chunk. There they are sent from, patched
+// when they are acknowledged, and read from by consumers.
 //
-// A chunk is counted: by the partition that fills it, by each append that lies
-// in it until the store has given it back, by the cache and by each reader. At
-// zero it goes back to the pool. Bytes are written once, before the append is
-// submitted, and patched once, before they are put into the cache; nobody reads
-// them there earlier.
+// A chunk is counted: by the partition that fills it or the caller who lent it,
+// by each append that lies in it until the store has given it back, by the cache
+// and by each reader. At zero it goes back to where it came from. A batch's bytes
+// are written once, before the append is submitted, and patched once, before
+// they are put into the cache; nobody reads them there earlier.
 
 var chunkSizes = [...]int{8 << 10, 32 << 10, 128 << 10, 512 << 10, 1 << 20}
 
@@ -25,9 +26,33 @@ type chunk struct {
 	refs atomic.Int32
 	// class is the index of the pool, -1 for one of its own size.
 	class int
-	// release gives back a buffer that a store lent, instead of the pool.
+	// release gives back a buffer that was lent, instead of the pool.
 	release func()
+	// size is what the chunk holds of memory, which for a lent buffer may be more
+	// than buf. cached counts the pieces of tails that lie in it, of however many
+	// partitions: the cache is charged with size once.
+	size   int64
+	cached atomic.Int32
 }
+
+// Loan is memory with batches of several appends, of maybe several partitions,
+// that are appended from where they lie. Whoever lends it must not touch it
+// again: batches are patched there when they are acknowledged, and readers may
+// have them for as long as they are cached.
+type Loan struct{ c chunk }
+
+// Lend wraps a buffer that holds size bytes of memory. release is called once,
+// on any goroutine, when nothing refers to it any more: not before the caller
+// called Release and every append from it was answered.
+func Lend(buf []byte, size int, release func()) *Loan {
+	l := new(Loan)
+	l.c.buf, l.c.used, l.c.class, l.c.release, l.c.size = buf, len(buf), -1, release, int64(size)
+	l.c.refs.Store(1)
+	return l
+}
+
+// Release gives up the caller's own reference, after the last append was submitted.
+func (l *Loan) Release() { l.c.drop() }
 
 // newChunk makes a chunk of at least size bytes, of the class given if it is large enough. It has one reference.
 func newChunk(class, size int) *chunk {
@@ -36,27 +61,24 @@ func newChunk(class, size int) *chunk {
 		class++
 	}
 	if class == len(chunkSizes) {
-		c := &chunk{buf: make([]byte, size), class: -1}
+		c := &chunk{buf: make([]byte, size), class: -1, size: int64(size)}
 		c.refs.Store(1)
 		return c
 	}
 	c, _ := chunkPools[class].Get().(*chunk)
 	if c == nil {
-		c = &chunk{buf: make([]byte, chunkSizes[class]), class: class}
+		c = &chunk{buf: make([]byte, chunkSizes[class]), class: class, size: int64(chunkSizes[class])}
 	}
 	c.used = 0
 	c.refs.Store(1)
 	return c
 }
 
-// lentChunk wraps a buffer that is given back by release.
-func lentChunk(buf []byte, release func()) *chunk {
-	c := &chunk{buf: buf, used: len(buf), class: -1, release: release}
-	c.refs.Store(1)
-	return c
-}
-
 func (c *chunk) retain() { c.refs.Add(1) }
+
+// wasteful tells whether n bytes are too small a part of a lent chunk to keep
+// all of it in the cache for them.
+func (c *chunk) wasteful(n int) bool { return c.release != nil && int64(n)*16 < c.size }
 
 func (c *chunk) drop() {
 	if c.refs.Add(-1) > 0 {

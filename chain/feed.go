@@ -197,7 +197,7 @@ func (p *Partition) followOnce(ctx context.Context, v *view, seq int32, h handle
 		return err
 	}
 	// Into the cache first: who is woken finds it there.
-	p.cacheRead(res.Batches, rr.Release, pos, seq)
+	p.cacheRead(res.Batches, max(rr.Held, len(res.Batches)), rr.Release, pos, seq)
 	p.heard(s, h.copy, &rr)
 	return nil
 }

@@ -11,7 +11,6 @@ import (
 // the chain itself has. Guarded by Partition.mu; the bytes are immutable.
 type tail struct {
 	pieces []piece
-	bytes  int64 // of the chunks held
 }
 
 // piece is a run of batches that lie one behind the other in a chunk.
@@ -51,18 +50,13 @@ func (t *tail) add(c *chunk, from, to int, base, next int64, span int32) (grown 
 			}
 			return 0
 		}
-		if p.c == c {
-			grown = 0 // the same chunk is counted once
-		} else {
-			grown = int64(len(c.buf))
-		}
-	} else {
-		grown = int64(len(c.buf))
+	}
+	if c.cached.Add(1) == 1 {
+		grown = c.size // a chunk is counted once
 	}
 	c.retain()
 	t.pieces = append(t.pieces, piece{c: c, from: from, to: to, base: base, next: next, span: span,
 		index: append(make([]entry, 0, 4), entry{base, from})})
-	t.bytes += grown
 	return grown
 }
 
@@ -83,12 +77,10 @@ func (t *tail) dropFirst() (shrunk int64) {
 	p := t.pieces[0]
 	t.pieces[0] = piece{}
 	t.pieces = t.pieces[1:]
-	// The chunk may go on in the next piece.
-	if len(t.pieces) == 0 || t.pieces[0].c != p.c {
-		shrunk = int64(len(p.c.buf))
+	if p.c.cached.Add(-1) == 0 {
+		shrunk = p.c.size // no piece of another partition lies in it either
 	}
 	p.c.drop()
-	t.bytes -= shrunk
 	return shrunk
 }
 

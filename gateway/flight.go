@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -15,7 +16,7 @@ import (
 // the one that ends last marks it done and leaves it to the answerer.
 type flight struct {
 	c       *conn
-	frame   *wire.Buffer // until its batches were submitted; then nil
+	frame   *wire.Buffer // until its batches were submitted; then the chain's loan, and nil
 	size    int
 	version int16
 	corr    int32
@@ -28,8 +29,9 @@ type flight struct {
 	// orphan: the connection broke, so the last append frees the flight. Under conn.mu.
 	orphan bool
 
-	req  wire.ProduceRequest
-	resp wire.ProduceResponse
+	burst span.Burst // of its appends
+	req   wire.ProduceRequest
+	resp  wire.ProduceResponse
 	// parts has one entry for each partition of req. It is of its final length
 	// before the first append is submitted, since appends point into it.
 	parts []producePart

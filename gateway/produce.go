@@ -42,7 +42,7 @@ const recordsBudget = 64 << 20
 // submitted; the flight's last append has it answered.
 func (c *conn) produce(frame *wire.Buffer, h wire.Header, body []byte, start time.Time) error {
 	f := flightPool.Get().(*flight)
-	f.c, f.frame, f.size = c, frame, len(frame.B)
+	f.c, f.frame, f.size = c, frame, frame.Cap()
 	f.version, f.corr, f.start = h.Version, h.CorrelationID, start
 	c.g.budget.take(int64(f.size))
 	if err := f.req.Decode(h.Version, body); err != nil {
@@ -56,13 +56,19 @@ func (c *conn) produce(frame *wire.Buffer, h wire.Header, body []byte, start tim
 		f.free()
 		return err
 	}
-	f.submit()
+	f.submit(len(frame.B) - len(body))
 	f.landed()
 	return nil
 }
 
-// submit validates and submits the request's batches, in their order.
-func (f *flight) submit() {
+// burstBytes ends a burst: of a large request the first batches are on their way
+// while the others' checksums are still computed.
+const burstBytes = 2 << 20
+
+// submit validates and submits the request's batches, in their order. They stay
+// in the frame, whose body begins at byte body, and leave together as far as
+// they go to the same broker.
+func (f *flight) submit(body int) {
 	c := f.c
 	g := c.g
 	if cap(f.parts) < len(f.req.Partitions) {
@@ -71,6 +77,10 @@ func (f *flight) submit() {
 	f.parts = f.parts[:len(f.req.Partitions)]
 	deadline := f.start.Add(g.produceTimeout(f.req.TimeoutMillis))
 	now := f.start.UnixMilli()
+	loan := chain.Lend(f.frame.B, f.frame.Cap(), f.frame.Release)
+	f.frame = nil
+	f.burst.Begin()
+	burst := 0
 	for t := range f.req.Topics {
 		topic := &f.req.Topics[t]
 		st, code := f.topic(topic)
@@ -99,19 +109,21 @@ func (f *flight) submit() {
 			pp := &f.parts[i]
 			pp.f, pp.index = f, i
 			pp.append = chain.Append{
-				Batch: part.Records, Header: header, Deadline: deadline,
+				Batch: part.Records, Header: header, Loan: loan, At: body + part.At, Burst: &f.burst, Deadline: deadline,
 				MaxBatch: st.settings.maxMessageBytes, Done: produceLanded, Tag: pp,
 			}
 			f.left.Add(1)
 			p.Append(&pp.append)
+			if burst += len(part.Records); burst >= burstBytes {
+				f.burst.End()
+				f.burst.Begin()
+				burst = 0
+			}
 		}
 	}
-	// Appends copy their batches, so nothing refers to the frame from here on;
-	// large ones would otherwise be held twice.
-	frame := f.frame
-	f.frame = nil
+	f.burst.End()
 	f.req.Reset()
-	frame.Release()
+	loan.Release()
 }
 
 // topic finds the topic of a request's part, or says why not.

@@ -163,6 +163,8 @@ type Append struct {
 	Batch    []byte    // exactly one v2 record batch; CRC and counts were validated by the caller
 	Deadline time.Time // when the store gives up; zero: the store's own default (30 s)
 	Done     func(*Append)
+	// Burst, if not nil, says with what else this is submitted.
+	Burst *Burst
 
 	// Set before Done.
 	BaseOffset    int64 // physical offset of the first record; -1 if a duplicate's is unknown
@@ -195,6 +197,9 @@ type ReadResult struct {
 	HighWatermark int64
 	LastStable    int64
 	Aborted       []Aborted // transactions to skip, only for Committed reads
+	// Held is how many bytes of memory stay in use until Release; 0 when it is not
+	// known to be more than Batches, which may share a buffer with other reads.
+	Held int
 	// Release gives the buffer back. Never nil.
 	Release func()
 }

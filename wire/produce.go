@@ -28,6 +28,7 @@ type ProducePartition struct {
 	Index   int32
 	Topic   int    // index into Topics
 	Records []byte // nil: null
+	At      int    // where in the decoded body the records begin
 }
 
 func produceVersion(version int16) error {
@@ -73,6 +74,7 @@ func (p *ProduceRequest) Decode(version int16, body []byte) error {
 			part := ProducePartition{Topic: len(p.Topics)}
 			part.Index = r.Int32()
 			part.Records = r.NullableBytes(flexible)
+			part.At = len(body) - len(r.b) - len(part.Records)
 			if flexible {
 				r.SkipTags()
 			}

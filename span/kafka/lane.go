@@ -58,9 +58,19 @@ func (l *lane) abort(err error) {
 
 // add puts a partition at the end of the ready list. Its scheduled flag was set.
 func (l *lane) add(p *partition) {
+	l.Put(p)
+	l.Wake()
+}
+
+// Put implements [span.Queue].
+func (l *lane) Put(p any) {
 	l.mu.Lock()
-	l.ready = append(l.ready, p)
+	l.ready = append(l.ready, p.(*partition))
 	l.mu.Unlock()
+}
+
+// Wake implements [span.Queue].
+func (l *lane) Wake() {
 	if l.b.ctx.Err() != nil {
 		// The goroutine may have taken its last look at the list.
 		l.refuse()

@@ -9,8 +9,11 @@ import (
 )
 
 // lanes are the connections to one broker that carry appends. Partitions are
-// pinned to one of them. A broker serves one request of a connection at a time
-// and answers when its slowest partition is in, so suspects go apart.
+// pinned to one of them, those of a topic to the same: what a client sent in one
+// request then leaves in one request too, where each further one costs this
+// process, the kernel and the broker as much again. A broker serves one request
+// of a connection at a time and answers when its slowest partition is in, so
+// suspects go apart.
 type lanes struct {
 	b      *broker
 	mu     sync.Mutex
@@ -30,7 +33,10 @@ func (ls *lanes) get(key partitionKey, suspect bool) *lane {
 	if suspect {
 		list = ls.slow
 	}
-	i := key.hash() % uint32(len(list))
+	i := key.topicHash() % uint32(len(list))
+	if suspect {
+		i = (key.topicHash() + uint32(key.index)) % uint32(len(list))
+	}
 	if list[i] == nil {
 		l := &lane{s: ls.b.s, b: ls.b, wake: make(chan struct{}, 1), suspects: suspect}
 		list[i] = l
@@ -39,13 +45,12 @@ func (ls *lanes) get(key partitionKey, suspect bool) *lane {
 	return list[i]
 }
 
-func (k partitionKey) hash() uint32 {
+func (k partitionKey) topicHash() uint32 {
 	h := uint32(2166136261)
 	for _, c := range k.topic {
 		h = (h ^ uint32(c)) * 16777619
 	}
-	// Partitions of a topic spread evenly.
-	return h + uint32(k.index)
+	return h
 }
 
 func (ls *lanes) each(f func(*lane)) {

@@ -124,6 +124,7 @@ func (p *partition) Append(a *span.Append) {
 		p.refuse(a, fmt.Errorf("%w: %d bytes of appends are waiting already", span.ErrUnavailable, p.s.opts.QueueBytes))
 		return
 	}
+	burst := a.Burst // the append may have ended before its lane is told
 	e := &entry{p: p, a: a, records: h.LastOffsetDelta + 1, size: size, pid: h.HasProducer(),
 		producer: h.ProducerID, sequence: h.BaseSequence, crc: h.CRC}
 	p.mu.Lock()
@@ -143,7 +144,7 @@ func (p *partition) Append(a *span.Append) {
 	}
 	lane := p.kick()
 	p.mu.Unlock()
-	if lane != nil {
+	if lane != nil && !burst.PutOff(lane, p) {
 		lane.add(p)
 	}
 }

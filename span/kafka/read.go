@@ -160,6 +160,7 @@ func (p *partition) share(r span.ReadRequest, got *fetched, lead partMeta) (span
 		HighWatermark: got.HighWatermark, LastStable: got.LastStable,
 	}
 	fr := got.frame
+	result.Held = int(fr.size)
 	result.Release = func() {
 		if fr != nil {
 			fr.release()
