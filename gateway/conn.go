@@ -40,6 +40,7 @@ type conn struct {
 	ctx    context.Context // ends with the connection
 	cancel context.CancelFunc
 
+	sock     *wire.Socket // nil unless plain TCP
 	in       deadlineReader
 	frames   *wire.FrameReader
 	clientID string // of the latest request
@@ -56,8 +57,13 @@ type conn struct {
 	// answering counts flights that left the queue and are not written yet.
 	answering int
 	answered  chan struct{}
-	broken    bool // nothing more is written
-	cause     error
+	// rest is what answerNow could not write of the answers of restOf, or restErr
+	// why it wrote none. It is the answerer's to end with.
+	rest    []byte
+	restErr error
+	restOf  []*flight
+	broken  bool // nothing more is written
+	cause   error
 
 	draining atomic.Bool
 	fetching atomic.Bool // a Fetch waits for records
@@ -74,7 +80,8 @@ func (g *Gateway) newConn(l *listener, nc net.Conn) *conn {
 		ctx:    ctx, cancel: cancel,
 	}
 	c.changed = sync.NewCond(&c.mu)
-	c.in = deadlineReader{nc: nc, idle: g.cfg.HandshakeTimeout, frame: g.cfg.FrameTimeout, received: g.metrics.bytesIn}
+	c.sock = wire.NewSocket(nc)
+	c.in = deadlineReader{nc: nc, sock: c.sock, idle: g.cfg.HandshakeTimeout, frame: g.cfg.FrameTimeout, received: g.metrics.bytesIn}
 	c.frames = wire.NewFrameReader(&c.in, int(g.cfg.MaxRequestBytes))
 	c.sessions.init(g)
 	return c
@@ -256,11 +263,14 @@ func (c *conn) writeScatter(s *wire.Scatter) error {
 // requests and another inside of one.
 type deadlineReader struct {
 	nc          net.Conn
+	sock        *wire.Socket
 	idle, frame time.Duration
 	received    adder
 
 	pausing     bool // between two requests
 	greeted     bool // a request has come: until then the client takes an end for a refusal, not for a broker that leaves
+	expects     bool // the kernel was told to wait for a number of bytes
+	slow        bool // and they took longer than the limit: not again
 	extended    bool // an interrupted request was given time to arrive
 	armed       time.Time
 	armedFor    time.Duration
@@ -268,6 +278,15 @@ type deadlineReader struct {
 }
 
 type adder interface{ Add(float64) }
+
+// Expect implements [wire.Expecter].
+func (r *deadlineReader) Expect(n int) {
+	if r.slow {
+		n = 1
+	}
+	r.expects = n > 1 && r.sock != nil
+	r.sock.Expect(n)
+}
 
 // between tells whether the next read waits for a new request.
 func (r *deadlineReader) between(yes bool) { r.pausing = yes }
@@ -302,6 +321,12 @@ func (r *deadlineReader) Read(p []byte) (int, error) {
 	}
 	if err == nil {
 		return n, nil
+	}
+	if r.expects && errors.Is(err, os.ErrDeadlineExceeded) {
+		// Some bytes may have come, which is all that the limit asks for.
+		r.slow, r.armedFor = true, 0
+		r.Expect(1)
+		return r.Read(p)
 	}
 	if !r.interrupted.Load() {
 		if !r.pausing && errors.Is(err, os.ErrDeadlineExceeded) {

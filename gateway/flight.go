@@ -48,13 +48,68 @@ func (f *flight) landed() {
 	c.mu.Lock()
 	f.done = true
 	orphan := f.orphan
-	if !orphan && c.flights.head() == f {
+	if !orphan && c.flights.head() == f && !c.answerNow() {
 		c.changed.Broadcast()
 	}
 	c.mu.Unlock()
 	if orphan {
 		f.free()
 	}
+}
+
+// answerNow writes the answers of the flights that are done, if nobody else does
+// and as far as the socket takes them at once: mostly they are small and it does,
+// and no goroutine has to be woken. false leaves the rest to the answerer. Needs
+// c.mu, which it gives up meanwhile.
+func (c *conn) answerNow() bool {
+	if c.sock == nil {
+		return false
+	}
+	// Who finds that somebody answers already leaves this to him: he looks again.
+	for !c.broken && c.answering == 0 && c.flights.n > 0 && c.flights.head().done {
+		var few [8]*flight
+		ready := c.takeReady(few[:0], len(few))
+		c.mu.Unlock()
+		out := answerPool.Get().(*[]byte)
+		b, err := c.encodeAnswers((*out)[:0], ready)
+		var rest []byte
+		if err == nil {
+			n, _ := c.sock.TryWrite(b) // the answerer's write meets the same error
+			c.g.metrics.bytesOut.Add(float64(n))
+			rest = append(rest, b[n:]...)
+		}
+		*out = b
+		answerPool.Put(out)
+		c.mu.Lock()
+		if (err != nil || len(rest) > 0) && !c.broken {
+			// The flights count as being answered until the answerer is done with this.
+			c.rest, c.restErr, c.restOf = rest, err, append(c.restOf[:0], ready...)
+			return false
+		}
+		c.answeredAll(ready)
+	}
+	return true
+}
+
+// takeReady takes flights that are done from the queue's head. Needs c.mu.
+func (c *conn) takeReady(into []*flight, most int) []*flight {
+	for c.flights.n > 0 && c.flights.head().done && len(into) < most {
+		into = append(into, c.flights.pop())
+	}
+	c.answering = len(into)
+	return into
+}
+
+// answeredAll gives flights back. Needs c.mu.
+func (c *conn) answeredAll(ready []*flight) {
+	c.answering = 0
+	for i, f := range ready {
+		c.bytes -= int64(f.size)
+		f.free()
+		ready[i] = nil
+	}
+	// Somebody may wait for room, or for the end of what is under way.
+	c.changed.Broadcast()
 }
 
 // free gives back the frame and the flight.
@@ -138,33 +193,36 @@ func (c *conn) answerLoop() {
 	var ready []*flight
 	for {
 		c.mu.Lock()
-		for !c.broken && (c.flights.n == 0 || !c.flights.head().done) {
+		for !c.broken && len(c.restOf) == 0 && (c.answering > 0 || c.flights.n == 0 || !c.flights.head().done) {
 			c.changed.Wait()
 		}
-		if c.broken {
+		if c.broken && len(c.restOf) == 0 {
 			c.mu.Unlock()
 			return
 		}
-		ready = ready[:0]
-		for c.flights.n > 0 && c.flights.head().done && len(ready) < 256 {
-			ready = append(ready, c.flights.pop())
+		var err error
+		var rest []byte
+		if len(c.restOf) > 0 {
+			ready = append(ready[:0], c.restOf...)
+			clear(c.restOf)
+			rest, err, c.rest, c.restErr, c.restOf = c.rest, c.restErr, nil, nil, c.restOf[:0]
+		} else {
+			ready = c.takeReady(ready[:0], 256)
 		}
-		c.answering = len(ready)
+		broken := c.broken
 		c.mu.Unlock()
 
-		err := c.answer(ready)
+		switch {
+		case err != nil || broken:
+		case rest != nil:
+			err = c.write(rest)
+		default:
+			err = c.answer(ready)
+		}
 
 		c.mu.Lock()
-		c.answering = 0
-		for _, f := range ready {
-			c.bytes -= int64(f.size)
-		}
-		c.changed.Broadcast()
+		c.answeredAll(ready)
 		c.mu.Unlock()
-		for i, f := range ready {
-			f.free()
-			ready[i] = nil
-		}
 		if err != nil {
 			c.end(err)
 			return
@@ -176,28 +234,36 @@ func (c *conn) answerLoop() {
 func (c *conn) answer(ready []*flight) error {
 	out := answerPool.Get().(*[]byte)
 	defer answerPool.Put(out)
-	b := (*out)[:0]
-	for _, f := range ready {
-		if f.silent {
-			c.g.metrics.served(keyProduce, f.start)
-			if f.failed.Load() {
-				// A broker closes the connection too: it is the only way to make a
-				// producer that wants no answers look at the metadata again.
-				return errSilentFailure
-			}
-			continue
-		}
-		var err error
-		if b, err = f.resp.AppendFrame(b, f.version, f.corr); err != nil {
-			return err
-		}
-		c.g.metrics.served(keyProduce, f.start)
+	b, err := c.encodeAnswers((*out)[:0], ready)
+	if err != nil {
+		return err
 	}
 	*out = b
 	if len(b) == 0 {
 		return nil
 	}
 	return c.write(b)
+}
+
+// encodeAnswers appends the answers of flights that are done.
+func (c *conn) encodeAnswers(b []byte, ready []*flight) ([]byte, error) {
+	for _, f := range ready {
+		if f.silent {
+			c.g.metrics.served(keyProduce, f.start)
+			if f.failed.Load() {
+				// A broker closes the connection too: it is the only way to make a
+				// producer that wants no answers look at the metadata again.
+				return b, errSilentFailure
+			}
+			continue
+		}
+		var err error
+		if b, err = f.resp.AppendFrame(b, f.version, f.corr); err != nil {
+			return b, err
+		}
+		c.g.metrics.served(keyProduce, f.start)
+	}
+	return b, nil
 }
 
 var answerPool = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}

@@ -22,6 +22,9 @@ const (
 	// firstGrant is what is allocated for a frame of a peer that has sent
 	// nothing of that size yet, however large it says that the frame will be.
 	firstGrant = 64 << 10
+	// worthExpecting is the size from which being woken once for a rest of a frame,
+	// and not for each piece of it that arrives, is worth two system calls.
+	worthExpecting = 32 << 10
 )
 
 // FrameReader reads frames, each led by its size in 4 bytes. It is not safe for
@@ -40,11 +43,20 @@ type FrameReader struct {
 	busy   bool           // the latest read filled its storage
 	proven int            // largest whole frame so far
 	begun  bool
+	expect func(n int) // see Expecter
 }
+
+// Expecter may be a FrameReader's source that can be told how many bytes are
+// worth waking up for; see [Socket.Expect].
+type Expecter interface{ Expect(n int) }
 
 // NewFrameReader reads frames of at most maxFrame bytes from r.
 func NewFrameReader(r io.Reader, maxFrame int) *FrameReader {
-	return &FrameReader{r: r, max: maxFrame}
+	f := &FrameReader{r: r, max: maxFrame, expect: func(int) {}}
+	if e, ok := r.(Expecter); ok {
+		f.expect = e.Expect
+	}
+	return f
 }
 
 // Buffered is the number of bytes that were read and not yet returned: when it
@@ -79,8 +91,16 @@ func (f *FrameReader) body(size int) (*Buffer, error) {
 	buf := NewBuffer(min(size, max(firstGrant, 2*f.proven)))
 	n := copy(buf.B, f.have)
 	f.have = f.have[n:]
+	if n < size {
+		defer f.expect(1)
+	}
 	for {
 		for n < len(buf.B) {
+			if left := len(buf.B) - n; left >= worthExpecting {
+				f.expect(left)
+			} else {
+				f.expect(1)
+			}
 			got, err := f.r.Read(buf.B[n:])
 			n += got
 			if err != nil && n < size {

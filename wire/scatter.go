@@ -22,6 +22,7 @@ type Scatter struct {
 	start   int
 	size    int // of all pieces
 	out     net.Buffers
+	begun   bool // out is what was not written yet
 }
 
 // Reset empties the scatter and drops its references to records. The memory for
@@ -31,7 +32,7 @@ func (s *Scatter) Reset() {
 	s.pieces = s.pieces[:0]
 	s.scratch = s.scratch[:0]
 	s.start, s.size = 0, 0
-	s.out = nil
+	s.out, s.begun = nil, false
 }
 
 // Len is the number of bytes.
@@ -45,15 +46,14 @@ func (s *Scatter) Pieces() [][]byte {
 
 // WriteTo writes everything: with vectored writes where w is a TCP or Unix
 // connection, else (TLS) in large chunks, since there each write has a cost of
-// its own whatever its size. It consumes the pieces: write once, then Reset.
+// its own whatever its size. It consumes the pieces: write once, then Reset. What
+// TryWriteTo has written is not written again.
 func (s *Scatter) WriteTo(w io.Writer) (int64, error) {
-	s.cut()
+	s.begin()
 	var n int64
 	var err error
 	switch w.(type) {
 	case *net.TCPConn, *net.UnixConn:
-		// net.Buffers consumes the slice header that it is given.
-		s.out = s.pieces
 		n, err = s.out.WriteTo(w)
 	default:
 		n, err = s.writeChunks(w)
@@ -62,6 +62,37 @@ func (s *Scatter) WriteTo(w io.Writer) (int64, error) {
 		return n, fmt.Errorf("write frame: %w", err)
 	}
 	return n, nil
+}
+
+// begin ends the encoding. net.Buffers consumes the slice header that it is given.
+func (s *Scatter) begin() {
+	if !s.begun {
+		s.cut()
+		s.out, s.begun = s.pieces, true
+	}
+}
+
+// TryWriteTo writes what the socket takes at once. done tells that this was
+// everything; else WriteTo writes the rest, also after an error.
+func (s *Scatter) TryWriteTo(w *Socket) (n int64, done bool, err error) {
+	if w == nil {
+		return 0, false, nil
+	}
+	s.begin()
+	for len(s.out) > 0 {
+		offered := min(len(s.out), maxPieces)
+		m, err := w.tryWrite(s.out)
+		n += int64(m)
+		for ; offered > 0 && m >= len(s.out[0]); offered-- {
+			m -= len(s.out[0])
+			s.out = s.out[1:]
+		}
+		if offered > 0 { // the socket is full, or broken
+			s.out[0] = s.out[0][m:]
+			return n, false, err
+		}
+	}
+	return n, true, nil
 }
 
 // chunk is how much goes into one write where there are no vectored writes.

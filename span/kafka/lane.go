@@ -29,8 +29,12 @@ const (
 	stallAfter = time.Second
 )
 
-// lane is one connection for appends. Its goroutine builds and writes requests;
-// another, for the time of a connection, reads answers.
+// lane is one connection for appends. Requests are made and written by whoever
+// has batches ready, or by the lane's goroutine where that may take waiting;
+// another goroutine, for the time of a connection, reads answers.
+//
+// Lock order: sending, then a partition's mu or link's mu, then mu. The reader of
+// answers never waits for sending, since hangUp waits for it while holding that.
 type lane struct {
 	s        *Store
 	b        *broker
@@ -40,6 +44,12 @@ type lane struct {
 	turn atomic.Uint64
 	// early asks the goroutine to connect before there is something to send.
 	early atomic.Bool
+
+	// sending is held while a request is made and written.
+	sending sync.Mutex
+	unsent  *call // of which scatter has what is not written yet; guarded by sending
+	request wire.ProduceRequest
+	scatter wire.Scatter
 
 	mu    sync.Mutex
 	ready []*partition // with something to send, in the order of their turns
@@ -76,6 +86,9 @@ func (l *lane) Wake() {
 		l.refuse()
 		return
 	}
+	if l.sendNow() {
+		return
+	}
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -100,49 +113,160 @@ func (l *lane) takeReady(max int) []*partition {
 	return got
 }
 
-// run sends what is ready until the store closes or the broker is retired. There is no lingering: while
+// run connects, and sends what could not be sent at once by whoever had it ready,
+// until the store closes or the broker is retired. There is no lingering: while
 // all slots are taken, batches gather by themselves.
 func (l *lane) run() {
 	defer l.refuse()
-	defer l.hangUp(errRetired)
-	request := new(wire.ProduceRequest)
-	scatter := new(wire.Scatter)
+	defer func() {
+		l.sending.Lock()
+		defer l.sending.Unlock()
+		l.finish()
+		l.hangUp(errRetired)
+	}()
 	for {
 		select {
 		case <-l.wake:
 		case <-l.b.ctx.Done():
 			return
 		}
-		if l.early.Swap(false) && !l.waiting() {
-			if _, err := l.connected(); err != nil {
-				l.s.log.Debug("no connection for appends yet", "broker", l.b.node, "error", err)
-			}
+		if l.early.Swap(false) {
+			l.connectEarly()
 		}
-		for l.waiting() {
-			if l.b.ctx.Err() != nil {
-				return
-			}
-			k, err := l.connected()
-			if err != nil {
-				l.s.log.Debug("no connection for appends", "broker", l.b.node, "error", err)
-				l.refuse()
-				break
-			}
-			select {
-			case k.slots <- struct{}{}:
-			case <-k.broken:
-				continue
-			case <-l.b.ctx.Done():
-				return
-			}
-			c := l.collect(k.version)
-			if c == nil {
-				<-k.slots
-				continue
-			}
-			l.send(k, c, request, scatter)
+		for l.b.ctx.Err() == nil && l.pass() {
 		}
 	}
+}
+
+// connectEarly has a connection ready before there is something to send.
+func (l *lane) connectEarly() {
+	l.sending.Lock()
+	defer l.sending.Unlock()
+	l.finish()
+	if l.waiting() {
+		return // pass does it
+	}
+	if _, err := l.connected(); err != nil {
+		l.s.log.Debug("no connection for appends yet", "broker", l.b.node, "error", err)
+	}
+}
+
+// sendState is what became of an attempt to send.
+type sendState int
+
+const (
+	sendDone sendState = iota // nothing is ready any more
+	sendFull                  // all slots are taken; the reader looks when it frees one
+	sendWait                  // the rest takes waiting, for a connection or for the socket
+)
+
+// Whoever finds sending held leaves what it made ready to the holder, who looks
+// at the list once more after letting go. The same holds for a slot that the
+// reader freed meanwhile.
+
+// pass sends what is ready, waiting as long as connection and socket make it wait.
+// It returns false when there is nothing to do until the next wake-up.
+func (l *lane) pass() (again bool) {
+	l.sending.Lock()
+	l.finish()
+	if !l.waiting() {
+		l.sending.Unlock()
+		return l.waiting()
+	}
+	k, err := l.connected()
+	if err != nil {
+		l.s.log.Debug("no connection for appends", "broker", l.b.node, "error", err)
+		l.refuse()
+		l.sending.Unlock()
+		return l.waiting()
+	}
+	state := l.sendReady(k)
+	l.finish()
+	l.sending.Unlock()
+	return l.waiting() && (state != sendFull || k.hasSlot())
+}
+
+// sendNow sends what is ready as far as that takes no waiting, on the goroutine
+// of whoever made it ready: the batches are in its CPU's cache, and no other has
+// to be woken. false leaves the rest to the lane's own goroutine.
+func (l *lane) sendNow() bool {
+	for l.waiting() {
+		if !l.sending.TryLock() {
+			return true
+		}
+		if l.unsent != nil {
+			l.sending.Unlock()
+			return false
+		}
+		l.mu.Lock()
+		k := l.link
+		l.mu.Unlock()
+		if k == nil || k.sock == nil || k.cn.expired(time.Now()) {
+			l.sending.Unlock()
+			return false
+		}
+		state := l.sendReady(k)
+		l.sending.Unlock()
+		switch {
+		case state == sendWait:
+			return false
+		case state == sendFull && !k.hasSlot():
+			return true
+		}
+	}
+	return true
+}
+
+// sendReady sends requests as long as there are batches and slots, and no longer
+// than the socket takes all at once. Needs sending.
+func (l *lane) sendReady(k *link) sendState {
+	for l.waiting() {
+		select {
+		case <-k.broken:
+			return sendWait
+		default:
+		}
+		select {
+		case k.slots <- struct{}{}:
+		default:
+			return sendFull
+		}
+		l.send(k)
+		if l.unsent != nil {
+			return sendWait
+		}
+	}
+	return sendDone
+}
+
+// finish writes what the socket did not take at once. Needs l.sending.
+func (l *lane) finish() {
+	c := l.unsent
+	if c == nil {
+		return
+	}
+	l.unsent = nil
+	k := c.link
+	_ = k.cn.nc.SetWriteDeadline(time.Now().Add(writeTimeout)) // fails only on a closed socket: the write tells
+	_, err := l.scatter.WriteTo(k.cn.out)
+	if err == nil {
+		err = k.cn.flushed()
+	}
+	l.wrote(c, err)
+}
+
+// wrote ends a call's writing. Needs l.sending.
+func (l *lane) wrote(c *call, err error) {
+	l.scatter.Reset()
+	// A frame that was not written whole is never served.
+	c.whole = err == nil
+	batches, bytes := len(c.entries), c.bytes
+	close(c.wrote)
+	if err != nil {
+		c.link.fail(err)
+		return
+	}
+	l.s.stats.sent(batches, bytes)
 }
 
 func (l *lane) waiting() bool {
@@ -151,14 +275,15 @@ func (l *lane) waiting() bool {
 	return len(l.ready) > 0
 }
 
-// connected returns the connection, after it has made one.
+// connected returns the connection, after it has made one. Needs sending; only
+// the lane's goroutine calls it.
 func (l *lane) connected() (*link, error) {
-	if k := l.link; k != nil { // written by this goroutine only
+	if k := l.link; k != nil { // written under sending and mu
 		select {
 		case <-k.broken:
 			l.hangUp(k.why)
 		default:
-			if !k.cn.expired(time.Now()) || len(k.slots) > 0 {
+			if !k.cn.expired(time.Now()) || len(k.slots) > 0 { // else nothing is under way
 				return k, nil
 			}
 			l.hangUp(errors.New("a new authentication is due"))
@@ -172,7 +297,7 @@ func (l *lane) connected() (*link, error) {
 		l.b.failed.Store(time.Now().UnixNano())
 		return nil, err
 	}
-	k := &link{cn: cn, slots: make(chan struct{}, l.s.opts.Window), broken: make(chan struct{})}
+	k := &link{cn: cn, sock: wire.NewSocket(cn.nc), slots: make(chan struct{}, l.s.opts.Window), broken: make(chan struct{})}
 	if k.version, err = cn.version(wire.ProduceKey, 9, wire.ProduceMaxVersion); err != nil {
 		_ = cn.nc.Close()
 		return nil, err
@@ -213,8 +338,8 @@ func (l *lane) refuse() {
 
 // collect makes the next request: at most one batch per partition, since a broker
 // takes no more, and partitions in turns. nil when all who were ready had nothing.
-func (l *lane) collect(version int16) *call {
-	c := &call{lane: l, wrote: make(chan struct{})}
+func (l *lane) collect(k *link) *call {
+	c := &call{lane: l, link: k, wrote: make(chan struct{})}
 	size := 0
 	var again []*partition
 	for size < l.s.opts.RequestBytes && len(c.entries) < maxPerRequest {
@@ -248,21 +373,28 @@ func (l *lane) collect(version int16) *call {
 	return c
 }
 
-// send writes one request and queues it for the reader.
-func (l *lane) send(k *link, c *call, request *wire.ProduceRequest, scatter *wire.Scatter) {
+// send makes one request of what is ready, queues it for the reader and writes as
+// much of it as the socket takes at once; finish writes the rest. It takes over a
+// slot. Needs l.sending.
+func (l *lane) send(k *link) {
+	c := l.collect(k)
+	if c == nil {
+		<-k.slots
+		return
+	}
 	now := time.Now()
+	request := &l.request
 	request.Reset()
 	request.Acks = -1
 	var timeout time.Duration
 	var last *entry
-	bytes := 0
 	for _, e := range c.entries {
 		if last == nil || last.p.topic != e.p.topic {
 			request.AddTopic([]byte(e.p.topic.Name), e.p.topic.ID)
 		}
 		request.AddPartition(e.p.index, e.batch())
 		timeout = max(timeout, e.deadline().Sub(now))
-		bytes += e.size
+		c.bytes += e.size
 		last = e
 	}
 	timeout = min(max(timeout, time.Second), 30*time.Second)
@@ -270,30 +402,24 @@ func (l *lane) send(k *link, c *call, request *wire.ProduceRequest, scatter *wir
 	c.sent, c.expiry = now, now.Add(timeout+answerSlack)
 	k.cn.corr++
 	c.corr = k.cn.corr
-	err := request.AppendFrame(scatter, k.version, c.corr, k.cn.id)
+	err := request.AppendFrame(&l.scatter, k.version, c.corr, k.cn.id)
 	// Queued before it is written: the answer may come before the write returns.
 	if !k.push(c) {
+		l.scatter.Reset()
 		close(c.wrote)
 		c.lost(k.why)
 		<-k.slots
-		scatter.Reset()
 		return
 	}
+	done := err != nil
 	if err == nil {
-		_ = k.cn.nc.SetWriteDeadline(now.Add(writeTimeout)) // fails only on a closed socket: the write tells
-		if _, err = scatter.WriteTo(k.cn.out); err == nil {
-			err = k.cn.flushed()
-		}
+		_, done, err = l.scatter.TryWriteTo(k.sock)
 	}
-	scatter.Reset()
-	// A frame that was not written whole is never served.
-	c.whole = err == nil
-	close(c.wrote)
-	if err != nil {
-		k.fail(err)
+	if done || err != nil {
+		l.wrote(c, err)
 		return
 	}
-	l.s.stats.sent(len(c.entries), bytes)
+	l.unsent = c
 }
 
 // batch and deadline are read while the entry's call is not written yet: expire leaves it alone.
@@ -310,6 +436,9 @@ func (l *lane) receive(k *link) {
 		err := l.answer(k, frames, resp, &before)
 		if err == nil {
 			<-k.slots
+			if l.waiting() {
+				l.Wake()
+			}
 			continue
 		}
 		k.fail(err)
@@ -319,6 +448,9 @@ func (l *lane) receive(k *link) {
 		for c := k.drain(); c != nil; c = k.drain() {
 			c.lost(k.why)
 			<-k.slots
+		}
+		if l.waiting() {
+			l.Wake()
 		}
 		return
 	}

@@ -12,6 +12,7 @@ import (
 // link is one connection of a lane and what is under way on it.
 type link struct {
 	cn      *conn
+	sock    *wire.Socket // nil where writes may have to wait: TLS
 	version int16
 	slots   chan struct{} // one for each request under way
 	reader  sync.WaitGroup
@@ -24,6 +25,9 @@ type link struct {
 	pending []*call // in the order of their answers
 	ended   bool    // the reader is done: it tells no more
 }
+
+// hasSlot tells whether another request may be sent.
+func (k *link) hasSlot() bool { return len(k.slots) < cap(k.slots) }
 
 // push queues a call for its answer. The reader waits without a deadline while
 // nothing is under way: so a connection that the broker closes is noticed before
@@ -92,7 +96,9 @@ func (k *link) head() *call {
 // call is one Produce request.
 type call struct {
 	lane    *lane
+	link    *link
 	entries []*entry
+	bytes   int // of their batches
 	corr    int32
 	sent    time.Time
 	expiry  time.Time // when the connection is given up
