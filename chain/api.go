@@ -133,6 +133,8 @@ type ReadRequest struct {
 	ClientEpoch int32
 	// LastFetchedEpoch is the epoch of the client's last record, -1 unknown (KIP-320, KIP-595).
 	LastFetchedEpoch int32
+	// Burst, if not nil, says with what else this is read.
+	Burst *span.Burst
 }
 
 // ReadResult holds whole batches; the first may begin before the asked offset.

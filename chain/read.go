@@ -32,6 +32,27 @@ func (p *Partition) Read(ctx context.Context, r ReadRequest) (ReadResult, error)
 	return ReadResult{}, because(ErrUnavailable, errChanged)
 }
 
+// TryRead is Read as far as that takes no I/O: from the tail cache, or at the end
+// of the log while somebody listens there. ok is false when Read is needed to tell.
+func (p *Partition) TryRead(r ReadRequest) (res ReadResult, ok bool) {
+	p.lastUse.Store(time.Now().UnixNano())
+	v := p.view.Load()
+	if p.gone() != nil || r.ClientEpoch >= 0 && r.ClientEpoch != LeaderEpoch(v.chain) {
+		return ReadResult{}, false
+	}
+	if r.LastFetchedEpoch >= 0 {
+		if _, _, diverges := Diverges(v.chain, r.Offset, r.LastFetchedEpoch, math.MaxInt64); diverges {
+			return ReadResult{}, false
+		}
+	}
+	place, err := Locate(v.chain, r.Offset)
+	if err != nil || place.Span < 0 {
+		return ReadResult{}, false
+	}
+	r.Offset = place.Offset
+	return p.readTail(v, &v.chain.Spans[place.Span], &r)
+}
+
 func (p *Partition) read(ctx context.Context, r *ReadRequest) (ReadResult, error) {
 	v, err := p.checkEpoch(ctx, r.ClientEpoch)
 	if err != nil {
@@ -144,7 +165,7 @@ func (p *Partition) readSealed(ctx context.Context, v *view, s *catalog.Span, r 
 		return ReadResult{}, errChanged
 	}
 	end := ToPhysical(h.copy, s.End)
-	rr, err := h.log.Read(ctx, span.ReadRequest{Offset: ToPhysical(h.copy, r.Offset), MaxBytes: r.MaxBytes, Committed: r.Committed})
+	rr, err := h.log.Read(ctx, span.ReadRequest{Offset: ToPhysical(h.copy, r.Offset), MaxBytes: r.MaxBytes, Committed: r.Committed, Burst: r.Burst})
 	if err != nil {
 		return ReadResult{}, p.readFailed(ctx, v, s, err)
 	}
@@ -198,7 +219,7 @@ func (p *Partition) readOpen(ctx context.Context, v *view, s *catalog.Span, r *R
 	if p.muted(s.Seq) {
 		return p.empty(v), nil
 	}
-	rr, err := h.log.Read(ctx, span.ReadRequest{Offset: ToPhysical(h.copy, r.Offset), MaxBytes: r.MaxBytes, Committed: r.Committed})
+	rr, err := h.log.Read(ctx, span.ReadRequest{Offset: ToPhysical(h.copy, r.Offset), MaxBytes: r.MaxBytes, Committed: r.Committed, Burst: r.Burst})
 	if err != nil {
 		return ReadResult{}, p.readFailed(ctx, v, s, err)
 	}

@@ -322,7 +322,7 @@ func (r *deadlineReader) Read(p []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
-	if r.expects && errors.Is(err, os.ErrDeadlineExceeded) {
+	if r.expects && !r.interrupted.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
 		// Some bytes may have come, which is all that the limit asks for.
 		r.slow, r.armedFor = true, 0
 		r.Expect(1)

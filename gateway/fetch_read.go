@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -49,11 +50,32 @@ const (
 	jobAbandoned
 )
 
+// quick reads what takes no I/O. false means that run has to do it.
+func (j *fetchJob) quick() bool {
+	j.next = j.req.Offset
+	req := j.req
+	for {
+		res, ok := j.p.TryRead(req)
+		if !ok {
+			// With something to show, the rest is the next request's.
+			if j.size == 0 {
+				return false
+			}
+			break
+		}
+		if !j.take(&req, res) {
+			break
+		}
+	}
+	j.state.Store(jobFinished)
+	return true
+}
+
 // run reads until the job's share of bytes is used or nothing more is there.
 func (j *fetchJob) run(ctx context.Context) {
 	j.next = j.req.Offset
 	req := j.req
-	for len(j.runs) < maxRuns {
+	for {
 		res, err := j.p.Read(ctx, req)
 		if err != nil {
 			// What was read before is good; the error comes again if it stays.
@@ -62,42 +84,49 @@ func (j *fetchJob) run(ctx context.Context) {
 			}
 			break
 		}
-		if len(res.Batches) == 0 {
-			if len(j.runs) == 0 {
-				j.runs = append(j.runs, res)
-			} else {
-				res.Release()
-			}
+		// A read from a copy is a request to its broker, which the rest of a share
+		// that it mostly filled is not worth.
+		if !j.take(&req, res) || j.size >= j.req.MaxBytes/2 {
 			break
 		}
-		j.runs = append(j.runs, res)
-		j.size += len(res.Batches)
-		run, err := batch.Inspect(res.Batches)
-		if err != nil || run.Next <= req.Offset {
-			break
-		}
-		j.next = run.Next
-		if req.MaxBytes -= len(res.Batches); req.MaxBytes <= 0 {
-			break
-		}
-		// The answer has one list of aborted transactions for each partition, made
-		// for the range of one read.
-		if req.Committed && len(res.Aborted) > 0 {
-			break
-		}
-		req.Offset, req.LastFetchedEpoch = run.Next, -1
-		if run.Next >= res.LastStable && req.Committed || run.Next >= res.HighWatermark {
-			break
-		}
-		if req.MaxBytes < minRun {
-			break
-		}
+		req.Burst = nil
 	}
 	if j.state.CompareAndSwap(jobRunning, jobFinished) {
 		j.done()
 		return
 	}
 	j.release()
+}
+
+// take adds a result to the job's and moves the request past it. It returns
+// whether more should be read.
+func (j *fetchJob) take(req *chain.ReadRequest, res chain.ReadResult) bool {
+	if len(res.Batches) == 0 {
+		if len(j.runs) == 0 {
+			j.runs = append(j.runs, res)
+		} else {
+			res.Release()
+		}
+		return false
+	}
+	j.runs = append(j.runs, res)
+	j.size += len(res.Batches)
+	run, err := batch.Inspect(res.Batches)
+	if err != nil || run.Next <= req.Offset {
+		return false
+	}
+	j.next = run.Next
+	req.MaxBytes -= len(res.Batches)
+	// The answer has one list of aborted transactions for each partition, made
+	// for the range of one read.
+	if req.Committed && len(res.Aborted) > 0 {
+		return false
+	}
+	req.Offset, req.LastFetchedEpoch = run.Next, -1
+	if run.Next >= res.LastStable && req.Committed || run.Next >= res.HighWatermark {
+		return false
+	}
+	return req.MaxBytes >= minRun && len(j.runs) < maxRuns
 }
 
 // minRun: a read returns one whole batch whatever its size, so that the last
@@ -172,7 +201,7 @@ func (f *fetcher) read(parts []*fetchPart, until time.Time) {
 			f.batch = append(f.batch, fp)
 			fp.job = &fetchJob{p: fp.part, done: f.wake, req: chain.ReadRequest{
 				Offset: fp.offset, MaxBytes: n, Committed: f.committed,
-				ClientEpoch: fp.leaderEpoch, LastFetchedEpoch: fp.lastFetchedEpoch,
+				ClientEpoch: fp.leaderEpoch, LastFetchedEpoch: fp.lastFetchedEpoch, Burst: &f.burst,
 			}}
 		}
 		if len(f.batch) == 0 {
@@ -212,6 +241,18 @@ func (f *fetcher) claim(fp *fetchPart, j *fetchJob) {
 // runWave reads the parts of f.batch. false means that time is up.
 func (f *fetcher) runWave(until time.Time) bool {
 	c := f.call.c
+	slow := f.batch[:0]
+	for _, fp := range f.batch {
+		if fp.job.quick() {
+			f.settle(fp)
+		} else {
+			slow = append(slow, fp)
+		}
+	}
+	clear(f.batch[len(slow):])
+	if f.batch = slow; len(slow) == 0 {
+		return true
+	}
 	ctx, cancel := context.WithTimeout(c.ctx, c.g.cfg.ReadTimeout)
 	if len(f.parts) == 1 {
 		// Nobody else is kept waiting, so no goroutine is needed.
@@ -227,9 +268,14 @@ func (f *fetcher) runWave(until time.Time) bool {
 	}
 	workers := min(readWorkers, len(w.jobs))
 	w.left.Store(int32(workers))
+	f.burst.Begin()
 	for range workers {
 		go w.work(ctx)
 	}
+	// The workers run up to where each waits for its answer, so that they are
+	// asked for in one request. Where they do not get that far now, they go on alone.
+	runtime.Gosched()
+	f.burst.End()
 	onTime := f.waitFor(until, func() bool {
 		for _, j := range w.jobs {
 			if !j.finished() {

@@ -187,6 +187,8 @@ type ReadRequest struct {
 	// Committed limits the read to below the last stable offset and fills
 	// Aborted (isolation.level=read_committed).
 	Committed bool
+	// Burst, if not nil, says with what else this is read.
+	Burst *Burst
 }
 
 // ReadResult holds whole batches; the first may begin before the asked offset.

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -61,6 +62,7 @@ type fetch struct {
 	committed bool
 	until     time.Time // zero: at once
 	first     bool      // is to be first in its request, and was not served otherwise
+	burst     *span.Burst
 	abandoned atomic.Bool
 	result    chan fetched
 	delivered bool // the worker's own note
@@ -151,11 +153,21 @@ func (f *fetcher) add(r *fetch) bool {
 	if start {
 		f.s.spawn(func() { f.work(i) })
 	}
+	if !r.burst.PutOff(q, nil) {
+		q.Wake()
+	}
+	return true
+}
+
+// Put implements [span.Queue]; what is read stands in line already.
+func (q *fetchQueue) Put(any) {}
+
+// Wake implements [span.Queue].
+func (q *fetchQueue) Wake() {
 	select {
 	case q.wake <- struct{}{}:
 	default:
 	}
-	return true
 }
 
 // abort cuts all connections: their long polls would last otherwise.

@@ -70,7 +70,7 @@ func (p *partition) read(ctx context.Context, r span.ReadRequest) (span.ReadResu
 		}
 		f := &fetch{
 			id: p.topic.ID, index: p.index, epoch: lead.epoch, last: p.epochBefore(r.Offset), offset: r.Offset,
-			maxBytes: int32(min(r.MaxBytes, fetchBytes)), committed: r.Committed, until: until, first: starved,
+			maxBytes: int32(min(r.MaxBytes, fetchBytes)), committed: r.Committed, until: until, first: starved, burst: r.Burst,
 		}
 		got, err := b.fetch.do(ctx, f)
 		if err != nil {
