@@ -171,7 +171,16 @@ func TestTailCacheIsBounded(t *testing.T) {
 	m := chain.NewMetrics(nil)
 	g := w.gateway(func(o *chain.Options) { o.CacheBytes, o.Metrics = 64<<10, m })
 	big := string(make([]byte, 5000))
-	for range 200 {
+	g.put(big)
+	if n := gauge(t, m.CacheBytes); n != 0 {
+		t.Fatalf("%v bytes cached of a partition that nobody reads", n)
+	}
+	g.readAll(0)
+	g.put(big)
+	if gauge(t, m.CacheBytes) == 0 {
+		t.Fatal("nothing cached although somebody reads")
+	}
+	for range 198 {
 		g.put(big)
 	}
 	eventually(t, "the cache shrinks below its bound", func() bool { return gauge(t, m.CacheBytes) <= 64<<10 })

@@ -38,9 +38,12 @@ type loadPlan struct {
 	Own bool `json:"own"`
 
 	// Consume: each connection reads all partitions (Share false) or its share of them.
-	Share          bool  `json:"share"`
-	Once           bool  `json:"once"` // each partition to its end; the load then says "done"
-	Tail           bool  `json:"tail"` // from the end on; else from the start, again and again
+	Share bool `json:"share"`
+	Once  bool `json:"once"` // each partition to its end; the load then says "done"
+	Tail  bool `json:"tail"` // from the end on; else from the start, again and again
+	// MayStarve lets a run end without a single record: a broker may hold back a client that is
+	// far over its quota for longer than the run.
+	MayStarve      bool  `json:"mayStarve"`
 	PartitionBytes int32 `json:"partitionBytes"`
 	MaxBytes       int32 `json:"maxBytes"`
 }
