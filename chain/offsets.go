@@ -18,13 +18,13 @@ import (
 func (p *Partition) Offsets(ctx context.Context, committed bool) (start, end int64, epoch int32, err error) {
 	var v *view
 	err = p.again(func() error {
-		v, end, err = p.openEnd(ctx, committed)
+		v, start, end, err = p.openBounds(ctx, committed)
 		return err
 	})
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	return v.chain.Start, max(end, v.chain.Start), LeaderEpoch(v.chain), nil
+	return start, max(end, start), LeaderEpoch(v.chain), nil
 }
 
 // again repeats f while the chain changes under it.
@@ -40,44 +40,54 @@ func (p *Partition) again(f func() error) error {
 // openEnd is the end of the log with the version of the chain for which it was
 // proved; errChanged when that changed meanwhile.
 func (p *Partition) openEnd(ctx context.Context, committed bool) (*view, int64, error) {
-	v := p.view.Load()
+	v, _, end, err := p.openBounds(ctx, committed)
+	return v, end, err
+}
+
+// openBounds is openEnd together with the start of the log. The chain's start may be
+// behind the open copy's: that one drops segments by size itself.
+func (p *Partition) openBounds(ctx context.Context, committed bool) (v *view, start, end int64, err error) {
+	v = p.view.Load()
 	if err := p.gone(); err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	s := OpenSpan(v.chain)
 	if s == nil {
 		if err := p.prove(ctx, v, nil); err != nil {
-			return nil, 0, err
+			return nil, 0, 0, err
 		}
 		if n := len(v.chain.Spans); n > 0 {
-			return v, v.chain.Spans[n-1].End, nil
+			return v, v.chain.Start, v.chain.Spans[n-1].End, nil
 		}
-		return v, v.chain.Start, nil
+		return v, v.chain.Start, v.chain.Start, nil
 	}
 	h, err := p.logFor(s)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	o, err := h.log.Offsets(ctx)
 	if err != nil {
 		err = p.readFailed(ctx, v, s, err)
 		if perr := p.changed(ctx, v); perr != nil {
-			return nil, 0, perr
+			return nil, 0, 0, perr
 		}
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	if err := p.prove(ctx, v, s); err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	if !p.l.source.CanSeal(h.copy.Cluster) && !p.l.alive() {
-		return nil, 0, because(ErrUnavailable, errSession)
+		return nil, 0, 0, because(ErrUnavailable, errSession)
 	}
-	end := o.HighWatermark
+	if start = v.chain.Start; start >= s.Start {
+		start = max(start, ToLogical(h.copy, o.Start))
+	}
+	end = o.HighWatermark
 	if committed {
 		end = o.LastStable
 	}
 	// A fresh copy's high watermark may lie below its first piece.
-	return v, max(ToLogical(h.copy, end), s.Start), nil
+	return v, start, max(ToLogical(h.copy, end), s.Start), nil
 }
 
 // changed finds out whether a failure came from a chain that has gone on.

@@ -176,6 +176,14 @@ func (d *double) Seal(_ context.Context, t span.Topic) ([]span.End, error) {
 	return out, nil
 }
 
+// size needs d.mu.
+func (l *doubleLog) size() (n int64) {
+	for _, b := range l.batches {
+		n += int64(len(b.bytes))
+	}
+	return n
+}
+
 func (d *double) Unseal(_ context.Context, t span.Topic) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -28,7 +28,7 @@ const difference = "message.timestamp.difference.max.ms"
 
 // physicalConfig gives the configs of a topic's physical topics. All that decide
 // semantics are explicit, since defaults differ between clusters and releases;
-// what Braid does itself (retention, timestamp bounds) is switched off there.
+// what Braid does itself (retention by time, timestamp bounds) is switched off there.
 // holdTombstones keeps tombstones as long as older spans may hold their keys.
 func physicalConfig(topic map[string]string, kind catalog.ClusterKind, holdTombstones bool) map[string]string {
 	out := map[string]string{
@@ -51,6 +51,10 @@ func physicalConfig(topic map[string]string, kind catalog.ClusterKind, holdTombs
 			continue
 		}
 		out[c.Name] = configOf(topic, c.Name)
+	}
+	if isDeleted(topic) {
+		// Only the copy knows its segments; see measure.
+		out["retention.bytes"] = configOf(topic, "retention.bytes")
 	}
 	if holdTombstones {
 		out["delete.retention.ms"] = forever

@@ -11,19 +11,13 @@ import (
 	"github.com/braidstream/braid/span"
 )
 
-// sizer is what a store that can measure its topics has besides span.Store:
-// bytes by partition. Retention by size needs it; where it is missing only
-// retention by time applies.
-type sizer interface {
-	Sizes(ctx context.Context, t span.Topic) ([]int64, error)
-}
-
 // keeper remembers between rounds of retention what need not be asked again.
 type keeper struct {
 	notBefore  map[partitionKey]time.Time // no record of the open span is due before
 	deleted    map[partitionKey]int64     // physical starts that were asked for, by copy
 	tombstones map[catalog.ID]string      // delete.retention.ms as set, by physical topic
 	sizes      map[catalog.ID][]int64     // of this round, by physical topic; nil: cannot be measured
+	limits     map[catalog.ID]string      // retention.bytes as set, by physical topic
 }
 
 type partitionKey struct {
@@ -33,7 +27,7 @@ type partitionKey struct {
 
 // retain applies retention over whole chains, and the tombstone rule.
 func (t *term) retain(ctx context.Context) error {
-	k := &keeper{notBefore: map[partitionKey]time.Time{}, deleted: map[partitionKey]int64{}, tombstones: map[catalog.ID]string{}}
+	k := &keeper{notBefore: map[partitionKey]time.Time{}, deleted: map[partitionKey]int64{}, tombstones: map[catalog.ID]string{}, limits: map[catalog.ID]string{}}
 	for {
 		s := t.o.Watcher.Snapshot()
 		k.sizes = map[catalog.ID][]int64{}
@@ -68,7 +62,7 @@ func (t *term) retainTopic(ctx context.Context, k *keeper, s *catalog.Snapshot, 
 		if !isDeleted(topic.Config) {
 			continue
 		}
-		sizes, openBySize, err := t.measure(ctx, k, topic, ch)
+		sizes, begins, err := t.measure(ctx, k, topic, ch)
 		if err != nil {
 			return err
 		}
@@ -76,7 +70,7 @@ func (t *term) retainTopic(ctx context.Context, k *keeper, s *catalog.Snapshot, 
 		if err != nil {
 			return err
 		}
-		befores[p] = retained(ch, topic.Config, sizes, max(openBefore, openBySize), now)
+		befores[p] = max(retained(ch, topic.Config, sizes, openBefore, now), begins)
 		trims = trims || befores[p] > ch.Start
 	}
 	if trims {
@@ -143,34 +137,84 @@ func (t *term) openBefore(ctx context.Context, k *keeper, topic *catalog.Topic, 
 	return chain.ToLogical(c, o.HighWatermark), nil
 }
 
-// measure gives the bytes of a chain's spans, and up to where the open span by
-// itself is past the retention size; -1 nowhere. A span that cannot be measured
-// has no entry: nothing before it goes by size.
-func (t *term) measure(ctx context.Context, k *keeper, topic *catalog.Topic, ch *catalog.Chain) (sizes []spanSize, openBefore int64, err error) {
-	most := configInt(topic.Config, "retention.bytes")
-	if most < 0 {
+// measure gives the bytes of a chain's spans where retention by size needs them,
+// and where the chain's records begin by now; -1 not asked. A span that cannot be
+// measured has no entry: nothing before it goes by size.
+//
+// Only the store knows its segments, so the open copy has the topic's limit as its
+// own and drops segments by itself, as any Kafka topic does; the chain follows.
+// Since it does so only when what is left of it alone is enough, all spans before
+// it are past the limit then. A sealed copy is told to keep what it has.
+func (t *term) measure(ctx context.Context, k *keeper, topic *catalog.Topic, ch *catalog.Chain) (sizes []spanSize, begins int64, err error) {
+	if configInt(topic.Config, "retention.bytes") < 0 {
 		return nil, -1, nil
 	}
+	begins = -1
 	for i := range ch.Spans {
 		sp := &ch.Spans[i]
 		c := &sp.Copies[0]
+		if c.Unreadable {
+			continue
+		}
+		if err := t.limit(ctx, k, sp, c, configOf(topic.Config, "retention.bytes")); err != nil {
+			return nil, -1, err
+		}
+		if i == 0 || sp.IsOpen() {
+			start, err := t.startOf(ctx, c)
+			if err != nil {
+				return nil, -1, err
+			}
+			if start = chain.ToLogical(c, start); start > sp.Start && (sp.IsOpen() || start <= sp.End) {
+				begins = start
+			}
+		}
 		list, err := t.sizesOf(ctx, k, c)
 		if err != nil {
 			return nil, -1, err
 		}
-		if int(c.Partition) < len(list) {
+		if int(c.Partition) < len(list) && list[c.Partition] >= 0 {
 			sizes = append(sizes, spanSize{sp.Seq, list[c.Partition]})
 		}
 	}
-	openBefore = -1
-	if sp := chain.OpenSpan(ch); sp != nil {
-		if n := sizeOf(sizes, sp.Seq); n > most {
-			if openBefore, err = t.headPast(ctx, sp, n, n-most); err != nil {
-				return nil, -1, err
-			}
-		}
+	return sizes, begins, nil
+}
+
+// limit gives the open copy the topic's own limit, and takes it from a sealed one,
+// once in a term. One that cannot be reached is asked again in the next round; a
+// cluster that grants no such thing keeps what it has.
+func (t *term) limit(ctx context.Context, k *keeper, sp *catalog.Span, c *catalog.Copy, most string) error {
+	if !sp.IsOpen() {
+		most = "-1"
 	}
-	return sizes, openBefore, nil
+	if k.limits[c.TopicID] == most {
+		return nil
+	}
+	st, err := t.o.Stores.Store(c.Cluster)
+	if err != nil {
+		return err
+	}
+	call, cancel := context.WithTimeout(ctx, t.driver.limits.call)
+	defer cancel()
+	err = st.Configure(call, span.Topic{Name: c.Topic, ID: c.TopicID}, map[string]string{"retention.bytes": most})
+	if err != nil && !errors.Is(err, span.ErrDenied) {
+		return err
+	}
+	k.limits[c.TopicID] = most
+	return nil
+}
+
+// startOf reads a copy's log start.
+func (t *term) startOf(ctx context.Context, c *catalog.Copy) (int64, error) {
+	st, err := t.o.Stores.Store(c.Cluster)
+	if err != nil {
+		return 0, err
+	}
+	log := st.Log(span.Topic{Name: c.Topic, ID: c.TopicID}, c.Partition)
+	defer log.Release()
+	call, cancel := context.WithTimeout(ctx, t.driver.limits.call)
+	defer cancel()
+	o, err := log.Offsets(call)
+	return o.Start, err
 }
 
 // sizesOf measures a physical topic once a round.
@@ -183,35 +227,16 @@ func (t *term) sizesOf(ctx context.Context, k *keeper, c *catalog.Copy) ([]int64
 		return nil, err
 	}
 	var list []int64
-	if m, ok := st.(sizer); ok {
+	if m, ok := st.(span.Sizer); ok {
 		call, cancel := context.WithTimeout(ctx, t.driver.limits.call)
 		defer cancel()
-		if list, err = m.Sizes(call, span.Topic{Name: c.Topic, ID: c.TopicID}); err != nil {
+		list, err = m.Sizes(call, span.Topic{Name: c.Topic, ID: c.TopicID})
+		if err != nil && !errors.Is(err, span.ErrDenied) {
 			return nil, err
 		}
 	}
 	k.sizes[c.TopicID] = list
 	return list, nil
-}
-
-// headPast spreads a log's bytes evenly over its offsets, and gives where the
-// first excess bytes of it end.
-func (t *term) headPast(ctx context.Context, sp *catalog.Span, size, excess int64) (int64, error) {
-	c := &sp.Copies[0]
-	st, err := t.o.Stores.Store(c.Cluster)
-	if err != nil {
-		return -1, err
-	}
-	log := st.Log(span.Topic{Name: c.Topic, ID: c.TopicID}, c.Partition)
-	defer log.Release()
-	call, cancel := context.WithTimeout(ctx, t.driver.limits.call)
-	defer cancel()
-	o, err := log.Offsets(call)
-	if err != nil {
-		return -1, err
-	}
-	share := float64(excess) / float64(size)
-	return chain.ToLogical(c, o.Start+int64(float64(o.HighWatermark-o.Start)*share)), nil
 }
 
 // deleteRecords lets the clusters forget what lies below the chains' starts:

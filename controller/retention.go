@@ -8,8 +8,8 @@ import (
 	"github.com/braidstream/braid/catalog"
 )
 
-// spanSize is what retention knows of one span's bytes: what the sealed copy was
-// measured to hold, spread evenly over its offsets where only a part counts.
+// spanSize is what retention knows of one span's bytes: what its copy was measured
+// to hold.
 type spanSize struct {
 	seq   int32
 	bytes int64

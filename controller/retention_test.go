@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -82,6 +83,43 @@ func TestRetentionDropsSpansAndTheirTopics(t *testing.T) {
 	if ch := f.chain(topic, 0); ch.Sealed == "" {
 		t.Error("the producers' state went with the span")
 	}
+}
+
+// By size a sealed span goes when what follows it is enough, and the chain begins
+// where its open copy does, which drops segments by itself. A sealed copy keeps
+// what it has.
+func TestRetentionBySize(t *testing.T) {
+	f := newFleet(t, "a", "b")
+	topic := f.topic("orders", 1, "a", map[string]string{"retention.ms": "-1", "retention.bytes": "1000"})
+	w := f.writer(topic, 0, 100)
+	w.append(5)
+	f.controller(func(o *Options) { o.RetentionEvery = 10 * time.Millisecond })
+	old := physicalNameOf(f.chain(topic, 0))
+	if op := f.done(f.move("b", "orders")); op.State != catalog.OpDone {
+		t.Fatalf("%+v", op)
+	}
+	config := func(on, name string) (v string) {
+		f.doubles[on].set(func() { v = f.doubles[on].topics[name].config["retention.bytes"] })
+		return v
+	}
+	f.until("the sealed copy's own limit to be taken away", func() bool { return config("a", old) == "-1" })
+	fresh := physicalNameOf(f.chain(topic, 0))
+	if v := config("b", fresh); v != "1000" {
+		t.Errorf("the open copy's limit is %s", v)
+	}
+	w.append(3)
+	var open int64
+	f.doubles["b"].set(func() { open = f.doubles["b"].topics[fresh].parts[0].size() })
+	var sealed int64
+	f.doubles["a"].set(func() { sealed = f.doubles["a"].topics[old].parts[0].size() })
+	if open < 10 || sealed < 10 {
+		t.Fatalf("%d and %d bytes", sealed, open)
+	}
+	f.check(f.admin.SetConfig(f.ctx, catalog.DefaultTenant, "orders", map[string]string{"retention.bytes": fmt.Sprint(open)}))
+	f.until("the sealed span to go", func() bool { ch := f.chain(topic, 0); return len(ch.Spans) == 1 && ch.Start == 5 })
+	f.doubles["b"].set(func() { f.doubles["b"].topics[fresh].parts[0].start = 2 })
+	f.until("the chain to follow", func() bool { return f.chain(topic, 0).Start == 7 })
+	w.append(1)
 }
 
 func TestOrphansWait(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -193,6 +194,34 @@ func (e *env) deleteBefore() {
 	if a := e.mustPut(l, e.plain(ts, "next")); a.BaseOffset != 10 || a.LogStart != 10 {
 		e.Fatalf("append after: %+v", a)
 	}
+}
+
+// sizes: where a store measures, the bytes are those of each partition's batches.
+func (e *env) sizes() {
+	m, ok := e.s.(span.Sizer)
+	if !ok {
+		return
+	}
+	t := e.create(2)
+	want := []int64{0, 0}
+	for i := range 5 {
+		b := e.plain(now(), strings.Repeat("v", 1000*(i+1)))
+		e.mustPut(e.log(t, 1), b)
+		want[1] += int64(len(b))
+	}
+	sizes, err := m.Sizes(e.ctx, t)
+	if err != nil || !slices.Equal(sizes, want) {
+		e.Fatalf("sizes %v, %v, want %v", sizes, err, want)
+	}
+	e.mustSeal(t)
+	if sizes, err = m.Sizes(e.ctx, t); err != nil || !slices.Equal(sizes, want) {
+		e.Fatalf("sizes of a sealed topic: %v, %v, want %v", sizes, err, want)
+	}
+	if err := e.s.Delete(e.ctx, t); err != nil {
+		e.Fatal(err)
+	}
+	_, err = m.Sizes(e.ctx, t)
+	e.wantErr("sizes of what is gone", err, span.ErrGone)
 }
 
 func (e *env) transactions() {

@@ -78,6 +78,7 @@ func Run(t *testing.T, open func(t *testing.T) span.Store, caps Capabilities) {
 		{"Timestamps", (*env).timestamps},
 		{"LogAppendTime", (*env).logAppendTime},
 		{"DeleteBefore", (*env).deleteBefore},
+		{"Sizes", (*env).sizes},
 		{"Probe", (*env).probe},
 		{"Seal", (*env).seal},
 		{"SealUnderFire", (*env).sealUnderFire},

@@ -1,0 +1,12 @@
+package span
+
+import "context"
+
+// Sizer is a [Store] that can measure its topics. Without it retention by size
+// cannot tell when a sealed span may go.
+type Sizer interface {
+	// Sizes gives the bytes that the batches of each partition take, by index; -1
+	// where nobody could be asked. What a store has not removed yet although it lies
+	// before the log start may be counted.
+	Sizes(ctx context.Context, t Topic) ([]int64, error)
+}
