@@ -95,6 +95,8 @@ type KnownBatch struct {
 	Epoch    int16 `json:"e"`
 	First    int32 `json:"s"` // sequences
 	Last     int32 `json:"l"`
+	// Acked: the gateway saw it acknowledged; else it has read it.
+	Acked bool `json:"a,omitempty"`
 }
 
 // PutHoldAck publishes a gateway's word for the extend of this operation.

@@ -59,23 +59,43 @@ func CutAt(s *catalog.Span, p int32, words []catalog.HoldAck) Cut {
 		}
 	}
 	slices.SortFunc(known, func(a, b catalog.KnownBatch) int {
-		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
+		if a.From == b.From && a.Acked != b.Acked {
+			if a.Acked {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.From, b.From)
 	})
 	known = slices.CompactFunc(known, func(a, b catalog.KnownBatch) bool { return a.From == b.From })
 	if doubt < 0 || doubt >= top {
 		return Cut{End: top, Known: known}
 	}
-	c := Cut{End: max(doubt, floor, s.Start), Known: known}
+	c := Cut{End: max(doubt, floor, s.Start)}
+	last := map[int64]catalog.KnownBatch{} // of each producer, as far as it is kept
 	for _, b := range known {
-		if b.To <= c.End {
-			continue
+		if b.To > c.End {
+			left := b.From > c.End || len(c.Skip) > 0
+			if left && !b.Acked && b.Producer >= 0 && !goesOn(last, b) {
+				continue
+			}
+			if b.From > c.End && len(c.Skip) < MaxSkips {
+				c.Skip = append(c.Skip, catalog.Gap{From: c.End, To: b.From})
+			}
+			c.End = b.To
 		}
-		if b.From > c.End && len(c.Skip) < MaxSkips {
-			c.Skip = append(c.Skip, catalog.Gap{From: c.End, To: b.From})
-		}
-		c.End = b.To
+		last[b.Producer] = b
+		c.Known = append(c.Known, b)
 	}
 	return c
+}
+
+// goesOn tells whether a batch follows directly on what is kept of its producer. If
+// not, one before it may be among what is left out, and would never come to lie
+// before it again: then the batch, which was only read, is left out with it.
+func goesOn(last map[int64]catalog.KnownBatch, b catalog.KnownBatch) bool {
+	p, ok := last[b.Producer]
+	return ok && p.Epoch == b.Epoch && batch.IncrementSequence(p.Last, 1) == b.First
 }
 
 func accountOf(w *catalog.HoldAck, p int32) *catalog.Account {

@@ -9,7 +9,7 @@ import (
 )
 
 func known(from, to, producer int64, first int32) catalog.KnownBatch {
-	return catalog.KnownBatch{From: from, To: to, Producer: producer, First: first, Last: first + int32(to-from) - 1}
+	return catalog.KnownBatch{From: from, To: to, Producer: producer, First: first, Last: first + int32(to-from) - 1, Acked: true}
 }
 
 // Where a span ends whose copy is gone, by what gateways say.

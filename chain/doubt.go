@@ -95,7 +95,7 @@ func (p *Partition) account(t *target, limit int) *catalog.Account {
 		for i := t.acks.n - len(t.acks.tail); i < t.acks.n; i++ {
 			b := &t.acks.tail[i%ackedTail]
 			a.Batches = append(a.Batches, catalog.KnownBatch{From: b.offset, To: b.offset + int64(b.records),
-				Producer: b.producer, Epoch: b.epoch, First: b.first, Last: b.last})
+				Producer: b.producer, Epoch: b.epoch, First: b.first, Last: b.last, Acked: true})
 		}
 	}
 	own := len(a.Batches)

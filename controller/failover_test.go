@@ -213,7 +213,7 @@ func TestWhatWasLeftOutIsTakenIn(t *testing.T) {
 				}
 			})
 			other.append(1)
-			w.account = &catalog.Account{Doubt: 2, Batches: []catalog.KnownBatch{{From: 6, To: 7, Producer: 200}}}
+			w.account = &catalog.Account{Doubt: 2, Batches: []catalog.KnownBatch{{From: 6, To: 7, Producer: 200, Acked: true}}}
 			f.gateway(1, w, other)
 			f.doubles["a"].set(func() { f.doubles["a"].away = true })
 			f.until("the failover", func() bool { return chain.OpenSpan(f.chain(topic, 0)).Copies[0].Cluster == "b" })
