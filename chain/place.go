@@ -281,8 +281,8 @@ func (p *Partition) loadState(t *target) {
 }
 
 // tooEarly tells whether a batch must wait for an earlier one of its producer
-// that was sent back; see expectation. What the sealed state holds came again:
-// it was read back, or landed after all.
+// that was sent back; see expectation. What the sealed state holds need not come
+// again, since it was read back or landed after all; what follows on it must.
 func (p *Partition) tooEarly(f *flight, state *ProducerState) bool {
 	if len(p.expect) == 0 {
 		return false
@@ -292,11 +292,13 @@ func (p *Partition) tooEarly(f *flight, state *ProducerState) bool {
 		return false
 	}
 	if e.epoch == f.epoch && time.Now().Before(e.until) {
-		held := false
+		due := e.first
 		if state != nil && state.Epoch == e.epoch && state.LastSequence != batch.NoSequence {
-			_, held = ahead(e.first, state.LastSequence)
+			if _, held := ahead(e.first, state.LastSequence); held {
+				due = batch.IncrementSequence(state.LastSequence, 1)
+			}
 		}
-		if d, after := ahead(e.first, f.first); after && d > 0 && !held {
+		if d, after := ahead(due, f.first); after && d > 0 {
 			return true
 		}
 	}
