@@ -56,7 +56,10 @@ func (m *machine) describeConsumer(key groupKey) kmsg.ConsumerGroupDescribeRespo
 		dm.MemberID, dm.InstanceID, dm.RackID, dm.MemberEpoch = mb.id, mb.instance, mb.rack, mb.epoch
 		dm.ClientID, dm.ClientHost = mb.clientID, mb.clientHost
 		dm.SubscribedTopics = slices.Clone(mb.topics)
-		dm.SubscribedTopicRegex = mb.regex
+		// Kafka's members have an empty expression, not none.
+		if dm.SubscribedTopicRegex = mb.regex; mb.regex == nil {
+			dm.SubscribedTopicRegex = kmsg.StringPtr("")
+		}
 		dm.MemberType = 1
 		if mb.classic != nil {
 			dm.MemberType = 0

@@ -105,7 +105,9 @@ func (a assignment) equal(o assignment) bool {
 }
 
 func newConsumerGroup() *consumerGroup {
+	// As in Kafka, so that the first target has an epoch that no group without one has.
 	return &consumerGroup{
+		epoch: 1, assigned: 1,
 		members: map[string]*consumerMember{},
 		statics: map[string]string{},
 		owners:  map[catalog.ID]map[int32]*consumerMember{},

@@ -180,16 +180,16 @@ func newConsumerDriver(t testing.TB, config Config, topics map[string]int32) *dr
 func TestConsumerRevokesBeforeAssigning(t *testing.T) {
 	d := newConsumerDriver(t, Config{}, map[string]int32{"a": 4})
 	x, y := d.beater("x", "a"), d.beater("y", "a")
-	x.beat().want(wire.None).has(1, "a-0 a-1 a-2 a-3")
-	d.wantConsumer("Stable", 1)
-	y.beat().want(wire.None).has(2, "") // nothing is free yet
-	d.wantConsumer("Reconciling", 2)
-	y.beat().has(2, "")
-	x.beat().has(1, "a-0 a-1") // told to give up two, and stays at its epoch until it has
-	y.beat().has(2, "")
-	x.beat().has(2, "a-0 a-1")
-	y.beat().has(2, "a-2 a-3")
+	x.beat().want(wire.None).has(2, "a-0 a-1 a-2 a-3")
 	d.wantConsumer("Stable", 2)
+	y.beat().want(wire.None).has(3, "") // nothing is free yet
+	d.wantConsumer("Reconciling", 3)
+	y.beat().has(3, "")
+	x.beat().has(2, "a-0 a-1") // told to give up two, and stays at its epoch until it has
+	y.beat().has(3, "")
+	x.beat().has(3, "a-0 a-1")
+	y.beat().has(3, "a-2 a-3")
+	d.wantConsumer("Stable", 3)
 	if x.beat(); x.last.tell && len(x.owned) == 0 {
 		t.Error("a steady member was told nothing")
 	}
@@ -198,7 +198,7 @@ func TestConsumerRevokesBeforeAssigning(t *testing.T) {
 func TestConsumerThatDoesNotRevokeIsFenced(t *testing.T) {
 	d := newConsumerDriver(t, Config{}, map[string]int32{"a": 2})
 	x, y := d.beater("x", "a"), d.beater("y", "a")
-	x.beat().has(1, "a-0 a-1")
+	x.beat().has(2, "a-0 a-1")
 	y.beat()
 	// x lives, and says that it still has both.
 	both := maps.Clone(x.owned)
@@ -223,33 +223,33 @@ func TestConsumerSessionTimeout(t *testing.T) {
 		d.pass(5000)
 		y.beat()
 	}
-	y.has(3, "a-0 a-1")
+	y.has(4, "a-0 a-1")
 	x.beat().want(wire.UnknownMemberID)
 	x.beat().want(wire.None)
 	d.pass(60_000)
-	d.wantConsumer("Empty", 6)
+	d.wantConsumer("Empty", 7)
 }
 
 func TestConsumerFencing(t *testing.T) {
 	d := newConsumerDriver(t, Config{ConsumerMaxSize: 2}, map[string]int32{"a": 2})
 	x := d.beater("x", "a")
-	x.epoch = 3
+	x.epoch = 4
 	x.beat().want(wire.GroupIDNotFound)
 	x.beat().want(wire.None)
 	stranger := d.beater("s", "a")
-	stranger.epoch = 1
+	stranger.epoch = 2
 	stranger.beat().want(wire.UnknownMemberID)
 	d.beater("y", "a").beat().want(wire.None)
 	d.beater("z", "a").beat().want(wire.GroupMaxSizeReached)
-	x.epoch = 9
+	x.epoch = 10
 	x.beat().want(wire.FencedMemberEpoch)
 	x.beat().want(wire.None)
-	x.beat().beat().has(2, "a-0")
+	x.beat().beat().has(3, "a-0")
 	// The answer that gave it its epoch was lost.
-	x.epoch = 1
-	x.beat().want(wire.None).has(2, "a-0")
+	x.epoch = 2
+	x.beat().want(wire.None).has(3, "a-0")
 	// But not if it has what it was not assigned.
-	x.epoch, x.owned = 1, assignment{idOf("a"): {0, 1}}
+	x.epoch, x.owned = 2, assignment{idOf("a"): {0, 1}}
 	x.beat().want(wire.FencedMemberEpoch)
 	bad := d.beater("x", "a")
 	bad.regex = str("(")
@@ -264,16 +264,16 @@ func TestConsumerStaticMember(t *testing.T) {
 		x.beat()
 		y.beat()
 	}
-	x.has(2, "a-0")
+	x.has(3, "a-0")
 	again := d.beater("x2", "a")
 	again.instance = str("i1")
 	again.beat().want(wire.UnreleasedInstanceID)
 	x.leave(-2).want(wire.None)
-	d.wantConsumer("Reconciling", 2)
-	y.beat().has(2, "a-1")
-	again.beat().want(wire.None).has(2, "a-0") // no rebalance
-	d.wantConsumer("Stable", 2)
-	x.epoch = 2
+	d.wantConsumer("Reconciling", 3)
+	y.beat().has(3, "a-1")
+	again.beat().want(wire.None).has(3, "a-0") // no rebalance
+	d.wantConsumer("Stable", 3)
+	x.epoch = 3
 	x.beat().want(wire.FencedInstanceID)
 	// Gone for longer than its session.
 	again.leave(-2)
@@ -281,9 +281,9 @@ func TestConsumerStaticMember(t *testing.T) {
 		d.pass(5000)
 		y.beat()
 	}
-	y.has(3, "a-0 a-1")
+	y.has(4, "a-0 a-1")
 	y.leave(-1).want(wire.None)
-	d.wantConsumer("Empty", 4)
+	d.wantConsumer("Empty", 5)
 	unknown := d.beater("u", "a")
 	unknown.leave(-1).want(wire.UnknownMemberID)
 }
@@ -291,48 +291,48 @@ func TestConsumerStaticMember(t *testing.T) {
 func TestConsumerTopicGrowsMovesAndGoes(t *testing.T) {
 	d := newConsumerDriver(t, Config{}, map[string]int32{"a": 1, "other": 3})
 	x := d.beater("x", "a", "b")
-	x.beat().has(1, "a-0")
+	x.beat().has(2, "a-0")
 	// Topics of no concern, and a move, change the version of the directory and nothing else.
 	d.topics.set("other", 4)
 	*d.topics.changes++
 	written := len(d.log)
-	x.beat().has(1, "a-0")
+	x.beat().has(2, "a-0")
 	if len(d.log) != written {
 		t.Error("the group wrote something when a topic moved")
 	}
 	d.topics.set("a", 2)
-	x.beat().has(2, "a-0 a-1")
+	x.beat().has(3, "a-0 a-1")
 	d.topics.set("b", 1)
-	x.beat().has(3, "a-0 a-1 b-0")
+	x.beat().has(4, "a-0 a-1 b-0")
 	d.topics.set("a", 0)
 	x.beat()
-	x.beat().has(4, "b-0")
-	d.wantConsumer("Stable", 4)
+	x.beat().has(5, "b-0")
+	d.wantConsumer("Stable", 5)
 	// A new owner sees the same topics: no rebalance.
 	n := d.successor()
 	x.d = n
-	x.beat().has(4, "b-0")
-	n.wantConsumer("Stable", 4)
+	x.beat().has(5, "b-0")
+	n.wantConsumer("Stable", 5)
 }
 
 func TestConsumerRegex(t *testing.T) {
 	d := newConsumerDriver(t, Config{}, map[string]int32{"foo-1": 1, "foo-2": 1, "bar": 1, "xfoo-1": 1})
 	x, y := d.beater("x"), d.beater("y", "bar")
 	x.topics, x.regex = []string{}, str("foo-[0-9]+")
-	x.beat().want(wire.None).has(1, "foo-1-0 foo-2-0")
-	y.beat().has(2, "bar-0")
-	x.beat().has(2, "foo-1-0 foo-2-0")
+	x.beat().want(wire.None).has(2, "foo-1-0 foo-2-0")
+	y.beat().has(3, "bar-0")
+	x.beat().has(3, "foo-1-0 foo-2-0")
 	d.topics.set("foo-3", 1)
-	x.beat().has(2, "foo-1-0 foo-2-0")
+	x.beat().has(3, "foo-1-0 foo-2-0")
 	d.pass(10_000)
-	x.beat().has(3, "foo-1-0 foo-2-0 foo-3-0")
+	x.beat().has(4, "foo-1-0 foo-2-0 foo-3-0")
 	n := d.successor()
 	x.d = n
-	x.beat().has(3, "foo-1-0 foo-2-0 foo-3-0")
+	x.beat().has(4, "foo-1-0 foo-2-0 foo-3-0")
 	n.topics.set("foo-4", 1)
 	x.beat()
 	n.pass(10_000)
-	x.beat().has(4, "foo-1-0 foo-2-0 foo-3-0 foo-4-0")
+	x.beat().has(5, "foo-1-0 foo-2-0 foo-3-0 foo-4-0")
 	// Another subscription takes effect at once; partitions are given up first.
 	x.topics, x.regex = []string{"bar"}, str("")
 	x.beat()
@@ -375,25 +375,25 @@ func TestConsumerCommitsAndFetches(t *testing.T) {
 			t.Errorf("%v, want %v", got, want)
 		}
 	}
-	check(commit("x", 1, 9, 0), wire.None)
-	check(commit("x", 1, 8, 0), wire.UnsupportedVersion)
-	check(commit("x", 2, 9, 0), wire.StaleMemberEpoch)
+	check(commit("x", 2, 9, 0), wire.None)
+	check(commit("x", 2, 8, 0), wire.UnsupportedVersion)
+	check(commit("x", 3, 9, 0), wire.StaleMemberEpoch)
 	check(commit("", -1, 9, 0), wire.UnknownMemberID)
-	check(commit("s", 1, 9, 0), wire.UnknownMemberID)
+	check(commit("s", 2, 9, 0), wire.UnknownMemberID)
 	y.beat()
 	x.beat() // gives a-1 up
-	check(commit("x", 1, 9, 1), wire.None)
+	check(commit("x", 2, 9, 1), wire.None)
 	x.beat()
-	y.beat().has(2, "a-1")
-	check(commit("x", 2, 9, 0), wire.None)
-	check(commit("x", 1, 9, 0), wire.None) // has had it since epoch 1
-	check(commit("x", 1, 9, 1), wire.StaleMemberEpoch)
-	check(commit("y", 1, 9, 1), wire.StaleMemberEpoch)
+	y.beat().has(3, "a-1")
+	check(commit("x", 3, 9, 0), wire.None)
+	check(commit("x", 2, 9, 0), wire.None) // has had it since epoch 2
+	check(commit("x", 2, 9, 1), wire.StaleMemberEpoch)
+	check(commit("y", 2, 9, 1), wire.StaleMemberEpoch)
 	g := d.m.groups[testGroup]
 	check(g.checkConsumerFetch(nil, -1), wire.None)
-	check(g.checkConsumerFetch(str("x"), 2), wire.None)
-	check(g.checkConsumerFetch(str("x"), 1), wire.StaleMemberEpoch)
-	check(g.checkConsumerFetch(str("s"), 1), wire.UnknownMemberID)
+	check(g.checkConsumerFetch(str("x"), 3), wire.None)
+	check(g.checkConsumerFetch(str("x"), 2), wire.StaleMemberEpoch)
+	check(g.checkConsumerFetch(str("s"), 2), wire.UnknownMemberID)
 	if code := d.m.deleteGroup(testGroup); code != wire.NonEmptyGroup {
 		t.Error(code)
 	}
@@ -415,15 +415,15 @@ func TestConsumerAssignorsAndInterval(t *testing.T) {
 	x, y := d.beater("x", "a", "b"), d.beater("y", "a", "b")
 	x.assignor, y.assignor = str("range"), str("range")
 	x.beat()
-	y.beat().has(1, "") // the next target is not before a second has passed
-	d.wantConsumer("Assigning", 2)
+	y.beat().has(2, "") // the next target is not before a second has passed
+	d.wantConsumer("Assigning", 3)
 	d.pass(1000)
 	for range 3 {
 		y.beat()
 		x.beat()
 	}
-	x.has(2, "a-0 a-1 b-0 b-1")
-	y.has(2, "a-2 a-3 b-2 b-3")
+	x.has(3, "a-0 a-1 b-0 b-1")
+	y.has(3, "a-2 a-3 b-2 b-3")
 	if got := d.m.assignorOf(d.consumers()); got != "range" {
 		t.Error(got)
 	}

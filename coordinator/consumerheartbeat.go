@@ -341,8 +341,8 @@ func (mb *consumerMember) sameSubscription(o *consumerMember) bool {
 
 func sameText(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }
 
-// update takes the member as it is now into the group, and bumps the epoch if it is
-// new, or its subscription or what that stands for is another.
+// update takes the member as it is now into the group, and bumps the epoch if its
+// subscription, or what that stands for, is another.
 func (ch *change) update(mb, before *consumerMember, instance *string, added bool, resolved map[string]*resolvedRegex) {
 	m, g, c := ch.m, ch.g, ch.g.consumer
 	if instance != nil && !sameText(instance, mb.instance) {
@@ -355,7 +355,7 @@ func (ch *change) update(mb, before *consumerMember, instance *string, added boo
 	if added || !mb.sameIdentity(before) {
 		ch.member(mb)
 	}
-	changed := added || !mb.sameSubscription(before)
+	changed := !mb.sameSubscription(before)
 	if ch.resolve(resolved) {
 		changed = true
 	}

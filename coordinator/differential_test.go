@@ -152,6 +152,10 @@ func (o *ourSystem) answer(ctx context.Context, client int, req kmsg.Request) km
 		return o.c.DescribeGroups(ctx, caller, r)
 	case *kmsg.ListGroupsRequest:
 		return o.c.ListGroups(ctx, caller, r)
+	case *kmsg.ConsumerGroupHeartbeatRequest:
+		return o.c.ConsumerGroupHeartbeat(ctx, caller, r)
+	case *kmsg.ConsumerGroupDescribeRequest:
+		return o.c.ConsumerGroupDescribe(ctx, caller, r)
 	case *kmsg.DeleteGroupsRequest:
 		return o.c.DeleteGroups(ctx, caller, r)
 	}

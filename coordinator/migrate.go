@@ -96,8 +96,6 @@ func (m *machine) toConsumer(ch *change) {
 		// It was asked before whether that works.
 		members, _ = m.upgraded(g)
 		m.logger.Info("classic group becomes a consumer group", "tenant", g.key.tenant, "group", g.key.group)
-	} else {
-		generation = 0
 	}
 	for _, o := range g.order {
 		g.answerJoin(m, o, joinAnswer{code: wire.RebalanceInProgress, memberID: o.id, generation: -1})
@@ -105,7 +103,9 @@ func (m *machine) toConsumer(ch *change) {
 	}
 	m.becomeConsumer(g)
 	c := g.consumer
-	c.epoch, c.assigned = generation, generation
+	if len(members) > 0 {
+		c.epoch, c.assigned = generation, generation
+	}
 	ch.group = true
 	for _, mb := range members {
 		c.add(mb)

@@ -121,6 +121,10 @@ func FuzzApply(f *testing.F) {
 	f.Add([]byte(groupGone{testGroup}.encode()))
 	f.Add([]byte((&offsetsRecord{key: testGroup, topics: []topicOffsets{{"t", idOf("t"), []partitionOffset{{1, 2, 3, "m"}}}}}).encode()))
 	f.Add([]byte((&offsetsGone{key: testGroup, topics: []topicPartitions{{"t", []int32{1}}}}).encode()))
+	for _, r := range sampleConsumerRecords() {
+		f.Add([]byte(r))
+	}
+	f.Add([]byte(severalRecord(sampleConsumerRecords()).encode()))
 	f.Add([]byte{1, 6, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d := newDriver(t, Config{})

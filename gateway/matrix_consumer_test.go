@@ -21,7 +21,7 @@ func consumerGroupRequests() map[int16]func(t *testing.T, v int16) (kmsg.Request
 			}
 			return req, func(resp kmsg.Response) error {
 				r := resp.(*kmsg.ConsumerGroupHeartbeatResponse)
-				if r.ErrorCode != 0 || r.MemberEpoch != 1 || r.Assignment == nil || len(r.Assignment.Topics) != 1 || r.HeartbeatIntervalMillis != 5000 {
+				if r.ErrorCode != 0 || r.MemberEpoch != 2 || r.Assignment == nil || len(r.Assignment.Topics) != 1 || r.HeartbeatIntervalMillis != 5000 {
 					return fmt.Errorf("%+v", r)
 				}
 				return nil

@@ -5,7 +5,7 @@
 // The programs share one contract:
 //
 //	produce --bootstrap B --topic T --partitions P --producer ID --count N --rate R
-//	consume --bootstrap B --topic T --group G
+//	consume --bootstrap B --topic T --group G [--protocol consumer]
 //
 // Both print one JSON object a line. A producer sends value ID/p/s to partition p = i mod P, with
 // s = i div P, for i from 0 to N-1, at R records a second (0: as fast as it goes), with acks=all

@@ -30,6 +30,7 @@ type Options struct {
 	Count      int    // records
 	Rate       int    // records a second, 0: as fast as it goes
 	Group      string // empty: one of the session's own
+	Protocol   string // of the group, "consumer" (KIP-848: Java, confluent and franz-go only) or empty for the family's default
 
 	// Timeout bounds the production and the consumption, and then the final read: 60 s.
 	Timeout time.Duration
@@ -140,7 +141,11 @@ func (s *Session) commands() (produce []*exec.Cmd, consume *exec.Cmd, err error)
 	if err != nil {
 		return nil, nil, err
 	}
-	consume, err = command(s.ctx, s.family, "consume", "--bootstrap", o.Bootstrap, "--topic", o.Topic, "--group", o.Group)
+	args := []string{"consume", "--bootstrap", o.Bootstrap, "--topic", o.Topic, "--group", o.Group}
+	if o.Protocol != "" {
+		args = append(args, "--protocol", o.Protocol)
+	}
+	consume, err = command(s.ctx, s.family, args...)
 	return []*exec.Cmd{cmd}, consume, err
 }
 

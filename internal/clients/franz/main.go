@@ -20,6 +20,7 @@ import (
 
 type options struct {
 	bootstrap, topic, group     string
+	protocol                    string
 	partitions, count, producer int
 	rate                        int
 }
@@ -40,6 +41,7 @@ func run(args []string) error {
 	f.StringVar(&o.bootstrap, "bootstrap", "", "HOST:PORT,...")
 	f.StringVar(&o.topic, "topic", "", "topic")
 	f.StringVar(&o.group, "group", "", "group")
+	f.StringVar(&o.protocol, "protocol", "", "of the group: consumer, or nothing for the classic one")
 	f.IntVar(&o.partitions, "partitions", 1, "of the topic")
 	f.IntVar(&o.count, "count", 0, "records")
 	f.IntVar(&o.producer, "producer", 0, "number in the values")
@@ -117,11 +119,17 @@ func produce(ctx context.Context, o options) error {
 }
 
 func consume(ctx context.Context, o options) error {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(o.bootstrap, ",")...), kgo.ConsumerGroup(o.group),
+	opts := []kgo.Opt{
+		kgo.SeedBrokers(strings.Split(o.bootstrap, ",")...), kgo.ConsumerGroup(o.group),
 		kgo.ConsumeTopics(o.topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.BlockRebalanceOnPoll(),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, assigned map[string][]int32) {
 			say(map[string][]int32{"assigned": assigned[o.topic]})
-		}))
+		}),
+	}
+	if o.protocol == "consumer" {
+		opts = append(opts, kgo.ServerSideBalancer(), kgo.Balancers(kgo.StickyBalancer()))
+	}
+	cl, err := kgo.NewClient(opts...)
 	if err != nil {
 		return err
 	}

@@ -78,6 +78,9 @@ public final class Client {
     private static void consume(Map<String, String> flags, Properties p) throws InterruptedException {
         p.put("group.id", flags.get("group"));
         p.put("auto.offset.reset", "earliest");
+        if (flags.containsKey("protocol")) {
+            p.put("group.protocol", flags.get("protocol"));
+        }
         p.put("key.deserializer", "org.apache.kafka.common.serialization.StringDeserializer");
         p.put("value.deserializer", "org.apache.kafka.common.serialization.StringDeserializer");
         KafkaConsumer<String, String> consumer = new KafkaConsumer<>(p);

@@ -27,9 +27,10 @@ def produce(f):
 
 def consume(f):
     told = until_told()
-    consumer = Consumer(
-        {"bootstrap.servers": f["bootstrap"], "group.id": f["group"], "auto.offset.reset": "earliest"}
-    )
+    config = {"bootstrap.servers": f["bootstrap"], "group.id": f["group"], "auto.offset.reset": "earliest"}
+    if "protocol" in f:
+        config["group.protocol"] = f["protocol"]
+    consumer = Consumer(config)
     consumer.subscribe(
         [f["topic"]], on_assign=lambda _, assigned: say(assigned=[t.partition for t in assigned])
     )
