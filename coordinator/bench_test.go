@@ -95,3 +95,27 @@ func BenchmarkOffsetCommit(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkHandOver: 50 shards with 1,000 groups go from a gateway that stops to another
+// one. The goal is 200 ms until the last of them is served again.
+func BenchmarkHandOver(b *testing.B) {
+	f := newFleet(b, 50, Config{})
+	owner := f.join(1)
+	eventually(b, "served", func() bool { return f.ready(1) })
+	for g := range 1000 {
+		if code := commitOffset(owner.c, fmt.Sprint("g", g), "topic", 0, 7); code != 0 {
+			b.Fatal(code)
+		}
+	}
+	b.ResetTimer()
+	for i := range b.N {
+		node := int32(i + 2)
+		b.StopTimer()
+		next := f.join(node)
+		eventually(b, "shared", func() bool { return f.ready(node-1, node) })
+		b.StartTimer()
+		owner.stop()
+		eventually(b, "handed over", func() bool { return f.ready(node) })
+		owner = next
+	}
+}

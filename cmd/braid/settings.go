@@ -57,6 +57,31 @@ var knownSettings = []setting{
 		millis(func(s *settings) *time.Duration { return &s.Gateway.IdleTimeout })},
 	{"fetch.max.bytes", "largest answer to a fetch (55 MiB)",
 		integer(1024, 1<<30, func(s *settings) *int32 { return &s.Gateway.FetchMaxBytes })},
+	{"group.consumer.assignment.interval.ms", "how long after one target assignment of a consumer group the next is computed (1000 in groups of more than 2,000 members and partitions, else 0)",
+		func(s *settings, v string) error {
+			n, err := number(v, 0, 1<<31-1)
+			s.Coordinator.ConsumerAssignmentInterval = time.Duration(n) * time.Millisecond
+			if n == 0 {
+				s.Coordinator.ConsumerAssignmentInterval = -1 // at once
+			}
+			return err
+		}},
+	{"group.consumer.assignors", "assignors that members may ask for, the default first (uniform,range)",
+		func(s *settings, v string) error {
+			s.Coordinator.ConsumerAssignors = strings.Split(v, ",")
+			return nil
+		}},
+	{"group.consumer.heartbeat.interval.ms", "how often members of consumer groups send heartbeats (5000)",
+		millis(func(s *settings) *time.Duration { return &s.Coordinator.ConsumerHeartbeatInterval })},
+	{"group.consumer.max.size", "members of a consumer group (no limit)",
+		integer(1, 1<<31-1, func(s *settings) *int { return &s.Coordinator.ConsumerMaxSize })},
+	{"group.consumer.migration.policy", "which groups may change their protocol with members in them: bidirectional, upgrade, downgrade or disabled (bidirectional)",
+		func(s *settings, v string) error {
+			s.Coordinator.ConsumerMigration = coordinator.MigrationPolicy(v)
+			return nil
+		}},
+	{"group.consumer.session.timeout.ms", "a member of a consumer group that is silent for so long is removed (45000)",
+		millis(func(s *settings) *time.Duration { return &s.Coordinator.ConsumerSessionTimeout })},
 	{"group.initial.rebalance.delay.ms", "how long a new group waits for more members (3000)",
 		func(s *settings, v string) error {
 			n, err := number(v, 0, 1<<31-1)
