@@ -133,6 +133,14 @@ func TestConsumerProtocolGroup(t *testing.T) {
 	for _, g := range listed {
 		owners[g.Coordinator] = true
 	}
+	// What all groups have committed can be asked for at once, wherever they are.
+	fetched := adm.FetchManyOffsets(t.Context(), listed.Groups()...)
+	for i := range 20 {
+		got := fetched[fmt.Sprint("simple-", i)]
+		if o, ok := got.Fetched.Lookup("next", 0); got.Err != nil || !ok || o.At != int64(i) {
+			t.Errorf("group simple-%d has committed %+v: %v", i, o, got.Err)
+		}
+	}
 	if len(owners) < 2 {
 		t.Errorf("all groups are at one of three gateways: %v", owners)
 	}
