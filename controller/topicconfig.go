@@ -262,6 +262,9 @@ func applyConfigChanges(old map[string]string, replace bool, changes []gateway.C
 	for _, ch := range changes {
 		c := findConfig(ch.Key)
 		if c == nil {
+			if ch.Op == gateway.ConfigDelete {
+				continue // what is not there may be removed, as in Kafka
+			}
 			return nil, checkConfig(ch.Key, "")
 		}
 		switch ch.Op {

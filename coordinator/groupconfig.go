@@ -11,10 +11,9 @@ import (
 type GroupConfigKey struct {
 	Name     string
 	Broker   string
-	Default  string // "": not shown unless it is set
+	Default  string
 	Doc      string
-	Boolean  bool // else a whole number from Min to Max
-	Min, Max int64
+	Min, Max int64 // of a whole number
 }
 
 // Group configs by Kafka's names.
@@ -22,15 +21,12 @@ const (
 	GroupHeartbeatInterval  = "consumer.heartbeat.interval.ms"
 	GroupSessionTimeout     = "consumer.session.timeout.ms"
 	GroupAssignmentInterval = "consumer.assignment.interval.ms"
-	GroupAssignorOffload    = "consumer.assignor.offload.enable"
 )
 
 // groupConfigKeys are sorted by name; bounds and defaults are Apache Kafka 4.3's.
 var groupConfigKeys = []GroupConfigKey{
 	{Name: GroupAssignmentInterval, Broker: "group.consumer.assignment.interval.ms", Default: "1000", Min: 0, Max: 15_000,
 		Doc: "how long after one target assignment of a group the next is computed; without it that is at once in small groups"},
-	{Name: GroupAssignorOffload, Broker: "group.consumer.assignor.offload.enable", Boolean: true,
-		Doc: "kept for tools"},
 	{Name: GroupHeartbeatInterval, Broker: "group.consumer.heartbeat.interval.ms", Default: "5000", Min: 5000, Max: 15_000,
 		Doc: "how often members of a group of the consumer protocol send heartbeats"},
 	{Name: GroupSessionTimeout, Broker: "group.consumer.session.timeout.ms", Default: "45000", Min: 45_000, Max: 60_000,
@@ -55,16 +51,11 @@ func CheckGroupConfig(config map[string]string) error {
 	for i := range groupConfigKeys {
 		k := &groupConfigKeys[i]
 		v, set := config[k.Name]
-		switch {
-		case !set:
-		case k.Boolean:
-			if v != "true" && v != "false" {
-				return fmt.Errorf("invalid value %.40q for configuration %s: want true or false", v, k.Name)
-			}
-		default:
-			if n, err := strconv.ParseInt(v, 10, 32); err != nil || n < k.Min || n > k.Max {
-				return fmt.Errorf("invalid value %.40q for configuration %s: want a whole number from %d to %d", v, k.Name, k.Min, k.Max)
-			}
+		if !set {
+			continue
+		}
+		if n, err := strconv.ParseInt(v, 10, 32); err != nil || n < k.Min || n > k.Max {
+			return fmt.Errorf("invalid value %.40q for configuration %s: want a whole number from %d to %d", v, k.Name, k.Min, k.Max)
 		}
 	}
 	if GroupMillis(config, GroupHeartbeatInterval) >= GroupMillis(config, GroupSessionTimeout) {

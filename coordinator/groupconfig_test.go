@@ -17,8 +17,6 @@ func TestGroupConfig(t *testing.T) {
 		{map[string]string{GroupSessionTimeout: "x"}, false},
 		{map[string]string{GroupHeartbeatInterval: "15000"}, true},
 		{map[string]string{GroupHeartbeatInterval: "15001"}, false},
-		{map[string]string{GroupAssignorOffload: "false"}, true},
-		{map[string]string{GroupAssignorOffload: "no"}, false},
 		{map[string]string{GroupAssignmentInterval: "99999999999"}, false},
 	} {
 		if err := CheckGroupConfig(c.config); (err == nil) != c.ok {
@@ -26,7 +24,7 @@ func TestGroupConfig(t *testing.T) {
 		}
 	}
 	for i := range groupConfigKeys {
-		if k := &groupConfigKeys[i]; k.Default != "" && CheckGroupConfig(map[string]string{k.Name: k.Default}) != nil {
+		if k := &groupConfigKeys[i]; CheckGroupConfig(map[string]string{k.Name: k.Default}) != nil {
 			t.Errorf("the default of %s is refused", k.Name)
 		}
 	}

@@ -19,7 +19,8 @@ import (
 //
 // Differences: no broker config is dynamic, so all of them are refused; so are
 // log levels and client metrics, which nobody collects. An operation that is not
-// known is INVALID_REQUEST, where Kafka 4.3 says UNKNOWN_SERVER_ERROR.
+// known is INVALID_REQUEST, where Kafka 4.3 says UNKNOWN_SERVER_ERROR. A
+// cleanup.policy of nothing (KIP-1161) is refused.
 
 // resource is what a request names.
 type resource struct {
@@ -91,9 +92,6 @@ func (call *call) alterAll(asked []alteration, validateOnly bool, answer func(re
 
 // alter does one alteration.
 func (call *call) alter(a *alteration, validateOnly bool) error {
-	if err := call.g.splits(a); err != nil {
-		return err
-	}
 	keys := make([]string, 0, len(a.changes))
 	seen := map[string]bool{}
 	for i := range a.changes {
@@ -103,6 +101,9 @@ func (call *call) alter(a *alteration, validateOnly bool) error {
 		}
 		seen[key] = true
 		keys = append(keys, key)
+	}
+	if err := call.g.splits(a); err != nil {
+		return err
 	}
 	ctx, cancel := call.limited(0)
 	defer cancel()

@@ -5,6 +5,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -34,10 +35,17 @@ func deleteTopics(call *call, req *kmsg.DeleteTopicsRequest) kmsg.Response {
 			asked = append(asked, a)
 		}
 	}
+	// What is named twice is answered once.
 	times := map[ask]int{}
 	for _, a := range asked {
 		times[a]++
 	}
+	first := map[ask]bool{}
+	asked = slices.DeleteFunc(asked, func(a ask) bool {
+		again := first[a]
+		first[a] = true
+		return again
+	})
 	ctx, cancel := call.limited(req.TimeoutMillis)
 	defer cancel()
 	resp.Topics = make([]kmsg.DeleteTopicsResponseTopic, len(asked))

@@ -21,17 +21,17 @@ func ApplyGroupConfig(old map[string]string, alter *ConfigAlter) (map[string]str
 		maps.Copy(out, old)
 	}
 	for _, c := range alter.Changes {
+		if c.Op == ConfigDelete {
+			delete(out, c.Key) // one that there is not may be removed, as in Kafka
+			continue
+		}
 		if coordinator.FindGroupConfig(c.Key) == nil {
 			return refuse("Unknown group config name: %.100s", c.Key)
 		}
-		switch c.Op {
-		case ConfigSet:
-			out[c.Key] = c.Value
-		case ConfigDelete:
-			delete(out, c.Key)
-		default:
+		if c.Op != ConfigSet {
 			return refuse("Can't append to or subtract from key %s because its type is not LIST.", c.Key)
 		}
+		out[c.Key] = c.Value
 	}
 	if err := coordinator.CheckGroupConfig(out); err != nil {
 		return refuse("%v", err)
@@ -47,21 +47,12 @@ func (call *call) groupConfigs(group string, show shown) []kmsg.DescribeConfigsR
 	}
 	var out []kmsg.DescribeConfigsResponseResourceConfig
 	for _, k := range coordinator.GroupConfigKeys() {
-		typ := ConfigInt
-		if k.Boolean {
-			typ = ConfigBoolean
-		}
 		var levels []level
 		if v, ok := set[k.Name]; ok {
 			levels = append(levels, level{k.Name, v, kmsg.ConfigSourceGroupConfig})
 		}
-		if k.Default != "" {
-			levels = append(levels, level{k.Broker, k.Default, kmsg.ConfigSourceDefaultConfig})
-		}
-		if len(levels) == 0 {
-			continue
-		}
-		out = show.add(out, &ConfigKey{Name: k.Name, Type: typ, Doc: k.Doc}, levels)
+		levels = append(levels, level{k.Broker, k.Default, kmsg.ConfigSourceDefaultConfig})
+		out = show.add(out, &ConfigKey{Name: k.Name, Type: ConfigInt, Doc: k.Doc}, levels)
 	}
 	return out
 }

@@ -24,7 +24,7 @@ import (
 // those that Kafka's broker sets dynamically (min.insync.replicas). What is left
 // out: replica assignments and other brokers' resources, which Braid refuses by
 // design (docs/kafka-api.md), and operations that Kafka does not know, to which
-// it says UNKNOWN_SERVER_ERROR. A broker of Kafka learns of a change some time
+// it says UNKNOWN_SERVER_ERROR; and a cleanup.policy of nothing, which Braid refuses. A broker of Kafka learns of a change some time
 // after the controller has answered: what only reads is asked again for a while.
 func TestAdminDifferential(t *testing.T) {
 	kafka := testkit.Shared(t)
