@@ -21,6 +21,7 @@ type consumerGroup struct {
 	epoch      int32 // grows with each change of members, subscriptions or topics
 	assigned   int32 // epoch that the targets were computed for
 	assignedAt int64 // ms; 0: not by an assignor
+	size       int   // members and partitions of the last targets; 0 at a new owner
 	hash       uint64
 	// checked is the version of the tenant's topics that hash was computed with; 0
 	// has it computed at the next heartbeat.

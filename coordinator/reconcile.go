@@ -12,6 +12,11 @@ func (ch *change) retarget() {
 	if c.assigned >= c.epoch || len(c.members) == 0 {
 		return
 	}
+	if c.assignedAt != 0 && m.now < c.assignedAt+m.assignmentInterval(g.key, max(c.size, len(c.members))) {
+		// Before anything that takes time in proportion to the group: each of its
+		// heartbeats comes by here.
+		return
+	}
 	members := c.sorted()
 	s := &assignSpec{members: make([]assignMember, len(members)), partitions: map[catalog.ID]int32{}}
 	size := len(members)
@@ -28,9 +33,7 @@ func (ch *change) retarget() {
 	for _, n := range s.partitions {
 		size += int(n)
 	}
-	if wait := m.assignmentInterval(g.key, size); c.assignedAt != 0 && m.now < c.assignedAt+wait {
-		return
-	}
+	c.size = size
 	for i, target := range assign(m.assignorOf(c), s) {
 		if mb := members[i]; !mb.target.equal(target) {
 			mb.target = target
