@@ -193,5 +193,8 @@ func DecrementSequence(seq, n int32) int32 {
 	return seq - n
 }
 
+// IsTransactional tells whether b, which must hold a whole header, belongs to a transaction.
+func IsTransactional(b []byte) bool { return b[atAttributes+1]&attrTransactional != 0 }
+
 // BaseOffset reads the base offset of b, which must hold a whole header.
 func BaseOffset(b []byte) int64 { return int64(binary.BigEndian.Uint64(b[atBaseOffset:])) }

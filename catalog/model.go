@@ -199,6 +199,8 @@ type Gateway struct {
 	// Draining is set by a gateway that is about to leave: it still answers, but
 	// clients are no longer told of it and coordinator shards go to others.
 	Draining bool `json:"draining,omitempty"`
+	// Peer is where its coordinator answers those of other gateways, host:port.
+	Peer string `json:"peer,omitempty"`
 
 	Lease    int64 `json:"-"`
 	Revision int64 `json:"-"`

@@ -110,6 +110,11 @@ type Append struct {
 	// Done is called exactly once with the outcome set, on any goroutine, maybe
 	// before Append returns. It holds no locks and must not block.
 	Done func(*Append)
+	// Txn is set for a batch of a transaction.
+	Txn *Transaction
+
+	// marker: Batch ends a transaction.
+	marker bool
 
 	// The outcome.
 	BaseOffset    int64 // of the first record; -1 with Err

@@ -56,6 +56,10 @@ func (p *Partition) route(f *flight) {
 	switch {
 	case t == nil || t.stop != flowing || len(p.held) > 0:
 		p.hold(f)
+	case f.a.marker:
+		p.mark(f)
+	case f.a.Txn != nil:
+		p.inTransaction(f)
 	case !f.hasProducer():
 		p.submit(f)
 	default:
@@ -103,7 +107,7 @@ func (p *Partition) submit(f *flight) {
 	}
 	f.t = t
 	t.flying.push(f)
-	f.sa = span.Append{Batch: f.batch(), Deadline: f.deadline, Done: landed, Burst: f.a.Burst, BaseOffset: -1, LogAppendTime: -1, LogStart: -1, Tag: f}
+	f.sa = span.Append{Batch: f.batch(), Deadline: f.deadline, Done: landed, Burst: f.a.Burst, BaseOffset: -1, LogAppendTime: -1, LogStart: -1, Transaction: f.txn, Tag: f}
 	p.out = append(p.out, f)
 }
 
@@ -195,9 +199,11 @@ func (p *Partition) landed(f *flight, t *target, now time.Time) {
 	if sa.Duplicate && !f.unknown {
 		t.acks.found(f, base)
 	} else {
-		// A duplicate of this flight's own earlier attempt: nobody else has counted it.
-		t.acks.add(f, base, a.Header.CRC, now)
-		p.firstAck(t, now)
+		if !a.marker {
+			// A duplicate of this flight's own earlier attempt: nobody else has counted it.
+			t.acks.add(f, base, f.crc(), now)
+			p.firstAck(t, now)
+		}
 		p.cacheOwn(f, t, base, next, now)
 	}
 	if f.hasProducer() {
@@ -224,6 +230,10 @@ func (p *Partition) rejected(f *flight, t *target, r *span.RejectedError) {
 		// answer yet, so it was refused for that alone.
 		p.halt(t, stopUnknown)
 		t.returned = append(t.returned, f)
+		return
+	}
+	if f.a.Txn != nil {
+		p.rejectedTxn(f, t, r)
 		return
 	}
 	if sequence && f.hasProducer() {

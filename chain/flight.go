@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/span"
 )
 
@@ -38,7 +39,9 @@ type flight struct {
 	shared bool
 	// abandoned: another flight took over; only the memory waits for the store.
 	abandoned bool
-	held      bool // counted against the bound of held bytes
+	txn       string // transactional id on the copy's cluster, "" for none
+	rewritten bool   // the batch carries a producer of a cluster's own
+	held      bool   // counted against the bound of held bytes
 
 	prev, next *flight // in target.flying
 }
@@ -46,6 +49,15 @@ type flight struct {
 var flightPool = sync.Pool{New: func() any { return new(flight) }}
 
 func (f *flight) batch() []byte { return f.chunk.buf[f.at : f.at+f.size : f.at+f.size] }
+
+// crc is the checksum of the batch as it was appended.
+func (f *flight) crc() uint32 {
+	if !f.rewritten {
+		return f.a.Header.CRC
+	}
+	h, _, _ := batch.Parse(f.batch()) // it was parsed before
+	return h.CRC
+}
 
 func (f *flight) hasProducer() bool { return f.producer >= 0 }
 

@@ -37,6 +37,10 @@ func (p *Partition) await(f *flight) {
 // judge decides on a producer's first batch by the sealed state.
 func (p *Partition) judge(pl *placement, f *flight) {
 	t := p.cur
+	if f.a.Txn != nil {
+		p.enlist(pl, f)
+		return
+	}
 	if !t.stateReady {
 		pl.judged = f
 		p.await(f)
@@ -174,6 +178,10 @@ func (p *Partition) nextPlacement(t *target, producer int64) {
 		}
 		f := pl.waiting[0]
 		pl.waiting = pl.waiting[1:]
+		if f.a.Txn != nil {
+			p.judge(pl, f)
+			return
+		}
 		// Not by way of judge's own call of this, so that a long line of
 		// duplicates does not nest.
 		state := FindProducer(t.state, producer)

@@ -136,7 +136,8 @@ func (p *Partition) readTail(v *view, s *catalog.Span, r *ReadRequest) (ReadResu
 	if r.Committed && s.IsOpen() {
 		limit = p.lso
 	}
-	if r.Offset < limit {
+	// Which transactions were aborted only the copy can tell.
+	if r.Offset < limit && !(r.Committed && r.Offset < p.tail.txn) {
 		if c, run, _, ok := p.tail.find(s.Seq, r.Offset, limit, r.MaxBytes); ok {
 			p.l.metrics.CacheHits.Add(float64(len(run)))
 			res := p.result(v)

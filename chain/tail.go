@@ -11,6 +11,8 @@ import (
 // the chain itself has. Guarded by Partition.mu; the bytes are immutable.
 type tail struct {
 	pieces []piece
+	// txn is the first offset past the last batch of a transaction that was ever in it.
+	txn int64
 }
 
 // piece is a run of batches that lie one behind the other in a chunk.
@@ -41,6 +43,9 @@ func (t *tail) end() int64 {
 // add puts one patched batch at the end; the caller has made sure that it
 // belongs there. It returns by how much the cache grew.
 func (t *tail) add(c *chunk, from, to int, base, next int64, span int32) (grown int64) {
+	if batch.IsTransactional(c.buf[from:to]) {
+		t.txn = next
+	}
 	if n := len(t.pieces); n > 0 {
 		p := &t.pieces[n-1]
 		if p.c == c && p.to == from && p.next == base && p.span == span {

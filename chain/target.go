@@ -53,6 +53,8 @@ type target struct {
 	known map[int64]int64
 	// placing holds the producers whose first batch on this span is on its way.
 	placing map[int64]*placement
+	// txns holds what was enlisted for a producer's epoch on this copy.
+	txns map[int64]enlisted
 	// state is the producers' state that was sealed before this span.
 	stateRef   string
 	state      []ProducerState

@@ -36,6 +36,10 @@ func (r *run) seal(ctx context.Context) error {
 		// Known only now, or the grant was taken away: the weaker way. Gateways see the
 		// mode and stop.
 		return r.changeMode(ctx, catalog.ModeFence)
+	case errors.Is(err, span.ErrOpenTransaction):
+		// Begun a moment before its coordinator heard that it may not. Nothing is
+		// sealed, and it ends by its own timeout at the latest.
+		return pause(ctx, 20*time.Millisecond)
 	}
 	return r.sourceAway(ctx, "seal", err)
 }

@@ -40,7 +40,12 @@ type Config struct {
 	MaxRecordBytes int
 	// SnapshotBytes is how much a shard's log grows at least before it is
 	// rewritten and trimmed (4 MiB); a large state waits for twice its own size.
-	SnapshotBytes int64
+	SnapshotBytes             int64
+	MaxTransactionTimeout     time.Duration // transaction.max.timeout.ms (15 min)
+	TransactionalIDExpiration time.Duration // transactional.id.expiration.ms (7 days)
+	// PoolSize bounds the transactions that one shard has open on one cluster that
+	// runs transactions of its own (200).
+	PoolSize int
 	// ProducerIDBlock is how many producer ids are taken from the catalog at once (1000).
 	ProducerIDBlock int64
 }
@@ -68,6 +73,9 @@ func (c Config) withDefaults() Config {
 	c.MaxRecordBytes = cmp.Or(c.MaxRecordBytes, 8<<20)
 	c.SnapshotBytes = cmp.Or(c.SnapshotBytes, 4<<20)
 	c.ProducerIDBlock = cmp.Or(c.ProducerIDBlock, 1000)
+	c.MaxTransactionTimeout = cmp.Or(c.MaxTransactionTimeout, 15*time.Minute)
+	c.TransactionalIDExpiration = cmp.Or(c.TransactionalIDExpiration, 7*24*time.Hour)
+	c.PoolSize = cmp.Or(c.PoolSize, 200)
 	return c
 }
 
@@ -110,6 +118,9 @@ func (c Config) Validate() error {
 	positive("pending bytes", int64(d.PendingBytes))
 	positive("snapshot bytes", d.SnapshotBytes)
 	positive("producer id block", d.ProducerIDBlock)
+	positive("transaction.max.timeout.ms", d.MaxTransactionTimeout.Milliseconds())
+	positive("transactional.id.expiration.ms", d.TransactionalIDExpiration.Milliseconds())
+	positive("transaction pool size", int64(d.PoolSize))
 	if d.OffsetMetadataMax > maxStringBytes/3 {
 		// A UTF-16 unit takes up to 3 bytes.
 		errs = append(errs, fmt.Errorf("offset.metadata.max.bytes is %d, must be at most %d", d.OffsetMetadataMax, maxStringBytes/3))

@@ -1,6 +1,7 @@
-// Package coordinator holds the group coordinators and hands out producer ids.
+// Package coordinator holds the coordinators of groups and of transactions, and
+// hands out producer ids.
 //
-// Groups are spread over shards. A shard is a deterministic state machine
+// Groups and transactional ids are spread over shards. A shard is a deterministic state machine
 // ([machine]: no I/O, no clock, no randomness of its own) that one gateway owns
 // under a lease; its log is one partition of an internal topic, which is a
 // chain like any other. Whatever an answer promises is in the log before the
@@ -49,10 +50,15 @@ type Options struct {
 	// EnsureTopic returns the internal topic and creates it if there is none, with
 	// [TopicConfig]. It is called until it succeeds.
 	EnsureTopic func(ctx context.Context) (catalog.Topic, error)
-	Config      Config
-	Clock       Clock        // nil: the machine's
-	Logger      *slog.Logger // nil: slog.Default
-	Metrics     prometheus.Registerer
+	// Participants end the parts of transactions. nil: no transactions.
+	Participants Participants
+	// Peers reach the coordinators of other gateways. nil: there are none.
+	Peers   Peers
+	Fleet   string // in the names of transactions on other clusters
+	Config  Config
+	Clock   Clock        // nil: the machine's
+	Logger  *slog.Logger // nil: slog.Default
+	Metrics prometheus.Registerer
 }
 
 // Coordinator is this gateway's part of the coordinators. All methods may be
@@ -69,6 +75,12 @@ type Coordinator struct {
 	logger    *slog.Logger
 	metrics   *metrics
 	ids       idBlock
+
+	participants Participants
+	peers        Peers
+	fleet        string
+	locks        txnLocks
+	settlers     settlers
 
 	mu     sync.RWMutex // before shard.mu
 	topic  catalog.Topic
@@ -122,7 +134,13 @@ func New(o Options) (*Coordinator, error) {
 		logger:    o.Logger,
 		shards:    map[int32]*shard{},
 		versions:  map[string]uint64{},
+
+		participants: o.Participants,
+		peers:        o.Peers,
+		fleet:        o.Fleet,
 	}
+	c.settlers.busy = map[groupKey]chan struct{}{}
+	c.settlers.ctx, c.settlers.stop = context.WithCancel(context.Background())
 	c.metrics = newMetrics(c, o.Metrics)
 	c.ids.size = c.config.ProducerIDBlock
 	c.ids.take = o.Leases.ProducerIDs

@@ -36,7 +36,7 @@ func (m *machine) expire() {
 			}
 		}
 		switch {
-		case left > 0 || g.state != stateEmpty || len(g.pending) > 0 || g.consumer != nil && len(g.consumer.members) > 0:
+		case left > 0 || g.state != stateEmpty || len(g.pending) > 0 || len(g.txns) > 0 || g.consumer != nil && len(g.consumer.members) > 0:
 			m.forget(key, gone)
 		case !g.isFresh(m):
 			m.remove(g)

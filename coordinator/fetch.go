@@ -25,7 +25,8 @@ type fetchTopic struct {
 type fetchedTopic struct {
 	name       string
 	id         catalog.ID
-	code       wire.Code // of all partitions
+	code       wire.Code      // of all partitions
+	unstable   map[int32]bool // an open transaction may change them
 	partitions []fetchedOffset
 }
 
@@ -43,7 +44,7 @@ func (c *Coordinator) OffsetFetch(ctx context.Context, caller Caller, req *kmsg.
 	resp.Version = req.Version
 	if req.Version < 8 {
 		topics := c.resolveFetch(ctx, caller.Tenant, req)
-		got, code := c.fetchGroup(ctx, caller, req.Group, nil, -1, topics, req.Topics == nil)
+		got, code := c.fetchGroup(ctx, caller, req.Group, nil, -1, topics, req.Topics == nil, req.RequireStable)
 		fillFetch(resp, req, got, code)
 		return resp
 	}
@@ -53,7 +54,7 @@ func (c *Coordinator) OffsetFetch(ctx context.Context, caller Caller, req *kmsg.
 		one := func() {
 			g := &req.Groups[i]
 			topics := c.resolveFetchGroup(ctx, caller.Tenant, req.Version, g)
-			got, code := c.fetchGroup(ctx, caller, g.Group, g.MemberID, g.MemberEpoch, topics, g.Topics == nil)
+			got, code := c.fetchGroup(ctx, caller, g.Group, g.MemberID, g.MemberEpoch, topics, g.Topics == nil, req.RequireStable)
 			resp.Groups[i] = fetchGroupResponse(g, req.Version, got, code)
 		}
 		if len(req.Groups) == 1 {
@@ -93,7 +94,7 @@ func (c *Coordinator) resolveFetchGroup(ctx context.Context, tenant string, vers
 }
 
 // fetchGroup asks the group's shard. topics is not looked at if all are wanted.
-func (c *Coordinator) fetchGroup(ctx context.Context, caller Caller, name string, memberID *string, memberEpoch int32, topics []fetchTopic, all bool) ([]fetchedTopic, wire.Code) {
+func (c *Coordinator) fetchGroup(ctx context.Context, caller Caller, name string, memberID *string, memberEpoch int32, topics []fetchTopic, all, stable bool) ([]fetchedTopic, wire.Code) {
 	type result struct {
 		topics []fetchedTopic
 		code   wire.Code
@@ -106,6 +107,9 @@ func (c *Coordinator) fetchGroup(ctx context.Context, caller Caller, name string
 				return
 			}
 			got := m.fetch(key, topics, all)
+			if stable {
+				m.noteUnstable(key, got)
+			}
 			m.durably(func() { done(result{got, wire.None}) }, func(code wire.Code) { done(result{nil, code}) })
 		})
 		if code != wire.None {
@@ -183,6 +187,9 @@ func fillFetch(resp *kmsg.OffsetFetchResponse, req *kmsg.OffsetFetchRequest, got
 			p := kmsg.NewOffsetFetchResponseTopicPartition()
 			p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = o.partition, o.offset, o.leaderEpoch, kmsg.StringPtr(o.metadata)
 			p.ErrorCode = int16(code)
+			if got[i].unstable[o.partition] {
+				p.Offset, p.LeaderEpoch, p.Metadata, p.ErrorCode = -1, -1, kmsg.StringPtr(""), int16(wire.UnstableOffsetCommit)
+			}
 			t.Partitions[j] = p
 		}
 		resp.Topics[i] = t
@@ -209,6 +216,9 @@ func fetchGroupResponse(g *kmsg.OffsetFetchRequestGroup, version int16, got []fe
 			p := kmsg.NewOffsetFetchResponseGroupTopicPartition()
 			p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = o.partition, o.offset, o.leaderEpoch, kmsg.StringPtr(o.metadata)
 			p.ErrorCode = int16(got[i].code)
+			if got[i].unstable[o.partition] {
+				p.Offset, p.LeaderEpoch, p.Metadata, p.ErrorCode = -1, -1, kmsg.StringPtr(""), int16(wire.UnstableOffsetCommit)
+			}
 			t.Partitions[j] = p
 		}
 		rg.Topics = append(rg.Topics, t)

@@ -15,18 +15,19 @@ type memFleet struct {
 	t    testing.TB
 	logs []*memLog
 
-	mu       sync.Mutex
-	revision int64
-	gateways []int32
-	shards   map[int32]catalog.Shard
-	terms    map[int32]int64
-	topics   map[string]catalog.Topic
-	subs     map[int]func(Change)
-	nextSub  int
-	nextID   int64
-	config   Config
-	open     func(node int32) func(catalog.Topic, int32) (Log, error) // instead of logs
-	kill     *killer                                                  // of the next gateway to join
+	mu           sync.Mutex
+	revision     int64
+	gateways     []int32
+	shards       map[int32]catalog.Shard
+	terms        map[int32]int64
+	topics       map[string]catalog.Topic
+	subs         map[int]func(Change)
+	nextSub      int
+	nextID       int64
+	config       Config
+	open         func(node int32) func(catalog.Topic, int32) (Log, error) // instead of logs
+	participants Participants
+	kill         *killer // of the next gateway to join
 }
 
 func newFleet(t testing.TB, shards int, config Config) *memFleet {
@@ -85,7 +86,7 @@ func (f *memFleet) join(node int32) *fleetMember {
 		g.kill.g = g
 	}
 	c, err := New(Options{
-		Node: node, Leases: g, Directory: g, Logs: g, Config: f.config, Logger: quiet(),
+		Node: node, Leases: g, Directory: g, Logs: g, Config: f.config, Logger: quiet(), Participants: f.participants,
 		EnsureTopic: func(context.Context) (catalog.Topic, error) {
 			return catalog.Topic{Tenant: catalog.SystemTenant, Name: TopicName, Partitions: int32(len(f.logs))}, nil
 		},

@@ -71,7 +71,8 @@ type group struct {
 	consumer *consumerGroup
 
 	offsets map[string]*topicStore
-	written record // the last group record, nil if none is in the log
+	txns    map[int64]*pendingOffsets // of open transactions, by producer id
+	written record                    // the last group record, nil if none is in the log
 }
 
 // member of a classic group.

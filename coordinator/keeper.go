@@ -136,9 +136,11 @@ func (c *Coordinator) Close(ctx context.Context) error {
 	}
 	c.mu.Unlock()
 	if !started || already {
+		c.settlers.end()
 		return nil
 	}
 	c.keeper.cancel()
+	c.settlers.end()
 	for _, s := range all {
 		s.leave()
 	}

@@ -38,6 +38,10 @@ func (s *shard) load(ctx context.Context) error {
 	m := newMachine(s.c.config, newUUID, topicCheck{s.c}, s.logger)
 	m.configs = s.c.directory.GroupConfig
 	m.now = s.c.clock.Now().UnixMilli()
+	m.term = s.lease.Term
+	m.overdue = func(key groupKey) {
+		s.c.settlers.run(func(ctx context.Context) { s.c.expireTxn(ctx, key) })
+	}
 	size, err := replay(ctx, log, m, s.lease.Term)
 	if err != nil {
 		return fmt.Errorf("replay: %w", err)

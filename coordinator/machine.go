@@ -34,8 +34,14 @@ type machine struct {
 	configs func(tenant, group string) map[string]string
 
 	groups map[groupKey]*group
+	txns   map[groupKey]*transaction
+	term   int64 // of the owner
+	there  map[thereKey]thereAs
+	slots  map[string]*slots // transactional ids of ours on other clusters, by cluster
 	timers timers
-	out    effects
+	// overdue is told of a transaction past its timeout, as a reply; nil: nobody.
+	overdue func(key groupKey)
+	out     effects
 }
 
 // groupKey names a group; tenants do not see one another's.
@@ -88,6 +94,8 @@ func newMachine(config Config, newID func() string, topics topicNames, logger *s
 		topics: topics,
 		logger: logger,
 		groups: map[groupKey]*group{},
+		txns:   map[groupKey]*transaction{},
+		slots:  map[string]*slots{},
 	}
 }
 

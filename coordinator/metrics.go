@@ -11,6 +11,9 @@ type metrics struct {
 	snapshots prometheus.Counter
 	lost      prometheus.Counter
 	takeover  prometheus.Histogram
+
+	txnTimeouts prometheus.Counter
+	txnTorn     prometheus.Counter
 }
 
 func newMetrics(c *Coordinator, r prometheus.Registerer) *metrics {
@@ -27,6 +30,8 @@ func newMetrics(c *Coordinator, r prometheus.Registerer) *metrics {
 	m.bytes = counter("log_bytes_total", "Bytes appended to the logs of shards.")
 	m.snapshots = counter("snapshots_total", "Snapshots after which the log of a shard was trimmed.")
 	m.lost = counter("shards_lost_total", "Shards that were lost rather than handed over.")
+	m.txnTimeouts = counter("transactions_timed_out_total", "Transactions that were aborted since their timeout had passed.")
+	m.txnTorn = counter("transactions_torn_total", "Parts of committed transactions that their clusters have aborted by themselves.")
 	m.takeover = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: "braid", Subsystem: "coordinator", Name: "takeover_seconds",
 		Help:    "From the claim of a shard until it answers.",
@@ -35,6 +40,7 @@ func newMetrics(c *Coordinator, r prometheus.Registerer) *metrics {
 	m.all = append(m.all, m.takeover)
 	gauge("shards", "Shards that this gateway answers for.", func() float64 { return c.sum(func(s *shard) int { return 1 }) })
 	gauge("groups", "Groups in the shards of this gateway.", func() float64 { return c.sum(func(s *shard) int { return len(s.m.groups) }) })
+	gauge("transactional_ids", "Transactional ids in the shards of this gateway.", func() float64 { return c.sum(func(s *shard) int { return len(s.m.txns) }) })
 	gauge("pending_bytes", "Bytes that wait for the logs of shards.", func() float64 { return c.sum(func(s *shard) int { return s.bytes }) })
 	if r != nil {
 		for _, v := range m.all {

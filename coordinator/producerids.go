@@ -11,8 +11,8 @@ import (
 )
 
 // InitProducerId, versions 0 to 5, for idempotent producers: an id of the global
-// range that no other producer has, with epoch 0. Producers with a transactional
-// id belong to the transaction coordinators.
+// range that no other producer has, with epoch 0. Those with a transactional id
+// are served in txninit.go.
 
 // idBlock hands out producer ids from blocks that were taken from the catalog.
 type idBlock struct {
@@ -70,9 +70,9 @@ func (b *idBlock) get(ctx context.Context) (int64, error) {
 	}
 }
 
-// InitProducerID gives a producer a new id, whatever it had before: only a
-// transactional id ties a producer to its former one.
-func (c *Coordinator) InitProducerID(ctx context.Context, _ Caller, req *kmsg.InitProducerIDRequest) *kmsg.InitProducerIDResponse {
+// InitProducerID gives a producer an id. One without a transactional id gets a
+// new one whatever it had before; see initTransactional for the others.
+func (c *Coordinator) InitProducerID(ctx context.Context, caller Caller, req *kmsg.InitProducerIDRequest) *kmsg.InitProducerIDResponse {
 	resp := kmsg.NewPtrInitProducerIDResponse()
 	resp.Version = req.Version
 	resp.ProducerID, resp.ProducerEpoch = -1, -1
@@ -80,13 +80,15 @@ func (c *Coordinator) InitProducerID(ctx context.Context, _ Caller, req *kmsg.In
 	case req.TransactionalID != nil && *req.TransactionalID == "":
 		resp.ErrorCode = int16(wire.InvalidRequest)
 		return resp
-	case req.TransactionalID != nil:
-		// No gateway coordinates transactions yet: a code that is fatal to clients,
-		// rather than one that they retry for ever.
-		resp.ErrorCode = int16(wire.UnsupportedVersion)
-		return resp
 	case req.Version >= 3 && (req.ProducerID >= 0) != (req.ProducerEpoch >= 0):
 		resp.ErrorCode = int16(wire.InvalidRequest)
+		return resp
+	case req.TransactionalID != nil:
+		id, epoch, code := c.initTransactional(ctx, caller, req)
+		if code == wire.ProducerFenced && req.Version < 4 {
+			code = wire.InvalidProducerEpoch
+		}
+		resp.ProducerID, resp.ProducerEpoch, resp.ErrorCode = id, epoch, int16(code)
 		return resp
 	}
 	id, err := c.ids.get(ctx)

@@ -61,6 +61,8 @@ func (m *machine) apply(r record) (mark logMark, err error) {
 		return mark, m.applyConsumerRegex(d)
 	case kindSeveral:
 		return mark, m.applySeveral(d)
+	case kindTxn, kindTxnAdded, kindTxnGone, kindTxnOffsets, kindTxnSettled:
+		return mark, m.applyTxnRecord(k, d)
 	default:
 		// A release that knows more kinds raises the format version, so this is damage.
 		return mark, fmt.Errorf("%w: kind %d", errRecord, k)
@@ -182,4 +184,5 @@ func (m *machine) snapshotGroup(key groupKey) {
 			m.emit(part.encode())
 		}
 	}
+	m.snapshotPending(g)
 }

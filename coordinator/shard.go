@@ -307,12 +307,16 @@ func (s *shard) serve(ctx context.Context, began time.Time) error {
 	s.mu.Lock()
 	s.m.now = max(s.m.now, s.c.clock.Now().UnixMilli())
 	s.m.begin()
+	decided := s.m.beginTxns()
 	s.phase = phaseActive
 	groups := len(s.m.groups)
 	replies := s.settle()
 	s.mu.Unlock()
 	for _, reply := range replies {
 		reply()
+	}
+	for _, key := range decided {
+		s.c.settleTxn(key)
 	}
 	took := s.c.clock.Now().Sub(began)
 	s.c.metrics.takeover.Observe(took.Seconds())

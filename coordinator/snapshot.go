@@ -14,9 +14,25 @@ import (
 type snapshot struct {
 	id     uint64
 	keys   []groupKey
-	first  uint64 // which of the emitted records is the start mark
-	last   uint64 // which is the end mark, 0 while it is not there
-	offset int64  // of the start mark; -1 unknown
+	txns   []groupKey // transactional ids
+	first  uint64     // which of the emitted records is the start mark
+	last   uint64     // which is the end mark, 0 while it is not there
+	offset int64      // of the start mark; -1 unknown
+}
+
+func (sn *snapshot) left() bool { return len(sn.keys) > 0 || len(sn.txns) > 0 }
+
+// step writes the next group or transactional id again.
+func (sn *snapshot) step(m *machine) {
+	if len(sn.keys) > 0 {
+		key := sn.keys[0]
+		sn.keys = sn.keys[1:]
+		m.snapshotGroup(key)
+		return
+	}
+	key := sn.txns[0]
+	sn.txns = sn.txns[1:]
+	m.snapshotTxn(key)
 }
 
 // advanceSnapshot begins a snapshot if the log has grown enough, or writes the
@@ -29,21 +45,19 @@ func (s *shard) advanceSnapshot() {
 		if s.grown < max(s.c.config.SnapshotBytes, 2*s.size) {
 			return
 		}
-		s.snap = &snapshot{id: uint64(s.emitted), keys: s.m.snapshotKeys(), first: s.emitted, offset: -1}
+		s.snap = &snapshot{id: uint64(s.emitted), keys: s.m.snapshotKeys(), txns: s.m.snapshotTxns(), first: s.emitted, offset: -1}
 		s.grown, s.size = 0, 0
 		s.push(snapshotMark{id: s.snap.id}.encode())
 	}
-	for step := 0; len(s.snap.keys) > 0 && step < snapshotStep && len(s.queue) < 4096; {
-		key := s.snap.keys[0]
-		s.snap.keys = s.snap.keys[1:]
-		s.m.snapshotGroup(key)
+	for step := 0; s.snap.left() && step < snapshotStep && len(s.queue) < 4096; {
+		s.snap.step(s.m)
 		for _, r := range s.m.take().records {
 			s.push(r)
 			s.size += int64(len(r))
 			step += len(r)
 		}
 	}
-	if len(s.snap.keys) == 0 && s.snap.last == 0 {
+	if !s.snap.left() && s.snap.last == 0 {
 		s.snap.last = s.emitted
 		s.push(snapshotMark{end: true, id: s.snap.id}.encode())
 	}

@@ -25,6 +25,10 @@ const (
 	keyDeleteRecords           = int16(kmsg.DeleteRecords)
 	keyInitProducerID          = int16(kmsg.InitProducerID)
 	keyOffsetForLeaderEpoch    = int16(kmsg.OffsetForLeaderEpoch)
+	keyAddPartitionsToTxn      = int16(kmsg.AddPartitionsToTxn)
+	keyAddOffsetsToTxn         = int16(kmsg.AddOffsetsToTxn)
+	keyEndTxn                  = int16(kmsg.EndTxn)
+	keyTxnOffsetCommit         = int16(kmsg.TxnOffsetCommit)
 	keyDescribeConfigs         = int16(kmsg.DescribeConfigs)
 	keyAlterConfigs            = int16(kmsg.AlterConfigs)
 	keyCreatePartitions        = int16(kmsg.CreatePartitions)
@@ -32,6 +36,9 @@ const (
 	keyIncrementalAlterConfigs = int16(kmsg.IncrementalAlterConfigs)
 	keyOffsetDelete            = int16(kmsg.OffsetDelete)
 	keyDescribeCluster         = int16(kmsg.DescribeCluster)
+	keyDescribeProducers       = int16(kmsg.DescribeProducers)
+	keyDescribeTransactions    = int16(kmsg.DescribeTransactions)
+	keyListTransactions        = int16(kmsg.ListTransactions)
 	keyDescribeTopicPartitions = int16(kmsg.DescribeTopicPartitions)
 
 	keyAlterReplicaLogDirs         = int16(kmsg.AlterReplicaLogDirs)
@@ -78,6 +85,10 @@ func servedAPIs() []api {
 		{key: keyDeleteRecords, min: 0, max: 2, offered: 0, serve: message(deleteRecords)},
 		{key: keyInitProducerID, min: 0, max: 5, offered: 0, serve: message(initProducerID)},
 		{key: keyOffsetForLeaderEpoch, min: 2, max: 4, offered: 2, serve: message(offsetForLeaderEpoch)},
+		{key: keyAddPartitionsToTxn, min: 0, max: 5, offered: 0, serve: message(addPartitionsToTxn)},
+		{key: keyAddOffsetsToTxn, min: 0, max: 4, offered: 0, serve: message(addOffsetsToTxn)},
+		{key: keyEndTxn, min: 0, max: 5, offered: 0, serve: message(endTxn)},
+		{key: keyTxnOffsetCommit, min: 0, max: 5, offered: 0, serve: message(txnOffsetCommit)},
 		{key: keyDescribeConfigs, min: 1, max: 4, offered: 1, serve: message(describeConfigs)},
 		{key: keyAlterConfigs, min: 0, max: 2, offered: 0, serve: message(alterConfigs)},
 		{key: keyAlterReplicaLogDirs, min: 1, max: 2, offered: 1, serve: message(alterReplicaLogDirs)},
@@ -92,6 +103,9 @@ func servedAPIs() []api {
 		{key: keyDescribeQuorum, min: 0, max: 2, offered: 0, serve: message(describeQuorum)},
 		{key: keyUpdateFeatures, min: 0, max: 2, offered: 0, serve: message(updateFeatures)},
 		{key: keyDescribeCluster, min: 0, max: 2, offered: 0, serve: message(describeCluster)},
+		{key: keyDescribeProducers, min: 0, max: 0, offered: 0, serve: message(describeProducers)},
+		{key: keyDescribeTransactions, min: 0, max: 0, offered: 0, serve: message(describeTransactions)},
+		{key: keyListTransactions, min: 0, max: 2, offered: 0, serve: message(listTransactions)},
 		{key: keyConsumerGroupHeartbeat, min: 0, max: 1, offered: 0, serve: message(consumerGroupHeartbeat)},
 		{key: keyConsumerGroupDescribe, min: 0, max: 1, offered: 0, serve: message(consumerGroupDescribe)},
 		{key: keyListConfigResources, min: 0, max: 1, offered: 0, serve: message(listConfigResources)},

@@ -5,7 +5,9 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/braidstream/braid/chain"
 	"github.com/braidstream/braid/coordinator"
+	"github.com/braidstream/braid/wire"
 )
 
 // Coordinator answers the keys of groups and producer ids; *coordinator.Coordinator
@@ -29,6 +31,14 @@ type Coordinator interface {
 	ListGroups(context.Context, coordinator.Caller, *kmsg.ListGroupsRequest) *kmsg.ListGroupsResponse
 	DeleteGroups(context.Context, coordinator.Caller, *kmsg.DeleteGroupsRequest) *kmsg.DeleteGroupsResponse
 	InitProducerID(context.Context, coordinator.Caller, *kmsg.InitProducerIDRequest) *kmsg.InitProducerIDResponse
+	AddPartitionsToTxn(context.Context, coordinator.Caller, *kmsg.AddPartitionsToTxnRequest) *kmsg.AddPartitionsToTxnResponse
+	AddOffsetsToTxn(context.Context, coordinator.Caller, *kmsg.AddOffsetsToTxnRequest) *kmsg.AddOffsetsToTxnResponse
+	TxnOffsetCommit(context.Context, coordinator.Caller, *kmsg.TxnOffsetCommitRequest) *kmsg.TxnOffsetCommitResponse
+	EndTxn(context.Context, coordinator.Caller, *kmsg.EndTxnRequest) *kmsg.EndTxnResponse
+	DescribeTransactions(context.Context, coordinator.Caller, *kmsg.DescribeTransactionsRequest) *kmsg.DescribeTransactionsResponse
+	ListTransactions(context.Context, coordinator.Caller, *kmsg.ListTransactionsRequest) *kmsg.ListTransactionsResponse
+	// Enlist is asked before records of a transaction are appended to a copy.
+	Enlist(context.Context, *coordinator.Enlist) (chain.Enlisted, wire.Code)
 }
 
 // caller is on whose behalf the coordinator works.

@@ -39,6 +39,9 @@ var codes = []struct {
 	{chain.ErrHeldTooLong, wire.NotLeaderOrFollower},
 	{chain.ErrClosed, wire.NotLeaderOrFollower},
 	{chain.ErrUnavailable, wire.NotLeaderOrFollower},
+	// Producers of all ages try this again, without a look at the metadata.
+	{chain.ErrTransactionBusy, wire.NotEnoughReplicas},
+	{chain.ErrTransactionsHeld, wire.NotEnoughReplicas},
 	{chain.ErrOutOfOrder, wire.OutOfOrderSequenceNumber},
 	{chain.ErrOldProducerEpoch, wire.InvalidProducerEpoch},
 	{chain.ErrTooLarge, wire.MessageTooLarge},

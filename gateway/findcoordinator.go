@@ -3,9 +3,9 @@ package gateway
 // FindCoordinator, key 10, versions 0 to 6; several keys per request from
 // version 4 on (KIP-699).
 //
-// Differences: transactions (type 1) and share groups (type 2) are not served;
-// their keys get INVALID_REQUEST with a message, which clients report at once
-// instead of trying for minutes. The first look-up of a group makes the tenant's
+// Differences: share groups (type 2) are not served; their keys get
+// INVALID_REQUEST with a message, which clients report at once instead of trying
+// for minutes. The first look-up of a group makes the tenant's
 // __consumer_offsets, as in Apache Kafka; it stays empty.
 
 import (
@@ -28,8 +28,8 @@ func findCoordinator(call *call, req *kmsg.FindCoordinatorRequest) kmsg.Response
 			out.ErrorCode = call.failed(code)
 			out.ErrorMessage = &message
 		}
-		if req.CoordinatorType != coordinator.KeyGroup {
-			refuse(wire.InvalidRequest, "This cluster coordinates consumer groups only")
+		if req.CoordinatorType != coordinator.KeyGroup && req.CoordinatorType != coordinator.KeyTransaction {
+			refuse(wire.InvalidRequest, "This cluster coordinates consumer groups and transactions only")
 			return out
 		}
 		node, ok := call.g.coordinator.Owner(call.tenant, req.CoordinatorType, key)

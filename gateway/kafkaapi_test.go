@@ -22,21 +22,19 @@ const laterRelease = "0.2.0"
 
 // Why a key of Apache Kafka is not served.
 const (
-	internalKey   = "spoken among brokers and controllers only"
-	noSecurity    = "not before clients are told apart: users, ACLs, quotas and tokens belong together"
-	noTelemetry   = "client metrics are not collected; clients send none to a broker that does not offer this"
-	noTransaction = "transactions"
-	noShare       = "share groups (KIP-932) come in a later release"
-	noStreams     = "streams groups (KIP-1071) come in a later release"
-	noRaft        = "there is no Raft quorum whose members could change"
+	internalKey = "spoken among brokers and controllers only"
+	noSecurity  = "not before clients are told apart: users, ACLs, quotas and tokens belong together"
+	noTelemetry = "client metrics are not collected; clients send none to a broker that does not offer this"
+	noShare     = "share groups (KIP-932) come in a later release"
+	noStreams   = "streams groups (KIP-1071) come in a later release"
+	noRaft      = "there is no Raft quorum whose members could change"
 )
 
 var unserved = map[int16]string{
 	4: internalKey, 5: internalKey, 6: internalKey, 7: internalKey,
 	17: noSecurity, 29: noSecurity, 30: noSecurity, 31: noSecurity, 36: noSecurity, 38: noSecurity, 39: noSecurity,
 	40: noSecurity, 41: noSecurity, 48: noSecurity, 49: noSecurity, 50: noSecurity, 51: noSecurity,
-	24: noTransaction, 25: noTransaction, 26: noTransaction, 27: noTransaction, 28: noTransaction,
-	61: noTransaction, 65: noTransaction, 66: noTransaction,
+	27: "hanging transactions are ended by their coordinator",
 	52: internalKey, 53: internalKey, 54: internalKey, 56: internalKey, 58: internalKey, 59: internalKey,
 	62: internalKey, 63: internalKey, 64: "a gateway that is gone is forgotten with its lease", 67: internalKey, 70: internalKey, 73: internalKey,
 	71: noTelemetry, 72: noTelemetry,

@@ -105,7 +105,7 @@ func TestDeleteRecords(t *testing.T) {
 func TestOtherCoordinatorsAreRefused(t *testing.T) {
 	f := newFleet(t)
 	r := f.raw()
-	for _, kind := range []int8{1, 2, 9} {
+	for _, kind := range []int8{2, 9} {
 		req := kmsg.NewPtrFindCoordinatorRequest()
 		req.CoordinatorType, req.CoordinatorKeys, req.CoordinatorKey = kind, []string{"a", "b"}, "a"
 		for _, c := range do[*kmsg.FindCoordinatorResponse](r, 6, req).Coordinators {
@@ -116,10 +116,5 @@ func TestOtherCoordinatorsAreRefused(t *testing.T) {
 		if got := do[*kmsg.FindCoordinatorResponse](r, 2, req); wire.Code(got.ErrorCode) != wire.InvalidRequest {
 			t.Errorf("type %d: %+v", kind, got)
 		}
-	}
-	init := kmsg.NewPtrInitProducerIDRequest()
-	init.TransactionalID = ptr("tx")
-	if got := do[*kmsg.InitProducerIDResponse](r, 4, init); got.ErrorCode == 0 || wire.Code(got.ErrorCode).Retriable() {
-		t.Errorf("transactional id: %v", wire.Code(got.ErrorCode))
 	}
 }

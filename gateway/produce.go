@@ -12,7 +12,7 @@ package gateway
 // requests behind from being appended. acks 0 and 1 are appended like -1.
 // Timestamps are checked by the batch's header; single records are looked at
 // only where the topic sets message.timestamp.before.max.ms or is compacted.
-// Transactional batches get INVALID_TXN_STATE. CurrentLeader and NodeEndpoints
+// CurrentLeader and NodeEndpoints
 // (KIP-951) are never set: every gateway takes appends for every partition.
 
 import (
@@ -81,6 +81,7 @@ func (f *flight) submit(body int) {
 	f.frame = nil
 	f.burst.Begin()
 	burst := 0
+	txn := f.transaction()
 	for t := range f.req.Topics {
 		topic := &f.req.Topics[t]
 		st, code := f.topic(topic)
@@ -106,11 +107,15 @@ func (f *flight) submit(body int) {
 				f.fail(i, err)
 				continue
 			}
+			if header.IsTransactional() != (txn != nil) {
+				f.fail(i, errTransactional)
+				continue
+			}
 			pp := &f.parts[i]
 			pp.f, pp.index = f, i
 			pp.append = chain.Append{
 				Batch: part.Records, Header: header, Loan: loan, At: body + part.At, Burst: &f.burst, Deadline: deadline,
-				MaxBatch: st.settings.maxMessageBytes, Done: produceLanded, Tag: pp,
+				MaxBatch: st.settings.maxMessageBytes, Txn: txn, Done: produceLanded, Tag: pp,
 			}
 			f.left.Add(1)
 			p.Append(&pp.append)
@@ -166,9 +171,6 @@ func (s *topicSettings) check(records []byte, version int16, now int64) (batch.H
 	h, err := batch.Validate(records, batch.Limits{MaxBytes: s.maxMessageBytes, NoZstd: version < 7})
 	if err != nil {
 		return h, err
-	}
-	if h.IsTransactional() {
-		return h, &span.RejectedError{Code: wire.InvalidTxnState, Detail: "This cluster serves no transactions"}
 	}
 	if h.LogAppendTime() {
 		return h, &span.RejectedError{Code: wire.InvalidTimestamp,

@@ -68,7 +68,7 @@ func TestProduceValidation(t *testing.T) {
 		}), want: wire.InvalidTimestamp},
 		{name: "old where it may be", topic: "plain", records: records(t, old)},
 		{name: "log append time", topic: "plain", records: records(t, func(b *batch.Builder) { b.LogAppendTime(time.Now().UnixMilli()) }, "v"), want: wire.InvalidTimestamp},
-		{name: "transactional", topic: "plain", records: records(t, func(b *batch.Builder) { b.Producer(1, 0, 0).Transactional() }, "v"), want: wire.InvalidTxnState, message: "no transactions"},
+		{name: "transactional", topic: "plain", records: records(t, func(b *batch.Builder) { b.Producer(1, 0, 0).Transactional() }, "v"), want: wire.InvalidRecord, message: "transactional id"},
 		{name: "zstd of old", topic: "plain", version: 6, records: records(t, func(b *batch.Builder) { b.Codec(batch.Zstd) }, "v"), want: wire.UnsupportedCompressionType},
 		{name: "zstd", topic: "plain", records: records(t, func(b *batch.Builder) { b.Codec(batch.Zstd) }, "v")},
 		{name: "sequence gap", topic: "plain", records: records(t, func(b *batch.Builder) { b.Producer(catalog.ProducerIDBase+1<<20, 0, 0) }, "v")},

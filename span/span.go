@@ -165,6 +165,9 @@ type Append struct {
 	Done     func(*Append)
 	// Burst, if not nil, says with what else this is submitted.
 	Burst *Burst
+	// Transaction is the transactional id that a [Transactor]'s cluster knows the
+	// batch's producer by; "" outside of its transactions.
+	Transaction string
 
 	// Set before Done.
 	BaseOffset    int64 // physical offset of the first record; -1 if a duplicate's is unknown

@@ -51,8 +51,22 @@ func (p *process) startNode(ctx context.Context, i int) error {
 	if n.id, err = p.catalog.NodeID(ctx, listeners[0].Advertise); err != nil {
 		return err
 	}
+	token, err := p.catalog.InternalToken(ctx)
+	if err != nil {
+		return err
+	}
+	peer, err := net.Listen("tcp", net.JoinHostPort(bindHost(p.cfg.Listeners), "0"))
+	if err != nil {
+		return fmt.Errorf("listener for other gateways: %w", err)
+	}
+	p.onEnd(func(context.Context) error {
+		if err := peer.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
 	registered := catalog.Gateway{Node: n.id, Process: p.id, Zone: p.cfg.Zone,
-		Listeners: advertised, Version: version, Started: time.Now().UTC()}
+		Listeners: advertised, Peer: peer.Addr().String(), Version: version, Started: time.Now().UTC()}
 	n.session, err = p.catalog.Register(ctx, registered, p.settings.Lease)
 	if err != nil {
 		return err
@@ -74,6 +88,13 @@ func (p *process) startNode(ctx context.Context, i int) error {
 		CacheBytes: p.settings.CacheBytes, HoldBytes: p.settings.HoldBytes, HoldTime: p.settings.HoldTime,
 		Alive: n.session.Alive, Logger: logger, Metrics: chain.NewMetrics(metrics)})
 	p.onEnd(func(context.Context) error { n.logs.Close(); return nil })
+	peers := coordinator.HTTPPeers(token, func(node int32) string {
+		if g := p.watcher.Snapshot().Gateway(node); g != nil {
+			return g.Peer
+		}
+		return ""
+	})
+	p.onEnd(func(context.Context) error { peers.Close(); return nil })
 	n.coordinator, err = coordinator.New(coordinator.Options{Node: n.id,
 		Leases:    coordinator.CatalogLeases(p.catalog, n.session),
 		Directory: coordinator.CatalogDirectory(p.watcher),
@@ -81,10 +102,15 @@ func (p *process) startNode(ctx context.Context, i int) error {
 		EnsureTopic: func(ctx context.Context) (catalog.Topic, error) {
 			return p.ensureInternal(ctx, coordinator.TopicName, coordinator.DefaultShards, coordinator.TopicConfig())
 		},
-		Config: p.settings.Coordinator, Logger: logger, Metrics: metrics})
+		Participants: coordinator.ChainParticipants(n.logs, clusterTransactions),
+		Peers:        peers,
+		Fleet:        p.catalog.Fleet(),
+		Config:       p.settings.Coordinator, Logger: logger, Metrics: metrics})
 	if err != nil {
 		return err
 	}
+	server := n.coordinator.ServePeers(peer, token)
+	p.onEnd(func(context.Context) error { return server.Close() })
 	if err := n.coordinator.Start(); err != nil {
 		return err
 	}
@@ -138,6 +164,10 @@ func (n *node) sendElsewhere(ctx context.Context, w *catalog.Watcher, registered
 		logger.Info("coordinator shards were not handed over", "err", err)
 	}
 }
+
+// clusterTransactions is the timeout that is asked for the transactions on Kafka
+// clusters: the default of what they allow.
+const clusterTransactions = 15 * time.Minute
 
 // bind opens the sockets of the i-th gateway: the listeners' ports shifted by i.
 func (p *process) bind(ctx context.Context, i int) ([]gateway.ListenerConfig, error) {

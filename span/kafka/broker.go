@@ -26,6 +26,7 @@ type broker struct {
 	lanes   *lanes
 	fetch   *fetcher
 	probes  *gather[probeOf, map[int32]wire.Code]
+	txns    txnConns
 	looks   chan struct{} // one for each batch that is looked up in a log
 	// failed is when a control request last got no answer, Unix nanoseconds: such
 	// a broker is asked last.

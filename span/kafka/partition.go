@@ -114,10 +114,13 @@ func (p *partition) Append(a *span.Append) {
 	case size != len(a.Batch):
 		p.refuse(a, &span.RejectedError{Code: wire.InvalidRecord, Detail: "not exactly one record batch"})
 		return
-	case h.IsTransactional():
-		// Its request would need the transactional id, and a refusal of it would
-		// hit all that share the request.
-		p.refuse(a, &span.RejectedError{Code: wire.InvalidTxnState, Detail: "transactional batch outside a transaction"})
+	}
+	switch txn, err := isTxn(&h, a); {
+	case err != nil:
+		p.refuse(a, err)
+		return
+	case txn:
+		p.appendTxn(a)
 		return
 	}
 	if !p.s.stats.admit(int64(size), p.s.opts.QueueBytes) {

@@ -301,6 +301,9 @@ func (r *sealing) finish(p int32, e span.End) {
 
 // checkTransactions fails when a transaction is open, before the seal could wedge it.
 func (s *Store) checkTransactions(ctx context.Context, t span.Topic, meta *topicMeta) error {
+	if err := s.enlistedIn(ctx, t); err != nil {
+		return err
+	}
 	byLeader := map[int32]map[int32]int32{}
 	for i, p := range meta.partitions {
 		if p.leader < 0 {

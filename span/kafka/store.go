@@ -55,8 +55,10 @@ type Store struct {
 	seals      map[[16]byte]sealState // what to restore on Unseal
 	limits     *sealGrant
 
-	creates *gather[span.Spec, created]
-	alters  *gather[alteration, wire.Code]
+	creates      *gather[span.Spec, created]
+	alters       *gather[alteration, wire.Code]
+	coordinators txnCoordinators
+	txnLines     txnLines
 }
 
 type partitionKey struct {

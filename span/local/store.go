@@ -283,6 +283,11 @@ func (s *Store) Seal(_ context.Context, pub span.Topic) ([]span.End, error) {
 		if t, err = s.topic(pub); err != nil || t.sealed.Load() {
 			return err
 		}
+		for _, p := range t.partitions() {
+			if p.inTransaction() {
+				return fmt.Errorf("partition %d: %w", p.n, span.ErrOpenTransaction)
+			}
+		}
 		if err := s.writeMeta(frame{Kind: kindSeal, Topic: t.number}, nil); err != nil {
 			return err
 		}

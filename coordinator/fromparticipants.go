@@ -1,0 +1,100 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/span"
+)
+
+// ChainParticipants ends the parts of transactions in chains. timeout is asked
+// of clusters that run their own transactions: as long as they allow, since
+// theirs must outlast ours.
+func ChainParticipants(l *chain.Logs, timeout time.Duration) Participants {
+	return &chainParticipants{logs: l, timeout: timeout, held: map[catalog.ID]int64{}}
+}
+
+type chainParticipants struct {
+	logs    *chain.Logs
+	timeout time.Duration
+
+	mu   sync.Mutex
+	held map[catalog.ID]int64 // since when
+}
+
+func (c *chainParticipants) transactor(cluster string) (span.Transactor, error) {
+	t, err := c.logs.Transactor(cluster)
+	if err != nil {
+		return nil, err
+	}
+	if t == nil {
+		return nil, fmt.Errorf("cluster %s runs no transactions: %w", cluster, span.ErrUnavailable)
+	}
+	return t, nil
+}
+
+func (c *chainParticipants) Begin(ctx context.Context, cluster, id string) (int64, int16, error) {
+	t, err := c.transactor(cluster)
+	if err != nil {
+		return noID, noEpoch, err
+	}
+	x, err := t.BeginTransaction(ctx, id, c.timeout)
+	return x.Producer, x.Epoch, err
+}
+
+func (c *chainParticipants) Add(ctx context.Context, cluster string, x span.Transaction, topic string, partitions []int32) error {
+	t, err := c.transactor(cluster)
+	if err != nil {
+		return err
+	}
+	return participantError(t.AddToTransaction(ctx, x, topic, partitions))
+}
+
+func (c *chainParticipants) End(ctx context.Context, cluster string, x span.Transaction, commit bool) error {
+	t, err := c.transactor(cluster)
+	if err != nil {
+		return err
+	}
+	return participantError(t.EndTransaction(ctx, x, commit))
+}
+
+func participantError(err error) error {
+	if errors.Is(err, span.ErrTransactionEnded) {
+		return fmt.Errorf("%w: %w", ErrParticipantEnded, err)
+	}
+	return err
+}
+
+func (c *chainParticipants) Mark(ctx context.Context, topic catalog.ID, partition int32, m batch.Marker) error {
+	p, err := c.logs.Partition(topic, partition)
+	switch {
+	case errors.Is(err, chain.ErrUnknownTopic):
+		return nil
+	case err != nil:
+		return err
+	}
+	m.Timestamp = time.Now().UnixMilli()
+	return p.Mark(ctx, m)
+}
+
+func (c *chainParticipants) Held(topic catalog.ID) (int64, bool) {
+	held := c.logs.HoldsNew(topic)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !held {
+		delete(c.held, topic)
+		return 0, false
+	}
+	since, known := c.held[topic]
+	if !known {
+		since = time.Now().UnixMilli()
+		c.held[topic] = since
+	}
+	return since, true
+}

@@ -1,0 +1,81 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+
+	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/span"
+)
+
+// Participants are the clusters in whose partitions transactions have parts. All
+// methods do I/O and may be called concurrently; each may be repeated.
+type Participants interface {
+	// Begin fences whoever used the transactional id on the cluster before, and
+	// returns the producer for its next transaction.
+	Begin(ctx context.Context, cluster, id string) (producer int64, epoch int16, err error)
+	// Add takes partitions of one physical topic into the transaction; it is also
+	// how a transaction is asked whether it is open. [ErrParticipantEnded]: it was ended.
+	Add(ctx context.Context, cluster string, t span.Transaction, topic string, partitions []int32) error
+	// End commits or aborts it, and returns when its markers are written. Doing it
+	// again succeeds until the next Begin. [ErrParticipantEnded]: it had ended otherwise.
+	End(ctx context.Context, cluster string, t span.Transaction, commit bool) error
+	// Mark ends a producer's transaction in a partition whose records lie on a
+	// copy that takes markers. A partition that is no more counts as marked.
+	Mark(ctx context.Context, topic catalog.ID, partition int32, m batch.Marker) error
+	// Held tells since when (ms, this machine's clock) new transactions may not begin
+	// in a topic, since it is about to be sealed.
+	Held(topic catalog.ID) (since int64, held bool)
+}
+
+// ErrParticipantEnded: the transaction on a cluster is not the one that was begun
+// there: its timeout has passed, or it was ended by hand.
+var ErrParticipantEnded = errors.New("the cluster has ended its part of the transaction")
+
+// slots are the transactional ids of ours on one cluster that this owner has begun.
+type slots struct {
+	free []int32
+	next int32
+	used int
+}
+
+// takeSlot gives a number that no other transaction of this term uses.
+func (m *machine) takeSlot(cluster string) (int32, bool) {
+	s := m.slots[cluster]
+	if s == nil {
+		s = &slots{}
+		m.slots[cluster] = s
+	}
+	if s.used >= m.config.PoolSize {
+		return 0, false
+	}
+	s.used++
+	if n := len(s.free); n > 0 {
+		slot := s.free[n-1]
+		s.free = s.free[:n-1]
+		return slot, true
+	}
+	s.next++
+	return s.next - 1, true
+}
+
+// giveSlot gives it back, unless it belongs to an earlier term: those are not
+// used again, as a former owner may still be at work on them.
+func (m *machine) giveSlot(p *participant, again bool) {
+	if p.term == m.term {
+		m.dropSlot(p.cluster, p.slot, again)
+	}
+}
+
+// dropSlot frees a place in the pool. A slot that is stuck at its cluster is not used again.
+func (m *machine) dropSlot(cluster string, slot int32, again bool) {
+	s := m.slots[cluster]
+	if s == nil {
+		return
+	}
+	s.used--
+	if again {
+		s.free = append(s.free, slot)
+	}
+}

@@ -1,0 +1,104 @@
+package coordinator
+
+import (
+	"context"
+
+	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/wire"
+)
+
+// What one coordinator asks of another: the transactional id of an append, or the
+// group of a transaction, may belong to another gateway. Each of these may be
+// asked again.
+
+// Peers reach the coordinators of other gateways.
+type Peers interface {
+	// Ask sends a request to the coordinator of a gateway, for [Coordinator.ServePeer].
+	Ask(ctx context.Context, node int32, req *PeerRequest) (*PeerResponse, error)
+}
+
+// PeerRequest is one of three questions; what is nil was not asked.
+type PeerRequest struct {
+	Enlist *Enlist
+	Add    *PeerAdd
+	Settle *PeerSettle
+}
+
+// PeerAdd takes a group into a transaction, or asks whether it is in it.
+type PeerAdd struct {
+	Tenant, ID string // transactional id
+	Producer   int64
+	Epoch      int16
+	Group      string
+	Verify     bool
+}
+
+// PeerSettle ends the offsets of a producer's transaction in a group.
+type PeerSettle struct {
+	Tenant, Group string
+	Producer      int64
+	Commit        bool
+}
+
+// PeerResponse answers one.
+type PeerResponse struct {
+	Code     wire.Code
+	Enlisted chain.Enlisted
+}
+
+// ServePeer answers another gateway's coordinator.
+func (c *Coordinator) ServePeer(ctx context.Context, req *PeerRequest) *PeerResponse {
+	resp := &PeerResponse{Code: wire.InvalidRequest}
+	switch {
+	case req.Enlist != nil:
+		resp.Enlisted, resp.Code = c.EnlistLocal(ctx, req.Enlist)
+	case req.Add != nil:
+		a := req.Add
+		resp.Code = c.add(ctx, &addRequest{key: groupKey{a.Tenant, a.ID}, producer: a.Producer, epoch: a.Epoch, groups: []string{a.Group}, verify: a.Verify})
+	case req.Settle != nil:
+		s := req.Settle
+		resp.Code = c.settleLocal(ctx, groupKey{s.Tenant, s.Group}, s.Producer, s.Commit)
+	}
+	return resp
+}
+
+// route has the owner of a key answer: here, or the gateway that has its shard.
+func (c *Coordinator) route(ctx context.Context, key groupKey, req *PeerRequest) *PeerResponse {
+	number, ok := c.number(key.tenant, key.group)
+	if !ok {
+		return &PeerResponse{Code: wire.CoordinatorNotAvailable}
+	}
+	s, ok := c.directory.Shard(number)
+	switch {
+	case !ok:
+		return &PeerResponse{Code: wire.CoordinatorNotAvailable}
+	case s.Node == c.node:
+		return c.ServePeer(ctx, req)
+	case c.peers == nil:
+		return &PeerResponse{Code: wire.NotCoordinator}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*participantPatience)
+	defer cancel()
+	resp, err := c.peers.Ask(ctx, s.Node, req)
+	if err != nil {
+		c.logger.Debug("another gateway's coordinator did not answer", "node", s.Node, "err", err)
+		return &PeerResponse{Code: wire.CoordinatorNotAvailable}
+	}
+	return resp
+}
+
+// Enlist tells the transactional id's coordinator, wherever it is, that records
+// of its transaction go to a copy.
+func (c *Coordinator) Enlist(ctx context.Context, e *Enlist) (chain.Enlisted, wire.Code) {
+	resp := c.route(ctx, groupKey{e.Tenant, e.ID}, &PeerRequest{Enlist: e})
+	return resp.Enlisted, resp.Code
+}
+
+func (c *Coordinator) peerAdd(ctx context.Context, r *addRequest) wire.Code {
+	return c.route(ctx, r.key, &PeerRequest{Add: &PeerAdd{Tenant: r.key.tenant, ID: r.key.group, Producer: r.producer, Epoch: r.epoch,
+		Group: r.groups[0], Verify: r.verify}}).Code
+}
+
+func (c *Coordinator) peerSettle(ctx context.Context, key groupKey, producer int64, commit bool) wire.Code {
+	return c.route(ctx, key, &PeerRequest{Settle: &PeerSettle{Tenant: key.tenant, Group: key.group, Producer: producer, Commit: commit}}).Code
+}

@@ -1,0 +1,142 @@
+package coordinator
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Peers speak HTTP on the operator's network: a POST of a [PeerRequest] in JSON to
+// peerPath. Either side proves by a keyed hash over the body that it knows the
+// fleet's internal token. The questions may be repeated by whoever overhears them:
+// each only says again what is so already.
+const (
+	peerPath    = "/v1/coordinator"
+	peerHeader  = "X-Braid-Proof"
+	maxPeerBody = 1 << 20
+)
+
+func peerProof(token, side string, body []byte) string {
+	m := hmac.New(sha256.New, []byte(token))
+	_, _ = m.Write([]byte(side + "\x00")) // a hash takes everything
+	_, _ = m.Write(body)
+	return hex.EncodeToString(m.Sum(nil))
+}
+
+// PeerServer answers the coordinators of other gateways.
+type PeerServer struct {
+	server *http.Server
+	done   chan struct{}
+}
+
+// ServePeers serves on l until Close.
+func (c *Coordinator) ServePeers(l net.Listener, token string) *PeerServer {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+peerPath, func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPeerBody))
+		if err != nil {
+			http.Error(w, "body cannot be read", http.StatusBadRequest)
+			return
+		}
+		if !hmac.Equal([]byte(r.Header.Get(peerHeader)), []byte(peerProof(token, "ask", body))) {
+			http.Error(w, "wrong internal token", http.StatusForbidden)
+			return
+		}
+		var req PeerRequest
+		d := json.NewDecoder(bytes.NewReader(body))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&req); err != nil {
+			http.Error(w, "malformed request", http.StatusBadRequest)
+			return
+		}
+		out, err := json.Marshal(c.ServePeer(r.Context(), &req))
+		if err != nil {
+			http.Error(w, "answer cannot be encoded", http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set(peerHeader, peerProof(token, "answer", out))
+		_, _ = w.Write(out) // whoever asked is gone if this fails, and asks again
+	})
+	s := &PeerServer{done: make(chan struct{}), server: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(c.logger.Handler(), slog.LevelDebug)}}
+	go func() {
+		defer close(s.done)
+		if err := s.server.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			c.logger.Error("listener for other gateways' coordinators ended", "err", err)
+		}
+	}()
+	return s
+}
+
+// Close ends the server and cuts what is under way, which is asked again elsewhere.
+func (s *PeerServer) Close() error {
+	err := s.server.Close()
+	<-s.done
+	return err
+}
+
+// HTTPPeers reaches other gateways. addr finds where one listens, "" if it does not.
+func HTTPPeers(token string, addr func(node int32) string) *PeerClient {
+	return &PeerClient{token: token, addr: addr, client: &http.Client{Transport: &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
+		MaxIdleConnsPerHost: 64, IdleConnTimeout: 30 * time.Second, DisableCompression: true,
+	}}}
+}
+
+// PeerClient is [Peers] over HTTP.
+type PeerClient struct {
+	token  string
+	addr   func(node int32) string
+	client *http.Client
+}
+
+var errPeer = errors.New("peer's answer cannot be trusted")
+
+// Ask implements [Peers].
+func (p *PeerClient) Ask(ctx context.Context, node int32, req *PeerRequest) (*PeerResponse, error) {
+	addr := p.addr(node)
+	if addr == "" {
+		return nil, fmt.Errorf("gateway %d has no address for peers", node)
+	}
+	body, err := json.Marshal(req)
+	if err != nil {
+		return nil, fmt.Errorf("encode: %w", err)
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+peerPath, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set(peerHeader, peerProof(p.token, "ask", body))
+	resp, err := p.client.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // read to its end or given up
+	out, err := io.ReadAll(io.LimitReader(resp.Body, maxPeerBody))
+	switch {
+	case err != nil:
+		return nil, err
+	case resp.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("gateway %d answered %s", node, resp.Status)
+	case !hmac.Equal([]byte(resp.Header.Get(peerHeader)), []byte(peerProof(p.token, "answer", out))):
+		return nil, fmt.Errorf("gateway %d: %w", node, errPeer)
+	}
+	var answer PeerResponse
+	if err := json.Unmarshal(out, &answer); err != nil {
+		return nil, fmt.Errorf("gateway %d: %w: %w", node, errPeer, err)
+	}
+	return &answer, nil
+}
+
+// Close gives the connections back.
+func (p *PeerClient) Close() { p.client.CloseIdleConnections() }

@@ -1,0 +1,345 @@
+package coordinator
+
+import (
+	"fmt"
+
+	"github.com/braidstream/braid/catalog"
+)
+
+// Kinds of records of transactions; docs/formats/coordinator.md.
+const (
+	kindTxn        kind = 32
+	kindTxnAdded   kind = 33
+	kindTxnGone    kind = 34
+	kindTxnOffsets kind = 35
+	kindTxnSettled kind = 36
+)
+
+// Limits of what one transaction may hold.
+const (
+	maxTxnParts        = 100_000
+	maxTxnPlaces       = 64
+	maxTxnParticipants = 1000
+	maxTxnGroups       = 10_000
+)
+
+func (e *encoder) bool(v bool) {
+	if v {
+		e.b = append(e.b, 1)
+	} else {
+		e.b = append(e.b, 0)
+	}
+}
+
+func (d *decoder) bool() bool {
+	v := d.byte()
+	if v > 1 {
+		d.fail()
+	}
+	return v == 1
+}
+
+func (d *decoder) int16() int16 {
+	v := d.int()
+	if int64(int16(v)) != v {
+		d.fail()
+		return 0
+	}
+	return int16(v)
+}
+
+// encode gives the record that sets all of a transactional id.
+func (t *transaction) encode() record {
+	e := newEncoder(kindTxn, 64+len(t.key.tenant)+len(t.key.group)+96*len(t.parts))
+	t.key.encode(e)
+	e.int(t.producer)
+	e.int(int64(t.epoch))
+	e.int(int64(t.lastEpoch))
+	e.int(t.before)
+	e.int(t.next)
+	e.int(int64(t.timeout))
+	e.b = append(e.b, byte(t.state))
+	e.bool(t.bumped)
+	e.int(t.started)
+	e.int(t.updated)
+	t.encodeParts(e, t.sortedParts())
+	groups := t.sortedGroups()
+	e.count(len(groups))
+	for _, g := range groups {
+		e.string(g)
+	}
+	e.count(len(t.participants))
+	for i := range t.participants {
+		t.participants[i].encode(e)
+	}
+	return e.b
+}
+
+func (t *transaction) encodeParts(e *encoder, keys []partKey) {
+	e.count(len(keys))
+	for _, k := range keys {
+		e.raw(k.topic[:])
+		e.int(int64(k.partition))
+		places := t.parts[k].places
+		e.count(len(places))
+		for i := range places {
+			p := &places[i]
+			e.string(p.cluster)
+			e.string(p.topic)
+			e.raw(p.id[:])
+			e.int(int64(p.index))
+			e.bool(p.foreign)
+			e.int(int64(p.base))
+		}
+	}
+}
+
+func (p *participant) encode(e *encoder) {
+	e.string(p.cluster)
+	e.string(p.id)
+	e.int(p.term)
+	e.int(int64(p.slot))
+	e.int(p.producer)
+	e.int(int64(p.epoch))
+}
+
+func decodeParticipant(d *decoder) participant {
+	return participant{cluster: d.string(), id: d.string(), term: d.int(), slot: d.int32(), producer: d.int(), epoch: d.int16()}
+}
+
+func decodeParts(d *decoder) map[partKey]*txnPart {
+	n := d.count(maxTxnParts, 18)
+	parts := make(map[partKey]*txnPart, n)
+	for range n {
+		k := partKey{catalog.ID(d.id()), d.int32()}
+		part := &txnPart{}
+		for range d.count(maxTxnPlaces, 21) {
+			part.places = append(part.places, place{cluster: d.string(), topic: d.string(), id: catalog.ID(d.id()),
+				index: d.int32(), foreign: d.bool(), base: d.int32()})
+		}
+		if d.bad {
+			break
+		}
+		parts[k] = part
+	}
+	return parts
+}
+
+// txnRecord is a decoded kindTxn.
+func decodeTxn(d *decoder) (*transaction, error) {
+	t := &transaction{key: decodeKey(d), producer: d.int(), epoch: d.int16(), lastEpoch: d.int16(), before: d.int(), next: d.int(),
+		timeout: d.int32()}
+	t.state = txnState(d.byte())
+	t.bumped = d.bool()
+	t.started, t.updated = d.int(), d.int()
+	t.parts = decodeParts(d)
+	t.groups = map[string]bool{}
+	for range d.count(maxTxnGroups, 1) {
+		t.groups[d.string()] = true
+	}
+	for range d.count(maxTxnParticipants, 6) {
+		t.participants = append(t.participants, decodeParticipant(d))
+	}
+	if err := d.end("transaction"); err != nil {
+		return nil, err
+	}
+	if t.state < 0 || t.state >= txnStates {
+		return nil, fmt.Errorf("%w: transaction in state %d", errRecord, t.state)
+	}
+	return t, nil
+}
+
+// txnAdded adds parts, groups and a participant to the transaction of an epoch.
+// A part that is named is set as a whole.
+type txnAdded struct {
+	key         groupKey
+	started     int64
+	parts       map[partKey]*txnPart
+	groups      []string
+	participant *participant
+}
+
+func (t *transaction) encodeAdded(parts []partKey, groups []string, p *participant) record {
+	e := newEncoder(kindTxnAdded, 64+len(t.key.tenant)+len(t.key.group)+96*len(parts))
+	t.key.encode(e)
+	e.int(t.started)
+	t.encodeParts(e, parts)
+	e.count(len(groups))
+	for _, g := range groups {
+		e.string(g)
+	}
+	e.bool(p != nil)
+	if p != nil {
+		p.encode(e)
+	}
+	return e.b
+}
+
+func decodeTxnAdded(d *decoder) (*txnAdded, error) {
+	r := &txnAdded{key: decodeKey(d), started: d.int(), parts: decodeParts(d)}
+	for range d.count(maxTxnGroups, 1) {
+		r.groups = append(r.groups, d.string())
+	}
+	if d.bool() {
+		p := decodeParticipant(d)
+		r.participant = &p
+	}
+	return r, d.end("addition to a transaction")
+}
+
+// txnGone says that a transactional id is no more.
+type txnGone struct{ key groupKey }
+
+func (r txnGone) encode() record {
+	e := newEncoder(kindTxnGone, len(r.key.tenant)+len(r.key.group))
+	r.key.encode(e)
+	return e.b
+}
+
+// txnOffsets holds offsets that a group gets if a transaction commits.
+type txnOffsets struct {
+	producer int64
+	offsets  *offsetsRecord
+}
+
+func (r *txnOffsets) encode() record {
+	inner := r.offsets.encode()
+	e := newEncoder(kindTxnOffsets, len(inner)+12)
+	e.int(r.producer)
+	e.bytes(inner)
+	return e.b
+}
+
+func decodeTxnOffsets(d *decoder) (*txnOffsets, error) {
+	r := &txnOffsets{producer: d.int()}
+	inner := d.view(maxRecordLimit)
+	if err := d.end("offsets of a transaction"); err != nil {
+		return nil, err
+	}
+	k, od, err := open(inner)
+	if err != nil {
+		return nil, err
+	}
+	if k != kindOffsets {
+		return nil, fmt.Errorf("%w: offsets of a transaction of kind %d", errRecord, k)
+	}
+	r.offsets, err = decodeOffsets(od)
+	return r, err
+}
+
+// txnSettled ends the pending offsets of a producer in a group.
+type txnSettled struct {
+	key       groupKey
+	producer  int64
+	committed bool
+	at        int64 // ms
+}
+
+func (r txnSettled) encode() record {
+	e := newEncoder(kindTxnSettled, len(r.key.tenant)+len(r.key.group)+16)
+	r.key.encode(e)
+	e.int(r.producer)
+	e.bool(r.committed)
+	e.int(r.at)
+	return e.b
+}
+
+func decodeTxnSettled(d *decoder) (txnSettled, error) {
+	r := txnSettled{key: decodeKey(d), producer: d.int(), committed: d.bool(), at: d.int()}
+	return r, d.end("end of a group's transaction")
+}
+
+// applyTxnRecord takes a record of one of the kinds above.
+func (m *machine) applyTxnRecord(k kind, d *decoder) error {
+	switch k {
+	case kindTxn:
+		r, err := decodeTxn(d)
+		if err != nil {
+			return err
+		}
+		if t := m.txns[r.key]; t != nil {
+			m.dropTxn(t)
+		}
+		t := m.newTransaction(r.key)
+		timer := t.timer
+		*t = *r
+		t.timer = timer
+	case kindTxnAdded:
+		r, err := decodeTxnAdded(d)
+		if err != nil {
+			return err
+		}
+		t := m.txns[r.key]
+		if t != nil {
+			// Else it comes before its id's own place in a snapshot, which has it too.
+			m.applyAdded(t, r)
+		}
+	case kindTxnGone:
+		key := decodeKey(d)
+		if err := d.end("removed transactional id"); err != nil {
+			return err
+		}
+		if t := m.txns[key]; t != nil {
+			m.dropTxn(t)
+		}
+	case kindTxnOffsets:
+		r, err := decodeTxnOffsets(d)
+		if err != nil {
+			return err
+		}
+		m.applyTxnOffsets(r)
+	case kindTxnSettled:
+		r, err := decodeTxnSettled(d)
+		if err != nil {
+			return err
+		}
+		m.applySettled(r)
+	default:
+		return fmt.Errorf("%w: kind %d", errRecord, k)
+	}
+	return nil
+}
+
+func (m *machine) applyAdded(t *transaction, r *txnAdded) {
+	if t.state != txnOngoing {
+		t.empty()
+		t.state, t.started = txnOngoing, r.started
+	}
+	for k, p := range r.parts {
+		t.parts[k] = p
+	}
+	for _, g := range r.groups {
+		t.groups[g] = true
+	}
+	if r.participant != nil && t.participant(r.participant.cluster) == nil {
+		t.participants = append(t.participants, *r.participant)
+	}
+}
+
+// beginTxns arms the timers when the machine begins to serve, and lists the
+// transactions whose decision is still to be carried out.
+func (m *machine) beginTxns() (decided []groupKey) {
+	for key, t := range m.txns {
+		m.armTxn(t)
+		if t.state.decided() {
+			decided = append(decided, key)
+		}
+	}
+	return decided
+}
+
+// snapshotTxn writes again all that is kept of a transactional id.
+func (m *machine) snapshotTxn(key groupKey) {
+	if t := m.txns[key]; t != nil {
+		m.emit(t.encode())
+	}
+}
+
+// snapshotTxns lists the transactional ids that a snapshot has to write.
+func (m *machine) snapshotTxns() []groupKey {
+	keys := make([]groupKey, 0, len(m.txns))
+	for key := range m.txns {
+		keys = append(keys, key)
+	}
+	return keys
+}

@@ -1,0 +1,220 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
+)
+
+// Settling carries out what was decided: it tells every participant, again and
+// again until all know, and then has the machine complete the transaction. It
+// may be done by two owners at once: markers carry the term as the coordinator's
+// epoch, so that a former owner's come to nothing, and a transaction on a cluster
+// can be ended only once.
+
+// settlers are the transactions that are being settled by this gateway.
+type settlers struct {
+	ctx  context.Context
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool
+	busy   map[groupKey]chan struct{}
+}
+
+// run calls f in a goroutine that Close waits for; false when it is closed.
+func (s *settlers) run(f func(ctx context.Context)) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.wg.Go(func() { f(s.ctx) })
+	return true
+}
+
+func (s *settlers) end() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.stop()
+	s.wg.Wait()
+}
+
+// settleTxn makes sure that a decision is carried out. done is closed when it
+// is, or when this gateway has lost the transaction's shard.
+func (c *Coordinator) settleTxn(key groupKey) (done <-chan struct{}) {
+	s := &c.settlers
+	s.mu.Lock()
+	ch, busy := s.busy[key]
+	if !busy {
+		ch = make(chan struct{})
+		s.busy[key] = ch
+	}
+	s.mu.Unlock()
+	if busy {
+		return ch
+	}
+	leave := func() {
+		s.mu.Lock()
+		delete(s.busy, key)
+		s.mu.Unlock()
+		close(ch)
+	}
+	if !s.run(func(ctx context.Context) {
+		defer leave()
+		c.settleUntilDone(ctx, key)
+	}) {
+		leave()
+	}
+	return ch
+}
+
+// awaitSettled settles a transaction and waits for that, for a while.
+func (c *Coordinator) awaitSettled(ctx context.Context, key groupKey) {
+	t := time.NewTimer(settlePatience)
+	defer t.Stop()
+	select {
+	case <-c.settleTxn(key):
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+func (c *Coordinator) settleUntilDone(ctx context.Context, key groupKey) {
+	told := map[string]bool{}
+	began := time.Now()
+	for wait := 5 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		t, code := ask(ctx, c, key, func(m *machine) (*settling, wire.Code) { return m.toSettle(key) })
+		switch {
+		case code == wire.CoordinatorLoadInProgress, code == wire.CoordinatorNotAvailable, code == wire.RequestTimedOut && ctx.Err() == nil:
+			// Of a shard that is ours: tried again.
+		case code != wire.None, t == nil:
+			return
+		default:
+			t.late = time.Since(began) > pendingPatience
+			if c.tell(ctx, t, told) {
+				_, code = ask(ctx, c, key, func(m *machine) (struct{}, wire.Code) {
+					return struct{}{}, m.completeTxn(key, t.producer, t.epoch, told)
+				})
+				if code == wire.None {
+					return
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// settling is a decided transaction with the term in which it is carried out.
+type settling struct {
+	*transaction
+	term int64
+	late bool // markers on other clusters are not waited for any more
+}
+
+// pendingPatience is how long the markers of a cluster are waited for that has
+// decided as it was told. Longer than that a partition there has no leader, or
+// refuses them; the client must not wait for that.
+const pendingPatience = 30 * time.Second
+
+// stuck names a participant whose transactional id is not to be used again.
+func stuck(cluster string) string { return "stuck " + cluster }
+
+func (m *machine) toSettle(key groupKey) (*settling, wire.Code) {
+	t := m.txns[key]
+	if t == nil || !t.state.decided() {
+		return nil, wire.None
+	}
+	return &settling{transaction: t.clone(), term: m.term}, wire.None
+}
+
+// tellAtOnce bounds the participants that are told at the same time.
+const tellAtOnce = 16
+
+// tell tells all participants that are not in told yet, and whether all are now.
+func (c *Coordinator) tell(ctx context.Context, t *settling, told map[string]bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*participantPatience)
+	defer cancel()
+	commit := t.state == txnPrepareCommit
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	limit := make(chan struct{}, tellAtOnce)
+	all := true
+	tell := func(name string, f func() error) {
+		mu.Lock()
+		done := told[name]
+		mu.Unlock()
+		if done {
+			return
+		}
+		limit <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-limit }()
+			err := f()
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				all = false
+				c.logger.Debug("a part of a transaction is not ended yet", "transactional_id", t.key.group, "part", name, "err", err)
+				return
+			}
+			told[name] = true
+		})
+	}
+	marker := batch.Marker{Commit: commit, CoordinatorEpoch: int32(min(t.term, 1<<31-1)), ProducerID: t.producer, ProducerEpoch: t.epoch}
+	for _, k := range t.sortedParts() {
+		if slices.ContainsFunc(t.parts[k].places, func(at place) bool { return !at.foreign }) {
+			tell("partition "+k.topic.String()+"-"+strconv.Itoa(int(k.partition)), func() error { return c.participants.Mark(ctx, k.topic, k.partition, marker) })
+		}
+	}
+	for i := range t.participants {
+		p := &t.participants[i]
+		tell("cluster "+p.cluster, func() error {
+			err := c.endPart(ctx, t, p, commit)
+			if t.late && errors.Is(err, span.ErrTransactionPending) {
+				c.logger.Warn("a cluster does not write the markers of a transaction, which it has decided", "cluster", p.cluster,
+					"transactional_id", t.key.group, "there", p.id, "err", err)
+				mu.Lock()
+				told[stuck(p.cluster)] = true
+				mu.Unlock()
+				err = nil
+			}
+			return err
+		})
+	}
+	for _, g := range t.sortedGroups() {
+		tell("group "+g, func() error {
+			return c.settleGroup(ctx, groupKey{t.key.tenant, g}, t.producer, commit)
+		})
+	}
+	wg.Wait()
+	return all
+}
+
+// endPart ends the transaction on a cluster that runs its own.
+func (c *Coordinator) endPart(ctx context.Context, t *settling, p *participant, commit bool) error {
+	x := span.Transaction{ID: p.id, Producer: p.producer, Epoch: p.epoch}
+	err := c.participants.End(ctx, p.cluster, x, commit)
+	if errors.Is(err, ErrParticipantEnded) {
+		if commit {
+			c.metrics.txnTorn.Inc()
+			c.logger.Error("a cluster has aborted its part of a committed transaction: its records there are lost to readers of committed records",
+				"cluster", p.cluster, "tenant", t.key.tenant, "transactional_id", t.key.group, "producer_id", t.producer, "there", p.id, "err", err)
+		}
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,326 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
+)
+
+// Transactions on the cluster itself. Their requests are those of a producer
+// before KIP-890: partitions are added one by one and the epoch stays until the
+// next BeginTransaction, so that it works alike on all releases from 3.9 on.
+
+var _ span.Transactor = (*Store)(nil)
+
+// txnCoordinators remembers which broker coordinates a transactional id.
+type txnCoordinators struct {
+	mu    sync.Mutex
+	nodes map[string]int32
+}
+
+// maxCoordinators bounds what is remembered.
+const maxCoordinators = 50_000
+
+func (c *txnCoordinators) get(id string) (int32, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, ok := c.nodes[id]
+	return n, ok
+}
+
+func (c *txnCoordinators) set(id string, node int32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.nodes == nil || len(c.nodes) >= maxCoordinators {
+		c.nodes = map[string]int32{}
+	}
+	c.nodes[id] = node
+}
+
+func (c *txnCoordinators) forget(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.nodes, id)
+}
+
+// coordinator finds the broker of a transactional id.
+func (s *Store) coordinator(ctx context.Context, id string) (*broker, error) {
+	if node, ok := s.coordinators.get(id); ok {
+		if b := s.broker(node); b != nil {
+			return b, nil
+		}
+	}
+	req := kmsg.NewPtrFindCoordinatorRequest()
+	req.CoordinatorType = 1
+	req.CoordinatorKey = id
+	req.CoordinatorKeys = []string{id}
+	var node int32
+	accept := func(resp kmsg.Response) error {
+		r := resp.(*kmsg.FindCoordinatorResponse)
+		code, at := wire.Code(r.ErrorCode), r.NodeID
+		if r.Version >= 4 {
+			if len(r.Coordinators) != 1 {
+				return fmt.Errorf("%w: FindCoordinator answers for %d keys", wire.ErrMalformed, len(r.Coordinators))
+			}
+			code, at = wire.Code(r.Coordinators[0].ErrorCode), r.Coordinators[0].NodeID
+		}
+		if code != wire.None {
+			return code
+		}
+		node = at
+		return nil
+	}
+	for _, b := range s.candidates() {
+		// The version is written into the request, so each broker gets its own.
+		one := *req
+		resp, err := b.request(ctx, &one, 1, 4)
+		if err == nil {
+			err = accept(resp)
+		}
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil, unavailable(err)
+			}
+			if errors.Is(err, wire.TransactionalIDAuthorizationFailed) || errors.Is(err, wire.ClusterAuthorizationFailed) {
+				return nil, fmt.Errorf("%w: %w", span.ErrDenied, err)
+			}
+			continue
+		}
+		if b := s.broker(node); b != nil {
+			s.coordinators.set(id, node)
+			return b, nil
+		}
+	}
+	return nil, unavailable(errNoBroker)
+}
+
+// errTxnBusy: the coordinator is to be asked again.
+var errTxnBusy = errors.New("transaction coordinator is busy")
+
+// withCoordinator asks the coordinator of an id until it gives a definite answer.
+// ask returns the answer's code; busy ones are tried again.
+func (s *Store) withCoordinator(ctx context.Context, id string, ask func(ctx context.Context, b *broker) (wire.Code, error)) error {
+	ctx, cancel := s.short(ctx)
+	defer cancel()
+	var last error = errTxnBusy
+	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+		b, err := s.coordinator(ctx, id)
+		if err == nil {
+			var code wire.Code
+			code, err = ask(ctx, b)
+			switch {
+			case err != nil:
+				s.coordinators.forget(id)
+				err = unavailable(err)
+			case code == wire.None:
+				return nil
+			case code == wire.NotCoordinator, code == wire.CoordinatorNotAvailable:
+				s.coordinators.forget(id)
+				err = fmt.Errorf("%w: %w", span.ErrUnavailable, code)
+			case code == wire.ConcurrentTransactions, code == wire.CoordinatorLoadInProgress, code == wire.OperationNotAttempted,
+				code == wire.UnknownTopicOrPartition, kindOf(code) == kindRetry, kindOf(code) == kindMaybe, kindOf(code) == kindMoved:
+				// A broker may not have heard of a new topic yet.
+				err = fmt.Errorf("%w: %w: %w", span.ErrUnavailable, errTxnBusy, code)
+			default:
+				return txnError(code)
+			}
+		}
+		if errors.Is(err, span.ErrDenied) {
+			return err
+		}
+		last = err
+		if err := s.pause(ctx, wait); err != nil {
+			return unavailable(errors.Join(last, err))
+		}
+	}
+}
+
+// txnError maps the code of a transaction's request.
+func txnError(code wire.Code) error {
+	switch code {
+	case wire.InvalidProducerEpoch, wire.ProducerFenced, wire.InvalidProducerIDMapping, wire.InvalidTxnState, wire.TransactionAbortable:
+		return fmt.Errorf("%w: %w", span.ErrTransactionEnded, code)
+	case wire.TransactionalIDAuthorizationFailed, wire.ClusterAuthorizationFailed, wire.TopicAuthorizationFailed:
+		return fmt.Errorf("%w: %w", span.ErrDenied, code)
+	}
+	return asError(code)
+}
+
+func (s *Store) txnWrap(what, id string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("cluster %s: %s %s: %w", s.opts.Name, what, id, err)
+}
+
+// leastTxnTimeout is the least timeout that is asked for.
+const leastTxnTimeout = 10 * time.Second
+
+// BeginTransaction implements [span.Transactor].
+func (s *Store) BeginTransaction(ctx context.Context, id string, timeout time.Duration) (span.Transaction, error) {
+	t := span.Transaction{ID: id, Producer: -1, Epoch: -1}
+	for {
+		err := s.withCoordinator(ctx, id, func(ctx context.Context, b *broker) (wire.Code, error) {
+			req := kmsg.NewPtrInitProducerIDRequest()
+			req.TransactionalID = &id
+			req.TransactionTimeoutMillis = int32(timeout.Milliseconds())
+			req.ProducerID, req.ProducerEpoch = -1, -1
+			resp, err := b.request(ctx, req, 0, 4)
+			if err != nil {
+				return 0, err
+			}
+			r := resp.(*kmsg.InitProducerIDResponse)
+			t.Producer, t.Epoch = r.ProducerID, r.ProducerEpoch
+			return wire.Code(r.ErrorCode), nil
+		})
+		var rejected *span.RejectedError
+		if errors.As(err, &rejected) && rejected.Code == wire.InvalidTransactionTimeout && timeout > leastTxnTimeout {
+			// The cluster allows less (transaction.max.timeout.ms).
+			timeout = max(timeout/2, leastTxnTimeout)
+			continue
+		}
+		return t, s.txnWrap("begin transaction", id, err)
+	}
+}
+
+// AddToTransaction implements [span.Transactor].
+func (s *Store) AddToTransaction(ctx context.Context, t span.Transaction, topic string, partitions []int32) error {
+	return s.txnWrap("add to transaction", t.ID, s.withCoordinator(ctx, t.ID, func(ctx context.Context, b *broker) (wire.Code, error) {
+		req := kmsg.NewPtrAddPartitionsToTxnRequest()
+		req.TransactionalID, req.ProducerID, req.ProducerEpoch = t.ID, t.Producer, t.Epoch
+		rt := kmsg.NewAddPartitionsToTxnRequestTopic()
+		rt.Topic, rt.Partitions = topic, partitions
+		req.Topics = append(req.Topics, rt)
+		resp, err := b.request(ctx, req, 0, 3)
+		if err != nil {
+			return 0, err
+		}
+		code, n := wire.None, 0
+		for _, rt := range resp.(*kmsg.AddPartitionsToTxnResponse).Topics {
+			for _, r := range rt.Partitions {
+				n++
+				if r.ErrorCode != 0 && (code == wire.None || code == wire.OperationNotAttempted) {
+					code = wire.Code(r.ErrorCode)
+				}
+			}
+		}
+		if n < len(partitions) {
+			return 0, fmt.Errorf("%w: AddPartitionsToTxn answer leaves a partition out", wire.ErrMalformed)
+		}
+		return code, nil
+	}))
+}
+
+// markerPatience is how long markers are waited for at a time.
+const markerPatience = 3 * time.Second
+
+// EndTransaction implements [span.Transactor].
+func (s *Store) EndTransaction(ctx context.Context, t span.Transaction, commit bool) error {
+	err := s.withCoordinator(ctx, t.ID, func(ctx context.Context, b *broker) (wire.Code, error) {
+		req := kmsg.NewPtrEndTxnRequest()
+		req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Commit = t.ID, t.Producer, t.Epoch, commit
+		resp, err := b.request(ctx, req, 0, 3)
+		if err != nil {
+			return 0, err
+		}
+		code := wire.Code(resp.(*kmsg.EndTxnResponse).ErrorCode)
+		if code == wire.ConcurrentTransactions {
+			return wire.None, nil // decided so before, and being carried out
+		}
+		return code, nil
+	})
+	if err != nil && !errors.Is(err, wire.InvalidTxnState) {
+		return s.txnWrap("end transaction", t.ID, err)
+	}
+	// Decided; visible when the markers are written. With INVALID_TXN_STATE nothing
+	// had been added to it, or it had ended the other way.
+	refused := err
+	var state string
+	wait, cancel := context.WithTimeout(ctx, markerPatience)
+	defer cancel()
+	err = s.withCoordinator(wait, t.ID, func(ctx context.Context, b *broker) (wire.Code, error) {
+		req := kmsg.NewPtrDescribeTransactionsRequest()
+		req.TransactionalIDs = []string{t.ID}
+		resp, err := b.request(ctx, req, 0, 0)
+		if err != nil {
+			return 0, err
+		}
+		states := resp.(*kmsg.DescribeTransactionsResponse).TransactionStates
+		if len(states) != 1 {
+			return 0, fmt.Errorf("%w: DescribeTransactions answers for %d ids", wire.ErrMalformed, len(states))
+		}
+		r := &states[0]
+		state = r.State
+		switch {
+		case r.ErrorCode != 0:
+			return wire.Code(r.ErrorCode), nil
+		case r.ProducerID != t.Producer || r.ProducerEpoch != t.Epoch:
+			return wire.None, nil // on with the next, so this one is over
+		case state == "PrepareCommit", state == "PrepareAbort":
+			return wire.ConcurrentTransactions, nil
+		}
+		return wire.None, nil
+	})
+	switch {
+	case err != nil && refused == nil:
+		return s.txnWrap("end transaction", t.ID, fmt.Errorf("%w: %w", span.ErrTransactionPending, err))
+	case err != nil:
+		return s.txnWrap("end transaction", t.ID, err)
+	case refused != nil && (state == "CompleteAbort" || state == "CompleteCommit" || state == "Ongoing"):
+		return s.txnWrap("end transaction", t.ID, refused)
+	}
+	return nil
+}
+
+// transactionPrefix begins the transactional ids that this product uses on clusters.
+const transactionPrefix = "__braid-"
+
+// enlistedIn fails when a transaction of ours that is open has a partition of the
+// topic, also one without a record: its marker would come to a sealed partition,
+// where its coordinator gives it up for good.
+func (s *Store) enlistedIn(ctx context.Context, t span.Topic) error {
+	s.mu.Lock()
+	brokers := make([]*broker, 0, len(s.brokers))
+	for _, b := range s.brokers {
+		if b.node >= 0 {
+			brokers = append(brokers, b)
+		}
+	}
+	s.mu.Unlock()
+	for _, b := range brokers {
+		list := kmsg.NewPtrListTransactionsRequest()
+		list.StateFilters = []string{"Ongoing", "PrepareCommit", "PrepareAbort"}
+		resp, err := b.request(ctx, list, 0, 1)
+		if err != nil {
+			continue // its transactions have another coordinator soon; the seal looks at the log itself
+		}
+		describe := kmsg.NewPtrDescribeTransactionsRequest()
+		for _, x := range resp.(*kmsg.ListTransactionsResponse).TransactionStates {
+			if strings.HasPrefix(x.TransactionalID, transactionPrefix) {
+				describe.TransactionalIDs = append(describe.TransactionalIDs, x.TransactionalID)
+			}
+		}
+		if len(describe.TransactionalIDs) == 0 {
+			continue
+		}
+		if resp, err = b.request(ctx, describe, 0, 0); err != nil {
+			return unavailable(err)
+		}
+		for _, x := range resp.(*kmsg.DescribeTransactionsResponse).TransactionStates {
+			for _, rt := range x.Topics {
+				if rt.Topic == t.Name {
+					return fmt.Errorf("%w: %s holds it", span.ErrOpenTransaction, x.TransactionalID)
+				}
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,44 @@
+package span
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Two kinds of stores hold parts of transactions. On one, a transaction is what its
+// batches say: they carry our producer, and a control batch with the marker ends it,
+// by [Log.Append]. The other kind is a [Transactor]: its cluster runs transactions
+// of its own and writes the markers itself, so batches carry a producer of that cluster.
+
+// Transaction names a transaction of ours on a cluster that runs its own.
+type Transaction struct {
+	ID       string // transactional id on that cluster
+	Producer int64
+	Epoch    int16
+}
+
+// Transactor is a [Store] whose cluster runs transactions of its own. All methods
+// do I/O and may be called concurrently.
+type Transactor interface {
+	// BeginTransaction fences whoever used the id before, aborts what is open of it, and
+	// returns the producer for its next transaction. timeout is asked for, and may come out shorter.
+	BeginTransaction(ctx context.Context, id string, timeout time.Duration) (Transaction, error)
+	// AddToTransaction takes partitions of one topic into the transaction; appends to
+	// others are refused. It succeeds for those that are in it already, and fails with
+	// [ErrTransactionEnded] when the transaction is not open any more.
+	AddToTransaction(ctx context.Context, t Transaction, topic string, partitions []int32) error
+	// EndTransaction commits or aborts, and returns when the markers are written;
+	// [ErrTransactionPending]: it is decided, and they are not written yet. It may be
+	// repeated until the next BeginTransaction, and fails with [ErrTransactionEnded] if
+	// it had ended otherwise.
+	EndTransaction(ctx context.Context, t Transaction, commit bool) error
+}
+
+// ErrTransactionEnded: the cluster has ended the transaction by itself, or its
+// producer is fenced.
+var ErrTransactionEnded = errors.New("transaction was ended by its cluster")
+
+// ErrTransactionPending: the cluster has decided the transaction as it was told,
+// and has not written all markers yet.
+var ErrTransactionPending = errors.New("transaction's markers are not all written")
