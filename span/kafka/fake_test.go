@@ -36,6 +36,8 @@ type fakeCluster struct {
 	conns  map[net.Conn]bool
 	parts  []fakePartition
 	closed bool
+	// appended, if set before the first append, is called between an append and its answer.
+	appended func()
 }
 
 type fakePartition struct {
@@ -160,6 +162,9 @@ func (f *fakeCluster) produce(node int32, h wire.Header, body []byte) []byte {
 	}
 	var resp wire.ProduceResponse
 	resp.Answer(&req)
+	if f.appended != nil {
+		defer f.appended()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.chance(f.faults / 4) {
@@ -470,6 +475,29 @@ func TestBrokerMoves(t *testing.T) {
 	}
 	// Two lanes and two control connections, and those by the bootstrap addresses.
 	waitFor(t, "old connections to be gone", func() bool { return s.Stats().Connections <= 6 })
+}
+
+// TestReaderIsAheadOfTheAnswer: whoever reads may know of a batch before its own answer is
+// here. That makes it no duplicate: who acknowledged it is counted by the answer.
+func TestReaderIsAheadOfTheAnswer(t *testing.T) {
+	f := newFake(t, 1, 1, 0)
+	landed, told := make(chan struct{}), make(chan struct{})
+	f.appended = func() { landed <- struct{}{}; <-told }
+	s := openAt(t, f.bootstrap())
+	l := s.Log(span.Topic{Name: f.name, ID: f.id}, 0)
+	defer l.Release()
+	done := make(chan *span.Append, 1)
+	l.Append(&span.Append{Batch: producerBatch(t, 1<<40, 0, 0, 1, "v"), Deadline: time.Now().Add(time.Minute), Done: func(a *span.Append) { done <- a }})
+	<-landed
+	r, err := l.Read(t.Context(), span.ReadRequest{MaxBytes: 1 << 20})
+	if err != nil || r.HighWatermark != 1 {
+		t.Errorf("read up to %d: %v", r.HighWatermark, err)
+	}
+	r.Release()
+	close(told)
+	if a := <-done; a.Err != nil || a.BaseOffset != 0 || a.Duplicate {
+		t.Errorf("offset %d, duplicate %v, %v", a.BaseOffset, a.Duplicate, a.Err)
+	}
 }
 
 // numbered appends a fixed number of one-record batches named by prefix and number.

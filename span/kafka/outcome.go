@@ -88,7 +88,7 @@ func (p *partition) over(e *entry) {
 // landed needs p.mu: the broker has the batch.
 func (p *partition) landed(e *entry, r *wire.ProduceResult, ended []*entry) []*entry {
 	end := r.BaseOffset + int64(e.records)
-	repeated := r.BaseOffset >= 0 && r.BaseOffset < max(p.sure, p.acked.end)
+	repeated := r.BaseOffset >= 0 && r.BaseOffset < max(e.sure, p.acked.end)
 	if !repeated && r.BaseOffset >= 0 {
 		p.acked = ackedBatch{base: r.BaseOffset, end: end, producer: e.producer, sequence: e.sequence, crc: e.crc}
 	}

@@ -80,8 +80,11 @@ type entry struct {
 	maybe    bool
 	code     wire.Code // of the last attempt
 	tooLarge int       // how often the broker said so although it was not sealed
-	// held: it landed at an offset that was seen committed before, which only a
-	// duplicate may. It is acknowledged when the log has been compared.
+	// sure is partition.sure when the latest attempt was made: a reader may learn of
+	// the batch before its own answer is here.
+	sure int64
+	// held: it landed at an offset that was seen committed before it was sent, which
+	// only a duplicate may. It is acknowledged when the log has been compared.
 	held bool
 }
 
@@ -214,6 +217,7 @@ func (p *partition) take(l *lane, c *call) (e *entry, again bool) {
 	p.next++
 	p.flying++
 	e.call, p.last = c, c
+	e.sure = p.sure
 	p.scheduled = p.next < len(p.queue)
 	return e, p.scheduled
 }
