@@ -130,7 +130,7 @@ func (a *apache) read(offset int64, committed bool) string {
 		if first {
 			fmt.Fprintf(&out, "%d ", r.ErrorCode)
 			if r.ErrorCode == 0 {
-				fmt.Fprintf(&out, "[%d, %d, %d)", r.LogStartOffset, r.LastStableOffset, r.HighWatermark)
+				fmt.Fprintf(&out, "[%d, %d, %d)", r.LogStartOffset, max(r.LastStableOffset, r.LogStartOffset), r.HighWatermark)
 			}
 		}
 		if r.ErrorCode != 0 {

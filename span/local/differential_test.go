@@ -25,9 +25,13 @@ import (
 //     refuses that, while the engine does it for chains;
 //   - after a compaction single records are compared, and what read_committed
 //     shows of them: where the cleaners cut segments differs, and with it which empty batches stay;
+//   - a last stable offset below the log start, where the head of an open transaction was
+//     deleted: a broker tells it or the log start, by the kind of request and time; we tell the log start;
 //   - aborted transactions that began past what was read: a broker names some of them;
 //   - a transactional batch of a former epoch: a broker may ask the transaction's
 //     coordinator first, whose code is another one; that both refuse is compared;
+//   - times are not looked up where a trim left a segment below the log start: a broker looks
+//     into that first, and says that there is nothing when its records are all below;
 //   - the limits on record times are compared where they are set: a broker's own default
 //     (an hour ahead of its clock) is the gateway's to apply.
 type system interface {
@@ -64,6 +68,7 @@ type sequence struct {
 	base      int64 // time of the first records, ms
 	batches   int64
 	compacted bool
+	trimmed   bool
 	everLAT   bool // some records may carry the broker's time
 	producers []*diffProducer
 	txns      []*diffTxn
@@ -366,7 +371,7 @@ func (s *sequence) end(x *diffTxn, f func() (marked bool)) {
 func (s *sequence) lookup() {
 	ms := s.base + s.rng.Int64N(s.batches*10+20)
 	kind := s.rng.IntN(6)
-	if s.compacted {
+	if s.compacted || s.trimmed && s.seed%4 == 3 {
 		kind %= 2
 	}
 	switch kind {
@@ -398,6 +403,7 @@ func (s *sequence) trim() {
 	if s.rng.IntN(3) > 0 {
 		offset /= 3
 	}
+	s.trimmed = true
 	s.same(fmt.Sprintf("delete before %d", offset), func(x system) string { return x.deleteBefore(offset) })
 }
 

@@ -20,6 +20,14 @@ func (s *Store) RetainNow() error {
 	return s.keeper.do(func() error { return s.keeper.retain() })
 }
 
+// WatchSpaceNow looks at the room on the file system.
+func (s *Store) WatchSpaceNow() error {
+	return s.keeper.do(func() error {
+		s.keeper.watchSpace()
+		return nil
+	})
+}
+
 // CompactNow compacts every compacted topic.
 func (s *Store) CompactNow() error {
 	done := make(chan error, 1)

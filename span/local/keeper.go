@@ -152,7 +152,8 @@ func (k *keeper) note(err error) {
 	if err == nil || k.s.failure() != nil || errors.Is(err, errClosed) {
 		return
 	}
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	// The sequencer may have refused what the keeper asked of it, while it waited for space.
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, errNoSpace) {
 		k.s.noSpace(err)
 		return
 	}
