@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/braidstream/braid/batch"
@@ -26,6 +28,8 @@ type written struct {
 	fs     *vfs.Mem
 	topics []span.Topic
 	values [][]string // by topic, offset order
+	// Twelve records, the keys and values told by their offsets.
+	compacted span.Topic
 }
 
 func writeDirectory(t testing.TB) written {
@@ -57,7 +61,27 @@ func writeDirectory(t testing.TB) written {
 		w.values = append(w.values, nil)
 		add(i, 30)
 	}
+	// One that a compaction went over, with all of its records in it.
+	topic, err := s.Create(context.Background(), span.Spec{Name: "compacted", Partitions: 1, Config: map[string]string{
+		"segment.bytes": "4096", "retention.ms": "-1", "cleanup.policy": "compact"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.compacted = topic
+	l := s.Log(topic, 0)
+	for i := range 12 {
+		value := fmt.Sprintf("%0500d", i)
+		raw, err := batch.NewBuilder().Add(batch.Record{Timestamp: 1, Key: fmt.Append(nil, i), Value: []byte(value)}).Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustPut(t, l, raw)
+	}
+	l.Release()
 	if err := s.FlushNow(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CompactNow(); err != nil {
 		t.Fatal(err)
 	}
 	add(0, 20)
@@ -75,7 +99,7 @@ func TestWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Problems) > 0 || r.Topics != 2 || r.Batches != 85 || r.Segments < 4 {
+	if len(r.Problems) > 0 || r.Topics != 3 || r.Batches != 97 || r.Segments < 6 {
 		t.Fatalf("report %+v", r)
 	}
 	var got []string
@@ -103,26 +127,45 @@ func TestFlippedBits(t *testing.T) {
 	sizes := w.fs.Sizes()
 	names := slices.Sorted(maps.Keys(sizes))
 	kinds := map[string]int{}
-	for _, name := range names {
-		step := int64(1)
-		if sizes[name] > 2000 {
-			step = 37
+	var mu sync.Mutex
+	t.Run("files", func(t *testing.T) {
+		for _, name := range names {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				for at := int64(0); at < sizes[name]; at += flipStep(sizes[name]) {
+					fs := w.fs.Clone()
+					fs.Flip(name, at, 1<<(at%8))
+					outcome := afterDamage(t, w, fs, fmt.Sprintf("%s at %d", name, at))
+					kind := name[strings.LastIndex(name, "/")+1:]
+					if i := strings.LastIndex(kind, "."); i >= 0 {
+						kind = kind[i:]
+					}
+					mu.Lock()
+					kinds[kind+" "+outcome]++
+					mu.Unlock()
+				}
+			})
 		}
-		if sizes[name] > 60_000 {
-			step = 211
-		}
-		for at := int64(0); at < sizes[name]; at += step {
-			fs := w.fs.Clone()
-			fs.Flip(name, at, 1<<(at%8))
-			outcome := afterDamage(t, w, fs, fmt.Sprintf("%s at %d", name, at))
-			kind := name[strings.LastIndex(name, "/")+1:]
-			if i := strings.LastIndex(kind, "."); i >= 0 {
-				kind = kind[i:]
-			}
-			kinds[kind+" "+outcome]++
-		}
-	}
+	})
 	t.Logf("outcomes: %v", kinds)
+}
+
+// flipStep is the distance between the places of a file that are damaged.
+func flipStep(size int64) int64 {
+	step := int64(1)
+	switch {
+	case size > 60_000:
+		step = 307
+	case size > 2000:
+		step = 101
+	}
+	if os.Getenv("BRAID_SOAK") != "" {
+		return (step + 2) / 3
+	}
+	if testing.Short() {
+		return step * 7
+	}
+	return step
 }
 
 // afterDamage opens a damaged directory and returns what came of it: "refused",
@@ -171,8 +214,53 @@ func afterDamage(t *testing.T, w written, fs *vfs.Mem, what string) string {
 		}
 		l.Release()
 	}
+	outcome = w.compactedAfterDamage(t, s, h.Writable, what, outcome)
 	if outcome != "harmless" && checkErr == nil && len(report.Problems) == 0 {
 		t.Errorf("%s: check finds nothing, reads fail", what)
+	}
+	return outcome
+}
+
+// compactedAfterDamage reads the compacted topic, before and after another compaction: what is damaged
+// is not served, and no compaction drops it silently.
+func (w *written) compactedAfterDamage(t *testing.T, s *local.Store, writable bool, what, outcome string) string {
+	l := s.Log(w.compacted, 0)
+	defer l.Release()
+	for round := range 2 {
+		fenced := !writable
+		offset := int64(0)
+		seen := int64(0)
+		for offset < 12 {
+			r, err := l.Read(context.Background(), span.ReadRequest{Offset: offset, MaxBytes: 1})
+			if errors.Is(err, span.ErrStorage) || err == nil && len(r.Batches) == 0 || errors.Is(err, span.ErrOffsetOutOfRange) && !writable {
+				fenced = fenced || err != nil
+				r.Release()
+				break
+			}
+			if err != nil {
+				t.Errorf("%s: compacted topic at %d: %v", what, offset, err)
+				break
+			}
+			for h, b := range batch.Walk(r.Batches) {
+				offset = h.NextOffset()
+				for rec, err := range batch.Records(b, 1<<20) {
+					if err != nil || string(rec.Key) != fmt.Sprint(rec.Offset) || string(rec.Value) != fmt.Sprintf("%0500d", rec.Offset) {
+						t.Errorf("%s: compacted topic serves %d as %.20q, %v", what, rec.Offset, rec.Key, err)
+					}
+					seen++
+				}
+			}
+			r.Release()
+		}
+		if seen < 12 && !fenced {
+			t.Errorf("%s: round %d: %d of 12 records of the compacted topic, and nothing is said", what, round, seen)
+		}
+		if fenced {
+			outcome = "fenced"
+		}
+		if round == 0 {
+			_ = s.CompactNow() // it may meet the damage
+		}
 	}
 	return outcome
 }

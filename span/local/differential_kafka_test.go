@@ -201,7 +201,8 @@ func (a *apache) list(ms int64) string {
 func (a *apache) end() int64 { return a.listed(-1, 0).Offset }
 
 func (a *apache) offsets() string {
-	return fmt.Sprintf("start %d, stable %d, high watermark %d", a.listed(-2, 0).Offset, a.listed(-1, 1).Offset, a.end())
+	start := a.listed(-2, 0).Offset
+	return fmt.Sprintf("start %d, stable %d, high watermark %d", start, max(a.listed(-1, 1).Offset, start), a.end())
 }
 
 func (a *apache) deleteBefore(offset int64) string {

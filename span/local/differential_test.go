@@ -327,7 +327,11 @@ func (s *sequence) transactional() {
 	case p == 11 && x.open:
 		s.send("gap in a transaction", s.build(batch.NewBuilder().Producer(x.id, x.epoch, x.next+1).Transactional()), x.name)
 	case p == 12 && x.open && s.openInLog(x):
-		s.send("not transactional while one is open", s.build(batch.NewBuilder().Producer(x.id, x.epoch, x.next)), "")
+		epoch, seq := x.epoch, x.next
+		if s.rng.IntN(2) == 0 {
+			epoch, seq = epoch+1, 0
+		}
+		s.send("not transactional while one is open", s.build(batch.NewBuilder().Producer(x.id, epoch, seq)), "")
 	case p == 13:
 		was, open := x.epoch, x.open
 		var epoch int16

@@ -86,6 +86,21 @@ func enter(o Options) (id [16]byte, lock interface{ Close() error }, err error) 
 	return id, l, nil
 }
 
+// noLink refuses a link in the place of a directory of ours: what is behind it may be somebody else's,
+// and left-over files are removed.
+func (s *Store) noLink(dir string) error {
+	st, err := s.opt.FS.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("data directory: %w", err)
+	case st.Symlink || !st.Dir:
+		return fmt.Errorf("%s: %w: it is a link or a file; put the directory itself there, or link the whole data directory", dir, ErrForeign)
+	}
+	return nil
+}
+
 func orUnknown(s string) string {
 	if s == "" {
 		return "another process"

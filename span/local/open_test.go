@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -398,4 +399,11 @@ func TestCheckpointBehindLog(t *testing.T) {
 	if got := readAll(t, s.Log(topic, 0), 0); len(got) != 1 {
 		t.Fatalf("read %v", got)
 	}
+}
+
+// sorted sorts lines.
+func sorted(s string) string {
+	lines := strings.Split(s, "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }

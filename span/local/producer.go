@@ -75,13 +75,11 @@ func judge(state *producer, h *batch.Header) (dup *span.ProducedBatch, err error
 			want != batch.NoSequence && first != batch.IncrementSequence(want, 1) {
 			return nil, errOutOfOrder
 		}
-		if state.txnStart >= 0 && !h.IsTransactional() {
-			return nil, errTxnState
-		}
-		return nil, nil
-	}
-	if first != 0 {
+	} else if first != 0 {
 		return nil, errOutOfOrder
+	}
+	if state.txnStart >= 0 && !h.IsTransactional() {
+		return nil, errTxnState
 	}
 	return nil, nil
 }

@@ -71,6 +71,11 @@ func (s *Store) recover() error {
 		s.byName[t.name], s.byID[t.id] = t, t
 		r.byNumber[t.number] = t
 	}
+	for _, dir := range []string{walDir, dataDir} {
+		if err := s.noLink(filepath.Join(s.opt.Dir, dir)); err != nil {
+			return err
+		}
+	}
 	if !s.inspect {
 		for _, dir := range []string{walDir, dataDir} {
 			if err := s.opt.FS.MkdirAll(filepath.Join(s.opt.Dir, dir)); err != nil {

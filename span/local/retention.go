@@ -127,6 +127,9 @@ func (k *keeper) sweep() error {
 			continue // not ours: left alone
 		}
 		dir := filepath.Join(root, n)
+		if err := s.noLink(dir); err != nil {
+			return err
+		}
 		t := byNumber[n]
 		if t == nil {
 			if uint32(number) < limit {
