@@ -58,18 +58,17 @@ func TestFaultAtEveryOperation(t *testing.T) {
 
 // faulty is a course of operations, and what was acknowledged in it.
 type faulty struct {
-	t        *testing.T
-	what     string
-	s        *local.Store
-	opt      local.Options
-	acked    map[string]int64 // of topic t: value -> offset
-	start    int64            // of its log
-	latest   map[string]int64 // of topic c: key -> offset of its last acknowledged value
-	doubt    map[string]bool  // keys of c with a later value whose outcome is unknown
-	created  map[string]span.Topic
-	deleted  bool
-	sealed   bool
-	restarts int
+	t       *testing.T
+	what    string
+	s       *local.Store
+	opt     local.Options
+	acked   map[string]int64 // of topic t: value -> offset
+	start   int64            // of its log
+	latest  map[string]int64 // of topic c: key -> offset of its last acknowledged value
+	doubt   map[string]bool  // keys of c with a later value whose outcome is unknown
+	created map[string]span.Topic
+	deleted bool
+	sealed  bool
 }
 
 // faultAt runs the course with the after-th operation failing; hit is false if there were not so many.
