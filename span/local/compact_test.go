@@ -154,7 +154,8 @@ func TestCompactionModel(t *testing.T) {
 				if err := s.CompactNow(); err != nil {
 					rt.Fatal(err)
 				}
-				compacted = true
+				// With fewer records there may be no closed segment with two values of a key.
+				compacted = compacted || len(all) > 400
 				check()
 			},
 			"check": func(*rapid.T) { check() },
