@@ -86,8 +86,8 @@ func (s *Store) brake(bytes int64) {
 	if excess <= 0 || at == 0 || s.failure() != nil {
 		return
 	}
-	share := min(float64(excess)/float64(at), 1) * float64(bytes) / groupBytes
-	timer := time.NewTimer(time.Duration(share * float64(mostBrake)))
+	share := min(float64(excess)/float64(at), steepest) * float64(bytes) / groupBytes
+	timer := time.NewTimer(time.Duration(share * float64(brakeStep)))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -95,8 +95,10 @@ func (s *Store) brake(bytes int64) {
 	}
 }
 
-// mostBrake is the delay of a whole group.
-const mostBrake = 10 * time.Millisecond
+const (
+	brakeStep = 10 * time.Millisecond // delay of a whole group for each flushAt of excess
+	steepest  = 20
+)
 
 func (k *keeper) wake() {
 	select {
