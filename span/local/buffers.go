@@ -29,7 +29,7 @@ func getBuffer(n int) *[]byte {
 	}
 	size := 1 << (class + minBufferBits)
 	b := make([]byte, n, size)
-	if size >= directFrom {
+	if size >= 2*vfs.Block {
 		b = vfs.Aligned(size)[:n]
 	}
 	return &b

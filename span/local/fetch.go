@@ -39,7 +39,7 @@ func (s *Store) fetchSegment(p *partition, v view, offset, limit, pos int64, max
 	for need := batch.HeaderSize; ; {
 		need = min(need, int(v.size-pos))
 		n = max(n, need)
-		buf, window, err := of.window(pos, n, need, v.size)
+		buf, window, err := of.window(pos, n, need, s.log.directFrom(), v.size)
 		if err != nil {
 			return nil, nil, s.damage(p, v.seg, readError(pos, err))
 		}
@@ -144,7 +144,7 @@ func (s *Store) cut(p *partition, b []byte, offset, limit int64, maxBytes int) (
 // second time, and pay for fresh pages with more CPU time than the disk takes. A
 // segment that was read so to the length of itself is wanted again: from then on it
 // goes through the cache, with the system's read-ahead.
-func (of *openFile) window(pos int64, n, least int, end int64) (buf *[]byte, window []byte, err error) {
+func (of *openFile) window(pos int64, n, least, directFrom int, end int64) (buf *[]byte, window []byte, err error) {
 	if n < directFrom || of.cold.Load() >= end || of.f.Cached(pos, int64(n)) {
 		buf = getBuffer(n)
 		if _, err := of.f.ReadAt(*buf, pos); err != nil {

@@ -25,7 +25,7 @@ func (r *round) fill(d *draft, refs []ref, cfg *topicConfig) (int, error) {
 		total += int64(refs[n].size)
 		n++
 	}
-	w := writer{s: s, d: d, buf: r.buf, size: writeBuffer, direct: total >= directFrom}
+	w := writer{s: s, d: d, buf: r.buf, size: writeBuffer, direct: total >= int64(s.log.directFrom())}
 	if w.direct {
 		w.size = int(min(total, directBuffer))
 	}

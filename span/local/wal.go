@@ -164,7 +164,7 @@ func (w *wal) flush() error {
 	write := w.cur.f.WriteAt
 	if full := from + (to-from+vfs.Block-1)/vfs.Block*vfs.Block; pos+int64(full-from) <= w.fileSize {
 		clear(c.buf[to:full])
-		if to-w.written >= directFrom {
+		if to-w.written >= w.directFrom() {
 			write = w.cur.f.WriteDirect
 		}
 		to = full
@@ -178,6 +178,10 @@ func (w *wal) flush() error {
 	}
 	return nil
 }
+
+// directFrom is how many bytes at once go past the page cache; less where the log is as
+// small as in tests, which then see it.
+func (w *wal) directFrom() int { return int(min(directFrom, w.fileSize/16)) }
 
 // rotate goes on in another file, from lsn.
 func (w *wal) rotate(lsn uint64) error {
