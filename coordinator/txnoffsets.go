@@ -36,7 +36,8 @@ func (c *Coordinator) TxnOffsetCommit(ctx context.Context, caller Caller, req *k
 	case req.TransactionalID == "" || len(req.TransactionalID) > maxName:
 		code = wire.InvalidRequest
 	}
-	r := &commitRequest{key: groupKey{caller.Tenant, req.Group}, version: 8, generation: -1, retention: -1}
+	// A member of the consumer protocol gives its epoch as the generation.
+	r := &commitRequest{key: groupKey{caller.Tenant, req.Group}, version: 9, generation: -1, retention: -1}
 	if req.Version >= 3 {
 		r.generation, r.memberID, r.instance = req.Generation, req.MemberID, req.InstanceID
 	}
@@ -114,7 +115,9 @@ func (c *Coordinator) commitInTxn(ctx context.Context, r *commitRequest, req *km
 func (m *machine) commitPending(r *commitRequest, producer int64) wire.Code {
 	if r.generation >= 0 || r.memberID != "" || r.instance != nil {
 		code := m.checkCommit(r)
-		if code == wire.RebalanceInProgress || code == wire.GroupIDNotFound {
+		switch code {
+		case wire.RebalanceInProgress, wire.GroupIDNotFound, wire.StaleMemberEpoch:
+			// Codes that this request's clients do not know.
 			code = wire.IllegalGeneration
 		}
 		if code != wire.None {
