@@ -30,6 +30,7 @@ import (
 //   - aborted transactions that began past what was read: a broker names some of them;
 //   - a transactional batch of a former epoch: a broker may ask the transaction's
 //     coordinator first, whose code is another one; that both refuse is compared;
+//   - the largest time is not asked for after a trim: a broker may name a record below its log start;
 //   - times are not looked up where a trim left a segment below the log start: a broker looks
 //     into that first, and says that there is nothing when its records are all below;
 //   - the limits on record times are compared where they are set: a broker's own default
@@ -384,7 +385,9 @@ func (s *sequence) lookup() {
 	case 1:
 		ms = -1
 	case 2:
-		ms = -3
+		if ms = -3; s.trimmed {
+			ms = -2
+		}
 	case 3:
 		ms = s.base - 72*time.Hour.Milliseconds()
 	case 4:
