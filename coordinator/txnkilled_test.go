@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -363,5 +364,51 @@ func TestCommitNeedsAllParticipants(t *testing.T) {
 		if x.commits > 0 || x.state == "open" {
 			t.Errorf("%s: %+v", key, x)
 		}
+	}
+}
+
+// flakyParticipants fail some times before they do what they are told.
+type flakyParticipants struct {
+	*killParticipants
+	ends, marks atomic.Int32 // failures that are left
+}
+
+func (c *flakyParticipants) End(ctx context.Context, cluster string, x span.Transaction, commit bool) error {
+	if c.ends.Add(-1) >= 0 {
+		return errFault
+	}
+	return c.killParticipants.End(ctx, cluster, x, commit)
+}
+
+func (c *flakyParticipants) Mark(ctx context.Context, topic catalog.ID, partition int32, m batch.Marker) error {
+	if c.marks.Add(-1) >= 0 {
+		return errFault
+	}
+	return c.killParticipants.Mark(ctx, topic, partition, m)
+}
+
+// A transaction is complete, and its EndTxn answered, when the last participant has
+// taken its part, however often it has to be told.
+func TestSettlingGoesOnUntilAllAreTold(t *testing.T) {
+	f := newFleet(t, 1, Config{})
+	clusters := newClusters()
+	flaky := &flakyParticipants{killParticipants: &killParticipants{clusters, nil}}
+	flaky.ends.Store(3)
+	flaky.marks.Store(2)
+	f.participants = flaky
+	g := f.join(1)
+	eventually(t, "served", func() bool { return f.ready(1) })
+	if code := runTxn(t, g, &killer{}, true); code != wire.None {
+		t.Fatal(code)
+	}
+	clusters.mu.Lock()
+	defer clusters.mu.Unlock()
+	for key, x := range clusters.txns {
+		if x.commits != 1 || x.aborts != 0 {
+			t.Errorf("%s: %+v", key, x)
+		}
+	}
+	if len(clusters.txns) != 2 || len(clusters.marks) != 1 {
+		t.Errorf("%d clusters, %d partitions", len(clusters.txns), len(clusters.marks))
 	}
 }
