@@ -52,14 +52,7 @@ func TestNothingAcknowledgedIsLostOnKill(t *testing.T) {
 func TestMovesUnderKills(t *testing.T) {
 	up := startUp(t)
 	catalog := strings.Join(up.ready.Catalog, ",")
-	others := []*running{
-		startBraid(t, "gateway", "--catalog-endpoints", catalog, "--listen", "127.0.0.1:0"),
-		startBraid(t, "gateway", "--catalog-endpoints", catalog, "--listen", "127.0.0.1:0"),
-	}
-	for _, o := range others {
-		readyFile := o.args[len(o.args)-1]
-		o.args = []string{"gateway", "--catalog-endpoints", catalog, "--listen", o.ready.Kafka[0], "--ready-file", readyFile}
-	}
+	others := []*running{up.gateway(), up.gateway()}
 	standby := startBraid(t, "controller", "--catalog-endpoints", catalog)
 	up.must("topic", "create", "moved", "--partitions", "4", "--cluster", "a")
 	rounds := movesWanted(t, 6, 40)

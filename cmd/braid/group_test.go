@@ -6,7 +6,6 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -25,14 +24,9 @@ func TestGroupOutlivesItsCoordinator(t *testing.T) {
 	east := testkit.Shared(t)
 	up := startUp(t, "--set", "group.initial.rebalance.delay.ms=0")
 	up.addCluster("east", east)
-	catalog := strings.Join(up.ready.Catalog, ",")
 	var others []*running
 	for range 2 {
-		o := startBraid(t, "gateway", "--catalog-endpoints", catalog, "--listen", "127.0.0.1:0", "--set", "group.initial.rebalance.delay.ms=0")
-		readyFile := o.args[len(o.args)-1]
-		o.args = []string{"gateway", "--catalog-endpoints", catalog, "--listen", o.ready.Kafka[0],
-			"--set", "group.initial.rebalance.delay.ms=0", "--ready-file", readyFile}
-		others = append(others, o)
+		others = append(others, up.gateway("--set", "group.initial.rebalance.delay.ms=0"))
 	}
 	for name, on := range map[string]string{"group-a": "a", "group-b": "b", "group-east": "east"} {
 		up.must("topic", "create", name, "--partitions", "2", "--cluster", on)

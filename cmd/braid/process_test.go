@@ -100,6 +100,18 @@ func startUp(t testing.TB, args ...string) *running {
 		"--http", "127.0.0.1:0", "--catalog-listen", "127.0.0.1:0"}, args...)...)
 }
 
+// gateway starts a further gateway of the same fleet. Started again it has the address
+// that it had.
+func (r *running) gateway(args ...string) *running {
+	r.t.Helper()
+	command := func(listen string) []string {
+		return append([]string{"gateway", "--catalog-endpoints", strings.Join(r.ready.Catalog, ","), "--listen", listen}, args...)
+	}
+	g := startBraid(r.t, command("127.0.0.1:0")...)
+	g.args = append(command(g.ready.Kafka[0]), g.args[len(g.args)-2:]...)
+	return g
+}
+
 func (r *running) start() {
 	r.t.Helper()
 	readyFile := r.args[len(r.args)-1]

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -192,11 +191,7 @@ func (x *exactlyOnce) finish(most time.Duration) {
 // place, all in one transaction each, while gateways are killed.
 func TestTransactionsOnLocalClusters(t *testing.T) {
 	up := startUp(t, "--set", "group.initial.rebalance.delay.ms=0")
-	catalog := strings.Join(up.ready.Catalog, ",")
-	second := startBraid(t, "gateway", "--catalog-endpoints", catalog, "--listen", "127.0.0.1:0", "--set", "group.initial.rebalance.delay.ms=0")
-	readyFile := second.args[len(second.args)-1]
-	second.args = []string{"gateway", "--catalog-endpoints", catalog, "--listen", second.ready.Kafka[0],
-		"--set", "group.initial.rebalance.delay.ms=0", "--ready-file", readyFile}
+	second := up.gateway("--set", "group.initial.rebalance.delay.ms=0")
 	for name, on := range map[string]string{"txn-in": "a", "txn-a": "a", "txn-b": "b"} {
 		up.must("topic", "create", name, "--partitions", "3", "--cluster", on)
 	}
@@ -209,21 +204,17 @@ func TestTransactionsOnLocalClusters(t *testing.T) {
 	x.finish(3 * time.Minute)
 }
 
-// TestTransactionsAcrossKafka: the same over the embedded engine and a real Kafka, and
-// topics move between the two meanwhile.
+// TestTransactionsAcrossKafka: the same over the embedded engine and two real Kafkas, and
+// topics move between them meanwhile.
 func TestTransactionsAcrossKafka(t *testing.T) {
-	east := testkit.Shared(t)
 	up := startUp(t, "--set", "group.initial.rebalance.delay.ms=0")
-	up.addCluster("east", east)
-	catalog := strings.Join(up.ready.Catalog, ",")
-	second := startBraid(t, "gateway", "--catalog-endpoints", catalog, "--listen", "127.0.0.1:0", "--set", "group.initial.rebalance.delay.ms=0")
-	readyFile := second.args[len(second.args)-1]
-	second.args = []string{"gateway", "--catalog-endpoints", catalog, "--listen", second.ready.Kafka[0],
-		"--set", "group.initial.rebalance.delay.ms=0", "--ready-file", readyFile}
-	for name, on := range map[string]string{"eos-in": "a", "eos-local": "a", "eos-east": "east"} {
+	up.addCluster("east", testkit.Shared(t))
+	up.addCluster("west", testkit.Kafka(t))
+	second := up.gateway("--set", "group.initial.rebalance.delay.ms=0")
+	for name, on := range map[string]string{"eos-in": "a", "eos-local": "a", "eos-east": "east", "eos-west": "west"} {
 		up.must("topic", "create", name, "--partitions", "3", "--cluster", on)
 	}
-	x := &exactlyOnce{t: t, bootstrap: []string{up.ready.Kafka[0], second.ready.Kafka[0]}, in: "eos-in", outs: []string{"eos-local", "eos-east"}, values: 2000}
+	x := &exactlyOnce{t: t, bootstrap: []string{up.ready.Kafka[0], second.ready.Kafka[0]}, in: "eos-in", outs: []string{"eos-local", "eos-east", "eos-west"}, values: 2000}
 	x.fill()
 	x.start(2)
 	more := func(what string) {
