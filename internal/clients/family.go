@@ -2,11 +2,11 @@ package clients
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"sync"
 
@@ -28,17 +28,23 @@ const (
 // Families lists all programs.
 func Families() []Family { return []Family{Java, KafkaPython, Confluent, KafkaJS, Kcat, Franz} }
 
-// source is this package's directory in the tree: the interpreted programs run from there.
+// source is this package's directory in the tree, from which the interpreted programs
+// run: tests start in a directory of the tree.
 func source() (string, error) {
-	_, file, _, ok := runtime.Caller(0)
-	if !ok {
-		return "", fmt.Errorf("clients: the source directory is not known")
+	at, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("clients: %w", err)
 	}
-	dir := filepath.Dir(file)
-	if _, err := os.Stat(dir); err != nil {
-		return "", fmt.Errorf("clients: the programs are run from the source tree: %w", err)
+	for {
+		if _, err := os.Stat(filepath.Join(at, "go.mod")); err == nil {
+			return filepath.Join(at, "internal", "clients"), nil
+		}
+		up := filepath.Dir(at)
+		if up == at {
+			return "", errors.New("clients: the programs are run from within the source tree")
+		}
+		at = up
 	}
-	return dir, nil
 }
 
 // command builds a family's command line. kcat's is different: see kcatProduce and kcatConsume.
