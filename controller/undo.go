@@ -38,9 +38,12 @@ func (r *run) turn(ctx context.Context, d extend.Decision) error {
 }
 
 // targetLost refuses the target of an extend that has begun to seal once its
-// cluster was declared failed.
+// cluster was declared failed. Where the topic stays on its cluster, for a repair or
+// because there was no way on, it waits for that cluster as it did before: one that
+// is back is still called failed until an operator fails back.
 func (r *run) targetLost(ctx context.Context) error {
-	if r.e.Step != catalog.StepSeal || extendedInPart(r) {
+	if r.e.Step != catalog.StepSeal || extendedInPart(r) ||
+		slices.ContainsFunc(r.e.Old, func(old catalog.PhysicalTopic) bool { return old.Cluster == r.e.Target }) {
 		return nil
 	}
 	lost, err := r.anyFailed(ctx, []catalog.PhysicalTopic{r.e.New})
