@@ -179,6 +179,27 @@ func TestRepair(t *testing.T) {
 	})
 }
 
+// A log that was cut goes back on a cluster that was away for so long that it is called
+// failed: it stays so until an operator fails back, and its topics go on there all the same.
+func TestRepairOnAClusterThatIsCalledFailed(t *testing.T) {
+	f := newFleet(t, "a", "b")
+	topic := f.topic("orders", 1, "a", nil)
+	w := f.writer(topic, 0, 100)
+	w.append(6)
+	c, err := f.cat.Cluster(f.ctx, "a")
+	f.check(err)
+	c.State = catalog.ClusterFailed
+	_, err = f.cat.PutCluster(f.ctx, c, catalog.Fence{})
+	f.check(err)
+	f.check(f.cat.PutAlarm(f.ctx, catalog.Alarm{Topic: catalog.TopicRef{Tenant: topic.Tenant, Name: topic.Name, ID: topic.ID},
+		Partition: 0, Span: 0, Acknowledged: 6, End: 2, At: time.Now()}))
+	f.controller()
+	f.until("the repair", func() bool { return len(f.chain(topic, 0).Spans) == 2 })
+	if ch := f.chain(topic, 0); !ch.Spans[0].Hole || chain.OpenSpan(ch).Copies[0].Cluster != "a" {
+		t.Errorf("%+v", ch)
+	}
+}
+
 // An alarm that comes when the seal holds already, after the alarms were read, is
 // heeded all the same: the log went back on the way.
 func TestAlarmBehindTheSeal(t *testing.T) {
