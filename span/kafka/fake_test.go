@@ -162,8 +162,11 @@ func (f *fakeCluster) produce(node int32, h wire.Header, body []byte) []byte {
 	}
 	var resp wire.ProduceResponse
 	resp.Answer(&req)
-	if f.appended != nil {
-		defer f.appended()
+	f.mu.Lock()
+	appended := f.appended
+	f.mu.Unlock()
+	if appended != nil {
+		defer appended()
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -497,6 +500,48 @@ func TestReaderIsAheadOfTheAnswer(t *testing.T) {
 	close(told)
 	if a := <-done; a.Err != nil || a.BaseOffset != 0 || a.Duplicate {
 		t.Errorf("offset %d, duplicate %v, %v", a.BaseOffset, a.Duplicate, a.Err)
+	}
+}
+
+// TestSealFindsARepeatedAppend: a retry of what has landed is under way when the seal takes
+// hold. It is not to be sent elsewhere as if the cluster had refused it.
+func TestSealFindsARepeatedAppend(t *testing.T) {
+	f := newFake(t, 1, 1, 0)
+	s := openAt(t, f.bootstrap())
+	l := s.Log(span.Topic{Name: f.name, ID: f.id}, 0)
+	defer l.Release()
+	type number struct{ n int }
+	done := make(chan *span.Append, 3)
+	send := func(n int, seq int32, v string) {
+		l.Append(&span.Append{Batch: producerBatch(t, 1<<40, 0, seq, 1, v), Deadline: time.Now().Add(time.Minute), Tag: number{n},
+			Done: func(a *span.Append) { done <- a }})
+	}
+	send(0, 0, "a")
+	if a := <-done; a.Err != nil {
+		t.Fatal(a.Err)
+	}
+	r, err := l.Read(t.Context(), span.ReadRequest{MaxBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Release()
+	f.mu.Lock()
+	f.appended = func() { // the retry is answered, then the seal holds
+		f.mu.Lock()
+		f.parts[0].sealed = true
+		f.mu.Unlock()
+	}
+	f.mu.Unlock()
+	send(1, 0, "a")
+	send(2, 1, "b")
+	for range 2 {
+		a := <-done
+		switch n := a.Tag.(number).n; {
+		case n == 1 && a.Err != nil && !errors.Is(a.Err, span.ErrUnknownOutcome):
+			t.Errorf("the retry: %v", a.Err)
+		case n == 2 && !errors.Is(a.Err, span.ErrSealed):
+			t.Errorf("the append behind the seal: %v", a.Err)
+		}
 	}
 }
 

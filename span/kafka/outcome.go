@@ -198,7 +198,8 @@ func (p *partition) unqueue(e *entry, err error) *entry {
 	p.drop(e)
 	p.outstanding.Add(-1)
 	p.s.stats.leave(int64(e.size))
-	if err != nil && e.maybe && !errors.Is(err, span.ErrUnknownOutcome) {
+	if err != nil && (e.maybe || e.held && e.p.lost == nil) && !errors.Is(err, span.ErrUnknownOutcome) {
+		// What is held lies in the log, if the log is what it was.
 		err = fmt.Errorf("%w: %w", span.ErrUnknownOutcome, err)
 	}
 	e.a.Err = err
