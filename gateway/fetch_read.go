@@ -254,14 +254,6 @@ func (f *fetcher) runWave(until time.Time) bool {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, c.g.cfg.ReadTimeout)
-	if len(f.parts) == 1 {
-		// Nobody else is kept waiting, so no goroutine is needed.
-		fp := f.batch[0]
-		fp.job.run(ctx)
-		cancel()
-		f.settle(fp)
-		return true
-	}
 	w := &wave{cancel: cancel, jobs: make([]*fetchJob, len(f.batch))}
 	for i, fp := range f.batch {
 		w.jobs[i] = fp.job

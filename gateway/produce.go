@@ -150,8 +150,10 @@ func (f *flight) topic(t *wire.Topic) (*topicState, wire.Code) {
 	st := find()
 	if st == nil || int(most) >= len(st.parts) {
 		// Another gateway may have told the client of a topic or of partitions
-		// that this one has not heard of yet.
+		// that this one has not heard of yet. What is submitted does not wait for that.
+		f.burst.End()
 		g.fresh.refresh(f.c.ctx)
+		f.burst.Begin()
 		st = find()
 	}
 	switch {
