@@ -116,7 +116,7 @@ func (p *Partition) followEnd(ctx context.Context) {
 			return
 		}
 		if s == nil || p.mute == s.Seq {
-			// The chain will change, or the seal will be undone; both poke.
+			// The chain will change, or the extend is undone before it seals; both poke.
 			p.unlock()
 			p.pause(ctx, feedWait)
 			continue

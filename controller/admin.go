@@ -138,7 +138,11 @@ func (a *Admin) target(s *catalog.Snapshot, cluster string) (*catalog.Cluster, e
 	case c == nil:
 		return nil, unknownCluster(s, cluster)
 	case c.State != catalog.ClusterActive:
-		return nil, refuse(Refused, "braid cluster list", "cluster %s is %s and takes no new spans", c.Name, c.State)
+		hint := "braid cluster list"
+		if c.State == catalog.ClusterFailed {
+			hint = "braid failback " + c.Name + " brings it back into use"
+		}
+		return nil, refuse(Refused, hint, "cluster %s is %s and takes no new spans", c.Name, c.State)
 	}
 	return c, nil
 }

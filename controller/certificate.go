@@ -251,7 +251,7 @@ func (v *verdict) stray(ev *evidence) {
 	case ev.strayErr != nil:
 		v.doubt(ev.end.End, ev.end.End, "the sealed end could not be read again: "+ev.strayErr.Error())
 	case ev.strayEnd < 0:
-		v.check("the sealed end is read again when the gateways' leases have turned over")
+		v.check("to come: the sealed end is read again when the gateways' leases have turned over")
 	case ev.alarm != nil:
 	default:
 		if n := ev.strayEnd - ev.end.Physical; n > 0 {

@@ -186,7 +186,7 @@ func (t *term) lookAtTarget(ctx context.Context, target string, kind catalog.OpK
 		return requestError(err, "cluster "+target)
 	}
 	if c.State != catalog.ClusterActive && kind != catalog.OpRepair {
-		return refuse(Refused, "", "cluster %s is %s and takes no new spans", target, c.State)
+		return refuse(Refused, "", "cluster %s is %s and takes no new spans%s", target, c.State, backHint(&c))
 	}
 	st, err := t.o.Stores.Store(target)
 	if err != nil {

@@ -112,7 +112,7 @@ func moved(s *catalog.Snapshot, op *catalog.Op, t catalog.TopicRef) bool {
 	return op.State == catalog.OpRunning && op.To != "" && len(on) == 1 && on[0] == op.To && s.Extend(t.ID) == nil
 }
 
-// Cancel asks an operation to stop: what is not committed is undone.
+// Cancel asks an operation to stop: what has not begun to seal is left where it is, what has is turned.
 func (a *Admin) Cancel(ctx context.Context, id string) (catalog.Op, error) {
 	for {
 		op, err := a.Catalog.Op(ctx, id)
@@ -232,7 +232,8 @@ func planCluster(s *catalog.Snapshot, from []candidate, req OpRequest, p Plan) (
 		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Name, b.Name))
 	})
 	cluster := s.Cluster(req.Cluster)
-	waiting, lossy, forced, skipped, waitRead := 0, 0, 0, 0, 0
+	lossy, forced, skipped, waitRead := 0, 0, 0, 0
+	var waiting []string
 	for _, t := range topics {
 		chains := s.Chains(t.ID)
 		on := openOn(chains)
@@ -260,7 +261,7 @@ func planCluster(s *catalog.Snapshot, from []candidate, req OpRequest, p Plan) (
 			case req.Force:
 				forced++
 			default:
-				waiting++
+				waiting = append(waiting, t.Name)
 				continue
 			}
 			n := len(p.Moves)
@@ -277,25 +278,53 @@ func planCluster(s *catalog.Snapshot, from []candidate, req OpRequest, p Plan) (
 		}
 	}
 	if forced > 0 {
-		p.Costs = append(p.Costs, strconv.Itoa(forced)+" topics with braid.guarantee=ordered are moved by force: that guarantee is broken for them")
+		p.Costs = append(p.Costs, topicCount(forced, " with braid.guarantee=ordered is moved by force: that guarantee is broken for it", " with braid.guarantee=ordered are moved by force: that guarantee is broken for them"))
 	}
 	if lossy > 0 {
-		p.Costs = append(p.Costs, strconv.Itoa(lossy)+" topics go on without what "+cluster.Name+
+		p.Costs = append(p.Costs, topicCount(lossy, " goes on", " go on")+" without what "+cluster.Name+
 			" had not handed out: acknowledged records may be missing until it is back, and then come later (braid.stranded)")
 	}
-	if waiting > 0 {
-		p.Costs = append(p.Costs, strconv.Itoa(waiting)+" topics with braid.guarantee=ordered wait for "+cluster.Name+"; --force moves them too, and breaks their guarantee")
+	if len(waiting) > 0 {
+		p.Costs = append(p.Costs, topicCount(len(waiting), " with braid.guarantee=ordered waits for ", " with braid.guarantee=ordered wait for ")+cluster.Name+
+			" ("+firstNames(waiting)+"): --force moves them too, and breaks that guarantee")
 	}
 	if skipped > 0 {
-		p.Costs = append(p.Costs, strconv.Itoa(skipped)+" topics have older records on "+cluster.Name+": readers skip them until it is back")
+		p.Costs = append(p.Costs, topicCount(skipped, " has older", " have older")+" records on "+cluster.Name+": readers skip them until it is back")
 	}
 	if waitRead > 0 {
-		p.Costs = append(p.Costs, strconv.Itoa(waitRead)+" topics have older records on "+cluster.Name+": who reads those waits until it is back")
+		p.Costs = append(p.Costs, topicCount(waitRead, " has older", " have older")+" records on "+cluster.Name+": who reads those waits until it is back")
 	}
 	if req.Kind == catalog.OpFailback && cluster.State == catalog.ClusterFailed && votedDown(s, cluster.Name) {
 		p.Refused = "cluster " + cluster.Name + " is still down"
 	}
 	return p.finish(s), nil
+}
+
+// namesShown is how many topics a cost names.
+const namesShown = 5
+
+// firstNames lists a few names and counts the rest.
+func firstNames(names []string) string {
+	if len(names) <= namesShown {
+		return strings.Join(names, ", ")
+	}
+	return strings.Join(names[:namesShown], ", ") + fmt.Sprintf(" and %d more", len(names)-namesShown)
+}
+
+// topicCount writes a count of topics with what one or many of them do.
+func topicCount(n int, one, many string) string {
+	if n == 1 {
+		return "1 topic" + one
+	}
+	return strconv.Itoa(n) + " topics" + many
+}
+
+// backHint says what brings a failed cluster back into use.
+func backHint(c *catalog.Cluster) string {
+	if c.State != catalog.ClusterFailed {
+		return ""
+	}
+	return ": braid failback " + c.Name + " brings it back into use"
 }
 
 // finish refuses plans that cannot work.
@@ -310,7 +339,7 @@ func (p Plan) finish(s *catalog.Snapshot) Plan {
 		case c == nil:
 			p.Refused = "no other cluster takes topic " + m.Topic.Name + ": add one, or name one with --to"
 		case c.State != catalog.ClusterActive && p.Kind != catalog.OpFailback:
-			p.Refused = fmt.Sprintf("cluster %s is %s and takes no new spans", c.Name, c.State)
+			p.Refused = fmt.Sprintf("cluster %s is %s and takes no new spans", c.Name, c.State) + backHint(c)
 		}
 	}
 	return p

@@ -56,13 +56,13 @@ func TestFailoverOfRealKafka(t *testing.T) {
 		}
 	}
 	plan := up.must("failover", "east", "--dry-run")
-	for _, want := range []string{"replayed", "in-place", "lossy", "braid.guarantee=ordered wait for east; --force moves them too, and breaks their guarantee"} {
+	for _, want := range []string{"replayed", "in-place", "lossy", "braid.guarantee=ordered waits for east (ordered): --force moves them too, and breaks that guarantee"} {
 		if !strings.Contains(plan, want) {
 			t.Errorf("the plan does not say %q:\n%s", want, plan)
 		}
 	}
 	forced := up.must("failover", "east", "--dry-run", "--force")
-	if want := "1 topics with braid.guarantee=ordered are moved by force: that guarantee is broken for them"; !strings.Contains(forced, want) {
+	if want := "1 topic with braid.guarantee=ordered is moved by force: that guarantee is broken for it"; !strings.Contains(forced, want) {
 		t.Errorf("the forced plan does not say %q:\n%s", want, forced)
 	}
 

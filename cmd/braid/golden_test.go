@@ -17,7 +17,7 @@ import (
 var volatile = map[string]bool{
 	"id": true, "op": true, "created": true, "issued": true, "finished": true, "started": true, "until": true,
 	"clusterId": true, "fleet": true, "controller": true, "advertise": true, "bootstrap": true, "version": true,
-	"go": true, "revision": true, "pauseMs": true, "commit": true, "platform": true, "os": true, "arch": true,
+	"go": true, "revision": true, "commit": true, "platform": true, "os": true, "arch": true,
 	"health": true, "detail": true,
 }
 
@@ -32,6 +32,10 @@ func steady(v any, numbers bool) any {
 	switch x := v.(type) {
 	case map[string]any:
 		for k, member := range x {
+			if k == "pauseMs" { // null until it is known
+				x[k] = "(number or null)"
+				continue
+			}
 			switch member.(type) {
 			case string, float64, []any:
 				if volatile[k] {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -75,7 +76,7 @@ func newOpWatch(e *env) *cobra.Command {
 func newOpCancel(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:     "cancel ID",
-		Short:   "Cancel an operation; what is committed stays, the rest is undone",
+		Short:   "Cancel an operation; what is not begun is left, what is committed stays, what has begun to seal is finished",
 		Example: "  braid op cancel 01J9",
 		Args:    names(1, 1, "the id of an operation"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -110,7 +111,16 @@ return unless --force is given. --dry-run says first what it costs.`,
 		ValidArgsFunction: e.clusterNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Kind, req.Cluster = "failover", args[0]
-			return e.operate(cmd, req, dryRun, detach)
+			if dryRun {
+				return e.operate(cmd, req, dryRun, detach)
+			}
+			if err := e.warnCosts(cmd.Context(), req); err != nil {
+				return err
+			}
+			if err := e.operate(cmd, req, dryRun, detach); err != nil {
+				return err
+			}
+			return e.warnAnswers(cmd.Context(), req.Cluster)
 		},
 	}
 	cmd.Flags().StringVar(&req.To, "to", "", "cluster to go on at (default: placement chooses)")
@@ -118,6 +128,33 @@ return unless --force is given. --dry-run says first what it costs.`,
 	e.opFlags(cmd, &dryRun, &detach)
 	e.completeClusters(cmd, "to")
 	return cmd
+}
+
+// warnCosts says on standard error what an operation is about to cost.
+func (e *env) warnCosts(ctx context.Context, req api.OpRequest) error {
+	c, err := e.client()
+	if err != nil {
+		return err
+	}
+	plan, err := c.Plan(ctx, req)
+	if err != nil {
+		return err
+	}
+	return printCosts(e.err, plan.Costs)
+}
+
+// warnAnswers says so when a cluster that was just failed over answers after all.
+func (e *env) warnAnswers(ctx context.Context, cluster string) error {
+	c, err := e.client()
+	if err != nil {
+		return err
+	}
+	cl, err := c.Cluster(ctx, cluster)
+	if err != nil || cl.State != "failed" || cl.Health != "up" {
+		return err
+	}
+	_, err = fmt.Fprintf(e.err, "%s answers; it is marked failed and takes no new spans; `braid failback %s` undoes that\n", cluster, cluster)
+	return err
 }
 
 func newFailback(e *env) *cobra.Command {
@@ -171,8 +208,10 @@ func printPlan(w io.Writer, p api.Plan) error {
 		}
 	}
 	if p.Nothing {
-		_, err := fmt.Fprintln(w, "nothing to do")
-		return err
+		if _, err := fmt.Fprintln(w, "nothing to do"); err != nil {
+			return err
+		}
+		return printCosts(w, p.Costs)
 	}
 	var rows [][]string
 	for _, m := range p.Moves {
@@ -181,7 +220,11 @@ func printPlan(w io.Writer, p api.Plan) error {
 	if err := table(w, []string{"TOPIC", "PARTITIONS", "FROM", "TO", "MODE", "NOTE"}, rows); err != nil {
 		return err
 	}
-	for _, c := range p.Costs {
+	return printCosts(w, p.Costs)
+}
+
+func printCosts(w io.Writer, costs []string) error {
+	for _, c := range costs {
 		if _, err := fmt.Fprintf(w, "cost: %s\n", c); err != nil {
 			return err
 		}
@@ -228,15 +271,19 @@ func (e *env) follow(ctx context.Context, c *api.Client, op api.Op) error {
 
 func certificateLine(c api.Certificate) string {
 	var lost, duplicated, reordered, acknowledged int64
-	var pause float64
+	pause := "pause unknown"
+	longest := 0.0
 	for _, p := range c.Partitions {
 		lost += p.Lost
 		duplicated += p.Duplicated
 		reordered += p.Reordered
 		acknowledged += p.Acknowledged
-		pause = max(pause, p.PauseMs)
+		if p.PauseMs != nil && *p.PauseMs >= longest {
+			longest = *p.PauseMs
+			pause = fmt.Sprintf("longest pause %.0f ms", longest)
+		}
 	}
-	return fmt.Sprintf("%s %s, %s -> %s (%s): %s; %s acknowledged, %d lost, %d duplicated, %d reordered; longest pause %.0f ms",
+	return fmt.Sprintf("%s %s, %s -> %s (%s): %s; %s acknowledged, %d lost, %d duplicated, %d reordered; %s",
 		c.Kind, c.Topic, c.From, c.To, c.Mode, c.Verdict, count(acknowledged), lost, duplicated, reordered, pause)
 }
 
@@ -247,26 +294,79 @@ func printCertificate(w io.Writer, c api.Certificate) error {
 	var rows [][]string
 	for _, p := range c.Partitions {
 		rows = append(rows, []string{fmt.Sprint(p.Partition), count(p.End), count(p.Acknowledged), count(p.Found),
-			count(p.Lost), count(p.Duplicated), count(p.Reordered), fmt.Sprintf("%.1f", p.PauseMs), p.Verdict})
+			count(p.Lost), count(p.Duplicated), count(p.Reordered), pauseText(p.PauseMs), p.Verdict})
 	}
 	if err := table(w, []string{"PARTITION", "END", "ACKED", "FOUND", "LOST", "DUPLICATED", "REORDERED", "PAUSE MS", "VERDICT"}, rows); err != nil {
 		return err
 	}
-	seen := map[string]bool{}
 	for _, p := range c.Partitions {
 		for _, r := range p.Ranges {
 			if _, err := fmt.Fprintf(w, "partition %d: [%s, %s) %s %s\n", p.Partition, count(r.From), count(r.To), r.What, r.Note); err != nil {
 				return err
 			}
 		}
-		for _, how := range p.Checked {
-			if !seen[how] {
-				seen[how] = true
-				if _, err := fmt.Fprintf(w, "checked: %s\n", how); err != nil {
-					return err
-				}
-			}
+	}
+	for _, l := range checkedLines(c) {
+		if _, err := fmt.Fprintln(w, l); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func pauseText(ms *float64) string {
+	if ms == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f", *ms)
+}
+
+// checkedLines says what was checked, the same text once, with the partitions it holds for.
+func checkedLines(c api.Certificate) []string {
+	var texts []string
+	of := map[string][]int32{}
+	for _, p := range c.Partitions {
+		for _, how := range p.Checked {
+			if of[how] == nil {
+				texts = append(texts, how)
+			}
+			of[how] = append(of[how], p.Partition)
+		}
+	}
+	var lines []string
+	for _, how := range texts {
+		head := "checked"
+		text, later := strings.CutPrefix(how, "to come: ")
+		if later {
+			head = "to come"
+		}
+		lines = append(lines, head+", "+partitionList(of[how])+": "+text)
+	}
+	return lines
+}
+
+// partitionList names partitions, neighbours as a range.
+func partitionList(ids []int32) string {
+	ids = slices.Sorted(slices.Values(ids))
+	noun := "partition "
+	if len(ids) > 1 {
+		noun = "partitions "
+	}
+	var parts []string
+	for i := 0; i < len(ids); {
+		j := i
+		for j+1 < len(ids) && ids[j+1] == ids[j]+1 {
+			j++
+		}
+		switch j - i {
+		case 0:
+			parts = append(parts, fmt.Sprint(ids[i]))
+		case 1:
+			parts = append(parts, fmt.Sprint(ids[i]), fmt.Sprint(ids[j]))
+		default:
+			parts = append(parts, fmt.Sprintf("%d to %d", ids[i], ids[j]))
+		}
+		i = j + 1
+	}
+	return noun + strings.Join(parts, ", ")
 }

@@ -77,7 +77,7 @@ func TestReadmePath(t *testing.T) {
 	if !strings.Contains(out, "Everything acknowledged was found, once, in order, where it was acknowledged.") {
 		t.Errorf("verify: %s", out)
 	}
-	if out = up.must("failover", to, "--dry-run"); !strings.Contains(out, "wait for "+to) {
+	if out = up.must("failover", to, "--dry-run"); !strings.Contains(out, " for "+to+" (packages") {
 		t.Errorf("plan of a failover: %s", out)
 	}
 }

@@ -187,7 +187,7 @@ type CertifiedRecord struct {
 	Duplicated   int64    `json:"duplicated"`
 	Reordered    int64    `json:"reordered"`
 	Stray        int64    `json:"stray"`
-	PauseMs      float64  `json:"pauseMs"`
+	PauseMs      *float64 `json:"pauseMs"` // time without an acknowledgement over the boundary; null not known (yet)
 	Verdict      string   `json:"verdict"`
 	Checked      []string `json:"checked"`
 	Ranges       []Range  `json:"ranges,omitempty"`

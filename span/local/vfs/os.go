@@ -29,7 +29,7 @@ func (OS) OpenWrite(name string) (File, error) { return openOS(name, os.O_RDWR) 
 
 func openOS(name string, flag int) (File, error) {
 	// A link may lead out of the data directory: nothing of ours is one.
-	f, err := os.OpenFile(name, flag|unix.O_NOFOLLOW, 0o640)
+	f, err := os.OpenFile(name, flag|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +46,7 @@ func (OS) RemoveAll(name string) error { return os.RemoveAll(name) }
 func (OS) Rename(from, to string) error { return os.Rename(from, to) }
 
 // MkdirAll implements [FS].
-func (OS) MkdirAll(name string) error { return os.MkdirAll(name, 0o750) }
+func (OS) MkdirAll(name string) error { return os.MkdirAll(name, 0o700) }
 
 // List implements [FS].
 func (OS) List(dir string) ([]string, error) {
@@ -79,7 +79,7 @@ func (OS) SyncDir(dir string) error {
 // Lock implements [FS] with flock, which the kernel drops when the process ends
 // in whatever way.
 func (OS) Lock(name, text string) (io.Closer, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o640)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/braidstream/braid/console/api"
+)
+
+// TestPlanText: what a plan costs is said even when it moves nothing.
+func TestPlanText(t *testing.T) {
+	var b strings.Builder
+	if err := printPlan(&b, api.Plan{Nothing: true, Costs: []string{"1 topic waits for east (orders)"}}); err != nil {
+		t.Fatal(err)
+	}
+	if want := "nothing to do\ncost: 1 topic waits for east (orders)\n"; b.String() != want {
+		t.Errorf("%q, want %q", b.String(), want)
+	}
+}
+
+// TestCertificateText: a pause that is not known is not shown as none, a check is
+// shown once with its partitions, and one that is still to come as such.
+func TestCertificateText(t *testing.T) {
+	pause := 12.34
+	c := api.Certificate{Kind: "move", Topic: "orders", From: "a", To: "b", Partitions: []api.CertifiedRecord{
+		{Partition: 0, Checked: []string{"read", "to come: the end"}},
+		{Partition: 1, Checked: []string{"read", "to come: the end"}},
+		{Partition: 2, Checked: []string{"read"}},
+		{Partition: 4, Checked: []string{"not read"}},
+	}}
+	text := func() string {
+		var b strings.Builder
+		if err := printCertificate(&b, c); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	for _, want := range []string{"; pause unknown\n", "checked, partitions 0 to 2: read\n", "to come, partitions 0, 1: the end\n", "checked, partition 4: not read\n"} {
+		if got := text(); !strings.Contains(got, want) {
+			t.Errorf("%q is not in:\n%s", want, got)
+		}
+	}
+	raw, err := json.Marshal(c.Partitions[0])
+	if err != nil || !strings.Contains(string(raw), `"pauseMs":null`) {
+		t.Errorf("%v: %s", err, raw)
+	}
+	c.Partitions[1].PauseMs = &pause
+	if got := text(); !strings.Contains(got, "longest pause 12 ms\n") || !strings.Contains(got, "12.3") {
+		t.Errorf("a known pause is not shown:\n%s", got)
+	}
+}
