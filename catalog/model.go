@@ -412,7 +412,7 @@ type PartitionCertificate struct {
 	Lost         int64    `json:"lost"`
 	Duplicated   int64    `json:"duplicated"`
 	Reordered    int64    `json:"reordered"`
-	Stray        int64    `json:"stray"` // records past the sealed end
+	Stray        int64    `json:"stray"`   // records past the sealed end
 	PauseMs      float64  `json:"pauseMs"` // 0 unknown
 	Verdict      Verdict  `json:"verdict"`
 	Checked      []string `json:"checked"`          // what was done, in words
