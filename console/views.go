@@ -189,8 +189,8 @@ func opView(o catalog.Op) api.Op {
 }
 
 func planView(p controller.Plan) api.Plan {
-	v := api.Plan{Kind: string(p.Kind), Moves: []api.PlanMove{}, Nothing: len(p.Moves) == 0 && p.Refused == "",
-		Costs: p.Costs, Refused: p.Refused}
+	v := api.Plan{Kind: string(p.Kind), Moves: []api.PlanMove{}, Nothing: len(p.Moves) == 0 && p.Refused == "" && p.Effect == "",
+		Effect: p.Effect, Costs: p.Costs, Refused: p.Refused}
 	for _, m := range p.Moves {
 		v.Moves = append(v.Moves, api.PlanMove{Topic: m.Topic.Name, Partitions: int(m.Partitions), From: m.From, To: m.To,
 			Mode: string(m.Mode), Note: m.Note})

@@ -102,6 +102,9 @@ func (t *term) runOp(ctx context.Context, op catalog.Op) {
 		r.op.State = catalog.OpCancelled
 	default:
 		r.op.State = catalog.OpDone
+		if r.op.Kind == catalog.OpFailback && r.op.Total == 0 {
+			r.op.Message = "cluster " + r.op.Cluster + " is active; no topic was to be moved"
+		}
 	}
 	r.summary()
 	r.mu.Unlock()

@@ -46,7 +46,8 @@ func (a *Admin) whatWent(ctx context.Context, req *OpRequest) error {
 }
 
 // Submit checks a request and stores it as an operation for the leading
-// controller. With nothing to do the operation is done at once.
+// controller. With nothing to do the operation is done at once; a failback to a
+// cluster that is not active has something to do also when no topic moves.
 func (a *Admin) Submit(ctx context.Context, req OpRequest) (catalog.Op, error) {
 	s, err := a.Watcher.Refresh(ctx)
 	if err != nil {
@@ -69,7 +70,7 @@ func (a *Admin) Submit(ctx context.Context, req OpRequest) (catalog.Op, error) {
 	if err := a.refuseBusy(ctx, s, op); err != nil {
 		return catalog.Op{}, err
 	}
-	if len(p.Moves) == 0 && (req.Kind == catalog.OpMove || req.Kind == catalog.OpFailback) {
+	if len(p.Moves) == 0 && p.Effect == "" && (req.Kind == catalog.OpMove || req.Kind == catalog.OpFailback) {
 		op.State, op.Message = catalog.OpDone, "nothing to do"
 		op.Finished = time.Now().UTC()
 	}
@@ -294,8 +295,11 @@ func planCluster(s *catalog.Snapshot, from []candidate, req OpRequest, p Plan) (
 	if waitRead > 0 {
 		p.Costs = append(p.Costs, topicCount(waitRead, " has older", " have older")+" records on "+cluster.Name+": who reads those waits until it is back")
 	}
-	if req.Kind == catalog.OpFailback && cluster.State == catalog.ClusterFailed && votedDown(s, cluster.Name) {
-		p.Refused = "cluster " + cluster.Name + " is still down"
+	if req.Kind == catalog.OpFailback && cluster.State != catalog.ClusterActive {
+		p.Effect = "cluster " + cluster.Name + " is " + string(cluster.State) + " and becomes active: it takes new spans again"
+		if votedDown(s, cluster.Name) {
+			p.Refused = "cluster " + cluster.Name + " is still down"
+		}
 	}
 	return p.finish(s), nil
 }

@@ -29,6 +29,9 @@ func show(b *strings.Builder, title string, p Plan, err error) {
 	for _, c := range p.Costs {
 		fmt.Fprintf(b, "cost: %s\n", c)
 	}
+	if p.Effect != "" {
+		fmt.Fprintf(b, "effect: %s\n", p.Effect)
+	}
 	if p.Refused != "" {
 		fmt.Fprintf(b, "refused: %s\n", p.Refused)
 	}

@@ -43,6 +43,8 @@ type Plan struct {
 	Moves   []PlannedMove
 	Costs   []string // consequences in words, worst first
 	Refused string   // why it would be refused; "" if it would not
+	// Effect is, in words, what a failback does besides its moves; "" for a cluster that is active.
+	Effect string
 }
 
 // PlannedMove is one topic of a plan.

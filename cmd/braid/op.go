@@ -162,7 +162,7 @@ func newFailback(e *env) *cobra.Command {
 	var dryRun, detach bool
 	cmd := &cobra.Command{
 		Use:               "failback CLUSTER",
-		Short:             "A cluster is back: move its topics home",
+		Short:             "A cluster is back, or not drained after all: it is active, and topics that were failed over go home",
 		Example:           "  braid failback east",
 		Args:              names(1, 1, "the name of a cluster"),
 		ValidArgsFunction: e.clusterNames,
@@ -212,6 +212,17 @@ func printPlan(w io.Writer, p api.Plan) error {
 			return err
 		}
 		return printCosts(w, p.Costs)
+	}
+	if p.Effect != "" {
+		if _, err := fmt.Fprintln(w, p.Effect); err != nil {
+			return err
+		}
+		if len(p.Moves) == 0 {
+			if _, err := fmt.Fprintln(w, "no topic is to be moved"); err != nil {
+				return err
+			}
+			return printCosts(w, p.Costs)
+		}
 	}
 	var rows [][]string
 	for _, m := range p.Moves {

@@ -149,6 +149,8 @@ type Plan struct {
 	Nothing bool `json:"nothing"`
 	// Costs are the consequences in words, worst first.
 	Costs []string `json:"costs,omitempty"`
+	// Effect is what a failback does besides its moves, in words; "" for a cluster that is active.
+	Effect string `json:"effect,omitempty"`
 	// Refused says why the operation would be refused, "" if it would not.
 	Refused string `json:"refused,omitempty"`
 }
