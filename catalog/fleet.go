@@ -289,18 +289,3 @@ func (c *Catalog) Gateways(ctx context.Context) ([]Gateway, error) {
 	}
 	return out, nil
 }
-
-// RevokeGateway ends a gateway's lease and tells for how long it was granted,
-// which etcd may have made longer than was asked (0: it was gone already). The
-// gateway itself goes on until its own deadline: whoever fences it waits for
-// [FenceWait] of that from here.
-func (c *Catalog) RevokeGateway(ctx context.Context, g Gateway) (granted time.Duration, err error) {
-	call, cancel := bounded(ctx)
-	defer cancel()
-	r, err := c.cli.TimeToLive(call, clientv3.LeaseID(g.Lease))
-	if err != nil {
-		return 0, failure(call, "revoke gateway", err)
-	}
-	l := lease{c: c, id: clientv3.LeaseID(g.Lease)}
-	return time.Duration(max(r.GrantedTTL, 0)) * time.Second, l.revoke(ctx)
-}

@@ -27,6 +27,7 @@ import (
 //	d/ack/<topic>/<partition>/<span>/<node>   AckReport
 //	d/hold/<topic>/<op>/<node>                HoldAck
 //	d/alarm/<topic>/<partition>               Alarm
+//	d/revoked/<lease>                         Revoked
 //	d/producers/<topic>/<partition>/<seq>-<random>/<chunk>
 //	d/term/<shard>, d/node/<address>, d/counter/<name>, d/token, d/election/<name>
 const root = "/braid/v1/"
@@ -38,7 +39,11 @@ const (
 	dataRoot   = root + "d/"
 )
 
-func clusterKey(name string) string         { return fleetRoot + "cluster/" + segment(name) }
+func clusterKey(name string) string { return fleetRoot + "cluster/" + segment(name) }
+
+const revokedPrefix = dataRoot + "revoked/"
+
+func revokedKey(lease int64) string         { return revokedPrefix + strconv.FormatInt(lease, 16) }
 func gatewayKey(node int32) string          { return fleetRoot + "gateway/" + strconv.Itoa(int(node)) }
 func processKey(id string) string           { return fleetRoot + "process/" + segment(id) }
 func shardKey(n int32) string               { return fleetRoot + "shard/" + strconv.Itoa(int(n)) }

@@ -51,6 +51,10 @@ type Options struct {
 	// Alive tells whether this gateway's session still holds; nil: always. Asked
 	// after an answer came from a copy on a cluster that grants no seal, before it is passed on.
 	Alive func() bool
+	// Lease identifies the session that Alive speaks of; nil: there is only one. An
+	// answer to what was sent under an earlier session is not passed on: behind a
+	// fence that one's end was waited for, and then the copy's end was read.
+	Lease func() int64
 
 	Logger  *slog.Logger
 	Metrics *Metrics // nil: counted and not shown

@@ -53,6 +53,13 @@ func (p *Partition) route(f *flight) {
 		p.open()
 	}
 	t := p.cur
+	if t != nil && !t.canSeal {
+		// In this order: a new session begins when its fences can be seen here.
+		f.lease = p.l.lease()
+		if e := p.l.source.Extend(p.topic); t.end < 0 && fences(e, t.copy.TopicID) {
+			p.fenceTarget(t, e)
+		}
+	}
 	switch {
 	case t == nil || t.stop != flowing || len(p.held) > 0:
 		p.hold(f)
@@ -123,7 +130,7 @@ func (p *Partition) complete(f *flight) {
 	now := time.Now()
 	// Asked after the answer was read, before it is passed on: behind a fence this
 	// is all that stands between a late answer and the client.
-	alive := t.canSeal || p.l.alive()
+	alive := t.canSeal || p.l.holds(f.lease)
 	p.mu.Lock()
 	defer p.unlock()
 	if f.abandoned {
@@ -179,7 +186,7 @@ func (p *Partition) landed(f *flight, t *target, now time.Time) {
 	if sa.BaseOffset < 0 {
 		p.l.metrics.Duplicates.Inc()
 		t.remember(f.producer, now.Unix())
-		t.resolve(f)
+		t.doubts.Resolve(f.producer, f.epoch, f.first)
 		p.fail(f, ErrDuplicate)
 		p.placed(f, t)
 		return
@@ -208,7 +215,7 @@ func (p *Partition) landed(f *flight, t *target, now time.Time) {
 	}
 	if f.hasProducer() {
 		t.remember(f.producer, now.Unix())
-		t.resolve(f)
+		t.doubts.Resolve(f.producer, f.epoch, f.first)
 		p.cameAgain(f)
 	}
 	v := p.view.Load()

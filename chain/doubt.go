@@ -9,15 +9,18 @@ import (
 	"github.com/braidstream/braid/catalog"
 )
 
-// doubt is a producer's batch that may have landed in a copy, at or past floor,
+// Doubt is a producer's batch that may have landed in a copy, at or past Floor,
 // without an acknowledgement that reached its client. It will come again. While
 // the copy answers, the copy tells; once it is gone, [CutAt] must know.
-type doubt struct {
-	floor int64
-	at    int64 // Unix seconds
-	first int32
-	epoch int16
+type Doubt struct {
+	Floor int64
+	At    int64 // Unix seconds
+	First int32
+	Epoch int16
 }
+
+// Doubts are those of one copy, by producer id.
+type Doubts map[int64]Doubt
 
 const (
 	// retryWindow is how long a client sends a batch again (Kafka's
@@ -40,46 +43,51 @@ func (t *target) doubt(f *flight, now time.Time) {
 	if !f.hasProducer() {
 		return // nobody sends it again as the same
 	}
-	d := doubt{floor: f.floor, at: now.Unix(), first: f.first, epoch: f.epoch}
-	if old, ok := t.doubts[f.producer]; ok {
-		d.floor = min(d.floor, old.floor)
-		if _, after := ahead(old.first, f.first); old.epoch == f.epoch && after {
-			d.first = old.first
+	if t.doubts == nil {
+		t.doubts = make(Doubts)
+	}
+	t.doubts.Note(f.producer, Doubt{Floor: f.floor, At: now.Unix(), First: f.first, Epoch: f.epoch})
+}
+
+// Note adds a doubt about a batch of a producer to what is in doubt of it already.
+func (m Doubts) Note(producer int64, d Doubt) {
+	if old, ok := m[producer]; ok {
+		d.Floor = min(d.Floor, old.Floor)
+		if _, after := ahead(old.First, d.First); old.Epoch == d.Epoch && after {
+			d.First = old.First
 		}
-	} else if len(t.doubts) >= maxDoubts {
-		for id, old := range t.doubts {
-			if d.at-old.at > retryWindow {
-				delete(t.doubts, id)
+	} else if len(m) >= maxDoubts {
+		for id, old := range m {
+			if d.At-old.At > retryWindow {
+				delete(m, id)
 			}
 		}
-		if len(t.doubts) >= maxDoubts {
+		if len(m) >= maxDoubts {
 			return
 		}
 	}
-	if t.doubts == nil {
-		t.doubts = make(map[int64]doubt)
-	}
-	t.doubts[f.producer] = d
+	m[producer] = d
 }
 
-// resolve ends a doubt: the copy has acknowledged the batch, or one behind it.
-func (t *target) resolve(f *flight) {
-	if len(t.doubts) == 0 {
+// Resolve ends a doubt: the copy has acknowledged the batch, or one behind it.
+func (m Doubts) Resolve(producer int64, epoch int16, first int32) {
+	if len(m) == 0 {
 		return
 	}
-	if d, ok := t.doubts[f.producer]; ok {
-		if _, after := ahead(d.first, f.first); after || d.epoch != f.epoch {
-			delete(t.doubts, f.producer)
+	if d, ok := m[producer]; ok {
+		if _, after := ahead(d.First, first); after || d.Epoch != epoch {
+			delete(m, producer)
 		}
 	}
 }
 
-// lowestDoubt is the lowest offset at which a batch in doubt may lie, -1 for none.
-func (t *target) lowestDoubt(now time.Time) int64 {
+// Lowest is the lowest offset at which a batch in doubt may lie, -1 for none. now
+// is in Unix seconds.
+func (m Doubts) Lowest(now int64) int64 {
 	low := int64(-1)
-	for _, d := range t.doubts {
-		if now.Unix()-d.at <= retryWindow && (low < 0 || d.floor < low) {
-			low = max(d.floor, 0)
+	for _, d := range m {
+		if now-d.At <= retryWindow && (low < 0 || d.Floor < low) {
+			low = max(d.Floor, 0)
 		}
 	}
 	return low
@@ -89,23 +97,31 @@ func (t *target) lowestDoubt(now time.Time) int64 {
 // last batches that were acknowledged or are in the tail cache, at most limit.
 // t may be nil: nothing was appended here. Needs mu.
 func (p *Partition) account(t *target, limit int) *catalog.Account {
-	a := &catalog.Account{Partition: p.index, Doubt: -1}
+	doubt, floor := int64(-1), int64(0)
+	var acked, read []catalog.KnownBatch
 	if t != nil {
-		a.Doubt, a.Floor = t.lowestDoubt(time.Now()), t.acks.floor
+		doubt, floor = t.doubts.Lowest(time.Now().Unix()), t.acks.floor
 		for i := t.acks.n - len(t.acks.tail); i < t.acks.n; i++ {
 			b := &t.acks.tail[i%ackedTail]
-			a.Batches = append(a.Batches, catalog.KnownBatch{From: b.offset, To: b.offset + int64(b.records),
+			acked = append(acked, catalog.KnownBatch{From: b.offset, To: b.offset + int64(b.records),
 				Producer: b.producer, Epoch: b.epoch, First: b.first, Last: b.last, Acked: true})
 		}
 	}
-	own := len(a.Batches)
 	if s := OpenSpan(p.view.Load().chain); s != nil {
-		a.Batches = p.tail.last(a.Batches, s.Seq, limit)
+		read = p.tail.last(nil, s.Seq, limit)
 	}
+	return AccountOf(p.index, doubt, floor, acked, read, limit)
+}
+
+// AccountOf is a gateway's account of a partition: its lowest doubt (-1 none), the
+// offset past all of its acknowledgements that acked does not list, the batches
+// that it saw acknowledged, and those that it has read; at most limit of them.
+func AccountOf(partition int32, doubt, floor int64, acked, read []catalog.KnownBatch, limit int) *catalog.Account {
+	a := &catalog.Account{Partition: partition, Doubt: doubt, Floor: floor, Batches: append(acked, read...)}
 	slices.SortStableFunc(a.Batches, func(x, y catalog.KnownBatch) int { return cmp.Compare(x.From, y.From) })
 	a.Batches = slices.CompactFunc(a.Batches, func(x, y catalog.KnownBatch) bool { return x.From == y.From })
 	if n := len(a.Batches) - limit; n > 0 {
-		if own > 0 {
+		if len(acked) > 0 {
 			a.Floor = max(a.Floor, a.Batches[n-1].To)
 		}
 		a.Batches = a.Batches[n:]

@@ -173,6 +173,7 @@ func (p *Partition) pause(ctx context.Context, d time.Duration) {
 
 // followOnce reads the open span once from pos on.
 func (p *Partition) followOnce(ctx context.Context, v *view, seq int32, h handle, pos int64) error {
+	lease := p.l.lease()
 	rr, err := h.log.Read(ctx, span.ReadRequest{Offset: ToPhysical(h.copy, pos), MaxBytes: feedMax, MaxWait: feedWait})
 	if err != nil {
 		s := OpenSpan(v.chain)
@@ -182,7 +183,7 @@ func (p *Partition) followOnce(ctx context.Context, v *view, seq int32, h handle
 		return err
 	}
 	p.l.metrics.FeedBytes.Add(float64(len(rr.Batches)))
-	alive := p.l.source.CanSeal(h.copy.Cluster) || p.l.alive()
+	alive := p.l.source.CanSeal(h.copy.Cluster) || p.mayServe(lease, h.copy)
 	p.mu.Lock()
 	defer p.unlock()
 	s := OpenSpan(p.view.Load().chain)

@@ -49,6 +49,16 @@ func (p *Partition) heedFence(e *catalog.Extend, limit int) (still bool, next in
 	return true, max(p.hw, t.acks.next), a
 }
 
+// holds tells whether the session of a lease stands still.
+func (l *Logs) holds(lease int64) bool { return l.alive() && l.lease() == lease }
+
+// mayServe tells whether what the copy, which cannot be sealed, has answered to a
+// reader's question sent under a lease may be passed on. A session that is new has
+// loaded the fences before it began, though they may not have been heeded yet.
+func (p *Partition) mayServe(lease int64, c *catalog.Copy) bool {
+	return p.l.holds(lease) && !fences(p.l.source.Extend(p.topic), c.TopicID)
+}
+
 // accountBatches bounds the batches that one acknowledgement lists: it is one
 // value in the catalog.
 const accountBatches = 8192

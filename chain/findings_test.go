@@ -305,6 +305,25 @@ func TestFinding06_NoAnswerAfterTheLeaseEnded(t *testing.T) {
 	}
 }
 
+// A gateway whose lease was taken has a new one when the answer comes: the end of
+// the copy may have been read in between.
+func TestFinding06_NoAnswerUnderTheNextLease(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	w.fleet.Catalog.SetCannotSeal("a")
+	var lease atomic.Int64
+	g := w.gateway(func(o *chain.Options) { o.Lease = lease.Load })
+	g.put("one")
+	gate := make(chan struct{})
+	g.clients.Of("a").SetFault(func(span.Topic, int32, []byte) chaintest.Fault { return chaintest.Fault{WaitAnswer: gate} })
+	p := g.send("two", 1, -1, -1, -1)
+	eventually(t, "landed", func() bool { return len(w.fleet.Cluster("a").Batches("braid.1", 0)) == 2 })
+	lease.Add(1)
+	close(gate)
+	isKind(t, p.wait().Err, chain.ErrTimedOut)
+	g.clients.Of("a").SetFault(nil)
+	w.must(g.send("three", 1, -1, -1, -1).wait().Err)
+}
+
 func TestFinding06_FenceStopsDrainsAndAcknowledges(t *testing.T) {
 	w := newWorld(t, "a", "b")
 	w.fleet.Catalog.SetCannotSeal("a")

@@ -33,6 +33,8 @@ type flight struct {
 	// unknown: an attempt may have landed, in t's copy at or past floor if so.
 	unknown bool
 	floor   int64
+	// lease is the session under which it was last routed to a copy that cannot be sealed.
+	lease int64
 	// rejected: what the copy said, while the sealed state is asked whether it is a duplicate of old.
 	rejected error
 	// shared: a store still has the bytes from an attempt that was given up on, so they must not be patched.

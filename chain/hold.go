@@ -175,6 +175,7 @@ func (p *Partition) detach(f *flight, t *target) {
 	// All but sa, which is the store's until it has called Done.
 	g.a, g.p, g.t, g.ticket = f.a, f.p, f.t, f.ticket
 	g.chunk, g.at, g.size = f.chunk, f.at, f.size
+	g.lease = f.lease
 	g.deadline, g.since, g.held, g.rejected = f.deadline, f.since, f.held, f.rejected
 	g.txn, g.rewritten = f.txn, f.rewritten
 	g.producer, g.epoch, g.records, g.first, g.last = f.producer, f.epoch, f.records, f.first, f.last

@@ -19,6 +19,7 @@ type Logs struct {
 	log      *slog.Logger
 	metrics  *Metrics
 	alive    func() bool
+	lease    func() int64
 	holdMax  int64
 	holdTime time.Duration
 	cache    cache
@@ -48,7 +49,7 @@ type Logs struct {
 // NewLogs makes the partitions of one gateway. Close ends its goroutines.
 func NewLogs(o Options) *Logs {
 	l := &Logs{
-		source: o.Source, stores: o.Stores, node: o.Node, log: o.Logger, metrics: o.Metrics, alive: o.Alive,
+		source: o.Source, stores: o.Stores, node: o.Node, log: o.Logger, metrics: o.Metrics, alive: o.Alive, lease: o.Lease,
 		holdMax: o.HoldBytes, holdTime: o.HoldTime,
 		fencePoke: make(chan struct{}, 1), dirtyPoke: make(chan struct{}, 1), sweepPoke: make(chan struct{}, 1),
 		warming: make(chan struct{}, warmWidth),
@@ -65,6 +66,9 @@ func NewLogs(o Options) *Logs {
 	}
 	if l.alive == nil {
 		l.alive = func() bool { return true }
+	}
+	if l.lease == nil {
+		l.lease = func() int64 { return 0 }
 	}
 	if l.holdMax == 0 {
 		l.holdMax = 64 << 20

@@ -65,6 +65,7 @@ func (p *Partition) openBounds(ctx context.Context, committed bool) (v *view, st
 	if err != nil {
 		return nil, 0, 0, err
 	}
+	lease := p.l.lease()
 	o, err := h.log.Offsets(ctx)
 	if err != nil {
 		err = p.readFailed(ctx, v, s, err)
@@ -76,7 +77,7 @@ func (p *Partition) openBounds(ctx context.Context, committed bool) (v *view, st
 	if err := p.prove(ctx, v, s); err != nil {
 		return nil, 0, 0, err
 	}
-	if !p.l.source.CanSeal(h.copy.Cluster) && !p.l.alive() {
+	if !p.l.source.CanSeal(h.copy.Cluster) && !p.mayServe(lease, h.copy) {
 		return nil, 0, 0, because(ErrUnavailable, errSession)
 	}
 	if start = v.chain.Start; start >= s.Start {

@@ -300,18 +300,24 @@ func (p *Partition) tooEarly(f *flight, state *ProducerState) bool {
 		return false
 	}
 	if e.epoch == f.epoch && time.Now().Before(e.until) {
-		due := e.first
-		if state != nil && state.Epoch == e.epoch && state.LastSequence != batch.NoSequence {
-			if _, held := ahead(e.first, state.LastSequence); held {
-				due = batch.IncrementSequence(state.LastSequence, 1)
-			}
-		}
-		if d, after := ahead(due, f.first); after && d > 0 {
+		if Early(state, f.epoch, e.first, f.first) {
 			return true
 		}
 	}
 	delete(p.expect, f.producer)
 	return false
+}
+
+// Early tells whether a batch that begins with sequence first lies behind one that
+// must come before: the batch awaited, or what follows on the state's last.
+func Early(state *ProducerState, epoch int16, awaited, first int32) bool {
+	if state != nil && state.Epoch == epoch && state.LastSequence != batch.NoSequence {
+		if _, held := ahead(awaited, state.LastSequence); held {
+			awaited = batch.IncrementSequence(state.LastSequence, 1)
+		}
+	}
+	d, after := ahead(awaited, first)
+	return after && d > 0
 }
 
 // cameAgain forgets an expectation that f, which landed, has met.

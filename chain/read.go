@@ -220,11 +220,12 @@ func (p *Partition) readOpen(ctx context.Context, v *view, s *catalog.Span, r *R
 	if p.muted(s.Seq) {
 		return p.empty(v), nil
 	}
+	lease := p.l.lease()
 	rr, err := h.log.Read(ctx, span.ReadRequest{Offset: ToPhysical(h.copy, r.Offset), MaxBytes: r.MaxBytes, Committed: r.Committed, Burst: r.Burst})
 	if err != nil {
 		return ReadResult{}, p.readFailed(ctx, v, s, err)
 	}
-	if !p.l.source.CanSeal(h.copy.Cluster) && !p.l.alive() {
+	if !p.l.source.CanSeal(h.copy.Cluster) && !p.mayServe(lease, h.copy) {
 		rr.Release()
 		return ReadResult{}, because(ErrUnavailable, errSession)
 	}

@@ -64,7 +64,7 @@ type target struct {
 	acks ackCount
 	// doubts are the producers whose batches may have landed here, and were not
 	// acknowledged since.
-	doubts map[int64]doubt
+	doubts Doubts
 }
 
 // placement is a producer's first batch on a span. It goes alone: a fresh copy

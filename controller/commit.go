@@ -135,6 +135,10 @@ func (r *run) commitFailed(ctx context.Context, err error) error {
 		return ctx.Err()
 	case errors.Is(err, catalog.ErrUnavailable), errors.Is(err, catalog.ErrConflict):
 		return err
+	case errors.Is(err, chain.ErrPastEnd) && r.e.Mode == catalog.ModeFence:
+		// Behind a fence an append that its gateway has given up on may still land,
+		// after the end was read: read it again.
+		r.obs.Sealed = false
 	}
 	return r.sourceAway(ctx, "read the producers' state", err)
 }

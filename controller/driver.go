@@ -23,6 +23,7 @@ type driver struct {
 	log    *slog.Logger
 	limits limits
 	away   *away
+	gone   *gone
 }
 
 // away remembers clusters that did not answer a moment ago, so that a failover of

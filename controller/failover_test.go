@@ -305,6 +305,70 @@ func TestFence(t *testing.T) {
 	}
 }
 
+// A lease that another extend took, or a controller before this one, is waited out
+// too: its holder, which is absent, may not have stopped yet.
+func TestFenceWaitsForALeaseThatWasTaken(t *testing.T) {
+	f := newFleet(t, "a", "b")
+	f.doubles["a"].canSeal = false
+	topic := f.topic("orders", 1, "a", nil)
+	f.controller()
+	w := f.writer(topic, 0, 100)
+	w.append(5)
+	f.gateway(1, w)
+	s, err := f.cat.Register(f.ctx, catalog.Gateway{Node: 2}, 2*time.Second)
+	f.check(err)
+	all, err := f.cat.Gateways(f.ctx)
+	f.check(err)
+	began := time.Now()
+	for _, g := range all {
+		if g.Node == 2 {
+			f.check(f.cat.RevokeGateway(f.ctx, g, catalog.Fence{}))
+		}
+	}
+	f.check(s.Close(f.ctx)) // it does not come back
+	if op := f.done(f.move("b", "orders")); op.State != catalog.OpDone {
+		t.Fatalf("%+v", op)
+	}
+	if d := time.Since(began); d < catalog.FenceWait(s.TTL()) {
+		t.Errorf("the fence held %v after the lease was taken, its holder may go on for %v", d, catalog.FenceWait(s.TTL()))
+	}
+	if left, err := f.cat.RevokedLeases(f.ctx); err != nil || len(left) != 0 {
+		t.Errorf("left on record: %+v, %v", left, err)
+	}
+	w.append(1)
+	w.verify()
+}
+
+// Behind a fence an append that its gateway has given up on may land after the end
+// was read: then the end is read again.
+func TestFenceReadsTheEndAgain(t *testing.T) {
+	f := newFleet(t, "a", "b")
+	f.doubles["a"].canSeal = false
+	topic := f.topic("orders", 1, "a", nil)
+	var late sync.Once
+	h := &doubleHandle{d: f.doubles["a"], topic: topicOf(chain.OpenSpan(f.chain(topic, 0))), partition: 0}
+	f.controller(func(o *Options) {
+		o.Fault = func(p string) (err error) {
+			if p == FaultSealed {
+				late.Do(func() {
+					f.doubles["a"].set(func() { _, err = h.append(oneBatch(100, 0, 5, 1, time.Now(), "late")) })
+				})
+			}
+			return err
+		}
+	})
+	w := f.writer(topic, 0, 100)
+	w.append(5)
+	f.gateway(1, w)
+	op := f.done(f.move("b", "orders"))
+	if op.State != catalog.OpDone {
+		t.Fatalf("%+v", op)
+	}
+	if cert := f.certificate(topic, op.ID); cert.Partitions[0].End != 6 {
+		t.Errorf("certificate: %+v", cert)
+	}
+}
+
 func TestDetectionNeedsMostGateways(t *testing.T) {
 	now := time.Unix(100, 0)
 	vote := func(up bool, ago time.Duration) opinion { return opinion{up, now.Add(-ago)} }

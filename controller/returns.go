@@ -248,15 +248,7 @@ func (h *homecoming) span(ctx context.Context, p int32, ch *catalog.Chain, sp *c
 		out.Lost, out.Verdict = sp.End-real, catalog.VerdictViolated
 		out.Ranges = []catalog.Range{{From: real, To: sp.End, What: "lost", Note: "acknowledged, and not on the cluster that came back"}}
 	}
-	var zones []catalog.Gap
-	for _, g := range c.Skip {
-		if g.From < real {
-			zones = append(zones, catalog.Gap{From: g.From, To: min(g.To, real)})
-		}
-	}
-	if real > sp.End {
-		zones = append(zones, catalog.Gap{From: sp.End, To: real})
-	}
+	zones := chain.Stranded(sp, c, real)
 	if len(zones) == 0 {
 		return x, nil
 	}

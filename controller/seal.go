@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/braidstream/braid/batch"
@@ -159,9 +160,10 @@ func (r *run) sealAll(ctx context.Context, timeout time.Duration) error {
 }
 
 // fenced waits until every live gateway has stopped, then reads the ends. A
-// gateway whose registration is gone has stopped by its own clock: its lease ran
+// gateway whose lease has run out has stopped by its own clock: its lease ran
 // from a later moment than its deadline. One that is there and silent loses its
-// lease, and is waited for by the full time to live and the margin.
+// lease, and is waited for by the full time to live and the margin, by whichever
+// extend finds it revoked.
 func (r *run) fenced(ctx context.Context) error {
 	if _, err := r.awaitWords(ctx, r.limits.ttl, true); err != nil {
 		return err
@@ -207,51 +209,88 @@ func (r *run) quietEnd(ctx context.Context, log span.Log) (extend.PhysicalEnd, e
 	}
 }
 
-// awaitWords waits for the hold acknowledgements of the live gateways. After
-// patience those that are silent are fenced off if revoke is set, else left out
-// and noted; but without a single word it waits for as long as a lease runs: it is
-// the catalog that is slow then, or nobody is there who could hold anything up.
-// It returns the words that came.
+// awaitWords waits for the hold acknowledgements of the live gateways, as
+// [extend.Await] decides, and returns the words that came. With revoke set those
+// that are silent after patience are fenced off, else left out and noted.
 func (r *run) awaitWords(ctx context.Context, patience time.Duration, revoke bool) ([]catalog.HoldAck, error) {
 	began := time.Now()
 	for {
-		gateways, err := r.cat.Gateways(ctx)
-		if err != nil {
+		f := extend.Fence{Patience: patience, TTL: r.limits.ttl, Revoke: revoke, Gone: r.gone.since}
+		var err error
+		if f.Gateways, err = r.cat.Gateways(ctx); err != nil {
 			return nil, err
 		}
-		words, err := r.cat.HoldAcks(ctx, r.e.Topic.ID, r.e.Op)
-		if err != nil {
-			return nil, err
-		}
-		silent := slices.DeleteFunc(slices.Clone(gateways), func(g catalog.Gateway) bool {
-			return slices.ContainsFunc(words, func(w catalog.HoldAck) bool { return w.Node == g.Node })
-		})
-		if len(silent) == 0 {
-			return words, nil
-		}
-		if waited := time.Since(began); waited >= patience && (len(words) > 0 || waited >= r.limits.ttl) {
-			if !revoke {
-				for _, g := range silent {
-					r.log.Warn("a failover goes on without a gateway's word", "node", g.Node, "topic", r.e.Topic.Name)
-					r.silent = append(r.silent, g.Node)
-				}
-				return words, nil
+		if revoke {
+			if f.Revoked, err = r.cat.RevokedLeases(ctx); err != nil {
+				return nil, err
 			}
-			ttl := r.limits.ttl
+			r.gone.note(f.Gateways, f.Revoked)
+		}
+		if f.Words, err = r.cat.HoldAcks(ctx, r.e.Topic.ID, r.e.Op); err != nil {
+			return nil, err
+		}
+		f.Waited = time.Since(began)
+		switch do, silent := extend.Await(f); do {
+		case extend.FenceHolds:
+			for _, g := range silent {
+				r.log.Warn("a failover goes on without a gateway's word", "node", g.Node, "topic", r.e.Topic.Name)
+				r.silent = append(r.silent, g.Node)
+			}
+			for _, x := range f.Revoked {
+				if f.Past(x) {
+					if err := r.cat.ForgetRevoked(ctx, x, r.fence); err != nil {
+						return nil, err
+					}
+				}
+			}
+			return f.Words, nil
+		case extend.RevokeSilent:
 			for _, g := range silent {
 				r.log.Warn("gateway is silent, its lease is revoked", "node", g.Node, "topic", r.e.Topic.Name)
-				granted, err := r.cat.RevokeGateway(ctx, g)
-				if err != nil {
+				if err := r.cat.RevokeGateway(ctx, g, r.fence); err != nil {
 					return nil, err
 				}
-				ttl = max(ttl, granted)
 			}
-			return words, pause(ctx, catalog.FenceWait(ttl))
 		}
 		if err := pause(ctx, 10*time.Millisecond); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// gone remembers since when this controller has found revoked leases without a
+// registration, over all its extends: what one has taken another must wait for too.
+type gone struct {
+	mu   sync.Mutex
+	seen map[int64]time.Time // by lease
+}
+
+func (g *gone) note(gateways []catalog.Gateway, revoked []catalog.Revoked) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	listed := map[int64]bool{}
+	for _, x := range revoked {
+		listed[x.Lease] = true
+		held := slices.ContainsFunc(gateways, func(w catalog.Gateway) bool { return w.Lease == x.Lease })
+		if _, ok := g.seen[x.Lease]; !ok && !held {
+			g.seen[x.Lease] = time.Now()
+		}
+	}
+	for lease := range g.seen {
+		if !listed[lease] {
+			delete(g.seen, lease) // it was waited for
+		}
+	}
+}
+
+// since tells for how long the lease's registration has been seen away, 0 if it has not.
+func (g *gone) since(lease int64) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if at, ok := g.seen[lease]; ok {
+		return time.Since(at)
+	}
+	return 0
 }
 
 // lost ends copies on a cluster that is gone. If it can be reached after all it is

@@ -22,7 +22,7 @@ type strandedLog struct {
 	copy      *catalog.Copy
 	zones     []catalog.Gap // logical, ascending
 	from      span.Log
-	again     reappended
+	again     chain.Again
 }
 
 // errTooSoon: a producer may still append again what is stranded.
@@ -45,12 +45,12 @@ func (h *homecoming) open(ctx context.Context, p int32, ch *catalog.Chain, sp *c
 	return s, nil
 }
 
-func (s *strandedLog) known(ctx context.Context) (reappended, error) {
+func (s *strandedLog) known(ctx context.Context) (chain.Again, error) {
 	for _, j := range s.h.e.Judged {
 		if j.Partition == s.partition && j.Span == s.span.Seq {
-			out := reappended{}
+			out := chain.Again{}
 			for _, a := range j.Again {
-				out[a.Producer] = producerStart{a.Epoch, a.First}
+				out[a.Producer] = chain.WentOn{Epoch: a.Epoch, First: a.First}
 			}
 			return out, nil
 		}
@@ -73,7 +73,7 @@ func (s *strandedLog) known(ctx context.Context) (reappended, error) {
 	}
 	j := catalog.Judged{Partition: s.partition, Span: s.span.Seq}
 	for id, a := range again {
-		j.Again = append(j.Again, catalog.AppendedAgain{Producer: id, Epoch: a.epoch, First: a.first})
+		j.Again = append(j.Again, catalog.AppendedAgain{Producer: id, Epoch: a.Epoch, First: a.First})
 	}
 	next := s.h.e
 	next.Judged = append(next.Judged[:len(next.Judged):len(next.Judged)], j)
@@ -106,14 +106,12 @@ func (s *strandedLog) inPlace(ctx context.Context) (skip []catalog.Gap, found in
 	err = s.walk(ctx, func(h *batch.Header, _ []byte) error {
 		from := chain.ToLogical(s.copy, h.BaseOffset)
 		to := from + h.NextOffset() - h.BaseOffset
-		n := len(skip)
-		switch {
-		case !s.again.has(h) || n == chain.MaxSkips && skip[n-1].To != from:
+		left := s.cameAgain(h)
+		if left {
+			skip, left = chain.LeaveOut(skip, from, to)
+		}
+		if !left {
 			found += int64(h.NumRecords)
-		case n > 0 && skip[n-1].To == from:
-			skip[n-1].To = to
-		default:
-			skip = append(skip, catalog.Gap{From: from, To: to})
 		}
 		return nil
 	})
@@ -148,7 +146,7 @@ func (s *strandedLog) replay(ctx context.Context) (n, skipped, first int64, err 
 	first = -1
 	var next int32
 	err = s.walk(ctx, func(hd *batch.Header, b []byte) error {
-		if s.again.has(hd) {
+		if s.cameAgain(hd) {
 			skipped += int64(hd.NumRecords)
 			return nil
 		}
@@ -176,22 +174,9 @@ func (s *strandedLog) replay(ctx context.Context) (n, skipped, first int64, err 
 		Records: n, Next: -1}})
 }
 
-// reappended knows by which sequence each producer went on after the failover.
-type reappended map[int64]producerStart
-
-type producerStart struct {
-	epoch int16
-	first int32
-}
-
-// has tells whether a stranded batch was appended again: its producer went on, in
-// the same epoch, from a sequence at or before it.
-func (r reappended) has(h *batch.Header) bool {
-	if !h.HasProducer() {
-		return false
-	}
-	s, ok := r[h.ProducerID]
-	return ok && s.epoch == h.ProducerEpoch && (s.first == h.BaseSequence || before(s.first, h.BaseSequence))
+// cameAgain tells whether a stranded batch was appended again by its producer.
+func (s *strandedLog) cameAgain(h *batch.Header) bool {
+	return h.HasProducer() && s.again.Has(h.ProducerID, h.ProducerEpoch, h.BaseSequence)
 }
 
 // stateHolds is how long a copy surely remembers a producer (half of Kafka's
@@ -201,8 +186,8 @@ const stateHolds = 12 * time.Hour
 // appendedAgain reads where each of the producers went on after the span. A later
 // span is read as far as it takes to find those that its copy knows of, so mostly
 // not at all, or a little: retries come soon.
-func (s *strandedLog) appendedAgain(ctx context.Context, who map[int64]struct{}) (reappended, error) {
-	out := reappended{}
+func (s *strandedLog) appendedAgain(ctx context.Context, who map[int64]struct{}) (chain.Again, error) {
+	out := chain.Again{}
 	for i := range s.ch.Spans {
 		sp := &s.ch.Spans[i]
 		if sp.Seq <= s.span.Seq || sp.Copies[0].Unreadable || len(out) == len(who) {
@@ -215,7 +200,7 @@ func (s *strandedLog) appendedAgain(ctx context.Context, who map[int64]struct{})
 	return out, nil
 }
 
-func (s *strandedLog) lookAgain(ctx context.Context, sp *catalog.Span, who map[int64]struct{}, out reappended) error {
+func (s *strandedLog) lookAgain(ctx context.Context, sp *catalog.Span, who map[int64]struct{}, out chain.Again) error {
 	c := &sp.Copies[0]
 	st, err := s.h.t.o.Stores.Store(c.Cluster)
 	if err != nil {
@@ -256,7 +241,7 @@ func (s *strandedLog) lookAgain(ctx context.Context, sp *catalog.Span, who map[i
 		if _, ok := out[hd.ProducerID]; ok {
 			return nil
 		}
-		out[hd.ProducerID] = producerStart{hd.ProducerEpoch, hd.BaseSequence}
+		out[hd.ProducerID] = chain.WentOn{Epoch: hd.ProducerEpoch, First: hd.BaseSequence}
 		if due--; due == 0 {
 			return errEnough
 		}

@@ -16,8 +16,9 @@ const (
 
 var arrivals = [...]string{"appended", "duplicate", "sealed", "out of order", "gone", "full"}
 
-func (w *world) arrive(c uint8, r record) (arrival, uint8) {
-	p := &w.copies[c]
+func (w *world) arrive(c uint8, r record) (arrival, uint8) { return w.copies[c].arrive(r) }
+
+func (p *physical) arrive(r record) (arrival, uint8) {
 	if !p.exists {
 		return isGone, 0
 	}

@@ -248,7 +248,7 @@ func (e *explorer) intern(v version) uint16 {
 	var k strings.Builder
 	for i := range v.chain.Spans {
 		s := &v.chain.Spans[i]
-		fmt.Fprintf(&k, "%d:%d-%d@%d;", copyOf(s), s.Start, s.End, s.Epoch)
+		fmt.Fprintf(&k, "%d:%d-%d@%d%v%v;", copyOf(s), s.Start, s.End, s.Epoch, s.Copies[0].Unreadable, s.Copies[0].Skip)
 	}
 	k.Write(chain.EncodeProducers(v.state))
 	var n [4]byte

@@ -2,6 +2,7 @@ package extend_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain/explore"
@@ -32,6 +33,35 @@ func TestNoInterleavingBreaksAnInvariant(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg.Decide = next
 			r, err := explore.Run(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%v", r)
+			if r.Violation != "" || !r.Complete {
+				t.Fatal("see above")
+			}
+		})
+	}
+}
+
+// await is the controller's own decision on a fence in the explorer's words.
+func await(gateways []catalog.Gateway, words []catalog.HoldAck, revoked []catalog.Revoked, ttl time.Duration, revoke bool,
+	gone func(int64) time.Duration) (string, []catalog.Gateway) {
+	do, silent := extend.Await(extend.Fence{Gateways: gateways, Words: words, Revoked: revoked, Waited: ttl, Patience: ttl, TTL: ttl, Revoke: revoke, Gone: gone})
+	return string(do), silent
+}
+
+// The same of extends whose old copy cannot be sealed.
+func TestNoLossBreaksAnInvariant(t *testing.T) {
+	for name, cfg := range map[string]explore.Losing{
+		"a gateway is silent":             {Gateways: 2, Producers: 1, Batches: 1, Window: 1, Deaf: 1},
+		"controllers depose each other":   {Gateways: 1, Producers: 1, Batches: 1, Window: 1, Deaf: 1, Takeovers: 1, Skews: 1},
+		"another extend takes a lease":    {Gateways: 1, Producers: 1, Batches: 2, Window: 1, Others: 1, Skews: 1},
+		"the cluster is gone, comes back": {Gateways: 2, Producers: 1, Batches: 3, Window: 2, Hangs: true, Cuts: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg.Await = await
+			r, err := explore.Lose(cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
