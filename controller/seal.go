@@ -214,12 +214,17 @@ func (r *run) quietEnd(ctx context.Context, log span.Log) (extend.PhysicalEnd, e
 // that are silent after patience are fenced off, else left out and noted.
 func (r *run) awaitWords(ctx context.Context, patience time.Duration, revoke bool) ([]catalog.HoldAck, error) {
 	began := time.Now()
-	for {
+	var first []catalog.Gateway
+	for looked := false; ; looked = true {
 		f := extend.Fence{Patience: patience, TTL: r.limits.ttl, Revoke: revoke, Gone: r.gone.since}
 		var err error
 		if f.Gateways, err = r.cat.Gateways(ctx); err != nil {
 			return nil, err
 		}
+		if !looked {
+			first = f.Gateways
+		}
+		f.First = first
 		if revoke {
 			if f.Revoked, err = r.cat.RevokedLeases(ctx); err != nil {
 				return nil, err

@@ -44,8 +44,9 @@ const (
 )
 
 // Awaiter is the controller's decision on a fence: "wait", "revoke" those that are
-// named, or "holds". It is asked when patience is over.
-type Awaiter func(gateways []catalog.Gateway, words []catalog.HoldAck, revoked []catalog.Revoked, ttl time.Duration, revoke bool,
+// named, or "holds". It is asked when patience is over; first are the gateways that
+// were registered at the first look.
+type Awaiter func(first, gateways []catalog.Gateway, words []catalog.HoldAck, revoked []catalog.Revoked, ttl time.Duration, revoke bool,
 	gone func(lease int64) time.Duration) (do string, silent []catalog.Gateway)
 
 // Losing bounds a walk of an extend whose old copy cannot be sealed: behind a
@@ -143,6 +144,8 @@ type loss struct {
 
 	// The controller in charge, as far as the catalog does not know it.
 	ctl struct {
+		looked             bool
+		first              [maxGateways]uint8 // generations of leases at the first look + 1; 0 none
 		holds, ended, told bool
 		end, state         uint8
 	}
@@ -233,6 +236,7 @@ func (e *loser) key(w *loss) [2]uint64 {
 		n := *w
 		for g := range w.gws {
 			n.gws[perm[g]] = w.gws[g]
+			n.ctl.first[perm[g]] = w.ctl.first[g]
 		}
 		for i := range n.cls {
 			n.cls[i].via = perm[n.cls[i].via]

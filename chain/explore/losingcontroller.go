@@ -12,10 +12,11 @@ import (
 
 // StandardAwait decides on a fence as it is designed (DESIGN section 4). The
 // controller's own tests hand in its real decision.
-func StandardAwait(gateways []catalog.Gateway, words []catalog.HoldAck, revoked []catalog.Revoked, _ time.Duration, revoke bool,
+func StandardAwait(first, gateways []catalog.Gateway, words []catalog.HoldAck, revoked []catalog.Revoked, _ time.Duration, revoke bool,
 	gone func(int64) time.Duration) (string, []catalog.Gateway) {
 	silent := slices.DeleteFunc(slices.Clone(gateways), func(g catalog.Gateway) bool {
-		return slices.ContainsFunc(words, func(w catalog.HoldAck) bool { return w.Node == g.Node })
+		late := revoke && !slices.ContainsFunc(first, func(w catalog.Gateway) bool { return w.Lease == g.Lease })
+		return late || slices.ContainsFunc(words, func(w catalog.HoldAck) bool { return w.Node == g.Node })
 	})
 	switch {
 	case len(silent) > 0 && revoke:
@@ -129,11 +130,26 @@ func (e *loser) ticks(w *loss) {
 
 // await looks at who has stopped, when patience is over.
 func (e *loser) await(w *loss) {
-	var gateways []catalog.Gateway
+	var first, gateways []catalog.Gateway
 	var words []catalog.HoldAck
 	var revoked []catalog.Revoked
 	n := *w
 	noted := false
+	if !w.ctl.looked && !e.cfg.Hangs {
+		n.ctl.looked = true
+		for g := range n.gws {
+			if h := &n.gws[g]; h.registered {
+				n.ctl.first[g] = h.gen + 1
+			}
+		}
+		e.emit(n, "the controller looks for the first time")
+		return
+	}
+	for g, gen := range w.ctl.first {
+		if gen > 0 {
+			first = append(first, catalog.Gateway{Node: int32(g), Lease: leaseOf(uint8(g), gen-1)})
+		}
+	}
 	for g := range uint8(e.cfg.Gateways) {
 		h := &n.gws[g]
 		if h.registered {
@@ -155,7 +171,7 @@ func (e *loser) await(w *loss) {
 	if e.cfg.Bug == AbsentIsStopped {
 		revoked = nil
 	}
-	do, silent := e.cfg.Await(gateways, words, revoked, leaseTTL, !e.cfg.Hangs, func(lease int64) time.Duration {
+	do, silent := e.cfg.Await(first, gateways, words, revoked, leaseTTL, !e.cfg.Hangs, func(lease int64) time.Duration {
 		if e.cfg.Bug == NoLeaseWait {
 			return catalog.FenceWait(leaseTTL)
 		}

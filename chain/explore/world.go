@@ -4,6 +4,9 @@
 // time. The decisions are those of package chain and, handed in as a [Decider],
 // those of the controller; what is modelled here is the world around them. The
 // invariants of DESIGN section 2 are checked in each state.
+//
+// [Run] walks extends that seal. [Lose] walks those that cannot: behind a fence, by
+// the gateways' words and leases, and where the cluster is gone and comes back.
 package explore
 
 import (

@@ -45,9 +45,9 @@ func TestNoInterleavingBreaksAnInvariant(t *testing.T) {
 }
 
 // await is the controller's own decision on a fence in the explorer's words.
-func await(gateways []catalog.Gateway, words []catalog.HoldAck, revoked []catalog.Revoked, ttl time.Duration, revoke bool,
+func await(first, gateways []catalog.Gateway, words []catalog.HoldAck, revoked []catalog.Revoked, ttl time.Duration, revoke bool,
 	gone func(int64) time.Duration) (string, []catalog.Gateway) {
-	do, silent := extend.Await(extend.Fence{Gateways: gateways, Words: words, Revoked: revoked, Waited: ttl, Patience: ttl, TTL: ttl, Revoke: revoke, Gone: gone})
+	do, silent := extend.Await(extend.Fence{First: first, Gateways: gateways, Words: words, Revoked: revoked, Waited: ttl, Patience: ttl, TTL: ttl, Revoke: revoke, Gone: gone})
 	return string(do), silent
 }
 

@@ -10,7 +10,9 @@ import (
 // Fence is what a controller knows that waits for gateways to stop.
 type Fence struct {
 	Gateways []catalog.Gateway // that are registered
-	Words    []catalog.HoldAck
+	// First are those that were at the first look, which was after the extend began to seal.
+	First []catalog.Gateway
+	Words []catalog.HoldAck
 	// Revoked are the leases that were taken from gateways and not waited for, whoever
 	// took them and for whichever topic; read after Gateways.
 	Revoked []catalog.Revoked
@@ -42,11 +44,14 @@ const (
 // by that clock later, so each lease that was taken is waited for in full.
 // Without a single word no gateway is left out, nor revoked, before a lease's
 // time: it is the catalog that is slow then, or nobody is there who could hold
-// anything up.
+// anything up. A lease that began after the first look is of a gateway that loaded
+// the fence before it, and passes on nothing that it asked for under an earlier one:
+// its word is not needed.
 func Await(f Fence) (FenceAction, []catalog.Gateway) {
 	var silent []catalog.Gateway
 	for _, g := range f.Gateways {
-		if !slices.ContainsFunc(f.Words, func(w catalog.HoldAck) bool { return w.Node == g.Node }) {
+		late := f.Revoke && !slices.ContainsFunc(f.First, func(w catalog.Gateway) bool { return w.Lease == g.Lease })
+		if !late && !slices.ContainsFunc(f.Words, func(w catalog.HoldAck) bool { return w.Node == g.Node }) {
 			silent = append(silent, g)
 		}
 	}

@@ -29,6 +29,7 @@ func TestAwait(t *testing.T) {
 		{"nobody else is there", Fence{Revoked: taken, Revoke: true}, 0, FenceWaits, 0},
 		{"it has another lease and a word", Fence{Gateways: []catalog.Gateway{{Node: 2, Lease: 21}}, Words: []catalog.HoldAck{{Node: 2}}, Revoked: taken, Revoke: true}, 0, FenceWaits, 0},
 		{"it was to be taken, and stands", Fence{Gateways: []catalog.Gateway{one, two}, Words: word, Revoked: taken, Waited: ttl, Revoke: true}, 0, RevokeSilent, 1},
+		{"it came after the fence began", Fence{First: []catalog.Gateway{one}, Gateways: []catalog.Gateway{one, two}, Words: word, Waited: ttl, Revoke: true}, 0, FenceHolds, 0},
 		{"a failover leaves it out", Fence{Gateways: []catalog.Gateway{one, two}, Words: word, Waited: ttl}, 0, FenceHolds, 1},
 		{"a failover without a word", Fence{Gateways: []catalog.Gateway{one, two}, Waited: ttl - 1}, 0, FenceWaits, 0},
 		{"a failover goes without any word", Fence{Gateways: []catalog.Gateway{one, two}, Waited: ttl}, 0, FenceHolds, 2},
@@ -36,6 +37,9 @@ func TestAwait(t *testing.T) {
 		tc.f.TTL, tc.f.Patience = ttl, ttl
 		if !tc.f.Revoke {
 			tc.f.Patience = time.Second
+		}
+		if tc.f.First == nil {
+			tc.f.First = tc.f.Gateways
 		}
 		tc.f.Gone = func(int64) time.Duration { return tc.gone }
 		if do, silent := Await(tc.f); do != tc.do || len(silent) != tc.silent {
