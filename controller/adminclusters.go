@@ -3,9 +3,9 @@ package controller
 import (
 	"context"
 	"errors"
-	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/braidstream/braid/catalog"
@@ -84,7 +84,12 @@ func dialError(name string, err error) error {
 	case errors.Is(err, span.ErrDenied):
 		problem = Refused
 	}
-	return &RequestError{Problem: problem, Message: fmt.Sprintf("cluster %s: %v", name, err), Err: err}
+	// Stores say which cluster they speak of, what is below them does not.
+	text, head := err.Error(), "cluster "+name+": "
+	if !strings.HasPrefix(text, head) {
+		text = head + text
+	}
+	return &RequestError{Problem: problem, Message: text, Err: err}
 }
 
 // ClusterHealth asks a cluster how it is.

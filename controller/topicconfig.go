@@ -178,16 +178,21 @@ func findConfig(name string) *topicConfig {
 	return &topicConfigs[i]
 }
 
+// TopicConfigNames lists what the configs of a topic may be named, sorted.
+func TopicConfigNames() []string {
+	names := make([]string, len(topicConfigs))
+	for i := range topicConfigs {
+		names[i] = topicConfigs[i].Name
+	}
+	return names
+}
+
 // checkConfig checks one config as a user set it.
 func checkConfig(name, value string) error {
 	c := findConfig(name)
 	if c == nil {
 		hint := ""
-		names := make([]string, len(topicConfigs))
-		for i := range topicConfigs {
-			names[i] = topicConfigs[i].Name
-		}
-		if n := nearest.Name(name, names); n != "" {
+		if n := nearest.Name(name, TopicConfigNames()); n != "" {
 			hint = "; did you mean " + n + "?"
 		}
 		return rejected(wire.InvalidConfig, "unknown topic config name: %s%s", name, hint)

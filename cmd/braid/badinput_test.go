@@ -177,8 +177,8 @@ func TestWrongStart(t *testing.T) {
 		{"a data directory with other files", []string{"--data-dir", write(map[string]string{"letter.txt": "dear"})}, []string{"letter.txt", "--data-dir"}},
 		{"a data directory that cannot be made", []string{"--data-dir", filepath.Join(file, "data")}, []string{"data directory", "--data-dir"}},
 		{"a client port that is taken", []string{"--data-dir", t.TempDir(), "--listen", up.ready.Kafka[0]}, []string{up.ready.Kafka[0], "in use"}},
-		{"an HTTP port that is taken", []string{"--data-dir", t.TempDir(), "--http", up.ready.HTTP}, []string{up.ready.HTTP, "in use"}},
-		{"a catalog port that is taken", []string{"--data-dir", t.TempDir(), "--catalog-listen", strings.TrimPrefix(up.ready.Catalog[0], "http://")}, []string{"in use"}},
+		{"an HTTP port that is taken", []string{"--data-dir", t.TempDir(), "--http", up.ready.HTTP}, []string{up.ready.HTTP, "in use", "--http chooses another"}},
+		{"a catalog port that is taken", []string{"--data-dir", t.TempDir(), "--catalog-listen", strings.TrimPrefix(up.ready.Catalog[0], "http://")}, []string{"in use", "--catalog-listen chooses another"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			args := []string{"up"}

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/braidstream/braid/console/api"
+	"github.com/braidstream/braid/span/kafka"
 )
 
 func newCluster(e *env) *cobra.Command {
@@ -54,6 +55,9 @@ file:PATH (mode 0600) or env:NAME, read by the processes that connect.`,
 			}
 			var err error
 			if req.Config, err = keyValues("--config", config); err != nil {
+				return err
+			}
+			if err := checkKeys("--config", req.Config, kafka.ConfigKeys); err != nil {
 				return err
 			}
 			c, err := e.client()

@@ -46,15 +46,30 @@ func readConfig(path string) (fileConfig, error) {
 	if err != nil {
 		return c, usagef("--config: %v", err)
 	}
+	text, err := yaml.YAMLToJSON(raw)
+	if err != nil {
+		return c, usagef("--config %s is neither YAML nor JSON: %v", path, err)
+	}
 	var keys map[string]json.RawMessage
-	if err := yaml.Unmarshal(raw, &keys); err != nil {
-		return c, usagef("--config %s: %v", path, err)
+	if err := json.Unmarshal(text, &keys); err != nil {
+		return c, usagef("--config %s wants lines of KEY: VALUE, such as \"data-dir: /var/lib/braid\"", path)
 	}
 	known := []string{"data-dir", "listen", "listeners", "http", "catalog-listen", "catalog-endpoints",
 		"gateways", "local-clusters", "zone", "set"}
 	for _, k := range slices.Sorted(maps.Keys(keys)) {
 		if !slices.Contains(known, k) {
 			return c, usagef("--config %s: unknown key %q%s", path, k, didYouMean(k, known))
+		}
+	}
+	var each []map[string]json.RawMessage
+	if len(keys["listeners"]) > 0 && json.Unmarshal(keys["listeners"], &each) == nil {
+		options := []string{"name", "bind", "advertise", "zone"}
+		for _, l := range each {
+			for _, k := range slices.Sorted(maps.Keys(l)) {
+				if !slices.Contains(options, k) {
+					return c, usagef("--config %s: unknown key %q of a listener%s", path, k, didYouMean(k, options))
+				}
+			}
 		}
 	}
 	if err := yaml.UnmarshalStrict(raw, &c); err != nil {

@@ -28,6 +28,16 @@ func keyValues(flag string, list []string) (map[string]string, error) {
 	return m, nil
 }
 
+// checkKeys refuses a key that is none of the known ones.
+func checkKeys[V any](flag string, m map[string]V, known []string) error {
+	for _, k := range sorted(m) {
+		if !slices.Contains(known, k) {
+			return usagef("%s: unknown config %q%s", flag, k, didYouMean(k, known))
+		}
+	}
+	return nil
+}
+
 // sorted returns the keys of m in order.
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net"
 	"strconv"
 	"strings"
@@ -48,8 +49,12 @@ func parseListener(s string) (listener, error) {
 func checkHostPort(what, s string) error {
 	_, port, err := net.SplitHostPort(s)
 	if err == nil {
-		if n, perr := strconv.ParseUint(port, 10, 16); perr == nil && n <= 65535 {
+		_, err = strconv.ParseUint(port, 10, 16)
+		if err == nil {
 			return nil
+		}
+		if errors.Is(err, strconv.ErrRange) {
+			return usagef("%s: port %s of %q is out of range: 0 to 65535", what, port, s)
 		}
 	}
 	return usagef("%s wants HOST:PORT, not %q", what, s)

@@ -138,9 +138,10 @@ func (p *process) startNode(ctx context.Context, i int) error {
 		}
 		return n.gateway.Close()
 	})
-	shown := readyNode{Node: n.id, Listeners: map[string]string{}}
+	shown := readyNode{Node: n.id, Listeners: map[string]string{}, Bound: map[string]string{}}
 	for _, l := range listeners {
 		shown.Listeners[l.Name] = l.Advertise
+		shown.Bound[l.Name] = l.Listener.Addr().String()
 	}
 	p.info.Kafka = append(p.info.Kafka, listeners[0].Advertise)
 	p.info.Nodes = append(p.info.Nodes, shown)

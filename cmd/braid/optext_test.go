@@ -50,3 +50,13 @@ func TestCertificateText(t *testing.T) {
 		t.Errorf("a known pause is not shown:\n%s", got)
 	}
 }
+
+// TestClientAddresses: every listener is listed, by name where there are several.
+func TestClientAddresses(t *testing.T) {
+	one := readyNode{Listeners: map[string]string{"default": "127.0.0.1:1"}, Bound: map[string]string{"default": "127.0.0.1:1"}}
+	two := readyNode{Listeners: map[string]string{"in": "127.0.0.1:2", "out": "kafka.example.com:3"},
+		Bound: map[string]string{"in": "127.0.0.1:2", "out": "0.0.0.0:3"}}
+	if got, want := clientAddresses([]readyNode{one, two}), "127.0.0.1:1, in 127.0.0.1:2, out kafka.example.com:3 (bound to 0.0.0.0:3)"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}

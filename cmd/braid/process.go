@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sys/unix"
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/console"
@@ -41,7 +42,8 @@ type ready struct {
 // readyNode is one gateway of the process.
 type readyNode struct {
 	Node      int32             `json:"node"`
-	Listeners map[string]string `json:"listeners"` // name to address
+	Listeners map[string]string `json:"listeners"` // name to the address that clients are told
+	Bound     map[string]string `json:"bound"`     // name to the address that the socket is bound to
 }
 
 // Limits of starting and ending.
@@ -249,7 +251,7 @@ func (p *process) openCatalog(ctx context.Context) error {
 		embedded, err := catalog.StartEmbedded(ctx, catalog.EmbeddedConfig{
 			Dir: filepath.Join(p.cfg.DataDir, "catalog"), ListenClient: p.cfg.CatalogListen, Logger: p.logger})
 		if err != nil {
-			return fmt.Errorf("embedded catalog: %w", err)
+			return portTaken(fmt.Errorf("embedded catalog: %w", err), "--catalog-listen")
 		}
 		p.onEnd(func(context.Context) error { return embedded.Close() })
 		go func() {
@@ -267,6 +269,14 @@ func (p *process) openCatalog(ctx context.Context) error {
 	p.catalog = cat
 	p.onEnd(func(context.Context) error { return cat.Close() })
 	return nil
+}
+
+// portTaken adds which flag chooses another port, where that is what is wrong.
+func portTaken(err error, flag string) error {
+	if errors.Is(err, unix.EADDRINUSE) {
+		return fmt.Errorf("%w (is another process on that port? %s chooses another)", err, flag)
+	}
+	return err
 }
 
 // fail ends the process with a reason; the first counts.
@@ -402,7 +412,7 @@ func (p *process) startConsole() error {
 		Version: version, Fleet: p.clusterID(), DefaultPartitions: p.settings.Gateway.NumPartitions,
 		Warnings: p.warnings(), Ready: p.ready, Gatherer: p.metrics, Logger: p.logger})
 	if err != nil {
-		return err
+		return portTaken(err, "--http")
 	}
 	p.onEnd(s.Close)
 	p.info.HTTP = s.Addr()

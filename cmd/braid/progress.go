@@ -43,7 +43,7 @@ func (p *progress) show(op api.Op) {
 		}
 		return
 	}
-	line := fmt.Sprintf("%s %s: %s, %d of %d topics", op.Kind, op.ID, op.State, op.Done, op.Total)
+	line := fmt.Sprintf("%s %s: %s, %d of %s", op.Kind, op.ID, op.State, op.Done, plural(op.Total, "topic", "topics"))
 	if op.Message != "" {
 		line += " (" + op.Message + ")"
 	}

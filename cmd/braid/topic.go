@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/braidstream/braid/console/api"
+	"github.com/braidstream/braid/controller"
 )
 
 func newTopic(e *env) *cobra.Command {
@@ -41,6 +42,9 @@ func newTopicCreate(e *env) *cobra.Command {
 			}
 			var err error
 			if req.Config, err = keyValues("--config", config); err != nil {
+				return err
+			}
+			if err := checkKeys("--config", req.Config, controller.TopicConfigNames()); err != nil {
 				return err
 			}
 			c, err := e.client()

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -145,7 +146,10 @@ func (c *upConfig) fill(listen string, listeners, set []string, localClusters, e
 		return usagef("--gateways wants a number from 1 to 64, not %d", c.Gateways)
 	}
 	c.LocalClusters = splitList(localClusters)
-	for _, name := range c.LocalClusters {
+	for i, name := range c.LocalClusters {
+		if slices.Contains(c.LocalClusters[:i], name) {
+			return usagef("--local-clusters: %s is named twice", name)
+		}
 		if !clusterName(name) {
 			return usagef("--local-clusters: %q is no name for a cluster: letters, digits, '-' and '_', at most 64", name)
 		}
@@ -261,6 +265,25 @@ func newController(e *env) *cobra.Command {
 	return cmd
 }
 
+// clientAddresses lists where clients connect: all listeners of all gateways, by
+// name where a gateway has several.
+func clientAddresses(nodes []readyNode) string {
+	var out []string
+	for _, n := range nodes {
+		for _, name := range sorted(n.Listeners) {
+			text := n.Listeners[name]
+			if len(n.Listeners) > 1 {
+				text = name + " " + text
+			}
+			if b := n.Bound[name]; b != n.Listeners[name] {
+				text += " (bound to " + b + ")"
+			}
+			out = append(out, text)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
 // greet prints what to type next.
 func greet(w io.Writer, cfg upConfig, r ready) error {
 	_, err := fmt.Fprintf(w, `braid %s is up after %s
@@ -274,7 +297,7 @@ next:
   braid topic describe packages
   braid cluster add east --bootstrap 127.0.0.1:19092
   braid topic move packages --to east
-`, version, r.Took.Round(time.Millisecond), strings.Join(r.Kafka, ", "), r.HTTP, strings.Join(r.Catalog, ","),
+`, version, r.Took.Round(time.Millisecond), clientAddresses(r.Nodes), r.HTTP, strings.Join(r.Catalog, ","),
 		strings.Join(cfg.LocalClusters, ", "), cfg.DataDir, r.Kafka[0])
 	return err
 }

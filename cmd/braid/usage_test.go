@@ -10,10 +10,15 @@ import (
 
 // TestWrongUsage: every slip on the command line ends with exit code 2 and says what was meant.
 func TestWrongUsage(t *testing.T) {
-	config := filepath.Join(t.TempDir(), "braid.yaml")
-	if err := os.WriteFile(config, []byte("data-dri: x\n"), 0o600); err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
 	}
+	config := file("braid.yaml", "data-dri: x\n")
 	for _, tc := range []struct {
 		args string
 		says string
@@ -36,11 +41,19 @@ func TestWrongUsage(t *testing.T) {
 		{"up --set message.max.bytes=200000000 --set socket.request.max.bytes=100000000", "is more than socket.request.max.bytes"},
 		{"up --gateways 0", "a number from 1 to 64"},
 		{"up --listen 9092", "wants HOST:PORT"},
-		{"up --listen 127.0.0.1:99999", "wants HOST:PORT"},
+		{"up --listen 127.0.0.1:99999", "port 99999 of \"127.0.0.1:99999\" is out of range: 0 to 65535"},
 		{"up --listener internal:1", "wants NAME=HOST:PORT"},
 		{"up --listener a=127.0.0.1:1,advertized=x:1", `unknown option "advertized"`},
 		{"up --listener a=127.0.0.1:1 --listener a=127.0.0.1:2", `two listeners are named "a"`},
 		{"up --local-clusters a/b", "is no name for a cluster"},
+		{"up --local-clusters a,b,a", "a is named twice"},
+		{"verify --duration 0s", "--duration wants a time above 0"},
+		{"verify --duration -1s", "--duration wants a time above 0"},
+		{"topic create x --partitions 1 --config retentoin.ms=1", `did you mean "retention.ms"?`},
+		{"cluster add x --bootstrap x:1 --config security.protocl=SSL", `did you mean "security.protocol"?`},
+		{"up --config " + file("text.yaml", "just words\n"), "wants lines of KEY: VALUE"},
+		{"up --config " + file("broken.yaml", "a: [1\nb: }\n"), "is neither YAML nor JSON"},
+		{"up --config " + file("listeners.yaml", "listeners: [{name: a, bind: '127.0.0.1:1', advertized: 'x:1'}]\n"), `did you mean "advertise"?`},
 		{"up --config " + config, `did you mean "data-dir"?`},
 		{"up --config /does/not/exist", "no such file"},
 		{"up --log-level loud", "debug, info, warn or error"},

@@ -28,6 +28,9 @@ cluster; run it while topics move. Exit code 1 when anything is wrong.`,
   braid verify --bootstrap kafka.example.com:9092 --topic orders-check --producers 8 --rate 20000 -o json`,
 		Args: names(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if opts.Duration <= 0 {
+				return usagef("--duration wants a time above 0, such as 30s, not %s", opts.Duration)
+			}
 			opts.Bootstrap = splitList(bootstrap)
 			if len(opts.Bootstrap) == 0 {
 				addr, err := e.gatewayAddress(cmd.Context())
