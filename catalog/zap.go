@@ -17,6 +17,9 @@ func zapToSlog(l *slog.Logger, closing *atomic.Bool) *zap.Logger {
 	return zap.New(&slogCore{logger: l.With("part", "etcd"), closing: closing})
 }
 
+// storageVersion is what etcd (etcdserver/version/monitor.go) logs as an error of a store too young to tell its version.
+const storageVersion = "failed to update storage version"
+
 type slogCore struct {
 	logger  *slog.Logger
 	fields  []zapcore.Field
@@ -50,7 +53,8 @@ func (c *slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 		args = append(args, k, v)
 	}
 	level := slog.LevelDebug
-	if e.Level >= zapcore.ErrorLevel && (c.closing == nil || !c.closing.Load()) {
+	// A fresh store cannot tell its version yet: harmless, and etcd tries again.
+	if e.Level >= zapcore.ErrorLevel && e.Message != storageVersion && (c.closing == nil || !c.closing.Load()) {
 		level = slog.LevelWarn
 	}
 	c.logger.Log(context.Background(), level, e.Message, args...)

@@ -15,11 +15,6 @@ import (
 	"github.com/braidstream/braid/wire"
 )
 
-// firstRelease are the keys that 0.1.0 served already; later ones came with laterRelease.
-var firstRelease = []int16{0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 23, 32, 33, 37, 42, 44, 47, 60, 75}
-
-const laterRelease = "0.2.0"
-
 // Why a key of Apache Kafka is not served.
 const (
 	internalKey = "spoken among brokers and controllers only"
@@ -128,7 +123,7 @@ func TestKafkaAPIPage(t *testing.T) {
 		"that are served, and where an answer differs. What is not said to differ is as Apache Kafka 4.3 has it; tests compare\n" +
 		"the answers. A client asks for this list itself (ApiVersions); a version of that request which is not known is answered\n" +
 		"in version 0 with the list, so that clients of any age find what they have in common with Braid.\n\n" +
-		"| key | name | versions | since | differs |\n|---|---|---|---|---|\n")
+		"| key | name | versions | differs |\n|---|---|---|---|\n")
 	files := keyFiles(t)
 	served := newAPIs()
 	for key := range int16(maxKey) {
@@ -142,11 +137,7 @@ func TestKafkaAPIPage(t *testing.T) {
 		if !ok || f.name != k.Name || f.min != a.min || f.max != a.max {
 			t.Errorf("key %d %s, versions %d to %d: the head of its file says %+v", key, k.Name, a.min, a.max, f)
 		}
-		since := laterRelease
-		if slices.Contains(firstRelease, key) {
-			since = "0.1.0"
-		}
-		fmt.Fprintf(&b, "| %d | %s | %s | %s | %s |\n", key, k.Name, versionRange(a.min, a.max), since, cell(f.differs))
+		fmt.Fprintf(&b, "| %d | %s | %s | %s |\n", key, k.Name, versionRange(a.min, a.max), cell(f.differs))
 	}
 	if len(files) > 0 {
 		t.Errorf("files of keys that are not served: %v", files)
