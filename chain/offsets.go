@@ -287,6 +287,27 @@ func (p *Partition) largest(ctx context.Context, v *view) (offset, timestamp int
 	return best.Offset, best.Timestamp, epoch, true, nil
 }
 
+// Sealed tells up to which offset the partition's sealed spans hold what lies at or
+// above the log's start, 0 for none, and whether a copy of one of these spans cannot
+// be read at present. It goes by the chain as last seen and does no I/O.
+func (p *Partition) Sealed() (upTo int64, unreadable bool) {
+	v := p.view.Load()
+	if v == nil {
+		return 0, false
+	}
+	for i := range v.chain.Spans {
+		s := &v.chain.Spans[i]
+		if s.IsOpen() || s.End <= v.chain.Start {
+			continue
+		}
+		upTo = s.End
+		for j := range s.Copies {
+			unreadable = unreadable || s.Copies[j].Unreadable
+		}
+	}
+	return upTo, unreadable
+}
+
 // DeleteRecords moves the log's start up to before, -1 meaning the high
 // watermark, and returns the start. Past the end it fails with [ErrOffsetOutOfRange].
 func (p *Partition) DeleteRecords(ctx context.Context, before int64) (start int64, err error) {

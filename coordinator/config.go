@@ -40,7 +40,10 @@ type Config struct {
 	MaxRecordBytes int
 	// SnapshotBytes is how much a shard's log grows at least before it is
 	// rewritten and trimmed (4 MiB); a large state waits for twice its own size.
-	SnapshotBytes             int64
+	SnapshotBytes int64
+	// SealedAge is for how long a part of a shard's log may lie in spans that were sealed, as
+	// after a move, before the log is rewritten and trimmed however little it has grown (10 s).
+	SealedAge                 time.Duration
 	MaxTransactionTimeout     time.Duration // transaction.max.timeout.ms (15 min)
 	TransactionalIDExpiration time.Duration // transactional.id.expiration.ms (7 days)
 	// PoolSize bounds the transactions that one shard has open on one cluster that
@@ -72,6 +75,7 @@ func (c Config) withDefaults() Config {
 	c.PendingBytes = cmp.Or(c.PendingBytes, 32<<20)
 	c.MaxRecordBytes = cmp.Or(c.MaxRecordBytes, 8<<20)
 	c.SnapshotBytes = cmp.Or(c.SnapshotBytes, 4<<20)
+	c.SealedAge = cmp.Or(c.SealedAge, 10*time.Second)
 	c.ProducerIDBlock = cmp.Or(c.ProducerIDBlock, 1000)
 	c.MaxTransactionTimeout = cmp.Or(c.MaxTransactionTimeout, 15*time.Minute)
 	c.TransactionalIDExpiration = cmp.Or(c.TransactionalIDExpiration, 7*24*time.Hour)
@@ -117,6 +121,7 @@ func (c Config) Validate() error {
 	}
 	positive("pending bytes", int64(d.PendingBytes))
 	positive("snapshot bytes", d.SnapshotBytes)
+	positive("sealed age", int64(d.SealedAge))
 	positive("producer id block", d.ProducerIDBlock)
 	positive("transaction.max.timeout.ms", d.MaxTransactionTimeout.Milliseconds())
 	positive("transactional.id.expiration.ms", d.TransactionalIDExpiration.Milliseconds())

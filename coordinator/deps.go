@@ -78,6 +78,9 @@ type Log interface {
 	Read(ctx context.Context, offset int64, maxBytes int) (batches []byte, highWatermark int64, release func(), err error)
 	// Trim drops what lies below before.
 	Trim(ctx context.Context, before int64) error
+	// Sealed tells up to which offset the log lies in spans that take no appends any
+	// more, 0 for none, and whether one of them cannot be read at present. It does no I/O.
+	Sealed() (upTo int64, unreadable bool)
 }
 
 // ErrFenced: the shard's log has taken batches of a later term.

@@ -91,6 +91,8 @@ const (
 	keeperInterval = 500 * time.Millisecond
 	// loadsAtOnce bounds the shards that are replayed at the same time.
 	loadsAtOnce = 8
+	// rewritesAtOnce bounds the shards that are made to rewrite their logs at the same time.
+	rewritesAtOnce = 4
 )
 
 // Start makes the coordinator claim its shards. It returns at once.
@@ -196,6 +198,7 @@ func (c *Coordinator) keep(ctx context.Context) {
 	for {
 		c.balance(ctx)
 		c.tellRemoved()
+		c.tidy()
 		select {
 		case <-ctx.Done():
 			return
@@ -295,6 +298,26 @@ func (c *Coordinator) tellRemoved() {
 			// A shard that cannot be asked now finds out when it looks for what expired.
 			s.do(func(m *machine) { m.topicGone(t.Tenant, t.Name, t.ID) })
 		}
+	}
+}
+
+// tidy has the shards whose logs reach back into sealed spans rewrite them, a few
+// at once: after a move of the internal topic that is all of them.
+func (c *Coordinator) tidy() {
+	now := c.clock.Now()
+	running := 0
+	var due []*shard
+	for _, s := range c.owned() {
+		busy, should := s.tidy(now)
+		if busy {
+			running++
+		}
+		if should {
+			due = append(due, s)
+		}
+	}
+	for _, s := range due[:min(len(due), max(rewritesAtOnce-running, 0))] {
+		s.rewriteLog(now)
 	}
 }
 

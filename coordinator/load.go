@@ -42,11 +42,14 @@ func (s *shard) load(ctx context.Context) error {
 	m.overdue = func(key groupKey) {
 		s.c.settlers.run(func(ctx context.Context) { s.c.expireTxn(ctx, key) })
 	}
+	_, missed := log.Sealed()
 	size, err := replay(ctx, log, m, s.lease.Term)
 	if err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
+	_, unreadable := log.Sealed() // or became so meanwhile
 	s.mu.Lock()
+	s.sealed.missed = missed || unreadable
 	s.m = m
 	s.grown = size
 	s.mu.Unlock()

@@ -130,6 +130,8 @@ func (l *memLog) Trim(_ context.Context, before int64) error {
 	return nil
 }
 
+func (l *memLog) Sealed() (int64, bool) { return 0, false }
+
 func (l *memLog) size() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -55,6 +55,8 @@ type shard struct {
 	snap    *snapshot
 	grown   int64 // bytes appended since the last snapshot began
 	size    int64 // bytes of the last snapshot
+	rewrite bool  // a snapshot is to begin however little was appended
+	sealed  sealedPart
 
 	kick   chan struct{} // there is something to write
 	resign chan struct{} // closed: flush and release

@@ -42,11 +42,11 @@ func (s *shard) advanceSnapshot() {
 		return
 	}
 	if s.snap == nil {
-		if s.grown < max(s.c.config.SnapshotBytes, 2*s.size) {
+		if !s.rewrite && s.grown < max(s.c.config.SnapshotBytes, 2*s.size) {
 			return
 		}
 		s.snap = &snapshot{id: uint64(s.emitted), keys: s.m.snapshotKeys(), txns: s.m.snapshotTxns(), first: s.emitted, offset: -1}
-		s.grown, s.size = 0, 0
+		s.grown, s.size, s.rewrite = 0, 0, false
 		s.push(snapshotMark{id: s.snap.id}.encode())
 	}
 	for step := 0; s.snap.left() && step < snapshotStep && len(s.queue) < 4096; {
@@ -86,6 +86,47 @@ func (s *shard) noteSnapshot(first uint64, start int64) int64 {
 	}
 	s.snap = nil
 	return max(sn.offset, 0)
+}
+
+// sealedPart is the part of a shard's log that lies in sealed spans. While there is
+// one the clusters that hold those spans cannot be removed.
+type sealedPart struct {
+	upTo   int64
+	next   time.Time // when the log is rewritten because of it
+	missed bool      // something of it could not be read by the replay
+}
+
+// sealedRetry is when a log is rewritten once more if its sealed part is still there.
+const sealedRetry = time.Minute
+
+// tidy tells whether the shard is rewriting its log, and else whether it should,
+// as a part of it has been sealed for long enough. By this gateway's clock alone:
+// a seal's time is another process's.
+func (s *shard) tidy(now time.Time) (busy, due bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase != phaseActive {
+		return false, false
+	}
+	if s.rewrite || s.snap != nil {
+		return true, false
+	}
+	upTo, unreadable := s.log.Sealed()
+	if upTo != s.sealed.upTo {
+		s.sealed.upTo, s.sealed.next = upTo, now.Add(s.c.config.SealedAge)
+	}
+	// What the replay missed comes back with its cluster: it is kept until the log's
+	// growth asks for a snapshot.
+	return false, upTo > 0 && !unreadable && !s.sealed.missed && !now.Before(s.sealed.next)
+}
+
+// rewriteLog has a snapshot begin.
+func (s *shard) rewriteLog(now time.Time) {
+	s.mu.Lock()
+	s.rewrite = true
+	s.sealed.next = now.Add(sealedRetry)
+	s.mu.Unlock()
+	s.poke()
 }
 
 // trimmer trims the log beside the writer, so that no answer waits for it. While

@@ -1,0 +1,122 @@
+package coordinator
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/chain/chaintest"
+	"github.com/braidstream/braid/wire"
+)
+
+// onChain is a fleet of one gateway whose shards' logs are a topic's chains.
+func onChain(t *testing.T, shards int, config Config) (f *memFleet, physical *chaintest.Fleet, id catalog.ID, join func(node int32) *fleetMember) {
+	t.Helper()
+	physical = chaintest.NewFleet("a", "b")
+	t.Cleanup(physical.Close)
+	id, err := physical.CreateTopic(context.Background(), TopicName, "a", int32(shards))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f = newFleet(t, shards, config)
+	f.open = func(node int32) func(catalog.Topic, int32) (Log, error) {
+		clients := physical.Clients()
+		logs := chain.NewLogs(chain.Options{Source: physical.Catalog.View(), Stores: clients, Node: node, Logger: quiet()})
+		t.Cleanup(func() { logs.Close(); clients.Close() })
+		return func(_ catalog.Topic, partition int32) (Log, error) {
+			return ChainLogs(logs).Open(catalog.Topic{Name: TopicName, ID: id}, partition)
+		}
+	}
+	return f, physical, id, f.join
+}
+
+// After a move of the internal topic nothing happens in the groups, and yet the
+// sealed spans are soon below the logs' starts, with all state behind them.
+func TestSealedSpansAreLeft(t *testing.T) {
+	const shards, groups = 6, 20
+	f, physical, id, join := onChain(t, shards, Config{SealedAge: 100 * time.Millisecond})
+	a := join(1)
+	eventually(t, "served", func() bool { return f.ready(1) })
+	for g := range groups {
+		if code := commitOffset(a.c, fmt.Sprint("g", g), "topic", 0, int64(g)); code != wire.None {
+			t.Fatal(code)
+		}
+	}
+	for _, to := range []string{"b", "a"} {
+		if err := physical.MoveTopic(context.Background(), id, to); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "all logs begin in their open spans", func() bool {
+			for p := range int32(shards) {
+				if c := physical.Catalog.Chain(id, p); c.Start < chain.OpenSpan(&c).Start {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	a.stop()
+	b := join(2)
+	eventually(t, "taken over", func() bool { return f.ready(2) })
+	for g := range groups {
+		if o, code := fetchOffset(b.c, fmt.Sprint("g", g), "topic", 0); code != wire.None || o != int64(g) {
+			t.Errorf("g%d: %d, %v", g, o, code)
+		}
+	}
+}
+
+// A sealed span that cannot be read is no reason to rewrite a log: what it holds
+// may be what the shard lacks.
+func TestUnreadableSpansAreKept(t *testing.T) {
+	for _, tc := range []struct {
+		name               string
+		upTo               int64
+		unreadable, missed bool
+		due                bool
+	}{
+		{name: "one span"},
+		{name: "sealed", upTo: 7, due: true},
+		{name: "unreadable", upTo: 7, unreadable: true},
+		{name: "missed by the replay", upTo: 7, missed: true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := &Coordinator{config: Config{}.withDefaults()}
+			s := &shard{c: c, phase: phaseActive, log: sealedLog{upTo: tc.upTo, unreadable: tc.unreadable}, kick: make(chan struct{}, 1)}
+			s.sealed.missed = tc.missed
+			now := time.Unix(1_700_000_000, 0)
+			if _, due := s.tidy(now); due {
+				t.Error("due at once")
+			}
+			now = now.Add(c.config.SealedAge)
+			if busy, due := s.tidy(now); busy || due != tc.due {
+				t.Errorf("busy %v, due %v", busy, due)
+			}
+			if !tc.due {
+				return
+			}
+			s.rewriteLog(now)
+			if busy, due := s.tidy(now); !busy || due {
+				t.Errorf("when told: busy %v, due %v", busy, due)
+			}
+			s.rewrite = false // written, and not trimmed
+			if _, due := s.tidy(now.Add(sealedRetry - 1)); due {
+				t.Error("due again too soon")
+			}
+			if _, due := s.tidy(now.Add(sealedRetry)); !due {
+				t.Error("never due again")
+			}
+		})
+	}
+}
+
+// sealedLog is a log of which only the sealed part matters.
+type sealedLog struct {
+	Log
+	upTo       int64
+	unreadable bool
+}
+
+func (l sealedLog) Sealed() (int64, bool) { return l.upTo, l.unreadable }
