@@ -9,12 +9,12 @@ import (
 // Trim moves the chain's start up to before and drops the sealed spans whose
 // records all lie below it; dropped are those, whose physical partitions nothing
 // needs any more. The open span always stays, and so does what later spans need
-// to know of the producers. A start that is past before is left alone.
+// to know of the producers. A start that is past before is left alone; at it, spans below the start go.
 //
 // The caller makes sure that before is not past the end of the log.
 func Trim(c *catalog.Chain, before int64) (out catalog.Chain, dropped []catalog.Span) {
 	out = *c
-	if before <= c.Start {
+	if before < c.Start {
 		return out, nil
 	}
 	out.Start = before
