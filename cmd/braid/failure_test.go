@@ -14,11 +14,7 @@ import (
 // clusters, gateway and all, again and again under load.
 func TestNothingAcknowledgedIsLostOnKill(t *testing.T) {
 	up := startUp(t)
-	// The ports must be the same after each restart: clients look for them.
-	ports := []string{"--listen", up.ready.Kafka[0], "--http", up.ready.HTTP,
-		"--catalog-listen", strings.TrimPrefix(up.ready.Catalog[0], "http://")}
-	readyFile := up.args[len(up.args)-1]
-	up.args = append(append(up.args[:3:3], ports...), "--ready-file", readyFile)
+	up.keepPorts()
 	kills := movesWanted(t, 4, 30)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()

@@ -43,7 +43,7 @@ func buildBraid(t testing.TB) string {
 			return
 		}
 		binary.path = filepath.Join(binary.dir, "braid")
-		args := []string{"build", "-o", binary.path}
+		args := []string{"build", "-tags", "faults", "-o", binary.path}
 		if raceEnabled {
 			args = append(args, "-race")
 		}
@@ -110,6 +110,18 @@ func (r *running) gateway(args ...string) *running {
 	g := startBraid(r.t, command("127.0.0.1:0")...)
 	g.args = append(command(g.ready.Kafka[0]), g.args[len(g.args)-2:]...)
 	return g
+}
+
+// keepPorts makes a process that is started again listen where it does now: clients look
+// for it there.
+func (r *running) keepPorts() {
+	now := map[string]string{"--listen": r.ready.Kafka[0], "--http": r.ready.HTTP,
+		"--catalog-listen": strings.TrimPrefix(r.ready.Catalog[0], "http://")}
+	for i := range r.args[:len(r.args)-1] {
+		if at, ok := now[r.args[i]]; ok {
+			r.args[i+1] = at
+		}
+	}
 }
 
 func (r *running) start() {
