@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/braidstream/braid/internal/testkit"
 )
 
 func TestEmbeddedSurvivesRestartAndRefusesSecondProcess(t *testing.T) {
@@ -53,12 +55,13 @@ func TestNewerFormatIsRefused(t *testing.T) {
 // honours its context.
 func TestCatalogDown(t *testing.T) {
 	dir := t.TempDir()
-	e := must(StartEmbedded(t.Context(), EmbeddedConfig{Dir: dir, Logger: quiet()}))(t)
+	listen := testkit.Addr(t)
+	e := must(StartEmbedded(t.Context(), EmbeddedConfig{Dir: dir, ListenClient: listen, Logger: quiet()}))(t)
 	c := connect(t, e.Endpoints())
 	topic := must(c.CreateTopic(t.Context(), Topic{Tenant: "x", Name: "t"}, chains(1)))(t)
 	w := watch(t, c)
 	s := must(c.register(t.Context(), "gateway", gatewayKey(1), `{"node":1}`, 1, 2*time.Second, bootTime))(t)
-	lost, listen := s.Lost(), e.Endpoints()[0][len("http://"):]
+	lost := s.Lost()
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -13,8 +13,7 @@ import (
 // TestNothingAcknowledgedIsLostOnKill kills the only process, catalog, local
 // clusters, gateway and all, again and again under load.
 func TestNothingAcknowledgedIsLostOnKill(t *testing.T) {
-	up := startUp(t)
-	up.keepPorts()
+	up := startUpThere(t)
 	kills := movesWanted(t, 4, 30)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()

@@ -24,8 +24,7 @@ func TestFaultAtEachPointOfAMove(t *testing.T) {
 	t.Setenv("BRAID_FAULTS_DIR", dir)
 	east := testkit.Kafka(t)
 	// Brokers are away for some seconds: that alone is no reason to leave them here.
-	up := startUp(t, "--set", "braid.failure.detection.ms=60000")
-	up.keepPorts()
+	up := startUpThere(t, "--set", "braid.failure.detection.ms=60000")
 	up.addCluster("east", east)
 	second := up.gateway()
 	up.must("topic", "create", "faulted", "--partitions", "2", "--cluster", "a")

@@ -100,28 +100,18 @@ func startUp(t testing.TB, args ...string) *running {
 		"--http", "127.0.0.1:0", "--catalog-listen", "127.0.0.1:0"}, args...)...)
 }
 
+// startUpThere is startUp at addresses that it has again when it is started again.
+func startUpThere(t testing.TB, args ...string) *running {
+	t.Helper()
+	return startUp(t, append([]string{"--listen", testkit.Addr(t), "--http", testkit.Addr(t), "--catalog-listen", testkit.Addr(t)}, args...)...)
+}
+
 // gateway starts a further gateway of the same fleet. Started again it has the address
 // that it had.
 func (r *running) gateway(args ...string) *running {
 	r.t.Helper()
-	command := func(listen string) []string {
-		return append([]string{"gateway", "--catalog-endpoints", strings.Join(r.ready.Catalog, ","), "--listen", listen}, args...)
-	}
-	g := startBraid(r.t, command("127.0.0.1:0")...)
-	g.args = append(command(g.ready.Kafka[0]), g.args[len(g.args)-2:]...)
-	return g
-}
-
-// keepPorts makes a process that is started again listen where it does now: clients look
-// for it there.
-func (r *running) keepPorts() {
-	now := map[string]string{"--listen": r.ready.Kafka[0], "--http": r.ready.HTTP,
-		"--catalog-listen": strings.TrimPrefix(r.ready.Catalog[0], "http://")}
-	for i := range r.args[:len(r.args)-1] {
-		if at, ok := now[r.args[i]]; ok {
-			r.args[i+1] = at
-		}
-	}
+	return startBraid(r.t, append([]string{"gateway", "--catalog-endpoints", strings.Join(r.ready.Catalog, ","),
+		"--listen", testkit.Addr(r.t)}, args...)...)
 }
 
 func (r *running) start() {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"testing"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,6 +32,18 @@ func (p *port) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa
 func (p *port) release() {
 	// Closing ends the lock. The file stays: removing it would let two processes lock two files of one name.
 	_ = p.lock.Close()
+}
+
+// Addr is a loopback address whose port is the test's own until it ends: for what is
+// stopped and started again at the same address.
+func Addr(t testing.TB) string {
+	t.Helper()
+	p, err := reservePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.release)
+	return p.addr()
 }
 
 // reservePort finds a port that nobody listens on and nobody of ours has reserved.
