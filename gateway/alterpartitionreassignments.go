@@ -21,13 +21,7 @@ import (
 func alterPartitionReassignments(call *call, req *kmsg.AlterPartitionAssignmentsRequest) kmsg.Response {
 	resp := kmsg.NewPtrAlterPartitionAssignmentsResponse()
 	resp.AllowReplicationFactorChange = req.AllowReplicationFactorChange
-	v := call.caughtUp(func(yield func(string) bool) {
-		for i := range req.Topics {
-			if !yield(req.Topics[i].Topic) {
-				return
-			}
-		}
-	})
+	v := call.caughtUp(namesOf(req.Topics, func(t *kmsg.AlterPartitionAssignmentsRequestTopic) string { return t.Topic }))
 	for i := range req.Topics {
 		in := &req.Topics[i]
 		out := kmsg.NewAlterPartitionAssignmentsResponseTopic()

@@ -48,13 +48,7 @@ func describeLogDirs(call *call, req *kmsg.DescribeLogDirsRequest) kmsg.Response
 			})
 		}
 	}
-	v := call.caughtUp(func(yield func(string) bool) {
-		for i := range req.Topics {
-			if !yield(req.Topics[i].Topic) {
-				return
-			}
-		}
-	})
+	v := call.caughtUp(namesOf(req.Topics, func(t *kmsg.DescribeLogDirsRequestTopic) string { return t.Topic }))
 	// What is named twice is answered once.
 	type key struct {
 		topic     string

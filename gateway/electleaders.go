@@ -24,13 +24,7 @@ func electLeaders(call *call, req *kmsg.ElectLeadersRequest) kmsg.Response {
 		refused = invalidRequest("Unknown election type %d", req.ElectionType)
 		resp.ErrorCode = call.failed(wire.InvalidRequest)
 	}
-	v := call.caughtUp(func(yield func(string) bool) {
-		for i := range req.Topics {
-			if !yield(req.Topics[i].Topic) {
-				return
-			}
-		}
-	})
+	v := call.caughtUp(namesOf(req.Topics, func(t *kmsg.ElectLeadersRequestTopic) string { return t.Topic }))
 	for i := range req.Topics {
 		in := &req.Topics[i]
 		out := kmsg.NewElectLeadersResponseTopic()

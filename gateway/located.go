@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"iter"
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/span"
@@ -18,7 +19,7 @@ func known(s *catalog.Snapshot, tenant, name string) *catalog.Topic {
 
 // caughtUp returns the view in which all the named topics are, asking the
 // catalog first if this gateway has not heard of one.
-func (call *call) caughtUp(names func(yield func(string) bool)) *view {
+func (call *call) caughtUp(names iter.Seq[string]) *view {
 	v := call.g.view(call.c.l)
 	for name := range names {
 		if known(v.snapshot, call.tenant, name) == nil {
@@ -27,6 +28,17 @@ func (call *call) caughtUp(names func(yield func(string) bool)) *view {
 		}
 	}
 	return v
+}
+
+// namesOf names what a request lists.
+func namesOf[T any](list []T, name func(*T) string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range list {
+			if !yield(name(&list[i])) {
+				return
+			}
+		}
+	}
 }
 
 // existing tells why a partition is none of the topic's; nil if it is one.

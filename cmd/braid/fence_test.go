@@ -19,13 +19,7 @@ import (
 // the fence: the gateways stop by acknowledgement, and one that is stopped is waited out by
 // its lease. The weaker way is named wherever the operator looks.
 func TestMovesOffAClusterThatGrantsNoSeal(t *testing.T) {
-	const l = "listener.name.client."
-	const module = "org.apache.kafka.common.security.plain.PlainLoginModule required "
-	strict := testkit.Kafka(t, testkit.ClientProtocol("SASL_PLAINTEXT"),
-		testkit.Property("sasl.enabled.mechanisms", "PLAIN"), testkit.Property(l+"sasl.enabled.mechanisms", "PLAIN"),
-		testkit.Property(l+"plain.sasl.jaas.config", module+`user_admin="a" user_braid="b";`),
-		testkit.Property("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
-		testkit.Property("super.users", "User:admin;User:ANONYMOUS")) // nodes talk to one another in the clear
+	strict := testkit.Kafka(t, testkit.PlainUsers(map[string]string{"admin": "a", "braid": "b"}))
 	t.Setenv("BRAID_TEST_STRICT", "b")
 	admin := kadm.NewClient(strict.Client(t, kgo.SASL(plain.Auth{User: "admin", Pass: "a"}.AsMechanism())))
 	granted, err := admin.CreateACLs(t.Context(), kadm.NewACLs().Allow("User:braid").AllowHosts("*").

@@ -82,6 +82,26 @@ func Advertise(node int, addr string) Option { return func(p *plan) { p.advertis
 // listener.name.client.scram-sha-256.sasl.jaas.config. Traffic inside the cluster stays plain.
 func ClientProtocol(protocol string) Option { return func(p *plan) { p.protocol = protocol } }
 
+// PlainUsers has clients sign on by SASL PLAIN as one of the users, each with its password, in
+// the clear. ACLs decide what each may do; user admin may do all.
+func PlainUsers(passwords map[string]string) Option {
+	const l = "listener.name.client."
+	login := "org.apache.kafka.common.security.plain.PlainLoginModule required"
+	for _, user := range slices.Sorted(maps.Keys(passwords)) {
+		login += fmt.Sprintf(" user_%s=%q", user, passwords[user])
+	}
+	options := []Option{ClientProtocol("SASL_PLAINTEXT"),
+		Property("sasl.enabled.mechanisms", "PLAIN"), Property(l+"sasl.enabled.mechanisms", "PLAIN"),
+		Property(l+"plain.sasl.jaas.config", login+";"),
+		Property("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+		Property("super.users", "User:admin;User:ANONYMOUS")} // nodes talk to one another in the clear
+	return func(p *plan) {
+		for _, set := range options {
+			set(p)
+		}
+	}
+}
+
 // FormatArgs adds arguments to the storage tool's format command, as --add-scram.
 func FormatArgs(args ...string) Option {
 	return func(p *plan) { p.format = append(p.format, args...) }

@@ -19,13 +19,7 @@ import (
 
 // TestGrants: what a store may do with few grants, and what it says where one lacks.
 func TestGrants(t *testing.T) {
-	const l = "listener.name.client."
-	const module = "org.apache.kafka.common.security.plain.PlainLoginModule required "
-	c := testkit.Kafka(t, testkit.ClientProtocol("SASL_PLAINTEXT"),
-		testkit.Property("sasl.enabled.mechanisms", "PLAIN"), testkit.Property(l+"sasl.enabled.mechanisms", "PLAIN"),
-		testkit.Property(l+"plain.sasl.jaas.config", module+`user_admin="a" user_braid="b" user_nobody="n";`),
-		testkit.Property("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
-		testkit.Property("super.users", "User:admin;User:ANONYMOUS")) // nodes talk to one another in the clear
+	c := testkit.Kafka(t, testkit.PlainUsers(map[string]string{"admin": "a", "braid": "b", "nobody": "n"}))
 	as := func(user, password string) func(*kafka.Options) {
 		t.Setenv("BRAID_TEST_"+user, password)
 		return func(o *kafka.Options) {
