@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/braidstream/braid/tenant"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -18,9 +19,11 @@ type call struct {
 	g      *Gateway
 	ctx    context.Context
 	tenant string
-	header wire.Header
-	body   []byte // aliases the frame
-	start  time.Time
+	// principal is who asks; ACLs and quotas are about it.
+	principal tenant.Principal
+	header    wire.Header
+	body      []byte // aliases the frame
+	start     time.Time
 }
 
 // serveFunc works on a request and writes its answer. An error ends the

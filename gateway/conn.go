@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/braidstream/braid/tenant"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -29,13 +30,16 @@ import (
 // first of them. Appends end on goroutines of their stores, which only mark the
 // flight as done.
 type conn struct {
-	g      *Gateway
-	l      *listener
-	nc     net.Conn
-	peer   string // host:port
-	host   string
-	tenant string
-	log    *slog.Logger
+	g    *Gateway
+	l    *listener
+	nc   net.Conn
+	peer string // host:port
+	host string
+	// tenant and principal say whose connection it is: what the listener lets in
+	// unasked, until the client has authenticated. Only the reader changes them.
+	tenant    string
+	principal tenant.Principal
+	log       *slog.Logger
 
 	ctx    context.Context // ends with the connection
 	cancel context.CancelFunc
@@ -75,9 +79,9 @@ func (g *Gateway) newConn(l *listener, nc net.Conn) *conn {
 		g: g, l: l, nc: nc,
 		peer:   nc.RemoteAddr().String(),
 		host:   hostOf(nc.RemoteAddr()),
-		tenant: g.tenantOf(l),
-		log:    g.log,
-		ctx:    ctx, cancel: cancel,
+		tenant: g.tenantOf(l), principal: tenant.Anonymous(),
+		log: g.log,
+		ctx: ctx, cancel: cancel,
 	}
 	c.changed = sync.NewCond(&c.mu)
 	c.sock = wire.NewSocket(nc)
@@ -165,7 +169,7 @@ func (c *conn) request(frame *wire.Buffer) error {
 	if err := c.settled(); err != nil {
 		return err
 	}
-	c.call = call{c: c, g: c.g, header: h, body: body, start: start, tenant: c.tenant, ctx: c.ctx}
+	c.call = call{c: c, g: c.g, header: h, body: body, start: start, tenant: c.tenant, principal: c.principal, ctx: c.ctx}
 	err = api.serve(&c.call)
 	c.call = call{}
 	return err
