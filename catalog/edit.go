@@ -17,6 +17,8 @@ type Change struct {
 	Process  bool
 	Extends  []ID
 	Groups   bool // configs of groups
+	// Tenants whose record, users, ACLs or client quotas changed.
+	Tenants, Users, ACLs, Quotas []string
 }
 
 // edit makes the next snapshot from one. Values are decoded before they come
@@ -30,13 +32,15 @@ type edit struct {
 	clusters        map[string]struct{}
 	states          map[ID]*topicState // made by this edit: changed in place
 	// Maps that this edit has cloned.
-	ownClusters, ownGateways, ownProcesses, ownShards, ownVotes, ownNames, ownGroups bool
+	ownClusters, ownGateways, ownProcesses, ownShards, ownVotes, ownNames, ownGroups, ownTenants bool
+	tenants                                                                                      map[string]struct{}
+	users, acls, quotas                                                                          bagEdit
 }
 
 func newEdit(old *Snapshot) *edit {
 	s := *old
 	return &edit{old: old, s: &s, gen: generations.Add(1), topics: map[ID]struct{}{}, extends: map[ID]struct{}{},
-		clusters: map[string]struct{}{}, states: map[ID]*topicState{}}
+		clusters: map[string]struct{}{}, tenants: map[string]struct{}{}, states: map[ID]*topicState{}}
 }
 
 // own clones a map once per edit.
@@ -94,6 +98,26 @@ func decoded(a address, it item) (any, error) {
 		err = decode(it.value, v)
 		v.Revision = it.revision
 		return v, err
+	case kindTenant:
+		v := new(Tenant)
+		err = decode(it.value, v)
+		v.Revision = it.revision
+		return v, err
+	case kindUser:
+		v := new(User)
+		err = decode(it.value, v)
+		v.Tenant, v.Name, v.Revision = a.tenant, a.name, it.revision
+		return v, err
+	case kindACL:
+		v := new(ACL)
+		err = decode(it.value, v)
+		v.Revision = it.revision
+		return v, err
+	case kindQuota:
+		v := new(ClientQuota)
+		err = decode(it.value, v)
+		v.Revision = it.revision
+		return v, err
 	case kindPage:
 		p, err := decodePage(it)
 		return &p, err
@@ -130,6 +154,22 @@ func (e *edit) revision(a address) int64 {
 		}
 	case kindGroup:
 		if v := e.s.groups[a.tenant][a.name]; v != nil {
+			return v.Revision
+		}
+	case kindTenant:
+		if v := e.s.tenants[a.name]; v != nil {
+			return v.Revision
+		}
+	case kindUser:
+		if v, ok := e.s.users.get(a); ok {
+			return v.Revision
+		}
+	case kindACL:
+		if v, ok := e.s.acls.get(a); ok {
+			return v.Revision
+		}
+	case kindQuota:
+		if v, ok := e.s.quotas.get(a); ok {
 			return v.Revision
 		}
 	case kindTopic:
@@ -170,6 +210,17 @@ func (e *edit) put(a address, v any) {
 		e.s.votes[a.name] = of
 	case *GroupConfig:
 		e.putGroup(a, v)
+	case *Tenant:
+		own(&e.ownTenants, &e.s.tenants)
+		e.s.tenants[a.name] = v
+		e.tenants[a.name] = struct{}{}
+	case *User:
+		writable(&e.users, e.gen, &e.s.users, a.tenant).m[a.name] = v
+		e.nameUser(a, v)
+	case *ACL:
+		writable(&e.acls, e.gen, &e.s.acls, a.tenant).m[a.name] = v
+	case *ClientQuota:
+		writable(&e.quotas, e.gen, &e.s.quotas, a.tenant).m[a.name] = v
 	case *Extend:
 		e.s.extends.set(a.id, v, e.gen)
 		e.extends[a.id] = struct{}{}
@@ -214,6 +265,17 @@ func (e *edit) remove(a address) {
 		}
 	case kindGroup:
 		e.removeGroup(a)
+	case kindTenant:
+		own(&e.ownTenants, &e.s.tenants)
+		delete(e.s.tenants, a.name)
+		e.tenants[a.name] = struct{}{}
+	case kindUser:
+		delete(writable(&e.users, e.gen, &e.s.users, a.tenant).m, a.name)
+		e.nameUser(a, nil)
+	case kindACL:
+		delete(writable(&e.acls, e.gen, &e.s.acls, a.tenant).m, a.name)
+	case kindQuota:
+		delete(writable(&e.quotas, e.gen, &e.s.quotas, a.tenant).m, a.name)
 	case kindExtend:
 		e.s.extends.remove(a.id, e.gen)
 		e.extends[a.id] = struct{}{}
@@ -301,6 +363,12 @@ func (s *Snapshot) addresses(yield func(address)) {
 			yield(address{kind: kindGroup, tenant: tenant, name: name})
 		}
 	}
+	for n := range s.tenants {
+		yield(address{kind: kindTenant, name: n})
+	}
+	s.users.each(kindUser, yield)
+	s.acls.each(kindACL, yield)
+	s.quotas.each(kindQuota, yield)
 	for id := range s.extends.all() {
 		yield(address{kind: kindExtend, id: id})
 	}
@@ -325,6 +393,9 @@ func (e *edit) finish(revision int64) (c Change, changed bool) {
 	if e.ownGateways {
 		e.s.gatewayList = slices.SortedFunc(maps.Values(e.s.gateways), func(a, b *Gateway) int { return int(a.Node) - int(b.Node) })
 	}
+	if e.ownTenants {
+		e.s.listTenants()
+	}
 	c = Change{Old: e.old, New: e.s, Gateways: e.ownGateways, Shards: e.ownShards, Votes: e.ownVotes, Process: e.ownProcesses, Groups: e.ownGroups}
 	for id := range e.topics {
 		c.Topics = append(c.Topics, id)
@@ -335,6 +406,9 @@ func (e *edit) finish(revision int64) (c Change, changed bool) {
 	for n := range e.clusters {
 		c.Clusters = append(c.Clusters, n)
 	}
-	changed = len(c.Topics)+len(c.Extends)+len(c.Clusters) > 0 || c.Gateways || c.Shards || c.Votes || c.Process || c.Groups
+	c.Tenants = slices.Sorted(maps.Keys(e.tenants))
+	c.Users, c.ACLs, c.Quotas = finishBags(&e.users, e.s.users), finishBags(&e.acls, e.s.acls), finishBags(&e.quotas, e.s.quotas)
+	changed = len(c.Topics)+len(c.Extends)+len(c.Clusters) > 0 || c.Gateways || c.Shards || c.Votes || c.Process || c.Groups ||
+		len(c.Tenants)+len(c.Users)+len(c.ACLs)+len(c.Quotas) > 0
 	return c, changed
 }

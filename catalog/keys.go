@@ -16,10 +16,14 @@ import (
 //	f/process/<id>                            Process, leased
 //	f/shard/<number>                          Shard, leased
 //	f/vote/<cluster>/<node>                   ClusterVote, leased
+//	f/tenant/<name>                           Tenant
 //	t/<tenant>/topic/<id>                     Topic
 //	t/<tenant>/topic/<id>/<first partition>   Page
 //	t/<tenant>/extend/<id>                    Extend
 //	t/<tenant>/group/<name>                   GroupConfig
+//	t/<tenant>/user/<name>                    User
+//	t/<tenant>/acl/<hash of the rule>         ACL
+//	t/<tenant>/quota/<hash of the entity>     ClientQuota
 //	d/name/<tenant>/<name>                    topic id; makes names unique
 //	d/op/<id>                                 Op
 //	d/certificate/<topic>/<op>                Certificate
@@ -52,6 +56,11 @@ func tenantPrefix(tenant string) string     { return tenantRoot + segment(tenant
 func topicKey(tenant string, id ID) string  { return tenantPrefix(tenant) + "topic/" + id.String() }
 func extendKey(tenant string, id ID) string { return tenantPrefix(tenant) + "extend/" + id.String() }
 func groupKey(tenant, group string) string  { return tenantPrefix(tenant) + "group/" + segment(group) }
+func tenantKey(name string) string          { return fleetRoot + "tenant/" + segment(name) }
+func userPrefix(tenant string) string       { return tenantPrefix(tenant) + "user/" }
+func userKey(tenant, name string) string    { return userPrefix(tenant) + segment(name) }
+func aclPrefix(tenant string) string        { return tenantPrefix(tenant) + "acl/" }
+func quotaPrefix(tenant string) string      { return tenantPrefix(tenant) + "quota/" }
 func nameKey(tenant, name string) string {
 	return dataRoot + "name/" + segment(tenant) + "/" + segment(name)
 }
@@ -111,16 +120,23 @@ const (
 	kindPage
 	kindExtend
 	kindGroup
+	kindTenant
+	kindUser
+	kindACL
+	kindQuota
 )
 
 // address is a watched key taken apart.
 type address struct {
 	kind   kind
 	tenant string
-	name   string // cluster, process, group
+	name   string // cluster, process, group, tenant, user; hash of an ACL or of a quota's entity
 	id     ID     // topic, page, extend
 	number int32  // gateway, shard, first partition, voter
 }
+
+// ofNames are a tenant's records that have a name (or a hash) in their keys.
+var ofNames = map[string]kind{"group": kindGroup, "user": kindUser, "acl": kindACL, "quota": kindQuota}
 
 // parseKey takes a key apart; keys that this release does not know are kindOther.
 func parseKey(key string) address {
@@ -134,6 +150,10 @@ func parseKey(key string) address {
 		case "process":
 			if name, ok := unsegment(rest); ok {
 				return address{kind: kindProcess, name: name}
+			}
+		case "tenant":
+			if name, ok := unsegment(rest); ok {
+				return address{kind: kindTenant, name: name}
 			}
 		case "gateway":
 			return numbered(kindGateway, "", rest)
@@ -157,9 +177,9 @@ func parseKey(key string) address {
 		return address{}
 	}
 	what, rest, _ := strings.Cut(rest, "/")
-	if what == "group" {
+	if k := ofNames[what]; k != kindOther {
 		if name, ok := unsegment(rest); ok {
-			return address{kind: kindGroup, tenant: tenant, name: name}
+			return address{kind: k, tenant: tenant, name: name}
 		}
 		return address{}
 	}

@@ -19,9 +19,16 @@ type Snapshot struct {
 	shards    map[int32]*Shard
 	votes     map[string]map[int32]*ClusterVote
 	groups    map[string]map[string]*GroupConfig // by tenant and group
+	tenants   map[string]*Tenant
+	users     bags[*User]
+	acls      bags[*ACL]
+	quotas    bags[*ClientQuota]
+	// usersNamed are the users of one name, of all tenants, by nameID.
+	usersNamed table[[]*User]
 
 	clusterList []*Cluster
 	gatewayList []*Gateway
+	tenantList  []*Tenant // nil: no tenant has a record
 }
 
 // topicState is a topic with its pages. Pages may come before their topic; it is

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -42,7 +43,7 @@ func (m *model) step(t *rapid.T, ids []ID) {
 	deleted := rapid.IntRange(0, 3).Draw(t, "delete") == 0
 	n := rapid.IntRange(0, 3).Draw(t, "n")
 	id := ids[n]
-	switch rapid.IntRange(0, 7).Draw(t, "kind") {
+	switch rapid.IntRange(0, 11).Draw(t, "kind") {
 	case 0:
 		m.write(clusterKey(fmt.Sprint(n)), Cluster{Name: fmt.Sprint(n)}, deleted)
 	case 1:
@@ -58,6 +59,17 @@ func (m *model) step(t *rapid.T, ids []ID) {
 		m.write(pageKey("t", id, 0), Page{Topic: id, Chains: make([]Chain, PageSize)}, deleted)
 	case 7:
 		m.write(groupKey("t", fmt.Sprint(n)), GroupConfig{Tenant: "t", Group: fmt.Sprint(n), Config: map[string]string{"k": fmt.Sprint(m.revision)}}, deleted)
+	case 8:
+		m.write(tenantKey(fmt.Sprint(n)), Tenant{Name: fmt.Sprint(n), DisplayName: fmt.Sprint(m.revision)}, deleted)
+	case 9:
+		of := rapid.SampledFrom([]string{"t", "u"}).Draw(t, "of")
+		m.write(userKey(of, fmt.Sprint(n)), User{Tenant: of, Name: fmt.Sprint(n), CreatedAt: time.Unix(m.revision, 0).UTC()}, deleted)
+	case 10:
+		a := ACL{Tenant: "t", ResourceName: fmt.Sprint(n)}
+		m.write(aclPrefix("t")+a.key(), a, deleted)
+	case 11:
+		q := ClientQuota{Tenant: "t", Entity: []EntityPart{{Type: fmt.Sprint(n)}}, Values: map[string]float64{"x": float64(m.revision)}}
+		m.write(quotaPrefix("t")+EntityKey(q.Entity), q, deleted)
 	case 6:
 		m.write(pageKey("t", id, PageSize), Page{Topic: id, First: PageSize, Chains: make([]Chain, 8)}, deleted)
 	}
@@ -84,6 +96,15 @@ func show(s *Snapshot, ids []ID) string {
 	for v := range s.ClusterVotes("c") {
 		out[fmt.Sprint("vote", v.Node)] = *v
 	}
+	out["tenants"], out["acls"], out["quotas"] = s.Tenants(), s.ACLs("t"), s.Quotas("t")
+	for _, of := range []string{"t", "u"} {
+		out["users of "+of] = s.Users(of)
+	}
+	for i := range 4 {
+		out[fmt.Sprint("tenant", i)], out[fmt.Sprint("user", i)] = s.Tenant(fmt.Sprint(i)), s.User("t", fmt.Sprint(i))
+		out[fmt.Sprint("users named ", i)] = s.UsersNamed(fmt.Sprint(i))
+	}
+	out["user names"] = s.usersNamed.n
 	for i, id := range ids {
 		out[fmt.Sprint("topic", i)] = s.TopicByID(id)
 		out[fmt.Sprint("extend", i)] = s.Extend(id)
@@ -119,6 +140,7 @@ func TestWatchedSnapshotEqualsFreshLoad(t *testing.T) {
 		w := newWatcher()
 		told := map[ID]int64{}
 		w.subs[0] = func(c Change) {
+			untold(t, c)
 			for _, id := range ids {
 				var was, is int64
 				if old := c.Old.TopicByID(id); old != nil {
@@ -168,6 +190,29 @@ func TestWatchedSnapshotEqualsFreshLoad(t *testing.T) {
 			t.Fatalf("floors are left: %v", w.floors)
 		}
 	})
+}
+
+// untold fails where a change of a tenant's records is not in the change.
+func untold(t *rapid.T, c Change) {
+	for _, tenant := range []string{"t", "u", "0", "1", "2", "3"} {
+		for what, is := range map[string]struct {
+			same bool
+			told []string
+		}{
+			"record": {c.Old.Tenant(tenant) == c.New.Tenant(tenant), c.Tenants},
+			"users":  {slices.Equal(c.Old.Users(tenant), c.New.Users(tenant)), c.Users},
+			"ACLs":   {slices.Equal(c.Old.ACLs(tenant), c.New.ACLs(tenant)), c.ACLs},
+			"quotas": {slices.Equal(c.Old.Quotas(tenant), c.New.Quotas(tenant)), c.Quotas},
+		} {
+			if !is.same && !slices.Contains(is.told, tenant) {
+				t.Fatalf("a change of %s of tenant %s was not told", what, tenant)
+			}
+		}
+		if c.Old.SameACLs(c.New, tenant) && !slices.Equal(c.Old.ACLs(tenant), c.New.ACLs(tenant)) ||
+			c.Old.SameQuotas(c.New, tenant) && !slices.Equal(c.Old.Quotas(tenant), c.New.Quotas(tenant)) {
+			t.Fatalf("what differs of tenant %s is called the same", tenant)
+		}
+	}
 }
 
 func (m *model) items(prefix string) []item {

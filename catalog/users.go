@@ -1,0 +1,153 @@
+package catalog
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// MaxUserName bounds a user's name, in bytes.
+const MaxUserName = 1024
+
+// Scram is one salted credential (RFC 5802): what a server needs to check a
+// password, not the password.
+type Scram struct {
+	Salt       []byte `json:"salt"`
+	StoredKey  []byte `json:"storedKey"`
+	ServerKey  []byte `json:"serverKey"`
+	Iterations int    `json:"iterations"`
+}
+
+// String leaves the keys out: who has them can answer as the server, and can guess passwords.
+func (s Scram) String() string { return fmt.Sprintf("scram(%d iterations, redacted)", s.Iterations) }
+
+// GoString is String, for %#v.
+func (s Scram) GoString() string { return s.String() }
+
+// LogValue implements [slog.LogValuer].
+func (s Scram) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// User is one who may sign on to a tenant.
+type User struct {
+	Tenant string `json:"tenant"`
+	Name   string `json:"name"`
+	// Credentials by SASL mechanism: SCRAM-SHA-256, SCRAM-SHA-512.
+	Credentials map[string]Scram `json:"credentials,omitempty"`
+	CreatedAt   time.Time        `json:"createdAt"`
+
+	Revision int64 `json:"-"`
+}
+
+// String names the user and the mechanisms.
+func (u User) String() string {
+	return fmt.Sprintf("user %s of tenant %s (%s)", u.Name, u.Tenant, strings.Join(slices.Sorted(maps.Keys(u.Credentials)), ", "))
+}
+
+// GoString is String, for %#v.
+func (u User) GoString() string { return u.String() }
+
+// LogValue implements [slog.LogValuer].
+func (u User) LogValue() slog.Value { return slog.StringValue(u.String()) }
+
+// PutUser writes a user of an existing tenant if its Revision still stands (0:
+// there is none of that name, else [ErrExists]) and returns it with the new one.
+// It fails with [ErrNoTenant] where the tenant does not exist.
+func (c *Catalog) PutUser(ctx context.Context, u User) (User, error) {
+	what := fmt.Sprintf("user %.100q", u.Name)
+	if u.Name == "" || len(u.Name) > MaxUserName {
+		return u, fmt.Errorf("%s: a name of %d bytes, want 1 to %d: %w", what, len(u.Name), MaxUserName, ErrTooLarge)
+	}
+	if u.CreatedAt.IsZero() {
+		u.CreatedAt = time.Now().UTC()
+	}
+	value, err := encode(&u)
+	if err != nil {
+		return u, fmt.Errorf("%s: %w", what, err)
+	}
+	key := userKey(u.Tenant, u.Name)
+	r, err := c.txn(ctx, what, ofTenant(u.Tenant, clientv3.Compare(clientv3.ModRevision(key), "=", u.Revision)),
+		[]clientv3.Op{clientv3.OpPut(key, value)},
+		[]clientv3.Op{clientv3.OpGet(tenantKey(u.Tenant), clientv3.WithKeysOnly()), clientv3.OpGet(key, clientv3.WithKeysOnly())})
+	if err != nil {
+		return u, err
+	}
+	if !r.Succeeded {
+		err := refusedOf(what, u.Tenant, r)
+		switch there := len(r.Responses[1].GetResponseRange().Kvs) > 0; {
+		case errors.Is(err, ErrNoTenant):
+		case !there:
+			err = fmt.Errorf("%s: %w", what, ErrNotFound)
+		case u.Revision == 0:
+			err = fmt.Errorf("%s: %w", what, ErrExists)
+		}
+		return u, err
+	}
+	u.Revision = r.Header.Revision
+	return u, nil
+}
+
+// DeleteUser removes a user that is at this revision (-1: at any). Removing what is gone succeeds.
+func (c *Catalog) DeleteUser(ctx context.Context, tenant, name string, revision int64) error {
+	return c.remove(ctx, fmt.Sprintf("user %.100q", name), userKey(tenant, name), revision, Fence{})
+}
+
+// User reads one user linearizably.
+func (c *Catalog) User(ctx context.Context, tenant, name string) (User, error) {
+	var u User
+	rev, err := c.get(ctx, fmt.Sprintf("user %.100q", name), userKey(tenant, name), &u)
+	u.Revision = rev
+	return u, err
+}
+
+// Users reads a tenant's users linearizably, by name.
+func (c *Catalog) Users(ctx context.Context, tenant string) ([]User, error) {
+	us, err := listOf(ctx, c, "users", userPrefix(tenant), func(u *User, rev int64) { u.Revision = rev })
+	slices.SortFunc(us, func(a, b User) int { return strings.Compare(a.Name, b.Name) })
+	return us, err
+}
+
+// User returns a user of a tenant or nil.
+func (s *Snapshot) User(tenant, name string) *User {
+	u, _ := s.users.get(address{tenant: tenant, name: name})
+	return u
+}
+
+// Users returns a tenant's users by name.
+func (s *Snapshot) Users(tenant string) []*User { return s.users.list(tenant) }
+
+// UsersNamed returns the users of this name in all watched tenants, by tenant.
+func (s *Snapshot) UsersNamed(name string) []*User {
+	of, _ := s.usersNamed.get(nameID(name))
+	return of
+}
+
+// nameID spreads names over a table; two names never share one in practice (128 bits of SHA-256).
+func nameID(name string) (id ID) {
+	sum := sha256.Sum256([]byte(name))
+	copy(id[:], sum[:])
+	return id
+}
+
+// nameUser keeps what UsersNamed answers; u nil takes the tenant's user out.
+func (e *edit) nameUser(a address, u *User) {
+	id := nameID(a.name)
+	old, _ := e.s.usersNamed.get(id)
+	of := slices.DeleteFunc(slices.Clone(old), func(o *User) bool { return o.Tenant == a.tenant })
+	if u != nil {
+		of = append(of, u)
+		slices.SortFunc(of, func(a, b *User) int { return strings.Compare(a.Tenant, b.Tenant) })
+	}
+	if len(of) == 0 {
+		e.s.usersNamed.remove(id, e.gen)
+		return
+	}
+	e.s.usersNamed.set(id, of, e.gen)
+}
