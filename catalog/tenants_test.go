@@ -13,7 +13,7 @@ import (
 // tenantNamed makes a tenant of the test's own.
 func tenantNamed(t *testing.T, c *Catalog) Tenant {
 	t.Helper()
-	return must(c.CreateTenant(t.Context(), Tenant{Name: tenantOf(t), Limits: TenantLimits{Topics: 3}}))(t)
+	return must(c.CreateTenant(t.Context(), Tenant{Name: tenantOf(t) + RandomName(4), Limits: TenantLimits{Topics: 3}}))(t)
 }
 
 func TestTenantLifecycle(t *testing.T) {
@@ -127,8 +127,9 @@ func TestDefaultTenantIsAlwaysThere(t *testing.T) {
 func TestUsersOfOneNameInTwoTenants(t *testing.T) {
 	c := open(t)
 	w := watch(t, c)
-	a, b := tenantOf(t)+"a", tenantOf(t)+"b"
-	name := "u-" + tenantOf(t)
+	run := tenantOf(t) + RandomName(4)
+	a, b := run+"a", run+"b"
+	name := "u-" + run
 	for _, x := range []string{b, a} {
 		must(c.CreateTenant(t.Context(), Tenant{Name: x}))(t)
 		must(c.PutUser(t.Context(), User{Tenant: x, Name: name, Credentials: map[string]Scram{"SCRAM-SHA-256": {Salt: []byte(x), Iterations: 4096}}}))(t)
