@@ -98,13 +98,17 @@ func (c *Catalog) Ops(ctx context.Context) ([]Op, error) {
 
 // OpChanges signals after every change of operations and alarms until ctx ends.
 // It may signal too often, and starts with one signal.
+//
+// The first signal comes when the watches stand: who lists the operations at a signal
+// that came before would never hear of one that was created between its list and
+// the watch, until the next one is.
 func (c *Catalog) OpChanges(ctx context.Context) <-chan struct{} {
 	out := make(chan struct{}, 1)
-	out <- struct{}{}
 	go func() {
 		defer close(out)
 		ops := c.cli.Watch(clientv3.WithRequireLeader(ctx), dataRoot+"op/", clientv3.WithPrefix())
 		alarms := c.cli.Watch(clientv3.WithRequireLeader(ctx), dataRoot+"alarm/", clientv3.WithPrefix())
+		out <- struct{}{} // nobody else sends, and it has room for one
 		retry := time.NewTicker(time.Second)
 		defer retry.Stop()
 		for {
