@@ -69,13 +69,34 @@ func (c *Catalog) Remove(id catalog.ID) {
 
 // Commit replaces one chain.
 func (c *Catalog) Commit(id catalog.ID, partition int32, next catalog.Chain) {
-	c.mu.Lock()
-	e := c.topics[id]
-	chains := append([]catalog.Chain(nil), e.chains...)
-	chains[partition] = next
-	t := e.topic
-	c.mu.Unlock()
-	c.Put(t, chains)
+	// The function never fails.
+	_ = c.Change(id, partition, func(catalog.Chain) (catalog.Chain, error) { return next, nil })
+}
+
+// Change makes one chain what f makes of it. As in the real catalog a change is
+// lost to no other: if the topic was changed meanwhile, f is called again.
+func (c *Catalog) Change(id catalog.ID, partition int32, f func(catalog.Chain) (catalog.Chain, error)) error {
+	for {
+		c.mu.Lock()
+		e := c.topics[id]
+		c.mu.Unlock()
+		next, err := f(e.chains[partition])
+		if err != nil {
+			return err
+		}
+		chains := append([]catalog.Chain(nil), e.chains...)
+		chains[partition] = next
+		c.mu.Lock()
+		if c.topics[id] != e {
+			c.mu.Unlock()
+			continue
+		}
+		c.revision++
+		c.topics[id] = &entry{topic: e.topic, chains: chains, revision: c.revision, extend: e.extend}
+		c.mu.Unlock()
+		c.tell(id)
+		return nil
+	}
 }
 
 // Chain is the committed chain.
@@ -222,10 +243,11 @@ func (v *View) lags() bool {
 }
 
 func (v *View) catchUp(id catalog.ID) {
+	// Read under v.mu: of two that catch up at once the later one has the newer state.
+	v.mu.Lock()
 	v.c.mu.Lock()
 	e := v.c.topics[id]
 	v.c.mu.Unlock()
-	v.mu.Lock()
 	if e == nil {
 		delete(v.known, id)
 	} else {
@@ -381,10 +403,14 @@ func (v *View) TrimStart(ctx context.Context, id catalog.ID, partition int32, be
 	if err := v.reachable(); err != nil {
 		return err
 	}
-	c := v.c.Chain(id, partition)
-	if before > c.Start {
-		c.Start = before
-		v.c.Commit(id, partition, c)
+	if before > v.c.Chain(id, partition).Start {
+		err := v.c.Change(id, partition, func(c catalog.Chain) (catalog.Chain, error) {
+			c.Start = max(c.Start, before)
+			return c, nil
+		})
+		if err != nil {
+			return err
+		}
 	}
 	return v.Refresh(ctx, id)
 }

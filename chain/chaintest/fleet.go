@@ -145,35 +145,36 @@ func (m *Move) Undo(ctx context.Context) error {
 // Commit reads the producers' state and commits all chains.
 func (m *Move) Commit(ctx context.Context) error {
 	for i, end := range m.ends {
-		p := int32(i)
-		c := m.f.Catalog.Chain(m.topic, p)
-		s := chain.OpenSpan(&c)
-		cp := &s.Copies[0]
-		before, err := m.f.Catalog.ProducersAt(chain.SealedState(&c))
+		err := m.f.Catalog.Change(m.topic, int32(i), func(c catalog.Chain) (catalog.Chain, error) { return m.extend(ctx, &c, int32(i), end) })
 		if err != nil {
 			return err
 		}
-		log := m.f.admin[m.from].Log(m.old, p)
-		fresh, err := log.Producers(ctx)
-		log.Release()
-		if err != nil {
-			return err
-		}
-		at := now()
-		logical := chain.ToLogical(cp, end.End)
-		state, err := chain.MergeProducers(before, fresh, chain.Merge{Copy: cp, End: logical, Now: at})
-		if err != nil {
-			return err
-		}
-		next, err := chain.Extend(&c, chain.Extension{End: logical, MaxTimestamp: end.MaxTimestamp,
-			Producers: m.f.Catalog.PutProducers(state), To: m.f.clusters[m.to].Copy(m.fresh, p), At: at})
-		if err != nil {
-			return err
-		}
-		m.f.Catalog.Commit(m.topic, p, next)
 	}
 	m.f.Catalog.SetExtend(m.topic, nil)
 	return nil
+}
+
+// extend makes the next version of one chain.
+func (m *Move) extend(ctx context.Context, c *catalog.Chain, p int32, end span.End) (catalog.Chain, error) {
+	cp := &chain.OpenSpan(c).Copies[0]
+	before, err := m.f.Catalog.ProducersAt(chain.SealedState(c))
+	if err != nil {
+		return *c, err
+	}
+	log := m.f.admin[m.from].Log(m.old, p)
+	fresh, err := log.Producers(ctx)
+	log.Release()
+	if err != nil {
+		return *c, err
+	}
+	at := now()
+	logical := chain.ToLogical(cp, end.End)
+	state, err := chain.MergeProducers(before, fresh, chain.Merge{Copy: cp, End: logical, Now: at})
+	if err != nil {
+		return *c, err
+	}
+	return chain.Extend(c, chain.Extension{End: logical, MaxTimestamp: end.MaxTimestamp,
+		Producers: m.f.Catalog.PutProducers(state), To: m.f.clusters[m.to].Copy(m.fresh, p), At: at})
 }
 
 // HideBatches makes the state that seals read lack offsets, as Kafka's does.
@@ -203,22 +204,22 @@ func (f *Fleet) Lose(ctx context.Context, topic catalog.ID, to string, ends []in
 		return err
 	}
 	for i, end := range ends {
-		c := f.Catalog.Chain(topic, int32(i))
-		before, err := f.Catalog.ProducersAt(chain.SealedState(&c))
+		err := f.Catalog.Change(topic, int32(i), func(c catalog.Chain) (catalog.Chain, error) {
+			before, err := f.Catalog.ProducersAt(chain.SealedState(&c))
+			if err != nil {
+				return c, err
+			}
+			at := now()
+			state, err := chain.MergeProducers(before, nil, chain.Merge{Copy: &chain.OpenSpan(&c).Copies[0], End: end, Now: at, Lossy: true})
+			if err != nil {
+				return c, err
+			}
+			return chain.Extend(&c, chain.Extension{End: end, MaxTimestamp: -1, Producers: f.Catalog.PutProducers(state),
+				To: f.clusters[to].Copy(t, int32(i)), Lossy: true, Room: chain.UnknownRoom, Unreadable: unreadable, At: at})
+		})
 		if err != nil {
 			return err
 		}
-		at := now()
-		state, err := chain.MergeProducers(before, nil, chain.Merge{Copy: &chain.OpenSpan(&c).Copies[0], End: end, Now: at, Lossy: true})
-		if err != nil {
-			return err
-		}
-		next, err := chain.Extend(&c, chain.Extension{End: end, MaxTimestamp: -1, Producers: f.Catalog.PutProducers(state),
-			To: f.clusters[to].Copy(t, int32(i)), Lossy: true, Room: chain.UnknownRoom, Unreadable: unreadable, At: at})
-		if err != nil {
-			return err
-		}
-		f.Catalog.Commit(topic, int32(i), next)
 	}
 	return nil
 }
