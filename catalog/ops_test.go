@@ -22,7 +22,14 @@ func (h heldWatcher) Watch(ctx context.Context, key string, opts ...clientv3.OpO
 // A listener lists the operations at its first signal. One that is created between
 // that and the watch must not be missed: so there is no signal before the watch.
 func TestNoOperationIsMissedAtTheStart(t *testing.T) {
-	c := open(t)
+	// An etcd of its own: other tests count operations.
+	etcd := must(StartEmbedded(t.Context(), EmbeddedConfig{Dir: t.TempDir(), Logger: quiet()}))(t)
+	t.Cleanup(func() {
+		if err := etcd.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	c := connect(t, etcd.Endpoints())
 	gate := make(chan struct{})
 	c.cli.Watcher = heldWatcher{c.cli.Watcher, gate}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
