@@ -25,6 +25,7 @@ import (
 //	t/<tenant>/acl/<hash of the rule>         ACL
 //	t/<tenant>/quota/<hash of the entity>     ClientQuota
 //	d/name/<tenant>/<name>                    topic id; makes names unique
+//	d/retired/<tenant>                        when a tenant of the name was removed
 //	d/op/<id>                                 Op
 //	d/certificate/<topic>/<op>                Certificate
 //	d/certify/<topic>/<op>                    Extend that is committed and not yet certified
@@ -57,6 +58,7 @@ func topicKey(tenant string, id ID) string  { return tenantPrefix(tenant) + "top
 func extendKey(tenant string, id ID) string { return tenantPrefix(tenant) + "extend/" + id.String() }
 func groupKey(tenant, group string) string  { return tenantPrefix(tenant) + "group/" + segment(group) }
 func tenantKey(name string) string          { return fleetRoot + "tenant/" + segment(name) }
+func retiredKey(tenant string) string       { return dataRoot + "retired/" + segment(tenant) }
 func userPrefix(tenant string) string       { return tenantPrefix(tenant) + "user/" }
 func userKey(tenant, name string) string    { return userPrefix(tenant) + segment(name) }
 func aclPrefix(tenant string) string        { return tenantPrefix(tenant) + "acl/" }

@@ -22,6 +22,8 @@ const (
 	// TenantDeleting: its clients are refused; at DeleteAt its topics go, and then it. Until
 	// then it can be made active again.
 	TenantDeleting TenantState = "deleting"
+	// TenantRemoving: the grace is over and its topics are going; there is no way back.
+	TenantRemoving TenantState = "removing"
 )
 
 // Tenant is a logical cluster. [DefaultTenant] exists without a record, which a
@@ -76,8 +78,12 @@ func NewClusterID() string {
 	}
 }
 
+// ErrRetired: a tenant had this name. It is not given again: groups that expire
+// with time, usage and audit records are kept by it.
+var ErrRetired = fmt.Errorf("the name was another tenant's: %w", ErrExists)
+
 // CreateTenant writes a new tenant, active, with a cluster id if it has none. It
-// fails with [ErrExists] when the name is taken.
+// fails with [ErrExists] when the name is taken, with [ErrRetired] when it was.
 func (c *Catalog) CreateTenant(ctx context.Context, t Tenant) (Tenant, error) {
 	if t.ClusterID == "" {
 		t.ClusterID = NewClusterID()
@@ -86,14 +92,35 @@ func (c *Catalog) CreateTenant(ctx context.Context, t Tenant) (Tenant, error) {
 		t.Created = time.Now().UTC()
 	}
 	t.State, t.DeleteAt, t.Revision = TenantActive, time.Time{}, 0
-	return c.UpdateTenant(ctx, t)
+	what := "tenant " + t.Name
+	value, err := encode(&t)
+	if err != nil || !tenantName(t.Name) || t.Name == DefaultTenant {
+		return t, errors.Join(fmt.Errorf("%s: the name is not a tenant's: %w", what, ErrExists), err)
+	}
+	key, retired := tenantKey(t.Name), retiredKey(t.Name)
+	r, err := c.txn(ctx, what, []clientv3.Cmp{absent(key), absent(retired)}, []clientv3.Op{clientv3.OpPut(key, value)},
+		[]clientv3.Op{clientv3.OpGet(retired, clientv3.WithKeysOnly())})
+	switch {
+	case err != nil:
+		return t, err
+	case r.Succeeded:
+		t.Revision = r.Header.Revision
+		return t, nil
+	case len(r.Responses[0].GetResponseRange().Kvs) > 0:
+		return t, fmt.Errorf("%s: %w", what, ErrRetired)
+	}
+	return t, fmt.Errorf("%s: %w", what, ErrExists)
 }
+
+// tenantName tells whether a tenant may be named so. Which names are sensible is
+// the caller's affair.
+func tenantName(name string) bool { return name != "" && name != SystemTenant }
 
 // UpdateTenant writes t if its Revision still stands (0: there is no record, as
 // of the default tenant before its first) and returns it with the new one.
 func (c *Catalog) UpdateTenant(ctx context.Context, t Tenant) (Tenant, error) {
 	what := "tenant " + t.Name
-	if t.Name == "" || t.Name == SystemTenant {
+	if !tenantName(t.Name) {
 		return t, fmt.Errorf("%s: the name is not a tenant's: %w", what, ErrConflict)
 	}
 	rev, err := c.put(ctx, what, tenantKey(t.Name), t.Revision, Fence{}, &t)
@@ -103,13 +130,13 @@ func (c *Catalog) UpdateTenant(ctx context.Context, t Tenant) (Tenant, error) {
 	return t, err
 }
 
-// DeleteTenant removes a tenant that is deleting and has no topics any more, with
-// its users, ACLs, quotas and group configs, at once. It fails with [ErrConflict]
-// when it changed, is not deleting, or has topics. Removing what is gone succeeds.
+// DeleteTenant removes a tenant that is removing and has no topics any more, with
+// its users, ACLs, quotas and group configs, at once, and retires its name. It fails
+// with [ErrConflict] when it changed, is not removing, or has topics. Removing what is gone succeeds.
 func (c *Catalog) DeleteTenant(ctx context.Context, t Tenant, fence Fence) error {
 	what := "remove tenant " + t.Name
-	if t.State != TenantDeleting || t.Name == DefaultTenant {
-		return fmt.Errorf("%s: it is not marked as deleting: %w", what, ErrConflict)
+	if t.State != TenantRemoving || t.Name == DefaultTenant {
+		return fmt.Errorf("%s: it is not being removed: %w", what, ErrConflict)
 	}
 	key := tenantKey(t.Name)
 	cmps := fence.guard([]clientv3.Cmp{
@@ -117,7 +144,12 @@ func (c *Catalog) DeleteTenant(ctx context.Context, t Tenant, fence Fence) error
 		// No key of the range exists.
 		clientv3.Compare(clientv3.CreateRevision(tenantPrefix(t.Name)+"topic/").WithPrefix(), "=", 0),
 	})
-	ops := []clientv3.Op{clientv3.OpDelete(key), clientv3.OpDelete(tenantPrefix(t.Name), clientv3.WithPrefix())}
+	value, err := encode(time.Now().UTC())
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	ops := []clientv3.Op{clientv3.OpDelete(key), clientv3.OpDelete(tenantPrefix(t.Name), clientv3.WithPrefix()),
+		clientv3.OpPut(retiredKey(t.Name), value)}
 	r, err := c.txn(ctx, what, cmps, ops, append(fence.probe(nil), clientv3.OpGet(key, clientv3.WithKeysOnly())))
 	if err != nil {
 		return err

@@ -49,6 +49,11 @@ func TestTenantLifecycle(t *testing.T) {
 	gone := one
 	gone.State, gone.DeleteAt = TenantDeleting, time.Unix(1, 0).UTC()
 	gone = must(c.UpdateTenant(t.Context(), gone))(t)
+	if err := c.DeleteTenant(t.Context(), gone, Fence{}); !errors.Is(err, ErrConflict) {
+		t.Errorf("removal in the grace: %v", err)
+	}
+	gone.State = TenantRemoving
+	gone = must(c.UpdateTenant(t.Context(), gone))(t)
 	if _, err := c.UpdateTenant(t.Context(), one); !errors.Is(err, ErrConflict) {
 		t.Errorf("write at an old revision: %v", err)
 	}
@@ -69,6 +74,12 @@ func TestTenantLifecycle(t *testing.T) {
 	s = must(w.Refresh(t.Context()))(t)
 	if s.Tenant(one.Name) != nil || s.User(one.Name, "a/b") != nil || len(s.UsersNamed("a/b")) != 0 || s.ACLs(one.Name) != nil || s.Quotas(one.Name) != nil {
 		t.Error("something of the removed tenant is left")
+	}
+	if _, err := c.CreateTenant(t.Context(), Tenant{Name: one.Name}); !errors.Is(err, ErrRetired) || !errors.Is(err, ErrExists) {
+		t.Errorf("its name is given again: %v", err)
+	}
+	if _, err := c.CreateTopic(t.Context(), Topic{Tenant: one.Name, Name: "late"}, chains(1)); !errors.Is(err, ErrExists) {
+		t.Errorf("topic of a removed tenant: %v", err)
 	}
 	// A write that is late does not bring back a part of it.
 	if _, err := c.PutUser(t.Context(), user); !errors.Is(err, ErrNoTenant) {
@@ -115,7 +126,7 @@ func TestDefaultTenantIsAlwaysThere(t *testing.T) {
 		t.Errorf("it is listed %d times in two lists", n)
 	}
 	d = must(c.Tenant(t.Context(), DefaultTenant))(t)
-	d.State = TenantDeleting
+	d.State = TenantRemoving
 	if err := c.DeleteTenant(t.Context(), d, Fence{}); !errors.Is(err, ErrConflict) {
 		t.Errorf("its removal: %v", err)
 	}

@@ -69,7 +69,7 @@ func (c *Catalog) CreateTopic(ctx context.Context, t Topic, chains []Chain) (Top
 	if err != nil {
 		return t, fmt.Errorf("%s: %w", what, err)
 	}
-	groups := chunks(writes, 2)
+	groups := chunks(writes, 3)
 	if len(groups) > 1 {
 		// The name is looked at early too, to spare the pages of a topic that exists.
 		var e nameEntry
@@ -87,7 +87,8 @@ func (c *Catalog) CreateTopic(ctx context.Context, t Topic, chains []Chain) (Top
 			ops = append(ops, clientv3.OpPut(w.key, w.value))
 		}
 		if i == len(groups)-1 {
-			cmps = append(cmps, absent(nameKey(t.Tenant, t.Name)), absent(topicKey(t.Tenant, t.ID)))
+			// A request that is late makes no topic of a tenant that was removed.
+			cmps = append(cmps, absent(nameKey(t.Tenant, t.Name)), absent(topicKey(t.Tenant, t.ID)), absent(retiredKey(t.Tenant)))
 			ops = append(ops, clientv3.OpPut(topicKey(t.Tenant, t.ID), value), clientv3.OpPut(nameKey(t.Tenant, t.Name), name))
 		}
 		r, err := c.txn(ctx, what, cmps, ops, nil)

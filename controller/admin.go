@@ -30,8 +30,9 @@ type AdminOptions struct {
 // Every process has one; all methods may be called concurrently.
 type Admin struct {
 	AdminOptions
-	loads *loads
-	keys  []gateway.ConfigKey
+	loads  *loads
+	keys   []gateway.ConfigKey
+	making admissions
 }
 
 // NewAdmin makes an Admin; Close it.
@@ -64,6 +65,9 @@ func (a *Admin) CreateTopic(ctx context.Context, spec gateway.TopicSpec) (catalo
 // physical topic comes first: a failure in between leaves one that nothing refers
 // to, for the sweep.
 func (a *Admin) CreateTopicOn(ctx context.Context, spec gateway.TopicSpec, cluster string) (catalog.Topic, error) {
+	s := a.Watcher.Snapshot()
+	fromClient := spec.Config[ConfigCluster] != "" && cluster == ""
+	spec.Config = tenantConfig(s, spec.Tenant, spec.Config)
 	t := catalog.Topic{Tenant: spec.Tenant, Name: spec.Name, Partitions: spec.Partitions, Config: maps.Clone(spec.Config)}
 	if err := checkConfigs(spec.Config); err != nil {
 		return t, err
@@ -74,13 +78,28 @@ func (a *Admin) CreateTopicOn(ctx context.Context, spec gateway.TopicSpec, clust
 	if cluster == "" {
 		cluster = spec.Config[ConfigCluster]
 	}
-	s := a.Watcher.Snapshot()
 	if s.TopicByName(spec.Tenant, spec.Name) != nil {
 		return t, rejected(wire.TopicAlreadyExists, "topic %s already exists", spec.Name)
 	}
-	c, err := a.target(s, cluster)
-	if err != nil || spec.ValidateOnly {
+	if fromClient && (!mayUse(s, spec.Tenant, cluster) || spec.Tenant != catalog.DefaultTenant && s.Cluster(cluster) == nil) {
+		// The same for one that is not there as for one that is not theirs.
+		return t, rejected(wire.PolicyViolation, "%s %q is not open to this cluster's topics", ConfigCluster, cluster)
+	}
+	c, err := a.target(s, spec.Tenant, cluster)
+	if err != nil {
 		return t, err
+	}
+	topics, partitions := int64(1), int64(spec.Partitions)
+	if gateway.InternalTopic(spec.Name) {
+		topics, partitions = 0, 0
+	}
+	release, err := a.admit(spec.Tenant, topics, partitions)
+	if err != nil {
+		return t, err
+	}
+	defer release()
+	if spec.ValidateOnly {
+		return t, nil
 	}
 	st, err := a.Stores.Store(c.Name)
 	if err != nil {
@@ -125,10 +144,10 @@ func freshChains(cluster string, t span.Topic, from, to int32, at time.Time) []c
 	return out
 }
 
-// target finds the cluster for new spans.
-func (a *Admin) target(s *catalog.Snapshot, cluster string) (*catalog.Cluster, error) {
+// target finds the cluster for new spans of a tenant.
+func (a *Admin) target(s *catalog.Snapshot, tenant, cluster string) (*catalog.Cluster, error) {
 	if cluster == "" {
-		cluster = place(candidates(s, a.loads), "")
+		cluster = place(candidates(s, a.loads), "", placementOf(s, tenant)...)
 		if cluster == "" {
 			return nil, refuse(Refused, "braid cluster list", "no cluster takes new topics")
 		}
@@ -137,6 +156,8 @@ func (a *Admin) target(s *catalog.Snapshot, cluster string) (*catalog.Cluster, e
 	switch {
 	case c == nil:
 		return nil, unknownCluster(s, cluster)
+	case !mayUse(s, tenant, cluster):
+		return nil, refuse(Refused, "braid tenant set "+tenant+" --clusters widens it", "cluster %s is not in the placement of tenant %s", cluster, tenant)
 	case c.State != catalog.ClusterActive:
 		hint := "braid cluster list"
 		if c.State == catalog.ClusterFailed {
@@ -241,6 +262,11 @@ func (a *Admin) growTopic(ctx context.Context, spec gateway.GrowSpec) error {
 	if len(open) != 1 {
 		return refuse(Refused, "move the topic to one cluster first", "the partitions of topic %s are on %d physical topics", t.Name, len(open))
 	}
+	release, err := a.admit(t.Tenant, 0, int64(spec.Total-t.Partitions))
+	if err != nil {
+		return err
+	}
+	defer release()
 	if spec.ValidateOnly {
 		return nil
 	}

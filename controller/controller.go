@@ -174,6 +174,7 @@ func (c *Controller) lead(ctx context.Context, l *catalog.Leadership) (crashed b
 	t.loop("extends", t.resumeExtends)
 	t.loop("certificates", t.certifyAll)
 	t.loop("deletions", t.deleteTopics)
+	t.loop("tenants", t.removeTenants)
 	t.loop("retention", t.retain)
 	t.loop("sweep", t.sweep)
 	t.loop("detection", t.detect)

@@ -16,11 +16,12 @@ type candidate struct {
 }
 
 // place chooses the cluster for new spans: active, not voted down, not excluded,
-// with the fewest open partitions, by name among equals. "" if there is none.
-func place(from []candidate, exclude string) string {
+// among only (if any are named), with the fewest open partitions, by name among
+// equals. "" if there is none.
+func place(from []candidate, exclude string, only ...string) string {
 	best := -1
 	for i, c := range from {
-		if !c.active || c.down || c.name == exclude {
+		if !c.active || c.down || c.name == exclude || len(only) > 0 && !slices.Contains(only, c.name) {
 			continue
 		}
 		if best < 0 || cmp.Or(cmp.Compare(c.load, from[best].load), cmp.Compare(c.name, from[best].name)) < 0 {

@@ -189,7 +189,7 @@ func (p *Plan) add(s *catalog.Snapshot, t *catalog.Topic, to string, from []cand
 		if ex == "" && len(on) == 1 {
 			ex = on[0]
 		}
-		to = place(from, ex)
+		to = place(from, ex, placementOf(s, t.Tenant)...)
 		for i := range from {
 			if from[i].name == to {
 				from[i].load += int(t.Partitions) // spread the rest
@@ -342,6 +342,8 @@ func (p Plan) finish(s *catalog.Snapshot) Plan {
 		case p.Refused != "":
 		case c == nil:
 			p.Refused = "no other cluster takes topic " + m.Topic.Name + ": add one, or name one with --to"
+		case !mayUse(s, m.Topic.Tenant, m.To):
+			p.Refused = fmt.Sprintf("cluster %s is not in the placement of tenant %s, whose topic %s would go there", m.To, m.Topic.Tenant, m.Topic.Name)
 		case c.State != catalog.ClusterActive && p.Kind != catalog.OpFailback:
 			p.Refused = fmt.Sprintf("cluster %s is %s and takes no new spans", c.Name, c.State) + backHint(c)
 		}

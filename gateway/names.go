@@ -2,3 +2,7 @@ package gateway
 
 // CheckTopicName tells why a name is no legal topic name, as Kafka tells it; nil if it is one.
 func CheckTopicName(name string) error { return checkTopicName(name) }
+
+// InternalTopic tells whether a name is one that Kafka keeps for itself: such
+// topics are made by the service, and count towards no limit.
+func InternalTopic(name string) bool { return internalTopic(name) }

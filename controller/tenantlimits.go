@@ -1,0 +1,98 @@
+package controller
+
+import (
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/gateway"
+	"github.com/braidstream/braid/wire"
+)
+
+// admissions count what this process is making for each tenant and its snapshot
+// does not show yet: many topics of one request must not all pass below one limit.
+// Of several processes each may pass it by what the others are making.
+type admissions struct {
+	mu sync.Mutex
+	of map[string]*admission
+}
+
+type admission struct{ topics, partitions int64 }
+
+// admit takes room below a tenant's limits for topics and partitions, until release.
+func (a *Admin) admit(tenant string, topics, partitions int64) (release func(), err error) {
+	none := func() {}
+	if tenant == catalog.SystemTenant {
+		return none, nil
+	}
+	a.making.mu.Lock()
+	defer a.making.mu.Unlock()
+	s := a.Watcher.Snapshot()
+	t := s.Tenant(tenant)
+	if t == nil || t.State != catalog.TenantActive {
+		return nil, rejected(wire.PolicyViolation, "this cluster is being deleted")
+	}
+	if t.Limits.Topics == 0 && t.Limits.Partitions == 0 {
+		return none, nil
+	}
+	m := a.making.of[tenant]
+	if m == nil {
+		m = &admission{}
+	}
+	haveTopics, havePartitions := tenantCounts(s, tenant)
+	if l := t.Limits.Topics; topics > 0 && l > 0 && haveTopics+m.topics+topics > l {
+		return nil, rejected(wire.PolicyViolation, "the limit of %d topics is reached: %d exist", l, haveTopics)
+	}
+	if l := t.Limits.Partitions; partitions > 0 && l > 0 && havePartitions+m.partitions+partitions > l {
+		return nil, rejected(wire.PolicyViolation, "%d more partitions would pass the limit of %d: %d exist", partitions, l, havePartitions)
+	}
+	if a.making.of == nil {
+		a.making.of = map[string]*admission{}
+	}
+	m.topics, m.partitions = m.topics+topics, m.partitions+partitions
+	a.making.of[tenant] = m
+	return func() {
+		a.making.mu.Lock()
+		defer a.making.mu.Unlock()
+		m.topics, m.partitions = m.topics-topics, m.partitions-partitions
+		if *m == (admission{}) {
+			delete(a.making.of, tenant)
+		}
+	}, nil
+}
+
+// tenantCounts is what a tenant has made, internal topics left out.
+func tenantCounts(s *catalog.Snapshot, tenant string) (topics, partitions int64) {
+	for t := range s.Topics(tenant) {
+		if !gateway.InternalTopic(t.Name) {
+			topics, partitions = topics+1, partitions+int64(t.Partitions)
+		}
+	}
+	return topics, partitions
+}
+
+// tenantConfig lays what a creator set over the tenant's defaults.
+func tenantConfig(s *catalog.Snapshot, tenant string, set map[string]string) map[string]string {
+	t := s.Tenant(tenant)
+	if t == nil || len(t.Defaults) == 0 {
+		return set
+	}
+	out := maps.Clone(t.Defaults)
+	maps.Copy(out, set)
+	return out
+}
+
+// placementOf lists the clusters that a tenant's topics may be on; empty: any.
+func placementOf(s *catalog.Snapshot, tenant string) []string {
+	if t := s.Tenant(tenant); t != nil {
+		return t.Clusters
+	}
+	return nil
+}
+
+// mayUse tells whether a tenant's topics may be on a cluster.
+func mayUse(s *catalog.Snapshot, tenant, cluster string) bool {
+	of := placementOf(s, tenant)
+	return len(of) == 0 || slices.Contains(of, cluster)
+}
