@@ -32,6 +32,7 @@ import (
 //	d/ack/<topic>/<partition>/<span>/<node>   AckReport
 //	d/hold/<topic>/<op>/<node>                HoldAck
 //	d/alarm/<topic>/<partition>               Alarm
+//	d/torn/<transactional id>/<producer>/<epoch>   Torn, leased for a week
 //	d/revoked/<lease>                         Revoked
 //	d/producers/<topic>/<partition>/<seq>-<random>/<chunk>
 //	d/term/<shard>, d/node/<address>, d/counter/<name>, d/token, d/election/<name>

@@ -43,6 +43,7 @@ type Enlist struct {
 	Physical span.Topic
 	Index    int32 // physical partition
 	Foreign  bool  // the cluster runs transactions of its own
+	Floor    int64 // physical offset at or past which the batch will lie
 }
 
 // Enlisted is what the coordinator says of it. For a foreign copy it is the
@@ -82,6 +83,9 @@ func (p *Partition) enlist(pl *placement, f *flight) {
 	_, foreign := t.store.(span.Transactor)
 	e := Enlist{Topic: p.topic, Partition: p.index, Producer: f.producer, Epoch: f.epoch, First: f.first,
 		Cluster: t.copy.Cluster, Physical: span.Topic{Name: t.copy.Topic, ID: t.copy.TopicID}, Index: t.copy.Partition, Foreign: foreign}
+	if end := p.knownEnd(t); foreign && end >= 0 {
+		e.Floor = ToPhysical(t.copy, end)
+	}
 	ask, until := f.a.Txn.Enlist, f.deadline
 	p.ask(t, pl, func(ctx context.Context) func() {
 		ctx, cancel := context.WithDeadline(ctx, until)

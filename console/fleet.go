@@ -2,7 +2,9 @@ package console
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/console/api"
@@ -45,6 +47,13 @@ func (s *Server) status(r *http.Request) (any, error) {
 	if leader == "" {
 		v.Warnings = append(v.Warnings, "no controller leads: changes wait")
 	}
+	torn, err := s.opts.Catalog.Torn(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	for i := range torn {
+		v.Warnings = append(v.Warnings, tornWarning(&torn[i]))
+	}
 	ops, err := s.opts.Catalog.Ops(r.Context())
 	if err != nil {
 		return nil, err
@@ -55,6 +64,19 @@ func (s *Server) status(r *http.Request) (any, error) {
 		}
 	}
 	return v, nil
+}
+
+// tornWarning says what became of a part of a transaction that its cluster had aborted.
+func tornWarning(t *catalog.Torn) string {
+	what := "are being appended anew"
+	switch t.State {
+	case catalog.TornMended:
+		what = "were appended anew"
+	case catalog.TornLost:
+		what = "were appended anew, others could not be found any more"
+	}
+	return fmt.Sprintf("cluster %s had aborted its part of the committed transaction of %q (tenant %s) on %s: %d records %s",
+		t.Cluster, t.TransactionalID, t.Tenant, t.Found.Format(time.RFC3339), t.Records, what)
 }
 
 func (s *Server) clusters(*http.Request) (any, error) {

@@ -59,6 +59,10 @@ type Options struct {
 	Clock   Clock        // nil: the machine's
 	Logger  *slog.Logger // nil: slog.Default
 	Metrics prometheus.Registerer
+	// Report tells operators of a committed transaction a part of which was aborted. nil: nobody.
+	Report func(ctx context.Context, t catalog.Torn) error
+	// Fault is called at each fault point; an error ends there what is being done. nil: none.
+	Fault func(point string) error
 }
 
 // Coordinator is this gateway's part of the coordinators. All methods may be
@@ -79,6 +83,8 @@ type Coordinator struct {
 	participants Participants
 	peers        Peers
 	fleet        string
+	report       func(ctx context.Context, t catalog.Torn) error
+	fault        func(point string) error
 	locks        txnLocks
 	settlers     settlers
 
@@ -138,6 +144,8 @@ func New(o Options) (*Coordinator, error) {
 		participants: o.Participants,
 		peers:        o.Peers,
 		fleet:        o.Fleet,
+		report:       o.Report,
+		fault:        o.Fault,
 	}
 	c.settlers.busy = map[groupKey]chan struct{}{}
 	c.settlers.ctx, c.settlers.stop = context.WithCancel(context.Background())
@@ -171,6 +179,9 @@ func (c *Coordinator) number(tenant, key string) (int32, bool) {
 	c.mu.RUnlock()
 	if n == 0 {
 		return 0, false
+	}
+	if (groupKey{tenant, key}).isRedo() {
+		return redoShard(key)
 	}
 	return shardOf(tenant, key, n), true
 }

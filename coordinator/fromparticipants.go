@@ -83,6 +83,15 @@ func (c *chainParticipants) Mark(ctx context.Context, topic catalog.ID, partitio
 	return p.Mark(ctx, m)
 }
 
+func (c *chainParticipants) Find(ctx context.Context, at chain.PartCopy, t span.Transaction) (chain.Part, error) {
+	return c.logs.FindPart(ctx, at, t.Producer, t.Epoch)
+}
+
+func (c *chainParticipants) Repeat(ctx context.Context, part chain.Part, topic catalog.ID, partition int32, producer int64, epoch int16,
+	first int32, txn *chain.Transaction) (int32, error) {
+	return c.logs.AppendPart(ctx, part, topic, partition, producer, epoch, first, txn)
+}
+
 func (c *chainParticipants) Held(topic catalog.ID) (int64, bool) {
 	held := c.logs.HoldsNew(topic)
 	c.mu.Lock()

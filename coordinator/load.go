@@ -38,7 +38,7 @@ func (s *shard) load(ctx context.Context) error {
 	m := newMachine(s.c.config, newUUID, topicCheck{s.c}, s.logger)
 	m.configs = s.c.directory.GroupConfig
 	m.now = s.c.clock.Now().UnixMilli()
-	m.term = s.lease.Term
+	m.term, m.shard = s.lease.Term, s.number
 	m.overdue = func(key groupKey) {
 		s.c.settlers.run(func(ctx context.Context) { s.c.expireTxn(ctx, key) })
 	}

@@ -36,6 +36,7 @@ type machine struct {
 	groups map[groupKey]*group
 	txns   map[groupKey]*transaction
 	term   int64 // of the owner
+	shard  int32
 	there  map[thereKey]thereAs
 	slots  map[string]*slots // transactional ids of ours on other clusters, by cluster
 	timers timers

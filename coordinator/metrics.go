@@ -14,6 +14,8 @@ type metrics struct {
 
 	txnTimeouts prometheus.Counter
 	txnTorn     prometheus.Counter
+	txnMended   prometheus.Counter
+	txnLost     prometheus.Counter
 }
 
 func newMetrics(c *Coordinator, r prometheus.Registerer) *metrics {
@@ -32,6 +34,8 @@ func newMetrics(c *Coordinator, r prometheus.Registerer) *metrics {
 	m.lost = counter("shards_lost_total", "Shards that were lost rather than handed over.")
 	m.txnTimeouts = counter("transactions_timed_out_total", "Transactions that were aborted since their timeout had passed.")
 	m.txnTorn = counter("transactions_torn_total", "Parts of committed transactions that their clusters have aborted by themselves.")
+	m.txnMended = counter("transactions_mended_total", "Such parts whose records were all appended anew.")
+	m.txnLost = counter("transactions_lost_total", "Such parts of which records could not be found any more.")
 	m.takeover = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: "braid", Subsystem: "coordinator", Name: "takeover_seconds",
 		Help:    "From the claim of a shard until it answers.",

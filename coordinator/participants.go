@@ -6,6 +6,7 @@ import (
 
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
 	"github.com/braidstream/braid/span"
 )
 
@@ -24,6 +25,10 @@ type Participants interface {
 	// Mark ends a producer's transaction in a partition whose records lie on a
 	// copy that takes markers. A partition that is no more counts as marked.
 	Mark(ctx context.Context, topic catalog.ID, partition int32, m batch.Marker) error
+	// Find finds what a copy holds of a cluster's transaction. [span.ErrGone]: the copy is no more.
+	Find(ctx context.Context, at chain.PartCopy, t span.Transaction) (chain.Part, error)
+	// Repeat appends it anew in a transaction of ours, see [chain.Logs.AppendPart].
+	Repeat(ctx context.Context, part chain.Part, topic catalog.ID, partition int32, producer int64, epoch int16, first int32, txn *chain.Transaction) (next int32, err error)
 	// Held tells since when (ms, this machine's clock) new transactions may not begin
 	// in a topic, since it is about to be sealed.
 	Held(topic catalog.ID) (since int64, held bool)

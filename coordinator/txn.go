@@ -102,6 +102,7 @@ type place struct {
 	index   int32
 	foreign bool  // the cluster runs transactions of its own
 	base    int32 // the client's sequence of the first record, for a foreign one
+	floor   int64 // physical offset at or past which its records lie, for a foreign one
 }
 
 // participant is the transaction of ours on a cluster that runs its own.
@@ -211,6 +212,8 @@ func (m *machine) transactionDue(t *transaction) {
 		}
 		// Should whoever is told not get through, it is told again.
 		m.timers.set(t.timer, m.now+txnRetry)
+	case t.key.isRedo():
+		// It goes with the transaction whose part it appends anew.
 	case !t.state.decided():
 		m.emit(txnGone{t.key}.encode())
 		m.dropTxn(t)

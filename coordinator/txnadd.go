@@ -294,7 +294,7 @@ func (m *machine) enlist(e *Enlist, since int64, held bool, begun *participant) 
 	case !e.Implicit && (t.state != txnOngoing || t.parts[k] == nil):
 		return enlistResult{}, wire.InvalidTxnState
 	}
-	at := place{cluster: e.At.Cluster, topic: e.At.Physical.Name, id: e.At.Physical.ID, index: e.At.Index, foreign: e.At.Foreign, base: e.At.First}
+	at := place{cluster: e.At.Cluster, topic: e.At.Physical.Name, id: e.At.Physical.ID, index: e.At.Index, foreign: e.At.Foreign, base: e.At.First, floor: e.At.Floor}
 	var part *txnPart
 	if t.state == txnOngoing {
 		part = t.parts[k]

@@ -189,6 +189,10 @@ func (m *machine) completeTxn(key groupKey, producer int64, epoch int16, told ma
 		return wire.None // done already
 	}
 	for i := range t.participants {
+		if redo := m.txns[redoKey(m.shard, &t.participants[i])]; redo != nil {
+			m.emit(txnGone{redo.key}.encode())
+			m.dropTxn(redo)
+		}
 		m.giveSlot(&t.participants[i], !told[stuck(t.participants[i].cluster)])
 	}
 	if t.state == txnPrepareCommit {

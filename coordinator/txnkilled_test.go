@@ -24,6 +24,9 @@ type memClusters struct {
 	marks map[string][]batch.Marker // by partition
 	txns  map[string]*memTxn        // by cluster and transactional id
 	next  int64
+	tear  map[string]int      // by cluster: how many commits find their part aborted
+	held  map[string][]string // by cluster, producer and epoch: records that were appended
+	ended map[string]bool     // whether those were committed
 }
 
 type memTxn struct {
@@ -36,7 +39,7 @@ type memTxn struct {
 }
 
 func newClusters() *memClusters {
-	return &memClusters{marks: map[string][]batch.Marker{}, txns: map[string]*memTxn{}}
+	return &memClusters{marks: map[string][]batch.Marker{}, txns: map[string]*memTxn{}, tear: map[string]int{}, held: map[string][]string{}, ended: map[string]bool{}}
 }
 
 // killParticipants are the clusters as one gateway reaches them.
@@ -67,6 +70,7 @@ func (c *killParticipants) Begin(_ context.Context, cluster, id string) (produce
 		}
 		if t.state == "open" {
 			t.aborts++
+			c.ended[recordsKey(cluster, t.producer, t.epoch)] = false
 		}
 		t.state, t.parts = "", map[string]bool{}
 		t.epoch++
@@ -110,7 +114,16 @@ func (c *killParticipants) End(_ context.Context, cluster string, x span.Transac
 		case "", to:
 			return nil
 		case "open":
+			if commit && c.tear[cluster] > 0 {
+				// Its timeout has passed.
+				c.tear[cluster]--
+				t.state = "abort"
+				t.aborts++
+				c.ended[recordsKey(cluster, t.producer, t.epoch)] = false
+				return ErrParticipantEnded
+			}
 			t.state = to
+			c.ended[recordsKey(cluster, t.producer, t.epoch)] = commit
 			if commit {
 				t.commits++
 			} else {
@@ -274,12 +287,19 @@ func runTxn(t *testing.T, g *fleetMember, k *killer, commit bool) wire.Code {
 	if id.ErrorCode != 0 {
 		return -1
 	}
+	put := g.c.participants.(interface {
+		put(cluster string, x span.Transaction, record string) error
+	}).put
 	for i, cluster := range []string{"local", "x", "y"} {
 		e := &Enlist{Tenant: "default", ID: "pay", Producer: id.ProducerID, Epoch: id.ProducerEpoch, Implicit: true,
 			At: chain.Enlist{Topic: idOf("topic"), Partition: int32(i), Cluster: cluster, Physical: span.Topic{Name: "p" + cluster, ID: idOf("p" + cluster)},
 				Foreign: cluster != "local"}}
-		for range 2 { // a second batch asks again
-			if _, code := g.c.EnlistLocal(ctx, e); code != wire.None {
+		for n := range 2 { // a second batch asks again
+			as, code := g.c.EnlistLocal(ctx, e)
+			if code != wire.None {
+				return -1
+			}
+			if cluster != "local" && put(cluster, span.Transaction{ID: as.ID, Producer: as.Producer, Epoch: as.Epoch}, fmt.Sprint("record ", n)) != nil {
 				return -1
 			}
 		}

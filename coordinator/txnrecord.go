@@ -8,11 +8,15 @@ import (
 
 // Kinds of records of transactions; docs/formats/coordinator.md.
 const (
-	kindTxn        kind = 32
-	kindTxnAdded   kind = 33
+	kindTxn        kind = 37
+	kindTxnAdded   kind = 38
 	kindTxnGone    kind = 34
 	kindTxnOffsets kind = 35
 	kindTxnSettled kind = 36
+
+	// As earlier releases wrote them, without the floors of places.
+	kindTxnUnfloored      kind = 32
+	kindTxnAddedUnfloored kind = 33
 )
 
 // Limits of what one transaction may hold.
@@ -90,6 +94,7 @@ func (t *transaction) encodeParts(e *encoder, keys []partKey) {
 			e.int(int64(p.index))
 			e.bool(p.foreign)
 			e.int(int64(p.base))
+			e.int(p.floor)
 		}
 	}
 }
@@ -107,15 +112,18 @@ func decodeParticipant(d *decoder) participant {
 	return participant{cluster: d.string(), id: d.string(), term: d.int(), slot: d.int32(), producer: d.int(), epoch: d.int16()}
 }
 
-func decodeParts(d *decoder) map[partKey]*txnPart {
+func decodeParts(d *decoder, floors bool) map[partKey]*txnPart {
 	n := d.count(maxTxnParts, 18)
 	parts := make(map[partKey]*txnPart, n)
 	for range n {
 		k := partKey{catalog.ID(d.id()), d.int32()}
 		part := &txnPart{}
 		for range d.count(maxTxnPlaces, 21) {
-			part.places = append(part.places, place{cluster: d.string(), topic: d.string(), id: catalog.ID(d.id()),
-				index: d.int32(), foreign: d.bool(), base: d.int32()})
+			at := place{cluster: d.string(), topic: d.string(), id: catalog.ID(d.id()), index: d.int32(), foreign: d.bool(), base: d.int32()}
+			if floors {
+				at.floor = d.int()
+			}
+			part.places = append(part.places, at)
 		}
 		if d.bad {
 			break
@@ -125,14 +133,14 @@ func decodeParts(d *decoder) map[partKey]*txnPart {
 	return parts
 }
 
-// txnRecord is a decoded kindTxn.
-func decodeTxn(d *decoder) (*transaction, error) {
+// decodeTxn decodes a record of one of the kinds that set all of a transactional id.
+func decodeTxn(k kind, d *decoder) (*transaction, error) {
 	t := &transaction{key: decodeKey(d), producer: d.int(), epoch: d.int16(), lastEpoch: d.int16(), before: d.int(), next: d.int(),
 		timeout: d.int32()}
 	t.state = txnState(d.byte())
 	t.bumped = d.bool()
 	t.started, t.updated = d.int(), d.int()
-	t.parts = decodeParts(d)
+	t.parts = decodeParts(d, k == kindTxn)
 	t.groups = map[string]bool{}
 	for range d.count(maxTxnGroups, 1) {
 		t.groups[d.string()] = true
@@ -175,8 +183,8 @@ func (t *transaction) encodeAdded(parts []partKey, groups []string, p *participa
 	return e.b
 }
 
-func decodeTxnAdded(d *decoder) (*txnAdded, error) {
-	r := &txnAdded{key: decodeKey(d), started: d.int(), parts: decodeParts(d)}
+func decodeTxnAdded(k kind, d *decoder) (*txnAdded, error) {
+	r := &txnAdded{key: decodeKey(d), started: d.int(), parts: decodeParts(d, k == kindTxnAdded)}
 	for range d.count(maxTxnGroups, 1) {
 		r.groups = append(r.groups, d.string())
 	}
@@ -252,8 +260,8 @@ func decodeTxnSettled(d *decoder) (txnSettled, error) {
 // applyTxnRecord takes a record of one of the kinds above.
 func (m *machine) applyTxnRecord(k kind, d *decoder) error {
 	switch k {
-	case kindTxn:
-		r, err := decodeTxn(d)
+	case kindTxn, kindTxnUnfloored:
+		r, err := decodeTxn(k, d)
 		if err != nil {
 			return err
 		}
@@ -264,8 +272,8 @@ func (m *machine) applyTxnRecord(k kind, d *decoder) error {
 		timer := t.timer
 		*t = *r
 		t.timer = timer
-	case kindTxnAdded:
-		r, err := decodeTxnAdded(d)
+	case kindTxnAdded, kindTxnAddedUnfloored:
+		r, err := decodeTxnAdded(k, d)
 		if err != nil {
 			return err
 		}

@@ -100,8 +100,12 @@ func (c *Coordinator) settleUntilDone(ctx context.Context, key groupKey) {
 		case code != wire.None, t == nil:
 			return
 		default:
+			if t.state == txnPrepareCommit && len(t.participants) > 0 && c.at(FaultTxnDecided) != nil {
+				return
+			}
 			t.late = time.Since(began) > pendingPatience
-			if c.tell(ctx, t, told) {
+			c.tell(ctx, t, told)
+			if c.mend(ctx, t, told) && t.allTold(told) {
 				_, code = ask(ctx, c, key, func(m *machine) (struct{}, wire.Code) {
 					return struct{}{}, m.completeTxn(key, t.producer, t.epoch, told)
 				})
@@ -144,15 +148,45 @@ func (m *machine) toSettle(key groupKey) (*settling, wire.Code) {
 // tellAtOnce bounds the participants that are told at the same time.
 const tellAtOnce = 16
 
-// tell tells all participants that are not in told yet, and whether all are now.
-func (c *Coordinator) tell(ctx context.Context, t *settling, told map[string]bool) bool {
+// Names of the parts of a transaction in what was told.
+func partitionPart(k partKey) string {
+	return "partition " + k.topic.String() + "-" + strconv.Itoa(int(k.partition))
+}
+func groupPart(group string) string { return "group " + group }
+
+// hasMarker tells whether a partition of the transaction takes a marker of ours.
+func (p *txnPart) hasMarker() bool {
+	return slices.ContainsFunc(p.places, func(at place) bool { return !at.foreign })
+}
+
+// allTold tells whether every participant knows.
+func (t *settling) allTold(told map[string]bool) bool {
+	for k, part := range t.parts {
+		if part.hasMarker() && !told[partitionPart(k)] {
+			return false
+		}
+	}
+	for i := range t.participants {
+		if !told[clusterPart(t.participants[i].cluster)] {
+			return false
+		}
+	}
+	for g := range t.groups {
+		if !told[groupPart(g)] {
+			return false
+		}
+	}
+	return true
+}
+
+// tell tells all participants that are not in told yet.
+func (c *Coordinator) tell(ctx context.Context, t *settling, told map[string]bool) {
 	ctx, cancel := context.WithTimeout(ctx, 2*participantPatience)
 	defer cancel()
 	commit := t.state == txnPrepareCommit
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	limit := make(chan struct{}, tellAtOnce)
-	all := true
 	tell := func(name string, f func() error) {
 		mu.Lock()
 		done := told[name]
@@ -167,7 +201,6 @@ func (c *Coordinator) tell(ctx context.Context, t *settling, told map[string]boo
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				all = false
 				c.logger.Debug("a part of a transaction is not ended yet", "transactional_id", t.key.group, "part", name, "err", err)
 				return
 			}
@@ -176,45 +209,78 @@ func (c *Coordinator) tell(ctx context.Context, t *settling, told map[string]boo
 	}
 	marker := batch.Marker{Commit: commit, CoordinatorEpoch: int32(min(t.term, 1<<31-1)), ProducerID: t.producer, ProducerEpoch: t.epoch}
 	for _, k := range t.sortedParts() {
-		if slices.ContainsFunc(t.parts[k].places, func(at place) bool { return !at.foreign }) {
-			tell("partition "+k.topic.String()+"-"+strconv.Itoa(int(k.partition)), func() error { return c.participants.Mark(ctx, k.topic, k.partition, marker) })
+		if t.parts[k].hasMarker() {
+			tell(partitionPart(k), func() error { return c.participants.Mark(ctx, k.topic, k.partition, marker) })
 		}
 	}
 	for i := range t.participants {
 		p := &t.participants[i]
-		tell("cluster "+p.cluster, func() error {
-			err := c.endPart(ctx, t, p, commit)
-			if t.late && errors.Is(err, span.ErrTransactionPending) {
+		if told[torn(p.cluster)] {
+			continue // mended
+		}
+		tell(clusterPart(p.cluster), func() error {
+			aborted, err := c.endPart(ctx, t, p, commit)
+			switch {
+			case aborted:
+				c.metrics.txnTorn.Inc()
+				mu.Lock()
+				told[torn(p.cluster)] = true
+				mu.Unlock()
+				return errRedo
+			case t.late && errors.Is(err, span.ErrTransactionPending):
 				c.logger.Warn("a cluster does not write the markers of a transaction, which it has decided", "cluster", p.cluster,
 					"transactional_id", t.key.group, "there", p.id, "err", err)
 				mu.Lock()
 				told[stuck(p.cluster)] = true
 				mu.Unlock()
-				err = nil
+				return nil
 			}
 			return err
 		})
 	}
 	for _, g := range t.sortedGroups() {
-		tell("group "+g, func() error {
+		tell(groupPart(g), func() error {
 			return c.settleGroup(ctx, groupKey{t.key.tenant, g}, t.producer, commit)
 		})
 	}
 	wg.Wait()
+}
+
+// endPart ends the transaction on a cluster that runs its own. torn: the cluster
+// has aborted what was to be committed.
+func (c *Coordinator) endPart(ctx context.Context, t *settling, p *participant, commit bool) (torn bool, err error) {
+	x := span.Transaction{ID: p.id, Producer: p.producer, Epoch: p.epoch}
+	err = c.participants.End(ctx, p.cluster, x, commit)
+	if !errors.Is(err, ErrParticipantEnded) {
+		return false, err
+	}
+	if commit {
+		c.logger.Error("a cluster has ended its part of a committed transaction by itself: what it aborted is appended anew", "cluster", p.cluster,
+			"tenant", t.key.tenant, "transactional_id", t.key.group, "producer_id", t.producer, "there", p.id, "err", err)
+	}
+	return commit, nil
+}
+
+// mend has the torn parts of a transaction appended anew, and tells whether all are.
+func (c *Coordinator) mend(ctx context.Context, t *settling, told map[string]bool) bool {
+	all := true
+	for i := range t.participants {
+		p := &t.participants[i]
+		if !told[torn(p.cluster)] || told[clusterPart(p.cluster)] {
+			continue
+		}
+		if err := c.redo(ctx, t, p, told); err != nil {
+			all = false
+			c.logger.Info("a part of a transaction is not appended anew yet", "cluster", p.cluster, "transactional_id", t.key.group, "err", err)
+			continue
+		}
+		told[clusterPart(p.cluster)] = true
+	}
 	return all
 }
 
-// endPart ends the transaction on a cluster that runs its own.
-func (c *Coordinator) endPart(ctx context.Context, t *settling, p *participant, commit bool) error {
-	x := span.Transaction{ID: p.id, Producer: p.producer, Epoch: p.epoch}
-	err := c.participants.End(ctx, p.cluster, x, commit)
-	if errors.Is(err, ErrParticipantEnded) {
-		if commit {
-			c.metrics.txnTorn.Inc()
-			c.logger.Error("a cluster has aborted its part of a committed transaction: its records there are lost to readers of committed records",
-				"cluster", p.cluster, "tenant", t.key.tenant, "transactional_id", t.key.group, "producer_id", t.producer, "there", p.id, "err", err)
-		}
-		return nil
-	}
-	return err
-}
+// The names of a cluster's part in what was told: that it has ended, that it was
+// found aborted, and that operators know.
+func clusterPart(cluster string) string { return "cluster " + cluster }
+func torn(cluster string) string        { return "torn " + cluster }
+func reported(cluster string) string    { return "reported " + cluster }

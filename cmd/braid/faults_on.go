@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// faultHook stops the controller at a fault point for which the directory of the
+// faultHook stops whoever comes to a fault point for which the directory of the
 // environment has a file, until that file is gone. Another file, ".reached" after the
 // point's name, says that it stands there.
 func faultHook() func(point string) error {

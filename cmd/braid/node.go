@@ -105,7 +105,8 @@ func (p *process) startNode(ctx context.Context, i int) error {
 		Participants: coordinator.ChainParticipants(n.logs, clusterTransactions),
 		Peers:        peers,
 		Fleet:        p.catalog.Fleet(),
-		Config:       p.settings.Coordinator, Logger: logger, Metrics: metrics})
+		Report:       p.catalog.PutTorn, Fault: faultHook(),
+		Config: p.settings.Coordinator, Logger: logger, Metrics: metrics})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,217 @@
+package chain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/span"
+)
+
+// A cluster that runs transactions of its own may have aborted its part of one
+// that was committed. What it holds of that part is found here by producer and
+// epoch, which no other transaction of the cluster has, and appended anew.
+
+// Part is what a copy holds of one transaction of its cluster. Offsets are physical.
+type Part struct {
+	Copy     PartCopy
+	Producer int64 // the cluster's
+	Epoch    int16
+
+	First, End int64 // of its batches, -1: there are none
+	Batches    int
+	Records    int64
+	// Whole: sequences run from 0 on without a gap and all records are there; where
+	// there are no batches, the log reaches back to before the transaction.
+	Whole bool
+	// Ended: the marker is there; Committed tells which.
+	Ended, Committed bool
+}
+
+// PartCopy is where it lies.
+type PartCopy struct {
+	Cluster  string
+	Physical span.Topic
+	Index    int32
+	Floor    int64 // physical offset that is below all of its batches
+	Since    int64 // ms, when the transaction began: a hint of where to look first
+}
+
+const (
+	// partReadBytes of a copy are read at a time.
+	partReadBytes = 1 << 20
+	// partSlack is how far the clocks of clients may be behind for the hint to help.
+	partSlack = 5 * time.Minute
+)
+
+// FindPart reads the log of a copy for the batches of a producer's epoch and for
+// the marker behind them. The marker may carry the next epoch, as that of a
+// transaction whose timeout has passed. [span.ErrGone]: the copy is no more.
+func (l *Logs) FindPart(ctx context.Context, c PartCopy, producer int64, epoch int16) (Part, error) {
+	st, err := l.stores.Store(c.Cluster)
+	if err != nil {
+		return Part{}, because(ErrUnavailable, err)
+	}
+	log := st.Log(c.Physical, c.Index)
+	defer log.Release()
+	o, err := log.Offsets(ctx)
+	if err != nil {
+		return Part{}, err
+	}
+	floor := max(c.Floor, o.Start)
+	part := Part{Copy: c, Producer: producer, Epoch: epoch}
+	from := floor
+	if at, found, err := log.OffsetFor(ctx, c.Since-partSlack.Milliseconds()); err == nil && found {
+		from = max(from, at.Offset)
+	}
+	for {
+		if err := part.scan(ctx, log, from, o.HighWatermark); err != nil {
+			return Part{}, err
+		}
+		if part.Whole && part.Batches > 0 || from == floor {
+			break
+		}
+		from = floor // the clients' clocks are not what they seem
+	}
+	if part.Batches == 0 {
+		part.Whole = o.Start <= c.Floor
+	}
+	return part, nil
+}
+
+// scan fills the part in from what lies in [from, end).
+func (p *Part) scan(ctx context.Context, log span.Log, from, end int64) error {
+	p.First, p.End, p.Batches, p.Records, p.Whole, p.Ended, p.Committed = -1, -1, 0, 0, true, false, false
+	next := int32(0)
+	return walkLog(ctx, log, from, end, func(h batch.Header, b []byte) (bool, error) {
+		switch {
+		case h.ProducerID != p.Producer:
+		case h.IsControl():
+			if h.ProducerEpoch < p.Epoch {
+				break // of an earlier transaction
+			}
+			m, err := batch.ParseMarker(b)
+			if err != nil {
+				return false, err
+			}
+			p.Ended, p.Committed = true, m.Commit
+			return false, nil
+		case h.ProducerEpoch == p.Epoch && h.IsTransactional():
+			if p.First < 0 {
+				p.First = h.BaseOffset
+			}
+			// A cleaner takes the records out of what was aborted, and may leave the batch.
+			p.Whole = p.Whole && h.BaseSequence == next && h.NumRecords == h.LastOffsetDelta+1
+			next = batch.IncrementSequence(h.LastSequence(), 1)
+			p.End = h.NextOffset()
+			p.Batches++
+			p.Records += int64(h.NumRecords)
+		}
+		return true, nil
+	})
+}
+
+// walkLog reads batches from an offset on up to another, until each says no.
+func walkLog(ctx context.Context, log span.Log, from, end int64, each func(h batch.Header, b []byte) (bool, error)) error {
+	for from < end {
+		r, err := log.Read(ctx, span.ReadRequest{Offset: from, MaxBytes: partReadBytes})
+		if err != nil {
+			return err
+		}
+		before := from
+		for h, b := range batch.Walk(r.Batches) {
+			if h.BaseOffset >= end {
+				from = end
+				break
+			}
+			if h.NextOffset() <= from {
+				continue
+			}
+			from = h.NextOffset()
+			more, err := each(h, b)
+			if err != nil || !more {
+				r.Release()
+				return err
+			}
+		}
+		r.Release()
+		if from == before {
+			// Compaction may have left nothing up to the end.
+			if r.HighWatermark >= end {
+				return nil
+			}
+			return fmt.Errorf("%w: nothing to read at %d of %d", ErrUnavailable, from, end)
+		}
+	}
+	return nil
+}
+
+// errPartGone: between two looks the batches have gone.
+var errPartGone = errors.New("batches of a transaction are not there any more")
+
+// AppendPart appends the batches of a part to a partition's chain, in their order, as
+// those of another producer's transaction, with sequences from first on. It
+// returns the sequence that comes next. A part of an append that failed stays in that
+// transaction, which is to be aborted.
+func (l *Logs) AppendPart(ctx context.Context, part Part, topic catalog.ID, partition int32, producer int64, epoch int16, first int32, txn *Transaction) (next int32, err error) {
+	p, err := l.Partition(topic, partition)
+	if err != nil {
+		return first, err
+	}
+	st, err := l.stores.Store(part.Copy.Cluster)
+	if err != nil {
+		return first, because(ErrUnavailable, err)
+	}
+	log := st.Log(part.Copy.Physical, part.Copy.Index)
+	defer log.Release()
+	seen := 0
+	err = walkLog(ctx, log, part.First, part.End, func(h batch.Header, b []byte) (bool, error) {
+		if h.ProducerID != part.Producer || h.ProducerEpoch != part.Epoch || h.IsControl() {
+			return true, nil
+		}
+		seen++
+		if h.NumRecords == 0 {
+			return true, nil
+		}
+		own := slices.Clone(b)
+		// As a client sends it: brokers refuse others.
+		batch.SetBaseOffset(own, 0)
+		batch.SetLeaderEpoch(own, -1)
+		if err := batch.SetProducer(own, producer, epoch, first); err != nil {
+			return false, err
+		}
+		h, _, err := batch.Parse(own)
+		if err != nil {
+			return false, err
+		}
+		first = batch.IncrementSequence(h.LastSequence(), 1)
+		return true, p.appendWait(ctx, &Append{Batch: own, Header: h, Txn: txn})
+	})
+	if err == nil && seen != part.Batches {
+		err = fmt.Errorf("%w: %d of %d", errPartGone, part.Batches-seen, part.Batches)
+	}
+	return first, err
+}
+
+// appendWait appends and waits for the outcome.
+func (p *Partition) appendWait(ctx context.Context, a *Append) error {
+	done := make(chan struct{})
+	a.Done = func(*Append) { close(done) }
+	if d, ok := ctx.Deadline(); ok {
+		a.Deadline = d
+		if most := time.Now().Add(30 * time.Second); d.After(most) {
+			a.Deadline = most
+		}
+	}
+	p.Append(a)
+	select {
+	case <-done:
+		return a.Err
+	case <-ctx.Done():
+		return because(ErrTimedOut, ctx.Err())
+	}
+}

@@ -1,0 +1,261 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
+)
+
+// A cluster that is lost between the look and the end of its part, and stays away
+// past the timeout of its own transaction, aborts what was decided to be committed.
+// The records lie in its log still. They are appended anew, through the chain, in a
+// transaction of our own: the redo. It is a transactional id like any other, in the
+// same shard, that no client can name. What it decides is a record too, so that
+//
+//   - before its commit is decided, whoever finds it (after kill -9 of the owner, say)
+//     aborts what it has appended and begins again from the aborted range;
+//   - once it is decided it is carried out like any commit, and never begun again.
+//
+// The transaction whose part it is stays PrepareCommit until the redo is complete, so the client's
+// next transaction comes behind it, and the order of its records in a partition is kept. A redo whose
+// own part is aborted has a redo itself.
+
+// redoPrefix begins the ids of redos; the tenant is [catalog.SystemTenant].
+const redoPrefix = "redo/"
+
+// redoKey names the redo of a participant's part. The participant's producer and
+// epoch are of one transaction only.
+func redoKey(shard int32, p *participant) groupKey {
+	return groupKey{catalog.SystemTenant, fmt.Sprintf("%s%d/%s/%s/%d/%d", redoPrefix, shard, p.cluster, p.id, p.producer, p.epoch)}
+}
+
+func (k groupKey) isRedo() bool {
+	return k.tenant == catalog.SystemTenant && strings.HasPrefix(k.group, redoPrefix)
+}
+
+// redoShard is the shard of a redo: that of the transaction whose part it appends anew.
+func redoShard(key string) (int32, bool) {
+	number, _, ok := strings.Cut(strings.TrimPrefix(key, redoPrefix), "/")
+	n, err := strconv.ParseInt(number, 10, 32)
+	return int32(n), ok && err == nil
+}
+
+// Fault points between the side effects of settling, for tests.
+const (
+	FaultTxnDecided   = "txn.decided"   // a commit with parts on other clusters is in the log
+	FaultRedoBegun    = "redo.begun"    // the redo has a producer, nothing is appended
+	FaultRedoAppended = "redo.appended" // all is, its commit is not decided
+	FaultRedoDone     = "redo.done"     // it is complete, the transaction is not
+)
+
+func (c *Coordinator) at(point string) error {
+	if c.fault == nil {
+		return nil
+	}
+	return c.fault(point)
+}
+
+// redoPatience bounds one attempt to append a part anew.
+const redoPatience = 15 * time.Minute
+
+var errRedo = errors.New("a part of a transaction is not appended anew yet")
+
+// tornPart is a partition of a part that its cluster has aborted.
+type tornPart struct {
+	key  partKey
+	part chain.Part
+}
+
+// redo has the part of a participant appended anew. nil: all that is there of it is
+// committed. It may be called again after any error.
+func (c *Coordinator) redo(ctx context.Context, t *settling, p *participant, told map[string]bool) error {
+	ctx, cancel := context.WithTimeout(ctx, redoPatience)
+	defer cancel()
+	number, ok := c.number(t.key.tenant, t.key.group)
+	if !ok {
+		return errRedo
+	}
+	key := redoKey(number, p)
+	report := &catalog.Torn{Tenant: t.key.tenant, TransactionalID: t.key.group, Producer: t.producer, Cluster: p.cluster, There: p.id,
+		ThereProducer: p.producer, ThereEpoch: p.epoch, State: catalog.TornFound, Found: time.Now().UTC()}
+	done, err := c.redoDone(ctx, key)
+	if err != nil {
+		return err
+	}
+	parts, committed, err := c.findTorn(ctx, t, p, report)
+	switch {
+	case err != nil && !done:
+		return err
+	case committed:
+		return nil
+	case !done && len(parts) > 0:
+		if !told[reported(p.cluster)] {
+			c.reportTorn(ctx, report)
+			told[reported(p.cluster)] = true
+		}
+		if err := c.appendTorn(ctx, key, parts); err != nil {
+			return err
+		}
+	}
+	if err := c.at(FaultRedoDone); err != nil {
+		return err
+	}
+	report.State = catalog.TornMended
+	log := c.logger.Warn
+	if report.Missing {
+		report.State, log = catalog.TornLost, c.logger.Error
+		c.metrics.txnLost.Inc()
+	} else {
+		c.metrics.txnMended.Inc()
+	}
+	log("a cluster had aborted its part of a committed transaction; its records were appended anew", "cluster", p.cluster, "tenant", t.key.tenant,
+		"transactional_id", t.key.group, "producer_id", t.producer, "there", p.id, "records", report.Records, "missing", report.Missing)
+	c.reportTorn(ctx, report)
+	return nil
+}
+
+// findTorn finds what is left of a part. committed: its cluster has not aborted it after all.
+func (c *Coordinator) findTorn(ctx context.Context, t *settling, p *participant, report *catalog.Torn) (parts []tornPart, committed bool, err error) {
+	x := span.Transaction{ID: p.id, Producer: p.producer, Epoch: p.epoch}
+	for _, k := range t.sortedParts() {
+		for _, at := range t.parts[k].places {
+			if !at.foreign || at.cluster != p.cluster {
+				continue
+			}
+			part, err := c.participants.Find(ctx, chain.PartCopy{Cluster: at.cluster, Physical: span.Topic{Name: at.topic, ID: at.id}, Index: at.index,
+				Floor: at.floor, Since: t.started}, x)
+			switch {
+			case errors.Is(err, span.ErrGone):
+				// Trimmed, or deleted with its topic.
+				report.Missing = true
+				continue
+			case err != nil:
+				return nil, false, fmt.Errorf("look for a part: %w", err)
+			case part.Ended && part.Committed:
+				return nil, true, nil
+			case part.Batches > 0 && !part.Ended:
+				return nil, false, fmt.Errorf("%w: the marker of %s is not there", errRedo, p.id)
+			}
+			report.Missing = report.Missing || !part.Whole
+			if part.Batches == 0 {
+				continue
+			}
+			report.Records += part.Records
+			if len(report.Ranges) < catalog.MaxTornRanges {
+				report.Ranges = append(report.Ranges, catalog.TornRange{Topic: k.topic, Partition: k.partition, Physical: at.topic, Index: at.index,
+					First: part.First, End: part.End, Records: part.Records})
+			}
+			parts = append(parts, tornPart{k, part})
+		}
+	}
+	return parts, false, nil
+}
+
+// redoDone tells whether a redo is complete, and has one that is decided settled.
+func (c *Coordinator) redoDone(ctx context.Context, key groupKey) (bool, error) {
+	state, code := ask(ctx, c, key, func(m *machine) (txnState, wire.Code) {
+		if t := m.txns[key]; t != nil {
+			return t.state, wire.None
+		}
+		return txnEmpty, wire.None
+	})
+	switch {
+	case code != wire.None:
+		return false, fmt.Errorf("%w: %w", errRedo, code)
+	case state == txnCompleteCommit:
+		return true, nil
+	case state.decided():
+		c.awaitSettled(ctx, key)
+		return false, errRedo // looked at again
+	}
+	return false, nil
+}
+
+// appendTorn is one attempt of a redo.
+func (c *Coordinator) appendTorn(ctx context.Context, key groupKey, parts []tornPart) error {
+	producer, epoch, err := c.beginRedo(ctx, key)
+	if err != nil {
+		return err
+	}
+	if err := c.at(FaultRedoBegun); err != nil {
+		return err
+	}
+	txn := &chain.Transaction{Epochal: true, Enlist: func(ctx context.Context, e chain.Enlist) (chain.Enlisted, error) {
+		as, code := c.EnlistLocal(ctx, &Enlist{Tenant: key.tenant, ID: key.group, Producer: producer, Epoch: epoch, Implicit: true, At: e})
+		switch code {
+		case wire.None:
+			return as, nil
+		case wire.ReassignmentInProgress:
+			return as, chain.ErrTransactionsHeld
+		}
+		return as, &span.RejectedError{Code: code}
+	}}
+	next := map[partKey]int32{}
+	for _, torn := range parts {
+		next[torn.key], err = c.participants.Repeat(ctx, torn.part, torn.key.topic, torn.key.partition, producer, epoch, next[torn.key], txn)
+		switch {
+		case errors.Is(err, chain.ErrUnknownTopic):
+			// Deleted, and its records with it.
+		case err != nil:
+			return fmt.Errorf("append a part anew: %w", err)
+		}
+	}
+	if err := c.at(FaultRedoAppended); err != nil {
+		return err
+	}
+	if _, _, code := c.endTxn(ctx, &endRequest{key: key, producer: producer, epoch: epoch, commit: true, bump: true, fresh: noID}); code != wire.None {
+		return fmt.Errorf("%w: commit: %w", errRedo, code)
+	}
+	if done, err := c.redoDone(ctx, key); err != nil || !done {
+		return errors.Join(errRedo, err)
+	}
+	return nil
+}
+
+// beginRedo aborts what a former attempt has left, and gives the next one its producer.
+func (c *Coordinator) beginRedo(ctx context.Context, key groupKey) (int64, int16, error) {
+	unlock, code := c.locks.take(ctx, key)
+	if code != wire.None {
+		return noID, noEpoch, errRedo
+	}
+	defer unlock()
+	r := &initRequest{key: key, timeout: int32(c.config.MaxTransactionTimeout.Milliseconds()), producer: noID, epoch: noEpoch, fresh: noID}
+	for {
+		res, code := ask(ctx, c, key, func(m *machine) (initResult, wire.Code) { return m.initProducer(r) })
+		switch {
+		case code != wire.None:
+			return noID, noEpoch, fmt.Errorf("%w: %w", errRedo, code)
+		case res.aborting:
+			c.awaitSettled(ctx, key)
+			if ctx.Err() != nil {
+				return noID, noEpoch, errRedo
+			}
+		case !res.needID:
+			return res.producer, res.epoch, nil
+		default:
+			if r.fresh, code = c.freshID(ctx); code != wire.None {
+				return noID, noEpoch, fmt.Errorf("%w: %w", errRedo, code)
+			}
+		}
+	}
+}
+
+// reportTorn tells operators; what cannot be told now is told by the log and the metrics.
+func (c *Coordinator) reportTorn(ctx context.Context, r *catalog.Torn) {
+	if c.report == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, participantPatience)
+	defer cancel()
+	if err := c.report(ctx, *r); err != nil {
+		c.logger.Warn("the report of a torn transaction is not in the catalog", "transactional_id", r.TransactionalID, "err", err)
+	}
+}
