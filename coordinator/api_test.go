@@ -25,7 +25,7 @@ func commitOffset(c *Coordinator, group, topic string, partition int32, offset i
 	rp.Partition, rp.Offset, rp.Metadata = partition, offset, kmsg.StringPtr("m")
 	rt.Partitions = append(rt.Partitions, rp)
 	req.Topics = append(req.Topics, rt)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return wire.Code(c.OffsetCommit(ctx, caller, req).Topics[0].Partitions[0].ErrorCode)
 }
@@ -40,7 +40,7 @@ func fetchOffset(c *Coordinator, group, topic string, partition int32) (int64, w
 	rt.Topic, rt.Partitions = topic, []int32{partition}
 	rg.Topics = append(rg.Topics, rt)
 	req.Groups = append(req.Groups, rg)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	g := c.OffsetFetch(ctx, caller, req).Groups[0]
 	if g.ErrorCode != 0 {

@@ -382,17 +382,26 @@ func choose(rng *rand.Rand, s *side) (action, bool) {
 	return a, !parked && !(a.client == diffOld && a.op == "deleteOffsets")
 }
 
-// settled waits until both have answered the same requests, and a moment more, or
-// until it is plain that they will not.
-func settled(sides []*side) {
-	deadline := time.Now().Add(3 * time.Second)
+// settled waits until both have answered the same requests, and a moment more, and
+// tells which; or until it is plain that they will not. That neither has answered the
+// last one says something only after a while: one of them may just be slow.
+func settled(sides []*side, last int) (answers []int, alike bool) {
+	deadline := time.Now().Add(patience)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	for calm := 0; calm < 8 && time.Now().Before(deadline); <-tick.C {
-		if slices.Equal(sides[0].answered(), sides[1].answered()) {
-			calm++
-		} else {
-			calm = 0
+	for calm := 0; time.Now().Before(deadline); <-tick.C {
+		now := sides[0].answered()
+		if !slices.Equal(now, sides[1].answered()) || !slices.Equal(now, answers) {
+			answers, calm = now, 0
+			continue
+		}
+		enough := 100
+		if slices.Contains(now, last) {
+			enough = 6
+		}
+		if calm++; calm >= enough {
+			return answers, true
 		}
 	}
+	return answers, false
 }

@@ -265,7 +265,7 @@ func initTxn(g *fleetMember) *kmsg.InitProducerIDResponse {
 	req.Version = 5
 	id := "pay"
 	req.TransactionalID, req.TransactionTimeoutMillis = &id, 60_000
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return g.c.InitProducerID(ctx, Caller{Tenant: "default"}, req)
 }
@@ -273,7 +273,7 @@ func initTxn(g *fleetMember) *kmsg.InitProducerIDResponse {
 // runTxn makes one transaction until it ends or the gateway is dead, and returns
 // what its EndTxn was told; -1 if it did not come that far.
 func runTxn(t *testing.T, g *fleetMember, k *killer, commit bool) wire.Code {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	// Nobody answers for a gateway that is dead.
 	go func() {
@@ -335,7 +335,7 @@ func fetchStable(c *Coordinator, group string) (int64, wire.Code) {
 	gt.Topic, gt.Partitions = "topic", []int32{0}
 	g.Topics = append(g.Topics, gt)
 	req.Groups = append(req.Groups, g)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	resp := c.OffsetFetch(ctx, Caller{Tenant: "default"}, req)
 	if len(resp.Groups[0].Topics) == 0 {
