@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 GO ?= go
 # Tests that start real Kafka clusters share two cores: packages run two at a time.
-TEST_FLAGS ?= -p 2 -timeout 20m
+TEST_FLAGS ?= -p 2 -timeout 45m
 
 .PHONY: help
 help: ## show the targets

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -13,7 +12,7 @@ import (
 
 func produceN(tb testing.TB, cl *kgo.Client, topic string, n int) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for i := range n {
 		cl.Produce(ctx, &kgo.Record{Topic: topic, Key: fmt.Appendf(nil, "k%d", i), Value: fmt.Appendf(nil, "v%d", i)}, func(r *kgo.Record, err error) {
@@ -32,7 +31,7 @@ func produceN(tb testing.TB, cl *kgo.Client, topic string, n int) {
 // and joins again by itself.
 func consumeN(tb testing.TB, cl *kgo.Client, n int) map[string]int {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	seen := map[string]int{}
 	for got := 0; got < n; {

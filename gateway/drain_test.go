@@ -18,19 +18,15 @@ func TestDrainAnswersWhatIsUnderWay(t *testing.T) {
 	do[*kmsg.ApiVersionsResponse](idle, 0, kmsg.NewPtrApiVersionsRequest())
 	put(busy, "t", 0, "v")
 	poll := fetchRequest("t", [16]byte{}, map[int32]int64{0: 1})
-	poll.MaxWaitMillis = 25_000
+	poll.MaxWaitMillis = int32(2 * patience / time.Millisecond) // longer than the drain may take
 	poll.SetVersion(11)
 	corr := polling.send(poll)
 	// The poll is under way once the request was counted as received.
 	waitForRequests(t, f.gateways[0], 3)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	start := time.Now()
 	if err := f.gateways[0].Drain(ctx); err != nil {
 		t.Fatal(err)
-	}
-	if d := time.Since(start); d > 5*time.Second {
-		t.Errorf("drained after %v", d)
 	}
 	if resp := polling.receive(poll, corr).(*kmsg.FetchResponse); resp.Topics[0].Partitions[0].ErrorCode != 0 {
 		t.Errorf("%+v", resp)
@@ -69,11 +65,11 @@ func TestGatewayLeavesUnderLoad(t *testing.T) {
 	const n = 3000
 	cl := f.client(kgo.DefaultProduceTopic("load"), kgo.ProducerLinger(time.Millisecond))
 	group := f.client(kgo.ConsumerGroup("load-group"), kgo.ConsumeTopics("load"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for i := range n {
 		if i == n/3 {
-			drain, cancel := context.WithTimeout(ctx, 10*time.Second)
+			drain, cancel := context.WithTimeout(ctx, patience)
 			f.leave(drain, 2)
 			cancel()
 		}
@@ -101,7 +97,7 @@ func TestDrainAnswersAFreshConnection(t *testing.T) {
 	fresh := f.raw()
 	waitForConnections(t, f.gateways[0], 1)
 	drained := make(chan error, 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	go func() { drained <- f.gateways[0].Drain(ctx) }()
 	<-f.gateways[0].drained

@@ -29,7 +29,7 @@ func TestEachClientFamily(t *testing.T) {
 					f.topic(topic, 4)
 					r := clients.Run(t, family, clients.Options{
 						Bootstrap: f.addr(0), Topic: topic, Partitions: 4, Producer: int32(i), Count: 400, Rate: 1000,
-						Timeout: 60 * time.Second,
+						Timeout: 4 * time.Minute,
 					})
 					if !r.OK() || !r.Complete() || r.Acknowledged != 400 || r.Found != 400 {
 						t.Fatalf("\n%s", &r)

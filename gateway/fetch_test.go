@@ -154,17 +154,14 @@ func TestFetchWaits(t *testing.T) {
 	f.topic("w", 2)
 	r, other, third := f.rawTo(0), f.rawTo(0), f.rawTo(1)
 	req := fetchRequest("w", [16]byte{}, map[int32]int64{0: 0, 1: 0})
-	req.MaxWaitMillis = 20_000
+	const long = int32(2 * patience / time.Millisecond) // longer than the connection waits
+	req.MaxWaitMillis = long
 	req.SetVersion(12)
 	for i, from := range []*raw{other, third} {
 		corr := r.send(req)
 		// The long poll is woken by an append, through this gateway or another.
 		put(from, "w", 1, fmt.Sprint(i))
-		start := time.Now()
 		resp := r.receive(req, corr).(*kmsg.FetchResponse)
-		if d := time.Since(start); d > 5*time.Second {
-			t.Errorf("answer after %v", d)
-		}
 		if got := told(t, resp); fmt.Sprint(got[1]) != fmt.Sprintf("[%d]", i) {
 			t.Errorf("%v", got)
 		}
@@ -179,11 +176,11 @@ func TestFetchWaits(t *testing.T) {
 	req.MaxWaitMillis = 150
 	start := time.Now()
 	resp := r.receive(req, r.send(req)).(*kmsg.FetchResponse)
-	if d := time.Since(start); d < 140*time.Millisecond || d > 2*time.Second || len(told(t, resp)) != 2 {
+	if d := time.Since(start); d < 140*time.Millisecond || len(told(t, resp)) != 2 {
 		t.Errorf("after %v: %v", d, told(t, resp))
 	}
 	// min bytes counts what is there already.
-	req.MinBytes, req.MaxWaitMillis = 600, 20_000
+	req.MinBytes, req.MaxWaitMillis = 600, long
 	corr := r.send(req)
 	for range 10 {
 		put(other, "w", 0, strings.Repeat("x", 100))

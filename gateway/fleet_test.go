@@ -126,7 +126,7 @@ func (f *fleet) addGateway(fc fleetConfig, i int) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	session, err = f.cat.Register(ctx, catalog.Gateway{Node: node, Zone: zone, Listeners: g.Listeners(), Started: time.Now()}, 5*time.Second)
+	session, err = f.cat.Register(ctx, catalog.Gateway{Node: node, Zone: zone, Listeners: g.Listeners(), Started: time.Now()}, patience)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func (f *fleet) Store(cluster string) (span.Store, error) {
 
 func (f *fleet) watchUntil(ok func(*catalog.Snapshot) bool) {
 	f.tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	changed := make(chan struct{}, 1)
 	stop := f.watcher.OnChange(func(catalog.Change) {
@@ -208,7 +208,7 @@ func (f *fleet) bootstrap() []string {
 
 func (f *fleet) client(opts ...kgo.Opt) *kgo.Client {
 	f.tb.Helper()
-	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(f.bootstrap()...), kgo.RetryTimeout(20 * time.Second)}, opts...)...)
+	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(f.bootstrap()...), kgo.RetryTimeout(patience)}, opts...)...)
 	if err != nil {
 		f.tb.Fatal(err)
 	}

@@ -145,16 +145,15 @@ func TestHangingClusterHurtsOnlyItsOwnReads(t *testing.T) {
 	first := true
 	for i := range int64(10) {
 		put(writer, "good", 0, "g")
-		start := time.Now()
-		n := valuesByTopic(t, do[*kmsg.FetchResponse](r, 11, fetchBoth(i, 0)))
+		req := fetchBoth(i, 0)
+		if !first {
+			req.MaxWaitMillis = int32(2 * patience / time.Millisecond) // longer than the connection waits
+		}
+		n := valuesByTopic(t, do[*kmsg.FetchResponse](r, 11, req))
 		if n["good"] != 1 || n["bad"] != 0 {
 			t.Fatalf("fetch %d: %v", i, n)
 		}
-		// The first one waits for what it began to read, the others know better.
-		if d := time.Since(start); d > 3*time.Second || !first && d > 250*time.Millisecond {
-			t.Errorf("fetch %d took %v", i, d)
-		}
-		first = false
+		first = false // it waits for what it began to read, the others know better
 	}
 	g.goOn()
 	eventually(t, func() error {
@@ -210,7 +209,7 @@ func TestDrainWaitsForAppends(t *testing.T) {
 	})
 	drained := make(chan error, 1)
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		drained <- f.gateways[0].Drain(ctx)
 	}()
@@ -236,7 +235,7 @@ func TestDrainEndsJoins(t *testing.T) {
 	f.awaitGroups()
 	r := f.raw()
 	req := kmsg.NewPtrJoinGroupRequest()
-	req.Group, req.SessionTimeoutMillis, req.RebalanceTimeoutMillis, req.ProtocolType = "wait", 10_000, 60_000, "consumer"
+	req.Group, req.SessionTimeoutMillis, req.RebalanceTimeoutMillis, req.ProtocolType = "wait", 300_000, 300_000, "consumer"
 	p := kmsg.NewJoinGroupRequestProtocol()
 	p.Name, p.Metadata = "range", []byte{1}
 	req.Protocols = append(req.Protocols, p)
@@ -252,7 +251,7 @@ func TestDrainEndsJoins(t *testing.T) {
 		}
 		return nil
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := f.gateways[0].Drain(ctx); err != nil {
 		t.Fatal(err)

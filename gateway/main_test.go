@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -13,21 +14,20 @@ import (
 	"github.com/braidstream/braid/internal/testkit"
 )
 
-// shared is one etcd for all tests; each fleet works in a tenant-wide catalog of
-// its own only if it has to (see newFleet).
+// shared is what outlives a test: etcds that are being closed, which takes a moment, and
+// their directories.
 var shared struct {
-	mu   sync.Mutex
-	dirs []string
-	all  []*catalog.Embedded
+	mu     sync.Mutex
+	dirs   []string
+	ending sync.WaitGroup
+	failed atomic.Bool
 }
 
 func TestMain(m *testing.M) {
 	code := testkit.Main(m)
-	for _, e := range shared.all {
-		if err := e.Close(); err != nil {
-			slog.Error("close etcd", "err", err)
-			code = 1
-		}
+	shared.ending.Wait()
+	if shared.failed.Load() {
+		code = 1
 	}
 	for _, d := range shared.dirs {
 		if err := os.RemoveAll(d); err != nil {
@@ -59,7 +59,6 @@ func freshCatalog(tb testing.TB) *catalog.Catalog {
 	}
 	shared.mu.Lock()
 	shared.dirs = append(shared.dirs, dir)
-	shared.all = append(shared.all, e)
 	shared.mu.Unlock()
 	c, err := catalog.Connect(context.Background(), catalog.Config{Endpoints: e.Endpoints(), Logger: quiet()})
 	if err != nil {
@@ -69,6 +68,12 @@ func freshCatalog(tb testing.TB) *catalog.Catalog {
 		if err := c.Close(); err != nil {
 			tb.Error(err)
 		}
+		shared.ending.Go(func() {
+			if err := e.Close(); err != nil {
+				slog.Error("close etcd", "err", err)
+				shared.failed.Store(true)
+			}
+		})
 	})
 	return c
 }

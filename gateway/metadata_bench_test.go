@@ -87,6 +87,7 @@ func BenchmarkMetadata(b *testing.B) {
 // catalog; a topic that comes shows.
 func TestWholeMetadataIsShared(t *testing.T) {
 	f := newFleet(t)
+	f.awaitGroups() // the coordinators' internal topic is a topic that comes, too
 	f.topic("one", 1)
 	g := f.gateways[0]
 	r := f.raw()

@@ -38,7 +38,7 @@ func (f *fleet) dial(addr string) *raw {
 		f.tb.Fatal(err)
 	}
 	f.tb.Cleanup(func() { _ = nc.Close() })
-	if err := nc.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := nc.SetDeadline(time.Now().Add(patience)); err != nil {
 		f.tb.Fatal(err)
 	}
 	return &raw{tb: f.tb, f: f, nc: nc}

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/braidstream/braid/console/api"
 	"github.com/braidstream/braid/internal/testkit"
@@ -95,7 +94,7 @@ func TestDrainThenRemove(t *testing.T) {
 	}
 	up.must("topic", "delete", "kept")
 	var errs string
-	eventually(t, time.Minute, "cluster c is removed", func() bool {
+	eventually(t, patience, "cluster c is removed", func() bool {
 		var code int
 		_, errs, code = up.run("cluster", "remove", "c")
 		return code == 0
@@ -126,7 +125,7 @@ func TestTargetDown(t *testing.T) {
 	}
 	up.produce("packages", "two") // the topic takes appends meanwhile
 	op := first
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for !op.Ended() {
 		if op, err = up.admin.Op(ctx, op.ID, op.Revision); err != nil {
@@ -144,7 +143,7 @@ func TestTargetDown(t *testing.T) {
 	if err := east.Resume(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, "a move to the cluster that is back", func() bool {
+	eventually(t, patience, "a move to the cluster that is back", func() bool {
 		_, _, code := up.run("topic", "move", "packages", "--to", "east")
 		return code == 0
 	})
@@ -187,7 +186,7 @@ func TestWrongStart(t *testing.T) {
 					args = append(args, flag, value)
 				}
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, buildBraid(t), append(args, tc.args...)...)
 			out, err := cmd.CombinedOutput()

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -67,7 +66,7 @@ func TestDeletedKeyStaysDeleted(t *testing.T) {
 		return records, tombstone
 	}
 	compacted := 0
-	eventually(t, 2*time.Minute, "the brokers compact twice", func() bool {
+	eventually(t, patience, "the brokers compact twice", func() bool {
 		for range 10 {
 			put("busy", fmt.Appendf(nil, "%d", n))
 			n++

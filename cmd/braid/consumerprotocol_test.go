@@ -25,7 +25,7 @@ func TestConsumerProtocolLivesThroughMovesAndKills(t *testing.T) {
 	other := startBraid(t, "gateway", "--catalog-endpoints", catalog, "--listen", "127.0.0.1:0")
 	other.args = []string{"gateway", "--catalog-endpoints", catalog, "--listen", other.ready.Kafka[0], "--ready-file", other.args[len(other.args)-1]}
 	bootstrap := up.ready.Kafka[0] + "," + other.ready.Kafka[0]
-	cl, err := kgo.NewClient(kgo.SeedBrokers(up.ready.Kafka[0]), kgo.RetryTimeout(30*time.Second))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(up.ready.Kafka[0]), kgo.RetryTimeout(2*time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,6 +33,7 @@ func TestConsumerProtocolLivesThroughMovesAndKills(t *testing.T) {
 	adm := kadm.NewClient(cl)
 	families := []clients.Family{clients.Java, clients.Confluent, clients.Franz}
 	var sessions []*clients.Session
+	over := make(chan struct{}) // until then nobody leaves a group, however long the moves take
 	var topics, groups []string
 	count := int64(4000)
 	if testing.Short() {
@@ -44,14 +45,14 @@ func TestConsumerProtocolLivesThroughMovesAndKills(t *testing.T) {
 		topics, groups = append(topics, topic), append(groups, "group-"+topic)
 		sessions = append(sessions, clients.Start(t, family, clients.Options{
 			Bootstrap: bootstrap, Topic: topic, Partitions: 4, Producer: int32(i), Count: int(count), Rate: 200,
-			Group: "group-" + topic, Protocol: "consumer", Timeout: 3 * time.Minute,
+			Group: "group-" + topic, Protocol: "consumer", Timeout: 10 * time.Minute, Hold: over,
 		}))
 	}
 	// stable gives the groups' epochs, when all are stable.
 	stable := func(what string) map[string]int32 {
 		t.Helper()
 		epochs := map[string]int32{}
-		eventually(t, 2*time.Minute, "groups are stable "+what, func() bool {
+		eventually(t, patience, "groups are stable "+what, func() bool {
 			all, err := adm.DescribeConsumerGroups(t.Context(), groups...)
 			if err != nil {
 				return false
@@ -82,8 +83,8 @@ func TestConsumerProtocolLivesThroughMovesAndKills(t *testing.T) {
 	// Groups of the killed gateway go on at the other one when its lease has ended.
 	other.kill()
 	said := ""
-	eventually(t, time.Minute, "all groups have their coordinator on the gateway that is left", func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	eventually(t, patience, "all groups have their coordinator on the gateway that is left", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		// A client that keeps coordinators in mind tries the dead one until its next metadata.
 		cl, err := kgo.NewClient(kgo.SeedBrokers(up.ready.Kafka[0]))
@@ -102,6 +103,7 @@ func TestConsumerProtocolLivesThroughMovesAndKills(t *testing.T) {
 		return err == nil && len(all) == len(groups)
 	})
 	other.start()
+	close(over)
 	for i, s := range sessions {
 		r, err := s.Wait()
 		if err != nil {

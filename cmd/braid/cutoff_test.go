@@ -28,7 +28,7 @@ func TestGatewaysThatMissAMove(t *testing.T) {
 	up.must("topic", "create", "still", "--partitions", "2", "--cluster", "east")
 	l := startLoad(t, []string{up.ready.Kafka[0], stopped.ready.Kafka[0], blind.ready.Kafka[0]}, 5*time.Millisecond, 3, "missed")
 	x := l.topic("missed")
-	x.goesOn(t, "at first", time.Minute)
+	x.goesOn(t, "at first", patience)
 	alone := blind.alone("still")
 	alone("while all is well")
 	for _, to := range []string{"a", "east"} {
@@ -49,7 +49,7 @@ func TestGatewaysThatMissAMove(t *testing.T) {
 		if err := proxy.Heal(); err != nil {
 			t.Fatal(err)
 		}
-		x.goesOn(t, "after the move to "+to, time.Minute)
+		x.goesOn(t, "after the move to "+to, patience)
 	}
 	up.noStrays(t.Context(), "missed", map[string]*testkit.Cluster{"east": east})
 	r := l.end(2 * time.Minute)["missed"]
@@ -78,7 +78,7 @@ func (r *running) alone(topic string) func(when string) {
 	r.t.Cleanup(writer.Close)
 	return func(when string) {
 		r.t.Helper()
-		ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 		defer cancel()
 		rec := &kgo.Record{Topic: topic, Partition: 1, Value: []byte(when)}
 		if err := writer.ProduceSync(ctx, rec).FirstErr(); err != nil {

@@ -81,7 +81,7 @@ func (d *adminDiff) sequence(seed uint64, steps int) {
 			continue
 		}
 		a := kinds[d.rng.IntN(len(kinds))]()
-		deadline := time.Now().Add(10 * time.Second)
+		deadline := time.Now().Add(patience)
 		for {
 			ours, theirs := d.send(d.braid, a), d.send(d.kafka, a)
 			if ours == theirs {
@@ -104,7 +104,7 @@ func (d *adminDiff) sequence(seed uint64, steps int) {
 }
 
 func (d *adminDiff) send(cl *kgo.Client, a question) string {
-	ctx, cancel := context.WithTimeout(d.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
 	defer cancel()
 	// To one broker as it is: the client would split requests and try again.
 	resp, err := cl.SeedBrokers()[0].Request(ctx, a.req)
@@ -132,7 +132,7 @@ func (d *adminDiff) produce() {
 	now := time.Now()
 	for i := range 1 + d.rng.IntN(3) {
 		for _, cl := range []*kgo.Client{d.braid, d.kafka} {
-			ctx, cancel := context.WithTimeout(d.t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(d.t.Context(), patience)
 			r := &kgo.Record{Topic: topic, Partition: int32(p), Key: []byte("k"), Value: fmt.Append(nil, i), Timestamp: now.Add(time.Duration(i) * time.Second)}
 			err := cl.ProduceSync(ctx, r).FirstErr()
 			cancel()

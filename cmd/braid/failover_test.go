@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -52,7 +51,7 @@ func TestFailoverOfRealKafka(t *testing.T) {
 	mixed := startLoad(t, up.ready.Kafka, 10*time.Millisecond, 2, "ordered", "elsewhere")
 	for _, l := range []*load{available, mixed} {
 		for _, x := range l.topics {
-			x.goesOn(t, "at first", time.Minute)
+			x.goesOn(t, "at first", patience)
 		}
 	}
 	plan := up.must("failover", "east", "--dry-run")
@@ -91,20 +90,22 @@ func TestFailoverOfRealKafka(t *testing.T) {
 			// These land on the cluster, their acknowledgements do not come back, and who sent them is gone.
 			available.pause()
 			mixed.pause()
+			strand := up.strander(t, "replayed", "in-place")
 			before := map[string]int64{}
 			for _, name := range []string{"replayed", "in-place"} {
 				before[name] = up.physicalEnd(direct, name)
 			}
 			proxy.Stall(testkit.Down)
-			stranded = up.strand(t, "replayed", "in-place")
-			for name, end := range before {
-				eventually(t, time.Minute, "the cluster has what is to be stranded of "+name, func() bool { return up.physicalEnd(direct, name) > end })
-			}
+			stranded = strand(func() {
+				for name, end := range before {
+					eventually(t, patience, "the cluster has what is to be stranded of "+name, func() bool { return up.physicalEnd(direct, name) > end })
+				}
+			})
 		}
 		if round.deaf {
 			sent := mixed.topic("ordered").sent()
 			proxy.Stall(testkit.Down)
-			eventually(t, time.Minute, "more is sent", func() bool { return mixed.topic("ordered").sent() >= sent+40 })
+			eventually(t, patience, "more is sent", func() bool { return mixed.topic("ordered").sent() >= sent+40 })
 		}
 		drops := available.drops.Load() + mixed.drops.Load()
 		taken := time.Now()
@@ -120,9 +121,9 @@ func TestFailoverOfRealKafka(t *testing.T) {
 		available.resume()
 		mixed.resume()
 		orderedBefore, _ := mixed.topic("ordered").counts()
-		mixed.topic("elsewhere").goesOn(t, round.name, time.Minute)
-		available.topic("replayed").goesOn(t, round.name, time.Minute)
-		available.topic("in-place").goesOn(t, round.name, time.Minute)
+		mixed.topic("elsewhere").goesOn(t, round.name, patience)
+		available.topic("replayed").goesOn(t, round.name, patience)
+		available.topic("in-place").goesOn(t, round.name, patience)
 		t.Logf("%s: from the last acknowledgement before to the first after: %s and %s; elsewhere the longest gap so far is %s", round.name,
 			available.topic("replayed").gap(taken), available.topic("in-place").gap(taken), mixed.topic("elsewhere").gap(taken))
 		for _, name := range []string{"replayed", "in-place"} {
@@ -137,7 +138,7 @@ func TestFailoverOfRealKafka(t *testing.T) {
 		if err := round.give(); err != nil {
 			t.Fatal(err)
 		}
-		mixed.topic("ordered").goesOn(t, "after it was "+round.name, 2*time.Minute)
+		mixed.topic("ordered").goesOn(t, "after it was "+round.name, patience)
 		t.Logf("%s: elsewhere the longest gap was %s", round.name, mixed.topic("elsewhere").gap(taken))
 		for _, name := range []string{"replayed", "in-place"} {
 			up.returned(name, "east", round.quiet)
@@ -159,7 +160,7 @@ func TestFailoverOfRealKafka(t *testing.T) {
 		}
 	}
 	reports := available.end(2 * time.Minute)
-	maps.Copy(reports, mixed.end(2*time.Minute))
+	maps.Copy(reports, mixed.end(patience))
 	for name, r := range reports {
 		t.Logf("\n%s", r)
 		if !r.Complete() || r.Lost.Count+r.Misplaced.Count+r.Conflicting.Count+r.NonMonotonic.Count+r.Phantom.Count > 0 {
@@ -178,34 +179,41 @@ func TestFailoverOfRealKafka(t *testing.T) {
 	}
 }
 
-// strand appends one record to each topic whose acknowledgement will not come, and
-// returns when the cluster has had time to take it; the producers are gone then.
-func (r *running) strand(t testing.TB, topics ...string) map[string]string {
+// strander makes a producer ready, with connections and metadata. What it returns
+// appends one record to each topic whose acknowledgement will not come, and returns when
+// landed does; the producer is gone then.
+func (r *running) strander(t testing.TB, topics ...string) func(landed func()) map[string]string {
 	t.Helper()
-	out := map[string]string{}
-	for _, topic := range topics {
-		out[topic] = fmt.Sprintf("stranded %s %d", topic, time.Now().UnixNano())
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
 	// Without a producer id nobody may send it again.
 	cl, err := kgo.NewClient(kgo.SeedBrokers(r.ready.Kafka...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.DisableIdempotentWrite(), kgo.RecordRetries(0))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer cl.Close()
-	for topic, value := range out {
-		cl.Produce(ctx, &kgo.Record{Topic: topic, Partition: 1, Value: []byte(value)}, func(_ *kgo.Record, err error) {
-			if err == nil {
-				t.Errorf("topic %s: a record was acknowledged though no answer comes from its cluster", topic)
-			}
-		})
+	t.Cleanup(cl.Close)
+	for _, topic := range topics {
+		// Once answers do not come the cluster will soon be given up: no time to ask for metadata then.
+		if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Partition: 1, Value: []byte("not stranded")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := cl.Flush(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("flush: %v", err)
+	return func(landed func()) map[string]string {
+		t.Helper()
+		defer cl.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		out := map[string]string{}
+		for _, topic := range topics {
+			out[topic] = fmt.Sprintf("stranded %s %d", topic, time.Now().UnixNano())
+			cl.Produce(ctx, &kgo.Record{Topic: topic, Partition: 1, Value: []byte(out[topic])}, func(_ *kgo.Record, err error) {
+				if err == nil {
+					t.Errorf("topic %s: a record was acknowledged though no answer comes from its cluster", topic)
+				}
+			})
+		}
+		landed()
+		return out
 	}
-	return out
 }
 
 // physicalEnd asks the cluster itself for the end of the open span of a topic's partition 1.
@@ -244,7 +252,7 @@ func (r *running) leavesRoom(name, from string) {
 // were stranded there is a certificate that lists them.
 func (r *running) returned(name, cluster string, stranded bool) {
 	r.t.Helper()
-	eventually(r.t, 2*time.Minute, "the records of topic "+name+" on "+cluster+" are back", func() bool {
+	eventually(r.t, patience, "the records of topic "+name+" on "+cluster+" are back", func() bool {
 		d := r.topic(name)
 		for _, p := range d.Partitions {
 			for _, s := range p.Spans {
@@ -277,7 +285,7 @@ func (r *running) returned(name, cluster string, stranded bool) {
 // holdsOnce reads a topic's partition 1 from its start and looks for a record.
 func (r *running) holdsOnce(name, value string) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	defer cancel()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(r.ready.Kafka...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{name: {1: kgo.NewOffset().AtStart()}}))

@@ -31,7 +31,7 @@ func TestNothingAcknowledgedIsLostOnKill(t *testing.T) {
 		}
 	}()
 	report, err := verify.Run(ctx, verify.Options{Bootstrap: up.ready.Kafka, Producers: 3, Rate: 1000,
-		Duration: time.Duration(kills)*3*time.Second + 3*time.Second, Settle: 2 * time.Minute})
+		Duration: time.Duration(kills)*3*time.Second + 3*time.Second, Settle: patience})
 	<-done
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func TestMovesUnderKills(t *testing.T) {
 	report, err := verify.Run(ctx, verify.Options{
 		Bootstrap: []string{up.ready.Kafka[0], others[0].ready.Kafka[0], others[1].ready.Kafka[0]},
 		Topic:     "moved", Producers: 4, Rate: 1500, Duration: time.Duration(rounds)*2*time.Second + 4*time.Second,
-		Settle: 2 * time.Minute,
+		Settle: patience,
 	})
 	if merr := <-moved; merr != nil {
 		t.Fatal(merr)
@@ -112,7 +112,7 @@ func TestCleanEnd(t *testing.T) {
 		if err := up.process.Err(); err != nil {
 			t.Fatalf("exit: %v", err)
 		}
-	case <-time.After(30 * time.Second):
-		t.Fatal("still running 30 s after SIGTERM")
+	case <-time.After(patience):
+		t.Fatal("still running long after SIGTERM")
 	}
 }

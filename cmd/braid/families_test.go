@@ -31,9 +31,9 @@ func TestClientFamiliesLiveThroughMoves(t *testing.T) {
 			up.must("topic", "create", topic, "--partitions", "4", "--cluster", "a")
 			session := clients.Start(t, family, clients.Options{
 				Bootstrap: up.ready.Kafka[0], Topic: topic, Partitions: 4, Producer: int32(i), Count: 1500, Rate: 500,
-				Timeout: 2 * time.Minute,
+				Timeout: 8 * time.Minute,
 			})
-			eventually(t, time.Minute, "the first records are there", func() bool {
+			eventually(t, patience, "the first records are there", func() bool {
 				ends, err := adm.ListEndOffsets(t.Context(), topic)
 				var n int64
 				ends.Each(func(o kadm.ListedOffset) { n += o.Offset })

@@ -74,20 +74,20 @@ func TestFaultAtEachPointOfAMove(t *testing.T) {
 			from, to = to, from
 		}
 		what := fmt.Sprintf("%s of a move to %s: %s", point, to, fault.name)
-		x.goesOn(t, "before "+what, 2*time.Minute)
+		x.goesOn(t, "before "+what, patience)
 		wanted := filepath.Join(dir, point)
 		reached := wanted + ".reached"
 		if err := os.WriteFile(wanted, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		moved := make(chan struct{})
 		go func() {
 			defer close(moved)
 			// Its answer may be lost with the process: what became of the move is asked below.
 			_, _ = up.move(ctx, to, "faulted")
 		}()
-		eventually(t, time.Minute, what+": is reached", func() bool { _, err := os.Stat(reached); return err == nil })
+		eventually(t, patience, what+": is reached", func() bool { _, err := os.Stat(reached); return err == nil })
 		if err := os.Remove(reached); err != nil {
 			t.Fatal(err)
 		}
@@ -101,7 +101,7 @@ func TestFaultAtEachPointOfAMove(t *testing.T) {
 		}
 		<-moved
 		cancel()
-		eventually(t, 2*time.Minute, what+": the move has ended", func() bool {
+		eventually(t, patience, what+": the move has ended", func() bool {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			d, err := up.admin.Topic(ctx, "faulted")
@@ -112,7 +112,7 @@ func TestFaultAtEachPointOfAMove(t *testing.T) {
 			return openCluster(d) == to || openCluster(d) == from && strings.Contains(fault.name, "broker")
 		})
 	}
-	x.goesOn(t, "at the end", 2*time.Minute)
+	x.goesOn(t, "at the end", patience)
 	up.noStrays(t.Context(), "faulted", map[string]*testkit.Cluster{"east": east})
 	r := load.end(3 * time.Minute)["faulted"]
 	t.Logf("%d faults\n%s", rounds, r)

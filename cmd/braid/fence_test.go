@@ -50,20 +50,20 @@ func TestMovesOffAClusterThatGrantsNoSeal(t *testing.T) {
 	x := load.topic("fenced")
 	targets := []string{"a", "strict", "b"}
 	for _, to := range targets[:movesWanted(t, 1, len(targets))] {
-		x.goesOn(t, "before the move to "+to, time.Minute)
+		x.goesOn(t, "before the move to "+to, patience)
 		off := to != "strict"
 		if off {
 			// Off the strict cluster while a gateway does not answer, for longer than its lease of 6 s.
 			second.signal(syscall.SIGSTOP)
 			time.AfterFunc(9*time.Second, func() { second.signal(syscall.SIGCONT) })
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		op, err := up.move(ctx, to, "fenced")
 		cancel()
 		if err != nil || op.State != "done" {
 			t.Fatalf("move to %s: %v: %s %s", to, err, op.State, op.Message)
 		}
-		x.goesOn(t, "after the move to "+to, time.Minute)
+		x.goesOn(t, "after the move to "+to, patience)
 		if mode := op.Certificates[0].Mode; off && mode != "fence" {
 			t.Errorf("the certificate of the move to %s says %q", to, mode)
 		}

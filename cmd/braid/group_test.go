@@ -38,7 +38,7 @@ func TestGroupOutlivesItsCoordinator(t *testing.T) {
 	owner := func(group string) *running {
 		t.Helper()
 		var at string
-		eventually(t, time.Minute, "group "+group+" has a coordinator", func() bool {
+		eventually(t, patience, "group "+group+" has a coordinator", func() bool {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			r := admin.FindGroupCoordinators(ctx, group)[group]
@@ -64,7 +64,7 @@ func TestGroupOutlivesItsCoordinator(t *testing.T) {
 	shared := &commitments{high: map[string]map[int32]int64{}}
 	members := []*member{l.join(group, "one", shared), l.join(group, "two", shared)}
 	for _, x := range l.topics {
-		x.goesOn(t, "at first", time.Minute)
+		x.goesOn(t, "at first", patience)
 	}
 	commits := func() (n int64) {
 		for _, m := range members {
@@ -75,7 +75,7 @@ func TestGroupOutlivesItsCoordinator(t *testing.T) {
 	some := func(what string) {
 		t.Helper()
 		before := commits()
-		eventually(t, 2*time.Minute, "the group commits "+what, func() bool { return commits() >= before+10 })
+		eventually(t, patience, "the group commits "+what, func() bool { return commits() >= before+10 })
 	}
 	some("at first")
 	for i := range movesWanted(t, 2, 20) {
@@ -89,13 +89,13 @@ func TestGroupOutlivesItsCoordinator(t *testing.T) {
 	}
 	l.stop()
 	l.senders.Wait()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := l.writer.Flush(ctx); err != nil {
 		t.Fatal(err)
 	}
 	// The group reads to the end, and its commits never went back.
-	eventually(t, 2*time.Minute, "the group has committed everything", func() bool {
+	eventually(t, patience, "the group has committed everything", func() bool {
 		lags, err := admin.Lag(ctx, group)
 		lag := lags[group]
 		if err != nil || lag.Error() != nil {

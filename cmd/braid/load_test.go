@@ -174,7 +174,7 @@ func (l *load) consume(ctx context.Context, cl *kgo.Client) {
 func (l *load) pause() {
 	l.t.Helper()
 	l.paused.Store(true)
-	ctx, cancel := context.WithTimeout(l.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(l.t.Context(), patience)
 	defer cancel()
 	if err := l.writer.Flush(ctx); err != nil {
 		l.t.Fatalf("%d records have no answer: %v", l.writer.BufferedProduceRecords(), err)

@@ -11,9 +11,15 @@ import (
 	"github.com/braidstream/braid/console/api"
 )
 
-// eventually polls a condition, and fails the test when it does not come true in time.
+// patience is how long tests wait at least for what must happen: on a machine that has
+// much else to do.
+const patience = 4 * time.Minute
+
+// eventually polls a condition, and fails the test when it does not come true in time,
+// which is patience or longer.
 func eventually(t testing.TB, most time.Duration, what string, done func() bool) {
 	t.Helper()
+	most = max(most, patience)
 	deadline := time.Now().Add(most)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -54,7 +60,7 @@ func (r *running) openOn(name string) []string {
 // produce appends values to a topic's partition 0, one by one.
 func (r *running) produce(topic string, values ...string) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	defer cancel()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(r.ready.Kafka...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {

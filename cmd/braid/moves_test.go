@@ -76,7 +76,7 @@ func TestLiveMovesBetweenKafkaClusters(t *testing.T) {
 	}()
 	report, err := verify.Run(ctx, verify.Options{
 		Bootstrap: []string{up.ready.Kafka[0], second.ready.Kafka[0]},
-		Topic:     "moved", Producers: 4, Rate: 2000, Duration: duration, Settle: 2 * time.Minute,
+		Topic:     "moved", Producers: 4, Rate: 2000, Duration: duration, Settle: patience,
 	})
 	if err != nil {
 		t.Fatal(err)

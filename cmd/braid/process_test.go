@@ -130,7 +130,7 @@ func (r *running) start() {
 	if r.process, err = testkit.StartProcess(cmd); err != nil {
 		r.t.Fatal(err)
 	}
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		b, err := os.ReadFile(readyFile)
 		if err == nil {
@@ -145,7 +145,7 @@ func (r *running) start() {
 		case <-time.After(10 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			r.t.Fatalf("braid %s is not ready after a minute", strings.Join(r.args, " "))
+			r.t.Fatalf("braid %s is not ready", strings.Join(r.args, " "))
 		}
 	}
 	if r.admin, err = api.NewClient("http://" + r.ready.HTTP); err != nil {

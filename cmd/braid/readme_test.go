@@ -36,7 +36,7 @@ func TestReadmePath(t *testing.T) {
 		input = bytes.Repeat([]byte("a line like any other\n"), 100_000)
 	}
 	lines := bytes.Count(input, []byte("\n"))
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	run := func(in []byte, args ...string) []byte {
 		t.Helper()

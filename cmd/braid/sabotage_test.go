@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -39,7 +38,7 @@ func TestNobodyLooksAway(t *testing.T) {
 			done := func() testkit.Deed {
 				t.Helper()
 				deeds++
-				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
 				list, err := saboteur.Wait(ctx, deeds)
 				if err != nil {
@@ -80,7 +79,7 @@ func TestNobodyLooksAway(t *testing.T) {
 // produceBatch appends so many records in one batch.
 func (r *running) produceBatch(topic string, n int) {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	defer cancel()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(r.ready.Kafka...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ManualFlushing())
 	if err != nil {

@@ -61,7 +61,7 @@ func localDirectory(t *testing.T) string {
 			put(s, topic, batch.NewBuilder().Producer(1<<40, 0, int32(2*i)).Add(record(2*i)).Add(record(2*i+1)))
 		}
 	}
-	for deadline := time.Now().Add(time.Minute); s.Stats().Backlog > 0; {
+	for deadline := time.Now().Add(patience); s.Stats().Backlog > 0; {
 		if time.Now().After(deadline) {
 			t.Fatal("the log is not written to segments")
 		}

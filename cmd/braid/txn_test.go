@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/braidstream/braid/internal/clients"
@@ -117,7 +118,7 @@ func (x *exactlyOnce) transact(ctx context.Context, s *kgo.GroupTransactSession,
 		if r.IntN(5) == 0 {
 			end = kgo.TryAbort
 		}
-		endCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		endCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 		committed, err := s.End(endCtx, end)
 		cancel()
 		switch {
@@ -135,22 +136,42 @@ func (x *exactlyOnce) transact(ctx context.Context, s *kgo.GroupTransactSession,
 	return nil
 }
 
-// counts reads a topic from its start with committed isolation, until nothing
-// more comes, and tells how often it holds each value.
+// counts reads a topic from its start to its last stable offset with committed
+// isolation, and tells how often it holds each value. What is last is a record that was
+// committed or a marker, and both are shown.
 func (x *exactlyOnce) counts(topic string) map[string]int {
 	x.t.Helper()
+	ctx, cancel := context.WithTimeout(x.t.Context(), patience)
+	defer cancel()
 	cl := x.client(kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.FetchMaxWait(250*time.Millisecond))
+		kgo.KeepControlRecords())
 	defer cl.Close()
+	ends, err := kadm.NewClient(cl).ListCommittedOffsets(ctx, topic)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	left := map[int32]int64{}
+	ends.Each(func(o kadm.ListedOffset) {
+		if o.Offset > 0 {
+			left[o.Partition] = o.Offset - 1
+		}
+	})
 	got := map[string]int{}
-	last := time.Now()
-	for time.Since(last) < 3*time.Second {
-		ctx, cancel := context.WithTimeout(x.t.Context(), time.Second)
+	for len(left) > 0 {
 		fetches := cl.PollFetches(ctx)
-		cancel()
+		if ctx.Err() != nil {
+			x.t.Fatalf("%s was not read up to %v", topic, left)
+		}
 		fetches.EachRecord(func(r *kgo.Record) {
-			got[string(r.Value)]++
-			last = time.Now()
+			if !r.Attrs.IsControl() {
+				got[string(r.Value)]++
+			}
+			if last, ok := left[r.Partition]; ok && r.Offset >= last {
+				delete(left, r.Partition)
+			}
 		})
 	}
 	return got
@@ -198,7 +219,7 @@ func TestTransactionsOnLocalClusters(t *testing.T) {
 	x := &exactlyOnce{t: t, bootstrap: []string{up.ready.Kafka[0], second.ready.Kafka[0]}, in: "txn-in", outs: []string{"txn-a", "txn-b"}, values: 2000}
 	x.fill()
 	x.start(2)
-	eventually(t, time.Minute, "transactions are committed", func() bool { return x.done.Load() > 5 })
+	eventually(t, patience, "transactions are committed", func() bool { return x.done.Load() > 5 })
 	second.kill()
 	second.start()
 	x.finish(3 * time.Minute)
@@ -220,7 +241,7 @@ func TestTransactionsAcrossKafka(t *testing.T) {
 	more := func(what string) {
 		t.Helper()
 		before := x.done.Load()
-		eventually(t, time.Minute, "transactions are committed "+what, func() bool { return x.done.Load() > before+3 })
+		eventually(t, patience, "transactions are committed "+what, func() bool { return x.done.Load() > before+3 })
 	}
 	more("at first")
 	for i, to := range []string{"east", "b"} {
@@ -254,7 +275,7 @@ func TestTransactionsOfOtherClients(t *testing.T) {
 	const count = 20
 	want := map[string]int{}
 	for _, f := range []clients.Family{clients.Java, clients.Confluent} {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		if err := clients.Transact(ctx, f, up.ready.Kafka, string(f), topics, count); err != nil {
 			t.Fatal(err)

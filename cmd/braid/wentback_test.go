@@ -3,7 +3,6 @@ package main
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -98,7 +97,7 @@ func (r *running) goesBack(t *testing.T, topic string, more int64, lose func() e
 	for range 5 {
 		one("after")
 	}
-	eventually(t, time.Minute, "a certificate names the lost range", func() bool {
+	eventually(t, patience, "a certificate names the lost range", func() bool {
 		for _, c := range r.topic(topic).Certificates {
 			for _, p := range c.Partitions {
 				for _, x := range p.Ranges {

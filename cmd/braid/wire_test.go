@@ -99,7 +99,7 @@ func TestGarbageOnTheWire(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := conn.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+			if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 				t.Fatal(err)
 			}
 			head := make([]byte, 8)

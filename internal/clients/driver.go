@@ -32,6 +32,9 @@ type Options struct {
 	Group      string // empty: one of the session's own
 	Protocol   string // of the group, "consumer" (KIP-848: Java, confluent and franz-go only) or empty for the family's default
 
+	// Hold, if set, keeps the consumer in its group until it is closed, although all was read.
+	Hold <-chan struct{}
+
 	// Timeout bounds the production and the consumption, and then the final read: 60 s.
 	Timeout time.Duration
 }
@@ -315,7 +318,21 @@ func (s *Session) kcatProduce(cmd *exec.Cmd, partition int) error {
 func (s *Session) consume(cmd *exec.Cmd) {
 	me := verify.Reader{Name: string(s.family), Group: s.o.Group}
 	at := map[int32]int64{}
-	err := s.program("consumer", cmd, s.readAll, func(l line) {
+	stop := make(chan struct{})
+	s.wg.Go(func() {
+		for _, c := range []<-chan struct{}{s.readAll, s.o.Hold} {
+			if c == nil {
+				continue
+			}
+			select {
+			case <-c:
+			case <-s.ctx.Done():
+				return
+			}
+		}
+		close(stop)
+	})
+	err := s.program("consumer", cmd, stop, func(l line) {
 		if l.Value == nil {
 			for _, p := range l.Assigned {
 				s.history.Assigned(me, p)
