@@ -92,7 +92,7 @@ func (c *Coordinator) ConsumerGroupHeartbeat(ctx context.Context, caller Caller,
 			}
 		})
 		if code == wire.None && len(exprs) > 0 {
-			r.resolved = c.resolveRegexes(caller.Tenant, exprs)
+			r.resolved = c.resolveRegexes(caller, exprs)
 			code = c.within(caller.Tenant, req.Group, func(m *machine) { m.consumerHeartbeat(r) })
 		}
 		if code != wire.None {

@@ -39,6 +39,9 @@ type Caller struct {
 	Tenant     string
 	ClientID   string
 	ClientHost string // as Kafka shows it: "/10.0.0.1"
+	// Visible tells whether a topic may be told of; nil: every one. An expression
+	// that the caller subscribes to matches no others.
+	Visible func(topic string) bool
 }
 
 // Options of [New]. Leases, Directory, Logs and EnsureTopic are required.

@@ -42,8 +42,8 @@ func compileTopicRegex(expr string) (*regexp.Regexp, error) {
 // resolveRegexes matches expressions with the tenant's topics. It runs outside of the
 // shard, as it takes time. Expressions that do not compile stand for nothing: they
 // were refused when they came.
-func (c *Coordinator) resolveRegexes(tenant string, exprs []string) map[string]*resolvedRegex {
-	version := c.topicVersion(tenant)
+func (c *Coordinator) resolveRegexes(caller Caller, exprs []string) map[string]*resolvedRegex {
+	version := c.topicVersion(caller.Tenant)
 	now := c.clock.Now().UnixMilli()
 	out := make(map[string]*resolvedRegex, len(exprs))
 	compiled := make([]*regexp.Regexp, len(exprs))
@@ -54,9 +54,9 @@ func (c *Coordinator) resolveRegexes(tenant string, exprs []string) map[string]*
 		}
 	}
 	size := 0
-	c.directory.TopicNames(tenant, func(name string) bool {
+	c.directory.TopicNames(caller.Tenant, func(name string) bool {
 		for i, expr := range exprs {
-			if compiled[i] != nil && compiled[i].MatchString(name) {
+			if compiled[i] != nil && compiled[i].MatchString(name) && (caller.Visible == nil || caller.Visible(name)) {
 				out[expr].topics = append(out[expr].topics, name)
 				size += len(name)
 			}

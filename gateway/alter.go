@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -26,6 +27,23 @@ import (
 type resource struct {
 	kind kmsg.ConfigResourceType
 	name string
+}
+
+// onConfigs tells why configs of a resource may not be shown or changed.
+func (call *call) onConfigs(o acl.Operation, r resource) error {
+	code := wire.None
+	switch r.kind {
+	case kmsg.ConfigResourceTypeTopic:
+		code = call.onTopic(o, r.name)
+	case kmsg.ConfigResourceTypeGroupConfig:
+		code = call.onGroup(o, r.name)
+	default:
+		code = call.onCluster(o)
+	}
+	if code != wire.None {
+		return code
+	}
+	return nil
 }
 
 // alteration is what is asked of one resource.
@@ -70,6 +88,9 @@ func (call *call) alterAll(asked []alteration, validateOnly bool, answer func(re
 		a := &asked[i]
 		if times[a.resource] > 1 {
 			a.err = invalidRequest("Each resource must appear at most once.")
+		}
+		if a.err == nil {
+			a.err = call.onConfigs(acl.AlterConfigs, a.resource)
 		}
 		if a.err == nil {
 			a.err = call.alter(a, validateOnly)

@@ -15,12 +15,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
 func alterPartitionReassignments(call *call, req *kmsg.AlterPartitionAssignmentsRequest) kmsg.Response {
 	resp := kmsg.NewPtrAlterPartitionAssignmentsResponse()
 	resp.AllowReplicationFactorChange = req.AllowReplicationFactorChange
+	denied := call.onCluster(acl.Alter)
+	if denied != wire.None {
+		resp.ErrorCode, resp.ErrorMessage = call.refusal(denied)
+	}
 	v := call.caughtUp(namesOf(req.Topics, func(t *kmsg.AlterPartitionAssignmentsRequestTopic) string { return t.Topic }))
 	for i := range req.Topics {
 		in := &req.Topics[i]
@@ -33,6 +38,8 @@ func alterPartitionReassignments(call *call, req *kmsg.AlterPartitionAssignments
 			part.Partition = p.Partition
 			err := existing(t, in.Topic, p.Partition)
 			switch {
+			case denied != wire.None:
+				err = denied
 			case err != nil:
 			case p.Replicas == nil:
 				err = wire.NoReassignmentInProgress

@@ -11,11 +11,13 @@ package gateway
 import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
 func alterReplicaLogDirs(call *call, req *kmsg.AlterReplicaLogDirsRequest) kmsg.Response {
 	resp := kmsg.NewPtrAlterReplicaLogDirsResponse()
+	denied := call.onCluster(acl.Alter)
 	v := call.caughtUp(func(yield func(string) bool) {
 		for i := range req.Dirs {
 			for j := range req.Dirs[i].Topics {
@@ -36,6 +38,8 @@ func alterReplicaLogDirs(call *call, req *kmsg.AlterReplicaLogDirsRequest) kmsg.
 				part := kmsg.NewAlterReplicaLogDirsResponseTopicPartition()
 				part.Partition = p
 				switch {
+				case denied != wire.None:
+					part.ErrorCode = call.failed(denied)
 				case d.Dir != logDir:
 					part.ErrorCode = call.failed(wire.LogDirNotFound)
 				case existing(t, in.Topic, p) != nil:

@@ -15,15 +15,14 @@ import (
 // call is one request that its connection's reader works on, Produce excepted.
 // It is valid until its serve function returns.
 type call struct {
-	c      *conn
-	g      *Gateway
 	ctx    context.Context
 	tenant string
 	// principal is who asks; ACLs and quotas are about it.
 	principal tenant.Principal
-	header    wire.Header
-	body      []byte // aliases the frame
-	start     time.Time
+	asker
+	header wire.Header
+	body   []byte // aliases the frame
+	start  time.Time
 }
 
 // serveFunc works on a request and writes its answer. An error ends the

@@ -14,6 +14,10 @@ type Config struct {
 	// ClusterID is what clients of the default tenant are told; required.
 	ClusterID string
 
+	// Authorizer guards every tenant. Without it a tenant is guarded once it has an
+	// ACL or a super user.
+	Authorizer bool
+
 	AutoCreateTopics bool  // auto.create.topics.enable
 	NumPartitions    int32 // num.partitions (1)
 	MaxMessageBytes  int32 // message.max.bytes (1 MiB + 12)

@@ -13,7 +13,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/tenant"
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -39,6 +41,13 @@ type conn struct {
 	// unasked, until the client has authenticated. Only the reader changes them.
 	tenant    string
 	principal tenant.Principal
+	// rules are the tenant's at the snapshot rulesAt, subject is subjectOf as they
+	// know it (see asker).
+	rules     *acl.Index
+	rulesAt   *catalog.Snapshot
+	subject   acl.Subject
+	subjectOf tenant.Principal
+	granted   granted
 	log       *slog.Logger
 
 	ctx    context.Context // ends with the connection
@@ -169,7 +178,7 @@ func (c *conn) request(frame *wire.Buffer) error {
 	if err := c.settled(); err != nil {
 		return err
 	}
-	c.call = call{c: c, g: c.g, header: h, body: body, start: start, tenant: c.tenant, principal: c.principal, ctx: c.ctx}
+	c.call = call{asker: c.asker(h.Key), header: h, body: body, start: start, tenant: c.tenant, principal: c.principal, ctx: c.ctx}
 	err = api.serve(&c.call)
 	c.call = call{}
 	return err

@@ -12,10 +12,28 @@ package gateway
 
 import (
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/braidstream/braid/tenant/acl"
+	"github.com/braidstream/braid/wire"
 )
 
 func consumerGroupHeartbeat(call *call, req *kmsg.ConsumerGroupHeartbeatRequest) kmsg.Response {
+	if code, message := call.deniedHeartbeat(req); code != wire.None {
+		resp := kmsg.NewPtrConsumerGroupHeartbeatResponse()
+		resp.ErrorCode, resp.ErrorMessage = call.failed(code), &message
+		return resp
+	}
 	resp := call.g.coordinator.ConsumerGroupHeartbeat(call.ctx, call.caller(), req)
 	call.coded(resp.ErrorCode)
 	return resp
+}
+
+// deniedHeartbeat tells why a member is refused. Each topic that it subscribes to by
+// name needs DESCRIBE; of those that an expression matches, the others are left out.
+func (call *call) deniedHeartbeat(req *kmsg.ConsumerGroupHeartbeatRequest) (wire.Code, string) {
+	code := call.onGroup(acl.Read, req.Group)
+	for i := 0; code == wire.None && call.index != nil && i < len(req.SubscribedTopicNames); i++ {
+		code = call.onTopic(acl.Describe, req.SubscribedTopicNames[i])
+	}
+	return code, code.Message()
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/braidstream/braid/chain"
 	"github.com/braidstream/braid/coordinator"
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -43,7 +44,13 @@ type Coordinator interface {
 
 // caller is on whose behalf the coordinator works.
 func (call *call) caller() coordinator.Caller {
-	return coordinator.Caller{Tenant: call.tenant, ClientID: call.c.clientID, ClientHost: "/" + call.c.host}
+	c := coordinator.Caller{Tenant: call.tenant, ClientID: call.c.clientID, ClientHost: "/" + call.c.host}
+	if call.index != nil {
+		// The coordinator may ask after this request's memory serves another one.
+		asker := call.asker
+		c.Visible = func(topic string) bool { return asker.may(acl.Describe, acl.Topic, topic) }
+	}
+	return c
 }
 
 // coded counts the error code of an answer that the coordinator made.

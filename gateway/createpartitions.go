@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -46,6 +47,9 @@ func createPartitions(call *call, req *kmsg.CreatePartitionsRequest) kmsg.Respon
 func (call *call) growTopic(ctx context.Context, t *kmsg.CreatePartitionsRequestTopic, validateOnly bool) error {
 	refuse := func(code wire.Code, format string, args ...any) error {
 		return &span.RejectedError{Code: code, Detail: fmt.Sprintf(format, args...)}
+	}
+	if code := call.onTopic(acl.Alter, t.Topic); code != wire.None {
+		return refuse(code, "The topic authorization is failed.")
 	}
 	topic := call.topic(ctx, t.Topic)
 	if topic == nil {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -41,6 +42,7 @@ func createTopics(call *call, req *kmsg.CreateTopicsRequest) kmsg.Response {
 			}
 		}
 	}
+	all := call.may(acl.Create, acl.Cluster, acl.ClusterName)
 	ctx, cancel := call.limited(req.TimeoutMillis)
 	defer cancel()
 	resp.Topics = make([]kmsg.CreateTopicsResponseTopic, len(asked))
@@ -50,12 +52,22 @@ func createTopics(call *call, req *kmsg.CreateTopicsRequest) kmsg.Response {
 		out.Topic, out.NumPartitions, out.ReplicationFactor = t.Topic, -1, -1
 		var topic catalog.Topic
 		err := error(&span.RejectedError{Code: wire.InvalidRequest, Detail: "Duplicate topic name."})
-		if names[t.Topic] == 0 {
+		switch {
+		case names[t.Topic] != 0:
+		case !all && !call.allowed(acl.Create, acl.Topic, t.Topic):
+			err = &span.RejectedError{Code: wire.TopicAuthorizationFailed, Detail: "Authorization failed."}
+		default:
 			topic, err = call.createTopic(ctx, t, req.ValidateOnly)
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			out.ErrorCode, out.ErrorMessage = call.refusal(err)
-		} else {
+		case !call.may(acl.DescribeConfigs, acl.Topic, t.Topic):
+			if !req.ValidateOnly {
+				out.TopicID = topic.ID
+			}
+			out.ConfigErrorCode = call.failed(wire.TopicAuthorizationFailed)
+		default:
 			if !req.ValidateOnly {
 				out.TopicID = topic.ID
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -49,6 +50,9 @@ func deleteRecords(call *call, req *kmsg.DeleteRecordsRequest) kmsg.Response {
 }
 
 func (call *call) deleteBefore(ctx context.Context, topic string, index int32, before int64, low *int64) wire.Code {
+	if code := call.onTopic(acl.Delete, topic); code != wire.None {
+		return code
+	}
 	if internalTopic(topic) {
 		return wire.InvalidTopicException
 	}

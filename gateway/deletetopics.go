@@ -12,6 +12,7 @@ import (
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -95,11 +96,26 @@ func (call *call) deleteTopic(ctx context.Context, name string, id catalog.ID) (
 	if !id.IsZero() {
 		unknown = wire.UnknownTopicID
 	}
+	denied := &span.RejectedError{Code: wire.TopicAuthorizationFailed, Detail: wire.TopicAuthorizationFailed.Message()}
+	all := call.may(acl.Delete, acl.Cluster, acl.ClusterName)
+	// A name says nothing of whether there is such a topic; an id is unknown, or of
+	// a topic whose name is told to those who may describe it.
+	if id.IsZero() && !all && !call.allowed(acl.Delete, acl.Topic, name) {
+		return nil, denied
+	}
 	t := find()
 	if t == nil {
 		call.g.fresh.refresh(ctx)
 		if t = find(); t == nil {
 			return nil, unknown
+		}
+	}
+	if !id.IsZero() && !all {
+		if !call.may(acl.Describe, acl.Topic, t.Name) {
+			return nil, denied
+		}
+		if !call.allowed(acl.Delete, acl.Topic, t.Name) {
+			return t, denied
 		}
 	}
 	err := call.g.admin.DeleteTopic(ctx, call.tenant, t.ID)

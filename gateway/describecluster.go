@@ -38,7 +38,7 @@ func describeCluster(call *call, req *kmsg.DescribeClusterRequest) kmsg.Response
 		resp.Brokers = append(resp.Brokers, out)
 	}
 	if req.IncludeClusterAuthorizedOperations {
-		resp.ClusterAuthorizedOperations = allClusterOperations
+		resp.ClusterAuthorizedOperations = call.clusterOperations()
 	}
 	return resp
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -31,7 +32,9 @@ func describeConfigs(call *call, req *kmsg.DescribeConfigsRequest) kmsg.Response
 		out := kmsg.NewDescribeConfigsResponseResource()
 		out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
 		var err error
-		out.Configs, err = call.describe(r, shown{r.ConfigNames, req.IncludeSynonyms, req.IncludeDocumentation})
+		if err = call.onConfigs(acl.DescribeConfigs, key); err == nil {
+			out.Configs, err = call.describe(r, shown{r.ConfigNames, req.IncludeSynonyms, req.IncludeDocumentation})
+		}
 		if err != nil {
 			out.ErrorCode, out.ErrorMessage = call.refusal(err)
 		}

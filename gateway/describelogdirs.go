@@ -13,6 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/tenant/acl"
+	"github.com/braidstream/braid/wire"
 )
 
 // logDir is the name of the only directory.
@@ -20,6 +22,10 @@ const logDir = "braid"
 
 func describeLogDirs(call *call, req *kmsg.DescribeLogDirsRequest) kmsg.Response {
 	resp := kmsg.NewPtrDescribeLogDirsResponse()
+	if code := call.onCluster(acl.Describe); code != wire.None {
+		resp.ErrorCode = call.failed(code)
+		return resp
+	}
 	dir := kmsg.NewDescribeLogDirsResponseDir()
 	dir.Dir = logDir
 	self := call.c.l.self.node

@@ -10,6 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -24,7 +26,11 @@ func describeProducers(call *call, req *kmsg.DescribeProducersRequest) kmsg.Resp
 		each(len(t.Partitions), func(j int) {
 			r := kmsg.NewDescribeProducersResponseTopicPartition()
 			r.Partition = req.Topics[i].Partitions[j]
-			_, p, code := call.partition(t.Topic, r.Partition)
+			var p *chain.Partition
+			code := call.onTopic(acl.Read, t.Topic)
+			if code == wire.None {
+				_, p, code = call.partition(t.Topic, r.Partition)
+			}
 			if code == wire.None {
 				list, err := p.Producers(ctx)
 				code = call.g.codeOf(keyDescribeProducers, call.c.peer, err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -20,6 +21,10 @@ const metadataTopic = "__cluster_metadata"
 
 func describeQuorum(call *call, req *kmsg.DescribeQuorumRequest) kmsg.Response {
 	resp := kmsg.NewPtrDescribeQuorumResponse()
+	if code := call.onCluster(acl.Describe); code != wire.None {
+		resp.ErrorCode, resp.ErrorMessage = call.refusal(code)
+		return resp
+	}
 	v := call.g.view(call.c.l)
 	listed := false
 	for i := range req.Topics {

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -34,8 +35,9 @@ func describeTopicPartitions(call *call, req *kmsg.DescribeTopicPartitionsReques
 		out := kmsg.NewDescribeTopicPartitionsResponseTopic()
 		out.Topic = &name
 		if t == nil {
-			code := wire.UnknownTopicOrPartition
-			if checkTopicName(name) != nil {
+			code := call.onTopic(acl.Describe, name)
+			if code != wire.None {
+			} else if code = wire.UnknownTopicOrPartition; checkTopicName(name) != nil {
 				code = wire.InvalidTopicException
 			}
 			out.ErrorCode = call.failed(code)
@@ -43,7 +45,7 @@ func describeTopicPartitions(call *call, req *kmsg.DescribeTopicPartitionsReques
 			resp.Topics = append(resp.Topics, out)
 			return true
 		}
-		out.TopicID, out.IsInternal, out.AuthorizedOperations = t.ID, internalTopic(name), allTopicOperations
+		out.TopicID, out.IsInternal, out.AuthorizedOperations = t.ID, internalTopic(name), call.operations(acl.Topic, name)
 		at := int32(0)
 		if name == from {
 			at = min(first, t.Partitions)
@@ -75,7 +77,7 @@ func describeTopicPartitions(call *call, req *kmsg.DescribeTopicPartitionsReques
 	}
 	if len(req.Topics) == 0 {
 		for t := range v.snapshot.TopicsFrom(call.tenant, from) {
-			if !one(t.Name, t) {
+			if call.may(acl.Describe, acl.Topic, t.Name) && !one(t.Name, t) {
 				break
 			}
 		}
@@ -98,7 +100,7 @@ func describeTopicPartitions(call *call, req *kmsg.DescribeTopicPartitionsReques
 	}
 	for _, name := range names {
 		t := v.snapshot.TopicByName(call.tenant, name)
-		if t != nil && t.Deleting {
+		if t != nil && (t.Deleting || !call.may(acl.Describe, acl.Topic, name)) {
 			t = nil
 		}
 		if !one(name, t) {

@@ -14,13 +14,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
 func electLeaders(call *call, req *kmsg.ElectLeadersRequest) kmsg.Response {
 	resp := kmsg.NewPtrElectLeadersResponse()
 	var refused error
-	if req.Version >= 1 && req.ElectionType != 0 && req.ElectionType != 1 {
+	if code := call.onCluster(acl.Alter); code != wire.None {
+		refused, resp.ErrorCode = code, call.failed(code)
+	}
+	if refused == nil && req.Version >= 1 && req.ElectionType != 0 && req.ElectionType != 1 {
 		refused = invalidRequest("Unknown election type %d", req.ElectionType)
 		resp.ErrorCode = call.failed(wire.InvalidRequest)
 	}

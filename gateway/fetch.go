@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -244,11 +245,33 @@ func (f *fetcher) resolve() {
 		if fp.code != wire.None {
 			find(fp)
 		}
+		if code := f.authorize(fp, follower); code != wire.None {
+			fp.code = code
+		}
 		if fp.code == wire.None && follower {
 			fp.code = wire.NotLeaderOrFollower
 		}
 		f.call.failed(fp.code)
 	}
+}
+
+// authorize tells why a part may not be read. As in Produce, a name is refused
+// whether there is such a topic or not.
+func (f *fetcher) authorize(fp *fetchPart, follower bool) wire.Code {
+	call := f.call
+	switch {
+	case call.index == nil:
+		return wire.None
+	case follower && !call.may(acl.ClusterAction, acl.Cluster, acl.ClusterName):
+		return wire.TopicAuthorizationFailed
+	case follower:
+		return wire.None
+	case !f.byID:
+		return call.onStream(acl.Read, fp.name)
+	case fp.st == nil:
+		return wire.None
+	}
+	return call.onStream(acl.Read, fp.st.name)
 }
 
 // gather reads, and waits for more until there is enough or time is up.

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/coordinator"
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -30,6 +31,16 @@ func findCoordinator(call *call, req *kmsg.FindCoordinatorRequest) kmsg.Response
 		}
 		if req.CoordinatorType != coordinator.KeyGroup && req.CoordinatorType != coordinator.KeyTransaction {
 			refuse(wire.InvalidRequest, "This cluster coordinates consumer groups and transactions only")
+			return out
+		}
+		code := wire.None
+		if req.CoordinatorType == coordinator.KeyGroup {
+			code = call.onGroup(acl.Describe, key)
+		} else {
+			code = call.onTxn(acl.Describe, key)
+		}
+		if code != wire.None {
+			refuse(code, code.Message())
 			return out
 		}
 		node, ok := call.g.coordinator.Owner(call.tenant, req.CoordinatorType, key)

@@ -52,6 +52,7 @@ type Gateway struct {
 	topics       *topics
 	fresh        freshness
 	views        views
+	access       access
 	budget       byteBudget
 	sessionSlots slots
 	limiter      logLimiter
@@ -104,6 +105,7 @@ func New(o Options) (*Gateway, error) {
 		opts: o, cfg: o.Config.withDefaults(), log: o.Logger,
 		watcher: o.Watcher, logs: o.Logs, coordinator: o.Coordinator, admin: o.Admin,
 		apis:    newAPIs(),
+		access:  access{always: o.Config.Authorizer},
 		views:   views{by: map[*listener]*view{}},
 		drained: make(chan struct{}),
 		conns:   map[*conn]struct{}{},

@@ -11,10 +11,16 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
 func joinGroup(call *call, req *kmsg.JoinGroupRequest) kmsg.Response {
+	if code := call.onGroup(acl.Read, req.Group); code != wire.None {
+		resp := kmsg.NewPtrJoinGroupResponse()
+		resp.Generation, resp.ErrorCode = -1, call.failed(code)
+		return resp
+	}
 	ctx, done := call.patient()
 	defer done()
 	resp := call.g.coordinator.JoinGroup(ctx, call.caller(), req)

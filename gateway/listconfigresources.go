@@ -12,11 +12,16 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
 func listConfigResources(call *call, req *kmsg.ListConfigResourcesRequest) kmsg.Response {
 	resp := kmsg.NewPtrListConfigResourcesResponse()
+	if code := call.onCluster(acl.DescribeConfigs); code != wire.None {
+		resp.ErrorCode = call.failed(code)
+		return resp
+	}
 	if req.Version == 0 {
 		return resp
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -77,6 +78,9 @@ func listOffsets(call *call, req *kmsg.ListOffsetsRequest) kmsg.Response {
 
 func (call *call) listOffset(ctx context.Context, req *kmsg.ListOffsetsRequest, topic string,
 	in *kmsg.ListOffsetsRequestTopicPartition, out *kmsg.ListOffsetsResponseTopicPartition) wire.Code {
+	if code := call.onTopic(acl.Describe, topic); code != wire.None {
+		return code
+	}
 	if first, known := positionVersions[in.Timestamp]; in.Timestamp < 0 && (!known || req.Version < first) {
 		return wire.UnsupportedVersion
 	}

@@ -13,10 +13,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/tenant/acl"
+	"github.com/braidstream/braid/wire"
 )
 
 func listPartitionReassignments(call *call, req *kmsg.ListPartitionReassignmentsRequest) kmsg.Response {
 	resp := kmsg.NewPtrListPartitionReassignmentsResponse()
+	if code := call.onCluster(acl.Describe); code != wire.None {
+		resp.ErrorCode, resp.ErrorMessage = call.refusal(code)
+		return resp
+	}
 	v := call.g.view(call.c.l)
 	asked := map[string][]int32{}
 	for i := range req.Topics {

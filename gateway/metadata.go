@@ -24,16 +24,12 @@ import (
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
-// What a client may do, as bit sets of Kafka's operations: everything, until
-// there are ACLs.
-const (
-	allTopicOperations   = int32(1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<7 | 1<<8 | 1<<10 | 1<<11)
-	allClusterOperations = int32(1<<5 | 1<<7 | 1<<8 | 1<<9 | 1<<10 | 1<<11 | 1<<12)
-	notAsked             = int32(math.MinInt32)
-)
+// notAsked is the set of allowed operations that nobody asked for.
+const notAsked = int32(math.MinInt32)
 
 const (
 	flagTopicOperations   = 1
@@ -61,12 +57,15 @@ func serveMetadata(call *call) error {
 	if req.IncludeClusterAuthorizedOperations {
 		flags |= flagClusterOperations
 	}
-	if all {
+	if all && call.index == nil {
 		return call.wholeMetadata(flags)
+	}
+	if all {
+		return call.visibleMetadata(flags)
 	}
 	wanted := call.wantedTopics(req)
 	v := call.g.view(call.c.l)
-	m := metadataWriter{v: v, version: h.Version, flags: flags}
+	m := metadataWriter{v: v, ask: &call.asker, version: h.Version, flags: flags}
 	out := replyPool.Get().(*[]byte)
 	m.b = *out
 	m.frame(h)
@@ -92,7 +91,7 @@ func (call *call) wholeMetadata(flags byte) error {
 	v.whole.mu.Lock()
 	body := v.whole.by[key]
 	if body == nil {
-		m := metadataWriter{v: v, version: key.version, flags: flags}
+		m := metadataWriter{v: v, ask: &call.asker, version: key.version, flags: flags}
 		m.b = make([]byte, 0, v.whole.size)
 		m.head(call)
 		at := len(m.b)
@@ -112,6 +111,29 @@ func (call *call) wholeMetadata(flags byte) error {
 	e.frame(call.header)
 	binary.BigEndian.PutUint32(e.b, uint32(len(e.b)-4+len(body)))
 	return call.sendBoth(e.b, body)
+}
+
+// visibleMetadata answers with those topics of the tenant that who asks may describe.
+func (call *call) visibleMetadata(flags byte) error {
+	m := metadataWriter{v: call.g.view(call.c.l), ask: &call.asker, version: call.header.Version, flags: flags}
+	var seen []*catalog.Topic
+	for t := range m.v.snapshot.Topics(call.tenant) {
+		if call.may(acl.Describe, acl.Topic, t.Name) {
+			seen = append(seen, t)
+		}
+	}
+	out := replyPool.Get().(*[]byte)
+	m.b = *out
+	m.frame(call.header)
+	m.head(call)
+	m.array(len(seen))
+	for _, t := range seen {
+		m.topic(t)
+	}
+	m.tail()
+	err := call.send(m.finish())
+	keep(out, m.b)
+	return err
 }
 
 // wantedTopic is one topic of a request, and what was found.
@@ -145,8 +167,13 @@ func (call *call) wantedTopics(req *kmsg.MetadataRequest) []wantedTopic {
 			continue
 		}
 		seen[k] = true
-		if req.Version < 12 && (t.Topic == nil || !w.id.IsZero()) {
+		switch {
+		case req.Version < 12 && (t.Topic == nil || !w.id.IsZero()):
 			w.code = wire.InvalidRequest
+		case w.id.IsZero():
+			// What may not be described is not looked for, so nothing tells
+			// whether it is there.
+			w.code = call.onTopic(acl.Describe, w.name)
 		}
 		wanted = append(wanted, w)
 	}
@@ -155,8 +182,15 @@ func (call *call) wantedTopics(req *kmsg.MetadataRequest) []wantedTopic {
 		call.find(wanted)
 	}
 	var create []*wantedTopic
+	mayCreate := call.may(acl.Create, acl.Cluster, acl.ClusterName)
 	for i := range wanted {
 		w := &wanted[i]
+		if w.topic != nil && !w.id.IsZero() {
+			// Ids are no secret, names are.
+			if w.code = call.onTopic(acl.Describe, w.topic.Name); w.code != wire.None {
+				w.topic, w.name = nil, ""
+			}
+		}
 		if w.topic != nil || w.code != wire.None {
 			continue
 		}
@@ -165,6 +199,8 @@ func (call *call) wantedTopics(req *kmsg.MetadataRequest) []wantedTopic {
 			w.code, w.name = wire.UnknownTopicID, ""
 		case checkTopicName(w.name) != nil:
 			w.code = wire.InvalidTopicException
+		case req.AllowAutoTopicCreation && call.g.cfg.AutoCreateTopics && !mayCreate && !call.allowed(acl.Create, acl.Topic, w.name):
+			w.code = wire.TopicAuthorizationFailed
 		case req.AllowAutoTopicCreation && call.g.cfg.AutoCreateTopics:
 			create = append(create, w)
 		default:
@@ -227,6 +263,7 @@ func (call *call) autoCreate(name string) (*catalog.Topic, wire.Code) {
 type metadataWriter struct {
 	encoder
 	v       *view
+	ask     *asker
 	version int16
 	flags   byte
 }
@@ -283,7 +320,7 @@ func (m *metadataWriter) topic(t *catalog.Topic) {
 	for p := first; p < t.Partitions; p++ {
 		m.partition(t.ID, p, -1)
 	}
-	m.operations()
+	m.operations(t.Name)
 }
 
 func (m *metadataWriter) partition(id catalog.ID, p, epoch int32) {
@@ -319,19 +356,31 @@ func (m *metadataWriter) absent(name string, id catalog.ID, code wire.Code) {
 		m.bool(internalTopic(name))
 	}
 	m.array(0)
-	m.operations()
+	if code == wire.TopicAuthorizationFailed {
+		name = ""
+	}
+	m.operations(name)
 }
 
-func (m *metadataWriter) operations() {
+// operations ends a topic; of one without a name nothing is said.
+func (m *metadataWriter) operations(topic string) {
 	if m.version >= 8 {
-		m.int32(when(m.flags&flagTopicOperations != 0, allTopicOperations))
+		operations := notAsked
+		if m.flags&flagTopicOperations != 0 && topic != "" {
+			operations = m.ask.operations(acl.Topic, topic)
+		}
+		m.int32(operations)
 	}
 	m.tags()
 }
 
 func (m *metadataWriter) tail() {
 	if m.version >= 8 && m.version <= 10 {
-		m.int32(when(m.flags&flagClusterOperations != 0, allClusterOperations))
+		operations := notAsked
+		if m.flags&flagClusterOperations != 0 {
+			operations = m.ask.clusterOperations()
+		}
+		m.int32(operations)
 	}
 	if m.version >= 13 {
 		m.int16(0) // error code, for clients that bootstrap anew (KIP-1102)
@@ -346,13 +395,6 @@ func (m *metadataWriter) withCount(at, n int) []byte {
 	count.array(n)
 	m.b = slices.Replace(m.b, at, at+4, count.b...)
 	return m.b
-}
-
-func when(yes bool, operations int32) int32 {
-	if yes {
-		return operations
-	}
-	return notAsked
 }
 
 // chainEpoch is the leader epoch that clients are told.

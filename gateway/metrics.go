@@ -24,6 +24,7 @@ type metrics struct {
 	connections *prometheus.GaugeVec
 	accepted    *prometheus.CounterVec
 	ended       *prometheus.CounterVec
+	denied      *prometheus.CounterVec
 }
 
 type keyMetrics struct {
@@ -48,6 +49,7 @@ func newMetrics(g *Gateway, reg prometheus.Registerer) *metrics {
 		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "connections",
 			Help: "Open client connections, by listener."}, []string{"listener"}),
 		accepted: prometheus.NewCounterVec(opts("connections_total", "Connections by listener and what became of them: served, refused."), []string{"listener", "outcome"}),
+		denied:   prometheus.NewCounterVec(opts("denied_total", "Requests for what an ACL does not allow, by resource type."), []string{"type"}),
 		ended:    prometheus.NewCounterVec(opts("connections_ended_total", "Connections that ended, by reason: quiet, bad."), []string{"reason"}),
 	}
 	for i := range g.apis.list {
@@ -56,7 +58,7 @@ func newMetrics(g *Gateway, reg prometheus.Registerer) *metrics {
 		k.requests, k.latency = m.requests.WithLabelValues(name), m.latency.WithLabelValues(name)
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.errors, m.latency, m.bytesIn, m.bytesOut, m.connections, m.accepted, m.ended,
+		reg.MustRegister(m.requests, m.errors, m.latency, m.bytesIn, m.bytesOut, m.connections, m.accepted, m.ended, m.denied,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "inflight_bytes",
 				Help: "Bytes of Produce requests that are being worked on."}, func() float64 { return float64(g.budget.used.Load()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "fetch_sessions",

@@ -8,6 +8,7 @@ package gateway
 import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -33,8 +34,15 @@ func offsetForLeaderEpoch(call *call, req *kmsg.OffsetForLeaderEpochRequest) kms
 	}
 	ctx, cancel := call.limited(0)
 	defer cancel()
+	brokers := call.may(acl.ClusterAction, acl.Cluster, acl.ClusterName)
 	each(len(asks), func(i int) {
 		a := &asks[i]
+		if !brokers {
+			if code := call.onTopic(acl.Describe, a.topic); code != wire.None {
+				a.out.ErrorCode = call.failed(code)
+				return
+			}
+		}
 		st, p, code := call.partition(a.topic, a.in.Partition)
 		if code == wire.None {
 			code = call.checkEpoch(st.topic.ID, a.in.Partition, a.in.CurrentLeaderEpoch)

@@ -24,6 +24,7 @@ import (
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/chain"
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -82,9 +83,18 @@ func (f *flight) submit(body int) {
 	f.burst.Begin()
 	burst := 0
 	txn := f.transaction()
+	ask := c.asker(keyProduce)
+	refused := wire.None
+	if txn != nil {
+		refused = ask.onTxn(acl.Write, string(f.req.TransactionalID))
+	}
 	for t := range f.req.Topics {
 		topic := &f.req.Topics[t]
-		st, code := f.topic(topic)
+		var st *topicState
+		code := refused
+		if code == wire.None {
+			st, code = f.topic(topic, &ask)
+		}
 		// The answer outlives the frame.
 		if st != nil {
 			f.resp.Topics[t].Name = st.name
@@ -132,9 +142,17 @@ func (f *flight) submit(body int) {
 }
 
 // topic finds the topic of a request's part, or says why not.
-func (f *flight) topic(t *wire.Topic) (*topicState, wire.Code) {
+//
+// A name that may not be written to is refused before anything else is said of
+// it; an id has to be known to have a name.
+func (f *flight) topic(t *wire.Topic, ask *asker) (*topicState, wire.Code) {
 	if f.req.Acks < -1 || f.req.Acks > 1 {
 		return nil, wire.InvalidRequiredAcks
+	}
+	if f.version < 13 {
+		if code := ask.onStream(acl.Write, t.Name); code != wire.None {
+			return nil, code
+		}
 	}
 	g, tenant := f.c.g, f.c.tenant
 	find := func() *topicState {
@@ -157,6 +175,11 @@ func (f *flight) topic(t *wire.Topic) (*topicState, wire.Code) {
 		st = find()
 	}
 	switch {
+	case st != nil && f.version >= 13:
+		if code := ask.onStream(acl.Write, st.name); code != wire.None {
+			return nil, code
+		}
+		return st, wire.None
 	case st != nil:
 		return st, wire.None
 	case f.version >= 13:

@@ -8,10 +8,16 @@ package gateway
 import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
 func syncGroup(call *call, req *kmsg.SyncGroupRequest) kmsg.Response {
+	if code := call.onGroup(acl.Read, req.Group); code != wire.None {
+		resp := kmsg.NewPtrSyncGroupResponse()
+		resp.ErrorCode = call.failed(code)
+		return resp
+	}
 	ctx, done := call.patient()
 	defer done()
 	resp := call.g.coordinator.SyncGroup(ctx, call.caller(), req)

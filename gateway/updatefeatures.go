@@ -14,11 +14,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
 func updateFeatures(call *call, req *kmsg.UpdateFeaturesRequest) kmsg.Response {
 	resp := kmsg.NewPtrUpdateFeaturesResponse()
+	if code := call.onCluster(acl.Alter); code != wire.None {
+		resp.ErrorCode, resp.ErrorMessage = call.refusal(code)
+		return resp
+	}
 	levels := map[string]int16{}
 	for _, f := range call.g.apis.features() {
 		levels[f.name] = f.max
