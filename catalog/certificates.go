@@ -2,13 +2,26 @@ package catalog
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// maxTail bounds AckReport.Tail.
+// maxTail bounds AckReport.Tail and AckReport.InDoubt.
 const maxTail = 64
+
+// UnmarshalJSON reads a record; earlier releases wrote a pause that they did not know as 0.
+func (p *PartitionCertificate) UnmarshalJSON(b []byte) error {
+	type plain PartitionCertificate // without this method
+	if err := json.Unmarshal(b, (*plain)(p)); err != nil {
+		return err
+	}
+	if p.PauseMs != nil && *p.PauseMs <= 0 {
+		p.PauseMs = nil
+	}
+	return nil
+}
 
 // PutCertificate stores a certificate; that of the same operation is replaced.
 func (c *Catalog) PutCertificate(ctx context.Context, v Certificate, fence Fence) error {
@@ -43,6 +56,9 @@ func (c *Catalog) PutAckReports(ctx context.Context, topic ID, reports []AckRepo
 		r := reports[i]
 		if len(r.Tail) > maxTail {
 			r.Tail = r.Tail[len(r.Tail)-maxTail:]
+		}
+		if len(r.InDoubt) > maxTail {
+			r.InDoubt = r.InDoubt[len(r.InDoubt)-maxTail:]
 		}
 		value, err := encode(&r)
 		if err != nil {

@@ -29,7 +29,7 @@ import (
 //	d/op/<id>                                 Op
 //	d/certificate/<topic>/<op>                Certificate
 //	d/certify/<topic>/<op>                    Extend that is committed and not yet certified
-//	d/ack/<topic>/<partition>/<span>/<node>   AckReport
+//	d/ack/<topic>/<partition>/<span>/<node>-<run>  AckReport
 //	d/hold/<topic>/<op>/<node>                HoldAck
 //	d/alarm/<topic>/<partition>               Alarm
 //	d/torn/<transactional id>/<producer>/<epoch>   Torn, leased for a week
@@ -79,7 +79,11 @@ func certificationKey(topic ID, op string) string {
 }
 func ackPrefix(topic ID) string { return dataRoot + "ack/" + topic.String() + "/" }
 func ackKey(topic ID, r *AckReport) string {
-	return fmt.Sprintf("%s%08d/%08d/%d", ackPrefix(topic), r.Partition, r.Span, r.Node)
+	key := fmt.Sprintf("%s%08d/%08d/%d", ackPrefix(topic), r.Partition, r.Span, r.Node)
+	if r.Run != "" {
+		key += "-" + segment(r.Run)
+	}
+	return key
 }
 func holdPrefix(topic ID, op string) string {
 	return dataRoot + "hold/" + topic.String() + "/" + segment(op) + "/"

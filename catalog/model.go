@@ -413,7 +413,7 @@ type PartitionCertificate struct {
 	Duplicated   int64    `json:"duplicated"`
 	Reordered    int64    `json:"reordered"`
 	Stray        int64    `json:"stray"`   // records past the sealed end
-	PauseMs      float64  `json:"pauseMs"` // 0 unknown
+	PauseMs      *float64 `json:"pauseMs"` // nil unknown
 	Verdict      Verdict  `json:"verdict"`
 	Checked      []string `json:"checked"`          // what was done, in words
 	Ranges       []Range  `json:"ranges,omitempty"` // lost, stranded or unverified
@@ -431,13 +431,19 @@ type Range struct {
 // published when it learns that the span was sealed. Certificates compare the
 // sum of them with what the span holds.
 type AckReport struct {
-	Node      int32 `json:"node"`
-	Partition int32 `json:"partition"`
-	Span      int32 `json:"span"` // Span.Seq
-	Records   int64 `json:"records"`
-	Batches   int64 `json:"batches"`
+	Node int32 `json:"node"`
+	// Run tells apart the reports of one node that was started again meanwhile.
+	Run       string `json:"run,omitempty"`
+	Partition int32  `json:"partition"`
+	Span      int32  `json:"span"` // Span.Seq
+	Records   int64  `json:"records"`
+	Batches   int64  `json:"batches"`
+	// Digest condenses them; nil in reports of releases that had none.
+	Digest *AckDigest `json:"digest,omitempty"`
 	// Unknown counts records whose outcome this gateway never learned.
 	Unknown int64 `json:"unknown"`
+	// InDoubt holds the last of their batches (at most 64). Their offsets are -1.
+	InDoubt []AckedBatch `json:"inDoubt,omitempty"`
 	// Next is the first logical offset past the highest that it saw acknowledged; -1 if none.
 	Next int64 `json:"next"`
 	// LastAck and FirstAck bound the pause: the last acknowledgement on the span before the

@@ -143,7 +143,7 @@ func (p *Partition) complete(f *flight) {
 		p.landed(f, t, now)
 	case err == nil:
 		t.doubt(f, now)
-		t.acks.unknown += int64(f.records)
+		t.acks.lostSight(f)
 		p.sentBack(f, t, because(ErrTimedOut, errSession))
 	default:
 		p.failed(f, t, now, err)
@@ -293,7 +293,7 @@ func (p *Partition) unknownOutcome(f *flight, t *target, now time.Time, err erro
 		p.halt(t, why)
 	}
 	if !f.hasProducer() || !now.Add(time.Millisecond).Before(f.deadline) {
-		t.acks.unknown += int64(f.records)
+		t.acks.lostSight(f)
 		p.sentBack(f, t, because(ErrTimedOut, err))
 		return
 	}

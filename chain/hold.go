@@ -187,6 +187,6 @@ func (p *Partition) detach(f *flight, t *target) {
 		t.returned = append(t.returned, g)
 		return
 	}
-	t.acks.unknown += int64(g.records)
+	t.acks.lostSight(g)
 	p.sentBack(g, t, ErrTimedOut)
 }

@@ -13,11 +13,14 @@ import (
 
 // Logs are the partitions that a gateway serves.
 type Logs struct {
-	source   Source
-	stores   Stores
-	node     int32
-	log      *slog.Logger
-	metrics  *Metrics
+	source  Source
+	stores  Stores
+	node    int32
+	log     *slog.Logger
+	metrics *Metrics
+	// incarnation is new with each start: a node that is started again has reports of its own.
+	incarnation string
+
 	alive    func() bool
 	lease    func() int64
 	holdMax  int64
@@ -52,8 +55,8 @@ func NewLogs(o Options) *Logs {
 		source: o.Source, stores: o.Stores, node: o.Node, log: o.Logger, metrics: o.Metrics, alive: o.Alive, lease: o.Lease,
 		holdMax: o.HoldBytes, holdTime: o.HoldTime,
 		fencePoke: make(chan struct{}, 1), dirtyPoke: make(chan struct{}, 1), sweepPoke: make(chan struct{}, 1),
-		warming: make(chan struct{}, warmWidth),
-		topics:  map[catalog.ID]map[int32]*Partition{}, dirty: map[catalog.ID]struct{}{}, holders: map[*Partition]struct{}{},
+		warming: make(chan struct{}, warmWidth), incarnation: catalog.RandomID().String(),
+		topics: map[catalog.ID]map[int32]*Partition{}, dirty: map[catalog.ID]struct{}{}, holders: map[*Partition]struct{}{},
 	}
 	if l.source == nil {
 		l.source = FromCatalog(o.Watcher, o.Catalog)

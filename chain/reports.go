@@ -73,7 +73,7 @@ func (p *Partition) dueReports(now time.Time, all bool) (out []catalog.AckReport
 	for _, e := range p.ended {
 		complete := !e.firstAck.IsZero()
 		if complete || all || !e.sent && now.Sub(e.ended) >= reportWait {
-			out = append(out, e.t.acks.report(p.l.node, p.index, e.t.seq, e.firstAck))
+			out = append(out, e.t.acks.report(p.l, p.index, e.t.seq, e.firstAck))
 			e.sent = true
 		}
 		if !complete && now.Sub(e.ended) < forgetReport {
@@ -149,7 +149,7 @@ func (l *Logs) flushReports(all []*Partition) {
 		rs, _ := p.dueReports(time.Now(), true)
 		p.mu.Lock()
 		if t := p.cur; t != nil && (t.acks.batches > 0 || t.acks.unknown > 0) {
-			rs = append(rs, t.acks.report(l.node, p.index, t.seq, time.Time{}))
+			rs = append(rs, t.acks.report(l, p.index, t.seq, time.Time{}))
 		}
 		p.unlock()
 		byTopic[p.topic] = append(byTopic[p.topic], rs...)

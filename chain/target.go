@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"slices"
 	"time"
 
 	"github.com/braidstream/braid/catalog"
@@ -109,6 +110,9 @@ type ackCount struct {
 	tail  []ackedBatch
 	n     int // batches put into tail, in all
 	floor int64
+	// digest condenses all batches, inDoubt are the last of those that unknown counts.
+	digest  catalog.AckDigest
+	inDoubt []catalog.AckedBatch
 }
 
 // ackedTail is how many batches are remembered per partition.
@@ -130,7 +134,20 @@ func (c *ackCount) add(f *flight, base int64, crc uint32, now time.Time) {
 	c.batches++
 	c.next = max(c.next, base+int64(f.records))
 	c.last = now
+	c.digest.Add(base, f.records, crc)
 	c.push(ackedBatch{offset: base, records: f.records, crc: crc, producer: f.producer, epoch: f.epoch, first: f.first, last: f.last})
+}
+
+// lostSight counts a flight whose outcome nobody will learn.
+func (c *ackCount) lostSight(f *flight) {
+	if f.a.marker {
+		return // markers are not counted when they are acknowledged either
+	}
+	c.unknown += int64(f.records)
+	if len(c.inDoubt) >= ackedTail {
+		c.inDoubt = append(c.inDoubt[:0], c.inDoubt[1:]...)
+	}
+	c.inDoubt = append(c.inDoubt, catalog.AckedBatch{Offset: -1, Records: f.records, CRC: f.crc()})
 }
 
 // found notes where a batch lies that an earlier attempt had put there.
@@ -149,9 +166,12 @@ func (c *ackCount) push(b ackedBatch) {
 	c.n++
 }
 
-func (c *ackCount) report(node, partition, seq int32, firstNext time.Time) catalog.AckReport {
-	r := catalog.AckReport{Node: node, Partition: partition, Span: seq,
-		Records: c.records, Batches: c.batches, Unknown: c.unknown, Next: c.next}
+func (c *ackCount) report(l *Logs, partition, seq int32, firstNext time.Time) catalog.AckReport {
+	// Written after the partition was let go of, so what may change is copied.
+	digest := c.digest
+	digest.Chunks = slices.Clone(digest.Chunks)
+	r := catalog.AckReport{Node: l.node, Run: l.incarnation, Partition: partition, Span: seq,
+		Records: c.records, Batches: c.batches, Digest: &digest, Unknown: c.unknown, InDoubt: slices.Clone(c.inDoubt), Next: c.next}
 	if !c.last.IsZero() {
 		r.LastAck = c.last.UnixNano()
 	}

@@ -156,7 +156,7 @@ func certificateView(c catalog.Certificate) api.Certificate {
 		}
 		r := api.CertifiedRecord{Partition: p.Partition, End: p.End, Start: p.Start, Acknowledged: p.Acknowledged,
 			Found: p.Found, Lost: p.Lost, Duplicated: p.Duplicated, Reordered: p.Reordered, Stray: p.Stray,
-			PauseMs: knownPause(p.PauseMs), Verdict: string(p.Verdict), Checked: p.Checked}
+			PauseMs: p.PauseMs, Verdict: string(p.Verdict), Checked: p.Checked}
 		if r.Checked == nil {
 			r.Checked = []string{}
 		}
@@ -166,14 +166,6 @@ func certificateView(c catalog.Certificate) api.Certificate {
 		v.Partitions = append(v.Partitions, r)
 	}
 	return v
-}
-
-// knownPause gives a pause as the API shows it: nil where the certificate knows none.
-func knownPause(ms float64) *float64 {
-	if ms <= 0 {
-		return nil
-	}
-	return &ms
 }
 
 func opView(o catalog.Op) api.Op {

@@ -43,9 +43,16 @@ type evidence struct {
 	// rewritten: the cluster stamps records, so checksums differ; compacted: it
 	// removes records.
 	rewritten, compacted bool
+	sized                bool  // the topic's retention is by size too, so that its cluster trims heads
+	chainStart           int64 // where the chain began after the log start was read
 	alarm                *catalog.Alarm
-	lossy                bool    // the old copy is away
-	silent               []int32 // gateways that it was ended without
+	// content is what was read of the sealed span beside its ends; nil: nothing, and
+	// contentWhy says why, or contentLater that it is still to come.
+	content      *content
+	contentWhy   string
+	contentLater bool
+	lossy        bool    // the old copy is away
+	silent       []int32 // gateways that it was ended without
 }
 
 // judge says what an extend did to one partition, as far as the evidence goes.
@@ -82,6 +89,7 @@ func judge(p int32, ev *evidence) catalog.PartitionCertificate {
 	}
 	v.counts(ev, held, unknown)
 	v.tail(ev)
+	v.content(ev)
 	v.boundary(ev)
 	v.stray(ev)
 	return v.give()
@@ -120,11 +128,17 @@ func (v *verdict) give() catalog.PartitionCertificate {
 
 // counts compares what the gateways saw acknowledged with what the span holds.
 // Records that no report accounts for were appended by a gateway that is gone:
-// what else that one may have acknowledged cannot be known.
+// what else that one may have acknowledged cannot be known. Where all of the span was
+// read, content says it more exactly.
 func (v *verdict) counts(ev *evidence, held, unknown int64) {
 	c, end := v.c, &ev.end
+	if ev.content.complete(end) && ev.alarm == nil {
+		c.Found = ev.content.records
+		v.check("%d gateways reported %d records acknowledged, the span holds %d", gateways(ev.reports), c.Acknowledged, c.Found)
+		return
+	}
 	c.Found = held
-	v.check("%d gateways reported %d records acknowledged, the span holds %d", len(ev.reports), c.Acknowledged, held)
+	v.check("%d gateways reported %d records acknowledged, the span holds %d", gateways(ev.reports), c.Acknowledged, held)
 	switch {
 	case ev.alarm != nil:
 	case c.Acknowledged > held:
@@ -133,6 +147,15 @@ func (v *verdict) counts(ev *evidence, held, unknown int64) {
 	case c.Acknowledged+unknown < held:
 		v.doubt(end.Start, end.End, fmt.Sprintf("%d records were appended by gateways that gave no report", held-c.Acknowledged-unknown))
 	}
+}
+
+// gateways counts the nodes that reported.
+func gateways(reports []catalog.AckReport) int {
+	nodes := map[int32]bool{}
+	for i := range reports {
+		nodes[reports[i].Node] = true
+	}
+	return len(nodes)
 }
 
 // tail looks for the last acknowledged batches at their offsets.
@@ -262,8 +285,8 @@ func (v *verdict) stray(ev *evidence) {
 	}
 }
 
-// pauseMs is the time without an acknowledgement over the boundary, 0 unknown.
-func pauseMs(sealed, next []catalog.AckReport) float64 {
+// pauseMs is the time without an acknowledgement over the boundary, nil unknown.
+func pauseMs(sealed, next []catalog.AckReport) *float64 {
 	var last, first int64
 	for _, r := range sealed {
 		last = max(last, r.LastAck)
@@ -277,7 +300,8 @@ func pauseMs(sealed, next []catalog.AckReport) float64 {
 		}
 	}
 	if last == 0 || first <= last {
-		return 0
+		return nil
 	}
-	return float64(first-last) / 1e6
+	ms := float64(first-last) / 1e6
+	return &ms
 }

@@ -13,74 +13,189 @@ import (
 )
 
 // A cluster that drops, doubles, swaps or alters acknowledged records is named by
-// the certificate.
+// the certificate, wherever they lie, with the range of offsets.
 func TestCertificateNamesWhatAClusterDid(t *testing.T) {
+	swap := func(x, y *doubleBatch) {
+		batch.SetBaseOffset(x.bytes, y.offset)
+		batch.SetBaseOffset(y.bytes, x.offset)
+		x.bytes, y.bytes = y.bytes, x.bytes
+	}
+	alter := func(x *doubleBatch) {
+		h, _, err := batch.Parse(x.bytes)
+		if err != nil {
+			panic(err)
+		}
+		x.bytes = oneBatch(100, 0, h.BaseSequence, 1, time.Unix(5, 0), "other")
+		batch.SetBaseOffset(x.bytes, x.offset)
+	}
+	double := func(l *doubleLog) {
+		b := slices.Clone(l.batches[len(l.batches)-1].bytes)
+		batch.SetBaseOffset(b, l.end)
+		l.batches = append(l.batches, doubleBatch{l.end, b})
+		l.end++
+	}
 	for _, tc := range []struct {
-		name string
-		lie  func(l *doubleLog) // on the sealed copy, before it is certified
-		want string
+		name  string
+		early func(l *doubleLog) // when the log holds four batches
+		lie   func(l *doubleLog) // on the sealed copy, before it is certified
+		limit int64
+		want  string
+		at    int64 // an offset in the range that is named
 	}{
-		// What the counts, which are those of offsets, cannot tell is seen among the
-		// last batches only, which are compared one by one.
-		{"dropped", func(l *doubleLog) { l.batches = slices.Delete(l.batches, len(l.batches)-3, len(l.batches)-2) }, "lost"},
-		{"swapped", func(l *doubleLog) {
-			x, y := &l.batches[len(l.batches)-3], &l.batches[len(l.batches)-2]
-			batch.SetBaseOffset(x.bytes, y.offset)
-			batch.SetBaseOffset(y.bytes, x.offset)
-			x.bytes, y.bytes = y.bytes, x.bytes
-		}, "lost"},
-		{"altered", func(l *doubleLog) {
-			x := &l.batches[len(l.batches)-2]
-			h, _, err := batch.Parse(x.bytes)
-			if err != nil {
-				panic(err)
-			}
-			x.bytes = oneBatch(100, 0, h.BaseSequence, 1, time.Unix(5, 0), "other")
-			batch.SetBaseOffset(x.bytes, x.offset)
-		}, "lost"},
-		{"stray", func(l *doubleLog) {
-			b := oneBatch(100, 0, 50, 1, time.Unix(5, 0), "stray")
+		{name: "dropped", lie: func(l *doubleLog) { l.batches = slices.Delete(l.batches, len(l.batches)-3, len(l.batches)-2) }, want: "lost", at: -3},
+		{name: "swapped", lie: func(l *doubleLog) { swap(&l.batches[len(l.batches)-3], &l.batches[len(l.batches)-2]) }, want: "lost", at: -3},
+		{name: "altered", lie: func(l *doubleLog) { alter(&l.batches[len(l.batches)-2]) }, want: "lost", at: -2},
+		// What follows is further from the end than what gateways list one by one.
+		{name: "dropped far from the end", lie: func(l *doubleLog) { l.batches = slices.Delete(l.batches, 5, 6) }, want: "lost", at: 5},
+		{name: "swapped far from the end", lie: func(l *doubleLog) { swap(&l.batches[5], &l.batches[8]) }, want: "lost", at: 5},
+		{name: "altered far from the end", lie: func(l *doubleLog) { alter(&l.batches[6]) }, want: "lost", at: 6},
+		{name: "doubled in another's place", lie: func(l *doubleLog) {
+			l.batches[7].bytes = slices.Clone(l.batches[6].bytes)
+			batch.SetBaseOffset(l.batches[7].bytes, l.batches[7].offset)
+		}, want: "lost", at: 7},
+		{name: "doubled far from the end", early: double, want: "duplicated", at: 4},
+		{name: "of nobody", early: func(l *doubleLog) {
+			b := oneBatch(77, 0, 0, 1, time.Unix(5, 0), "of a gateway that is gone")
 			batch.SetBaseOffset(b, l.end)
 			l.batches = append(l.batches, doubleBatch{l.end, b})
 			l.end++
-		}, "stray"},
-		{"honest", func(*doubleLog) {}, ""},
+		}, want: "unverified", at: 4},
+		{name: "past the limit", lie: func(l *doubleLog) { alter(&l.batches[6]) }, limit: 500, want: ""},
+		{name: "trimmed by nobody", lie: func(l *doubleLog) { l.start = 20 }, want: "unverified", at: 3},
+		{name: "stray", lie: func(l *doubleLog) {
+			b := oneBatch(100, 0, 500, 1, time.Unix(5, 0), "stray")
+			batch.SetBaseOffset(b, l.end)
+			l.batches = append(l.batches, doubleBatch{l.end, b})
+			l.end++
+		}, want: "stray", at: 0},
+		{name: "honest"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			f := newFleet(t, "a", "b")
 			topic := f.topic("orders", 1, "a", nil)
-			w := f.writer(topic, 0, 100)
-			for range 6 {
-				w.append(1)
-			}
+			// Two gateways, whose batches lie among each other.
+			one, two := f.writer(topic, 0, 100), f.writer(topic, 0, 200)
+			two.node = 2
 			old := f.doubles["a"].topics[physicalNameOf(f.chain(topic, 0))].parts[0]
+			for i := range 20 {
+				if i == 2 && tc.early != nil {
+					f.doubles["a"].set(func() { tc.early(old) })
+				}
+				one.append(1)
+				two.append(1)
+			}
+			var end int64
 			f.controller(func(o *Options) {
+				o.CertifyBytes = tc.limit
 				o.Fault = func(p string) error {
 					if p == FaultCommitted {
-						f.doubles["a"].set(func() { tc.lie(old) })
+						f.doubles["a"].set(func() {
+							if end = old.end; tc.lie != nil {
+								tc.lie(old)
+							}
+						})
 					}
 					return nil
 				}
 			})
 			op := f.move("b", "orders")
-			w.through()
+			one.through()
+			two.through()
 			op = f.done(op)
-			var p catalog.PartitionCertificate
-			f.until("the last word of the certificate", func() bool {
-				p = f.certificate(topic, op.ID).Partitions[0]
-				return slices.ContainsFunc(p.Checked, func(s string) bool { return strings.Contains(s, "read again after") })
-			})
+			p := f.lastWord(topic, op)
 			if tc.want == "" {
 				if p.Verdict != catalog.VerdictVerified || p.Acknowledged != p.Found {
 					t.Errorf("%+v", p)
 				}
+				said := slices.ContainsFunc(p.Checked, func(s string) bool { return strings.Contains(s, "by count only: more than braid.certify.bytes") })
+				if said != (tc.limit > 0) {
+					t.Errorf("checked: %q", p.Checked)
+				}
 				return
 			}
-			if p.Verdict != catalog.VerdictViolated || !slices.ContainsFunc(p.Ranges, func(r catalog.Range) bool { return r.What == tc.want }) {
+			at := tc.at
+			if at < 0 {
+				at += end
+			}
+			want := catalog.VerdictViolated
+			if tc.want == "unverified" {
+				want = catalog.VerdictUnverified
+			}
+			if p.Verdict != want || !slices.ContainsFunc(p.Ranges, func(r catalog.Range) bool {
+				return r.What == tc.want && (tc.want == "stray" || r.From <= at && at < r.To && r.To-r.From <= 20)
+			}) {
 				t.Errorf("%+v", p)
 			}
 		})
+	}
+}
+
+// lastWord waits until nothing of an operation's certificate is to come any more.
+func (f *fleet) lastWord(topic catalog.Topic, op catalog.Op) (p catalog.PartitionCertificate) {
+	f.t.Helper()
+	f.until("the last word of the certificate", func() bool {
+		p = f.certificate(topic, op.ID).Partitions[0]
+		return !slices.ContainsFunc(p.Checked, func(s string) bool { return strings.HasPrefix(s, "to come") })
+	})
+	return p
+}
+
+// What the log of a chunk holds beside, or instead of, what was acknowledged there.
+func TestJudgeContent(t *testing.T) {
+	b := func(offset int64, records int32, producer int64) seenBatch {
+		return seenBatch{offset: offset, next: offset + int64(records), records: records, crc: uint32(producer*1000 + offset), producer: producer, first: int32(offset), last: int32(offset) + records - 1}
+	}
+	x, y, z := b(0, 1, 1), b(1, 2, 2), b(3, 1, 3)
+	other := z
+	other.crc++
+	free := b(4, 1, -1)
+	free.first = -1
+	copyOf := func(s seenBatch, at int64) seenBatch {
+		s.offset, s.next = at, at+int64(s.records)
+		return s
+	}
+	for _, tc := range []struct {
+		name       string
+		acked, log []seenBatch
+		doubt      []seenBatch // of unknown outcome
+		verdict    catalog.Verdict
+		lost, dup  int64
+		range0     string
+	}{
+		{"the same", []seenBatch{x, y, z}, []seenBatch{x, y, z}, nil, catalog.VerdictVerified, 0, 0, ""},
+		{"in any order", []seenBatch{z, x, y}, []seenBatch{x, y, z}, nil, catalog.VerdictVerified, 0, 0, ""},
+		{"one is missing", []seenBatch{x, y, z}, []seenBatch{x, z}, nil, catalog.VerdictViolated, 2, 0, "lost"},
+		{"one is another", []seenBatch{x, y, z}, []seenBatch{x, y, other}, nil, catalog.VerdictViolated, 1, 0, "lost"},
+		{"one is another, and one more", []seenBatch{x, z}, []seenBatch{x, y, other}, nil, catalog.VerdictViolated, 1, 0, "lost"},
+		{"one more", []seenBatch{x, z}, []seenBatch{x, y, z}, nil, catalog.VerdictUnverified, 0, 0, "unverified"},
+		{"two more", []seenBatch{x}, []seenBatch{x, y, z}, nil, catalog.VerdictUnverified, 0, 0, "unverified"},
+		{"one more, of unknown outcome", []seenBatch{x, z}, []seenBatch{x, y, z}, []seenBatch{y}, catalog.VerdictVerified, 0, 0, ""},
+		{"three more, of unknown outcome", []seenBatch{free}, []seenBatch{x, y, z, free}, []seenBatch{x, y, z}, catalog.VerdictVerified, 0, 0, ""},
+		{"three more", []seenBatch{free}, []seenBatch{x, y, z, free}, []seenBatch{x, y}, catalog.VerdictUnverified, 0, 0, "unverified"},
+		{"one twice", []seenBatch{x, y}, []seenBatch{x, y, copyOf(x, 3)}, nil, catalog.VerdictViolated, 0, 1, "duplicated"},
+		{"one acknowledged by two gateways", []seenBatch{x, y, y, z}, []seenBatch{x, y, z}, nil, catalog.VerdictVerified, 0, 0, ""},
+		{"one without a producer acknowledged twice", []seenBatch{x, free, free}, []seenBatch{x, free}, nil, catalog.VerdictViolated, 1, 0, "lost"},
+	} {
+		r := catalog.AckReport{Digest: &catalog.AckDigest{}}
+		for _, b := range tc.acked {
+			r.Digest.Add(b.offset, b.records, b.crc)
+			r.Records += int64(b.records)
+		}
+		for _, b := range tc.doubt {
+			r.InDoubt = append(r.InDoubt, catalog.AckedBatch{Offset: -1, Records: b.records, CRC: b.crc})
+		}
+		ev := evidence{end: catalog.SealedEnd{End: 10, Next: 10, Physical: 10}, reports: []catalog.AckReport{r}, strayEnd: 10}
+		c, _ := contentOf(&ev, 1<<20)
+		ev.content = c
+		c.to, c.held, c.batches = 10, make([]catalog.AckChunk, len(c.digest.Chunks)), [][]seenBatch{tc.log}
+		for _, b := range tc.log {
+			c.count(b)
+		}
+		got := judge(0, &ev)
+		if got.Verdict != tc.verdict || got.Lost != tc.lost || got.Duplicated != tc.dup || (len(got.Ranges) > 0) != (tc.range0 != "") || tc.range0 != "" && got.Ranges[0].What != tc.range0 {
+			t.Errorf("%s: %+v", tc.name, got)
+		}
 	}
 }
 

@@ -71,9 +71,17 @@ func (t *term) awaitCertificate(ctx context.Context, e catalog.Extend) error {
 	}
 }
 
-// certify issues a certificate as soon as the reports are in, and again when the
-// gateways' leases have turned over and the sealed end was read once more. It
-// holds nothing up: the commit has released the producers.
+// stage is how much a certificate says by now.
+type stage int
+
+const (
+	early      stage = iota // the gateways' reports are in
+	turnedOver              // their leases have turned over, and the sealed end was read again
+	complete                // the sealed span was read
+)
+
+// certify issues a certificate at each [stage]. It holds nothing up: the commit has
+// released the producers.
 func (t *term) certify(ctx context.Context, e catalog.Extend, issued chan struct{}) error {
 	first := true
 	announce := func() {
@@ -86,7 +94,7 @@ func (t *term) certify(ctx context.Context, e catalog.Extend, issued chan struct
 	if err := t.awaitReports(ctx, &e); err != nil {
 		return err
 	}
-	if err := t.issue(ctx, &e, false); err != nil {
+	if err := t.issue(ctx, &e, early); err != nil {
 		return err
 	}
 	if err := t.driver.at(FaultCertified); err != nil {
@@ -96,7 +104,11 @@ func (t *term) certify(ctx context.Context, e catalog.Extend, issued chan struct
 	if err := pause(ctx, time.Until(e.Sealed.Add(catalog.FenceWait(t.o.Lease)+time.Second))); err != nil {
 		return err
 	}
-	if err := t.issue(ctx, &e, true); err != nil {
+	if err := t.issue(ctx, &e, turnedOver); err != nil {
+		return err
+	}
+	// Last, because it may take long: one span is read at a time.
+	if err := t.issue(ctx, &e, complete); err != nil {
 		return err
 	}
 	for _, end := range e.Ends {
@@ -207,7 +219,7 @@ func (t *term) reports(ctx context.Context, e *catalog.Extend) (sealed, next map
 }
 
 // issue gathers the evidence, judges, and stores the certificate.
-func (t *term) issue(ctx context.Context, e *catalog.Extend, again bool) error {
+func (t *term) issue(ctx context.Context, e *catalog.Extend, at stage) error {
 	sealed, next, err := t.reports(ctx, e)
 	if err != nil {
 		return err
@@ -234,8 +246,17 @@ func (t *term) issue(ctx context.Context, e *catalog.Extend, again bool) error {
 			rewritten: configOf(topic.Config, "message.timestamp.type") == "LogAppendTime", compacted: isCompacted(topic.Config),
 			alarm: alarms[end.Partition], lossy: e.Unreadable, silent: e.Silent}
 		if !ev.lossy && end.Old >= 0 {
-			t.readBoundary(ctx, e, &ev, again)
+			t.readBoundary(ctx, e, &ev, at >= turnedOver)
+			if at == complete {
+				t.readContent(ctx, e, &ev)
+				ev.chainStart = t.chainStart(ctx, e, end.Partition)
+			} else {
+				var c *content
+				c, ev.contentWhy = contentOf(&ev, t.o.CertifyBytes)
+				ev.contentLater = c != nil
+			}
 		}
+		ev.sized = configInt(topic.Config, "retention.bytes") >= 0
 		cert.Partitions[i] = judge(end.Partition, &ev)
 		return nil
 	})

@@ -39,6 +39,9 @@ type Options struct {
 	// Retries is how long after a failover producers send again what they have no
 	// answer for; 0: 30 s. Records that came back with a cluster wait for it.
 	Retries time.Duration
+	// CertifyBytes is how much of a partition's sealed span is read for its certificate; 0:
+	// [DefaultCertifyBytes], negative: none, so that all but the ends goes by counts.
+	CertifyBytes int64
 	// Fault is called at each of [FaultPoints], in tests: an error stops the
 	// controller there as a crash would.
 	Fault  func(point string) error
@@ -58,6 +61,9 @@ func (o Options) withDefaults() Options {
 	def(&o.StrayAfter, 30*time.Second)
 	def(&o.Retries, 30*time.Second)
 	def(&o.OrphanAge, 10*time.Minute)
+	if o.CertifyBytes == 0 {
+		o.CertifyBytes = DefaultCertifyBytes
+	}
 	if o.Workers == 0 {
 		o.Workers = 32
 	}

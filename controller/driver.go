@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/braidstream/braid/catalog"
@@ -24,6 +25,7 @@ type driver struct {
 	limits limits
 	away   *away
 	gone   *gone
+	sealed atomic.Int32 // extends that hold producers up at this moment
 }
 
 // away remembers clusters that did not answer a moment ago, so that a failover of
@@ -129,6 +131,11 @@ func (d *driver) begin(ctx context.Context, op *catalog.Op, t catalog.Topic, cha
 // an extend that another controller left at any step.
 func (d *driver) extend(ctx context.Context, e catalog.Extend, cancelled func() bool) (outcome, error) {
 	r := &run{driver: d, e: e, cancelled: cancelled, before: map[string][]chain.ProducerState{}}
+	defer func() {
+		if !r.sealing.IsZero() {
+			d.sealed.Add(-1)
+		}
+	}()
 	for {
 		done, err := r.step(ctx)
 		switch {

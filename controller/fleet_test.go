@@ -169,6 +169,11 @@ func (f *fleet) writer(t catalog.Topic, p int, producer int64) *writer {
 func (w *writer) publish() {
 	w.mu.Lock()
 	r := w.report
+	if r.Digest != nil {
+		d := catalog.AckDigest{}
+		d.Merge(r.Digest)
+		r.Digest = &d
+	}
 	w.mu.Unlock()
 	if w.span >= 0 {
 		w.f.check(w.f.cat.PutAckReports(w.f.ctx, w.topic.ID, []catalog.AckReport{r}))
@@ -193,7 +198,7 @@ func (w *writer) try(n int) error {
 			w.publish()
 			w.mu.Lock()
 			w.span = sp.Seq
-			w.report = catalog.AckReport{Node: w.node, Partition: int32(w.p), Span: sp.Seq, Next: -1}
+			w.report = catalog.AckReport{Node: w.node, Partition: int32(w.p), Span: sp.Seq, Next: -1, Digest: &catalog.AckDigest{}}
 			w.mu.Unlock()
 		}
 		st, err := w.f.Store(sp.Copies[0].Cluster)
@@ -223,13 +228,15 @@ func (w *writer) try(n int) error {
 		w.next += int32(n)
 		w.report.Records += int64(n)
 		w.report.Batches++
+		w.report.Digest.Add(at, int32(n), h.CRC)
 		w.report.Next = at + int64(n)
 		w.report.LastAck = time.Now().UnixNano()
 		if w.report.FirstAck == 0 {
 			w.report.FirstAck = w.report.LastAck
 		}
 		w.report.Tail = append(w.report.Tail, catalog.AckedBatch{Offset: at, Records: int32(n), CRC: h.CRC})
-		w.report.Tail = w.report.Tail[max(0, len(w.report.Tail)-64):]
+		// A gateway keeps more; so few appends do for a batch that is not among them.
+		w.report.Tail = w.report.Tail[max(0, len(w.report.Tail)-8):]
 		w.mu.Unlock()
 		return nil
 	}

@@ -19,6 +19,7 @@ import (
 func (r *run) seal(ctx context.Context) error {
 	if r.sealing.IsZero() {
 		r.sealing = time.Now()
+		r.sealed.Add(1)
 	}
 	switch {
 	case r.e.Unreadable:

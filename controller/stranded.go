@@ -145,6 +145,8 @@ func (s *strandedLog) replay(ctx context.Context) (n, skipped, first int64, err 
 	}
 	first = -1
 	var next int32
+	// What a controller before this one appended, or was told no offset of, is known by its count only.
+	digest, whole := &catalog.AckDigest{}, had == 0
 	err = s.walk(ctx, func(hd *batch.Header, b []byte) error {
 		if s.cameAgain(hd) {
 			skipped += int64(hd.NumRecords)
@@ -161,17 +163,30 @@ func (s *strandedLog) replay(ctx context.Context) (n, skipped, first int64, err 
 			return err
 		}
 		at, err := appendOne(ctx, to, out)
-		if err == nil && first < 0 {
+		if err != nil {
+			return err
+		}
+		made, _, err := batch.Parse(out)
+		if err != nil {
+			return err
+		}
+		if whole = whole && at >= 0; whole {
+			digest.Add(chain.ToLogical(oc, at), made.NumRecords, made.CRC)
+		}
+		if first < 0 {
 			first = chain.ToLogical(oc, at)
 		}
-		return err
+		return nil
 	})
 	if err != nil || n == 0 {
 		return n, skipped, first, err
 	}
+	if !whole {
+		digest = nil
+	}
 	// The next certificate must not take them for records that nobody reported.
-	return n, skipped, first, h.t.o.Catalog.PutAckReports(ctx, h.e.Topic.ID, []catalog.AckReport{{Node: replayNode, Partition: s.partition, Span: open.Seq,
-		Records: n, Next: -1}})
+	return n, skipped, first, h.t.o.Catalog.PutAckReports(ctx, h.e.Topic.ID, []catalog.AckReport{{Node: replayNode, Run: h.e.Op, Partition: s.partition, Span: open.Seq,
+		Records: n, Digest: digest, Next: -1}})
 }
 
 // cameAgain tells whether a stranded batch was appended again by its producer.

@@ -19,6 +19,8 @@ type term struct {
 	slots  chan struct{} // bounds extends under way
 	wide   chan struct{} // bounds failovers under way, which mostly wait
 
+	reading chan struct{} // held by the certification that reads a sealed span
+
 	mu     sync.Mutex
 	busy   map[catalog.ID]bool // a worker has the topic's extend
 	ops    map[string]bool     // running
@@ -29,7 +31,7 @@ type term struct {
 
 func newTerm(c *Controller, ctx context.Context, cancel context.CancelCauseFunc, fence catalog.Fence) *term {
 	t := &term{Controller: c, ctx: ctx, cancel: cancel, slots: make(chan struct{}, c.o.Workers),
-		wide: make(chan struct{}, 8*c.o.Workers), busy: map[catalog.ID]bool{},
+		wide: make(chan struct{}, 8*c.o.Workers), reading: make(chan struct{}, 1), busy: map[catalog.ID]bool{},
 		ops: map[string]bool{}, kicked: map[string]chan struct{}{}, orphan: map[orphanKey]time.Time{}, undone: make(chan undoing, 1000)}
 	limits := defaultLimits()
 	limits.ttl, limits.retries = c.o.Lease, c.o.Retries

@@ -402,7 +402,7 @@ func (p *process) adoptEngine(ctx context.Context, name string) error {
 
 func (p *process) startController() {
 	c := controller.New(controller.Options{Catalog: p.catalog, Watcher: p.watcher, Stores: p.stores,
-		Name: p.id, Damping: p.settings.Detection, Lease: p.settings.Lease, Logger: p.logger, Fault: faultHook()})
+		Name: p.id, Damping: p.settings.Detection, Lease: p.settings.Lease, CertifyBytes: p.settings.Certify, Logger: p.logger, Fault: faultHook()})
 	c.Start()
 	p.onEnd(func(context.Context) error { c.Close(); return nil })
 }

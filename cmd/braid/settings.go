@@ -20,6 +20,7 @@ type settings struct {
 	HoldTime    time.Duration // braid.hold.ms
 	Lease       time.Duration // braid.lease.ms
 	Detection   time.Duration // braid.failure.detection.ms
+	Certify     int64         // braid.certify.bytes; negative: none
 	Memory      int64         // braid.memory.bytes: budget of each local cluster
 }
 
@@ -43,6 +44,14 @@ var knownSettings = []setting{
 		boolean(func(s *settings) *bool { return &s.Gateway.AutoCreateTopics })},
 	{"braid.cache.bytes", "tail cache of each gateway (64 MiB)",
 		integer(1<<20, 1<<40, func(s *settings) *int64 { return &s.CacheBytes })},
+	{"braid.certify.bytes", "how much of a sealed span is read for its certificate, per partition; the rest goes by counts (256 MiB; 0: all does)",
+		func(s *settings, v string) error {
+			n, err := number(v, 0, 1<<50)
+			if s.Certify = n; n == 0 {
+				s.Certify = -1
+			}
+			return err
+		}},
 	{"braid.failure.detection.ms", "how long most gateways must see a cluster down before it is failed over (2500)",
 		millis(func(s *settings) *time.Duration { return &s.Detection })},
 	{"braid.hold.bytes", "appends that each gateway holds while chains change (64 MiB)",
