@@ -43,6 +43,7 @@ type Options struct {
 	Node   int32 // this gateway, for acknowledgement reports
 
 	// CacheBytes bounds the tail cache over all partitions; 0: 64 MiB, negative: none.
+	// Half as much is used on top of it while several readers go through the same records.
 	CacheBytes int64
 	// HoldBytes bounds the appends that are held while chains change, over all partitions; 0: 64 MiB.
 	HoldBytes int64
@@ -144,6 +145,8 @@ type ReadRequest struct {
 	LastFetchedEpoch int32
 	// Burst, if not nil, says with what else this is read.
 	Burst *span.Burst
+
+	waited bool // for another reader of the same
 }
 
 // ReadResult holds whole batches; the first may begin before the asked offset.

@@ -3,6 +3,7 @@ package chain
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"time"
 )
 
 // ResealState gives any bytes a right checksum.
@@ -20,4 +21,14 @@ func (p *Partition) TailEnd() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.tail.end()
+}
+
+// KeepShelf lets what readers share stay for d. Call it before the first read.
+func (l *Logs) KeepShelf(d time.Duration) { l.shelf.keep = d }
+
+// Shelved is how many bytes readers share.
+func (l *Logs) Shelved() int64 {
+	l.shelf.mu.Lock()
+	defer l.shelf.mu.Unlock()
+	return l.shelf.bytes
 }

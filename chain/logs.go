@@ -26,6 +26,7 @@ type Logs struct {
 	holdMax  int64
 	holdTime time.Duration
 	cache    cache
+	shelf    shelf
 
 	heldBytes atomic.Int64
 	away      atomic.Int64 // when the catalog last did not answer, Unix ns; 0: it did
@@ -84,6 +85,7 @@ func NewLogs(o Options) *Logs {
 	}
 	l.cache.limit, l.cache.metrics, l.cache.members = max(o.CacheBytes, 0), l.metrics, map[*Partition]struct{}{}
 	l.cache.poke = make(chan struct{}, 1)
+	l.shelf.limit, l.shelf.keep = l.cache.limit/2, shelfTime
 	l.report.poke = make(chan struct{}, 1)
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	l.cancelSub = l.source.OnChange(l.changed)
@@ -115,6 +117,7 @@ func (l *Logs) Close() {
 		p.kill(ErrClosed)
 		p.unlock()
 	}
+	l.shelf.close()
 	l.stop()
 	l.runMu.Lock()
 	l.stopped = true

@@ -78,10 +78,26 @@ func (p *Partition) read(ctx context.Context, r *ReadRequest) (ReadResult, error
 	if res, ok := p.readTail(v, s, r); ok {
 		return res, nil
 	}
-	if s.IsOpen() {
-		return p.readOpen(ctx, v, s, r)
+	own, other := p.l.shelf.begin(p, s.Seq, r.Offset, !r.waited)
+	if other != nil {
+		// Once only: what comes may not be what this reader may see.
+		r.waited = true
+		select {
+		case <-other.done:
+			return ReadResult{}, errChanged
+		case <-ctx.Done():
+			return ReadResult{}, because(ErrUnavailable, ctx.Err())
+		}
 	}
-	return p.readSealed(ctx, v, s, r)
+	var res ReadResult
+	var held int
+	if s.IsOpen() {
+		res, held, err = p.readOpen(ctx, v, s, r)
+	} else {
+		res, held, err = p.readSealed(ctx, v, s, r)
+	}
+	p.l.shelf.end(p, own, &res, held)
+	return res, err
 }
 
 // checkEpoch compares the client's leader epoch with the chain's (KIP-320).
@@ -145,6 +161,20 @@ func (p *Partition) readTail(v *view, s *catalog.Span, r *ReadRequest) (ReadResu
 			return res, true
 		}
 	}
+	if lso := p.lso; r.Offset < limit {
+		switch {
+		case !r.Committed:
+			lso = -1
+		case !s.IsOpen():
+			lso = s.End
+		}
+		if c, run, ok := p.l.shelf.find(p, s, r.Offset, lso, r.MaxBytes); ok {
+			p.l.metrics.CacheHits.Add(float64(len(run)))
+			res := p.result(v)
+			res.Batches, res.Release = run, c.drop
+			return res, true
+		}
+	}
 	if s.IsOpen() && p.hwSeq == s.Seq && r.Offset == p.hw && p.following && time.Since(p.heardAt) < trustFollower {
 		return p.result(v), true
 	}
@@ -156,43 +186,44 @@ func (p *Partition) readTail(v *view, s *catalog.Span, r *ReadRequest) (ReadResu
 const trustFollower = 2 * time.Second
 
 // readSealed reads a span whose end is known; nothing past it is ever given out.
-func (p *Partition) readSealed(ctx context.Context, v *view, s *catalog.Span, r *ReadRequest) (ReadResult, error) {
+// held is as in span.ReadResult.
+func (p *Partition) readSealed(ctx context.Context, v *view, s *catalog.Span, r *ReadRequest) (_ ReadResult, held int, _ error) {
 	h, err := p.logFor(s)
 	if err != nil {
-		return ReadResult{}, err
+		return ReadResult{}, 0, err
 	}
 	if next := skipped(h.copy, r.Offset); next > r.Offset {
 		r.Offset = next
-		return ReadResult{}, errChanged
+		return ReadResult{}, 0, errChanged
 	}
 	end := ToPhysical(h.copy, s.End)
 	rr, err := h.log.Read(ctx, span.ReadRequest{Offset: ToPhysical(h.copy, r.Offset), MaxBytes: r.MaxBytes, Committed: r.Committed, Burst: r.Burst})
 	if err != nil {
-		return ReadResult{}, p.readFailed(ctx, v, s, err)
+		return ReadResult{}, 0, p.readFailed(ctx, v, s, err)
 	}
 	res := p.empty(v)
 	if err := patch(&res, &rr, h.copy, s, end); err != nil {
 		rr.Release()
-		return ReadResult{}, err
+		return ReadResult{}, 0, err
 	}
 	if len(res.Batches) == 0 {
 		next := nextAfterRun(&rr, h.copy)
 		rr.Release()
 		if next > r.Offset && next < s.End {
 			r.Offset = next // all of it is left out
-			return ReadResult{}, errChanged
+			return ReadResult{}, 0, errChanged
 		}
 		if rr.HighWatermark < end {
 			// A leader that does not know its own high watermark yet. Not an empty
 			// result: the reader would be told at once that there is more.
-			return ReadResult{}, because(ErrUnavailable, errBehind)
+			return ReadResult{}, 0, because(ErrUnavailable, errBehind)
 		}
 		// No record is left up to the end (a compacted copy): the next span goes on.
 		r.Offset = s.End
-		return ReadResult{}, errChanged
+		return ReadResult{}, 0, errChanged
 	}
 	p.l.metrics.CacheMisses.Add(float64(len(res.Batches)))
-	return res, nil
+	return res, rr.Held, nil
 }
 
 // nextAfterRun is where reading goes on when the copy leaves out all that came; -1
@@ -211,23 +242,23 @@ func nextAfterRun(rr *span.ReadResult, c *catalog.Copy) int64 {
 	return next
 }
 
-// readOpen reads the open span from its copy.
-func (p *Partition) readOpen(ctx context.Context, v *view, s *catalog.Span, r *ReadRequest) (ReadResult, error) {
+// readOpen reads the open span from its copy. held is as in span.ReadResult.
+func (p *Partition) readOpen(ctx context.Context, v *view, s *catalog.Span, r *ReadRequest) (_ ReadResult, held int, _ error) {
 	h, err := p.logFor(s)
 	if err != nil {
-		return ReadResult{}, err
+		return ReadResult{}, 0, err
 	}
 	if p.muted(s.Seq) {
-		return p.empty(v), nil
+		return p.empty(v), 0, nil
 	}
 	lease := p.l.lease()
 	rr, err := h.log.Read(ctx, span.ReadRequest{Offset: ToPhysical(h.copy, r.Offset), MaxBytes: r.MaxBytes, Committed: r.Committed, Burst: r.Burst})
 	if err != nil {
-		return ReadResult{}, p.readFailed(ctx, v, s, err)
+		return ReadResult{}, 0, p.readFailed(ctx, v, s, err)
 	}
 	if !p.l.source.CanSeal(h.copy.Cluster) && !p.mayServe(lease, h.copy) {
 		rr.Release()
-		return ReadResult{}, because(ErrUnavailable, errSession)
+		return ReadResult{}, 0, because(ErrUnavailable, errSession)
 	}
 	p.mu.Lock()
 	defer p.unlock()
@@ -237,22 +268,22 @@ func (p *Partition) readOpen(ctx context.Context, v *view, s *catalog.Span, r *R
 		// end. Nothing is served of it until the end is committed.
 		rr.Release()
 		if now != v {
-			return ReadResult{}, errChanged
+			return ReadResult{}, 0, errChanged
 		}
-		return p.result(v), nil
+		return p.result(v), 0, nil
 	}
 	p.heard(s, h.copy, &rr)
 	res := p.result(v)
 	if err := patch(&res, &rr, h.copy, s, math.MaxInt64); err != nil {
 		rr.Release()
-		return ReadResult{}, err
+		return ReadResult{}, 0, err
 	}
 	if len(res.Batches) == 0 {
 		rr.Release()
 		res.Batches, res.Release = nil, nothing
 	}
 	p.l.metrics.CacheMisses.Add(float64(len(res.Batches)))
-	return res, nil
+	return res, rr.Held, nil
 }
 
 // heard takes over the bounds that the open span's copy told. Needs mu.

@@ -465,3 +465,49 @@ func TestWaitInAGap(t *testing.T) {
 		}
 	}
 }
+
+// Consumers that go through an old part of a topic together cost its cluster one read of it, one alone as much.
+func TestReadersOfOldRecordsShare(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	writer := w.gateway()
+	big := string(make([]byte, 5000))
+	for range 40 {
+		writer.put(big)
+	}
+	w.move("b")
+	writer.put(big)
+	_, total := func() (int, int64) {
+		g := w.gateway()
+		g.logs.KeepShelf(time.Hour)
+		got := g.readAll(0)
+		if g.logs.Shelved() != 0 {
+			t.Fatal("what one reads alone is kept")
+		}
+		_, n := g.clients.Of("a").Reads()
+		return len(got), n
+	}()
+	g := w.gateway()
+	g.logs.KeepShelf(time.Hour)
+	at := make([]int64, 5)
+	for at[len(at)-1] < 40 {
+		for i := range at {
+			r := read(at[i])
+			r.MaxBytes = 21 << 10
+			r.Committed = i%2 == 1
+			res, err := g.p.Read(w.ctx, r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range decode(t, res.Batches) {
+				if f.offset != at[i] {
+					t.Fatalf("reader %d: %+v, want offset %d", i, f, at[i])
+				}
+				at[i]++
+			}
+			res.Release()
+		}
+	}
+	if _, n := g.clients.Of("a").Reads(); n > total+2*(21<<10) {
+		t.Fatalf("five readers cost the copy %d bytes, one %d", n, total)
+	}
+}

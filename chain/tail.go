@@ -113,6 +113,16 @@ func (t *tail) find(span int32, offset, limit int64, max int) (c *chunk, run []b
 	if p.span != span {
 		return nil, nil, 0, false
 	}
+	if run, next, ok = p.cut(offset, limit, max); !ok {
+		return nil, nil, 0, false
+	}
+	p.c.retain()
+	return p.c, run, next, true
+}
+
+// cut returns the batches from the one that holds offset on, which the piece
+// does, at most max bytes of them but one whole batch, none at or past limit.
+func (p *piece) cut(offset, limit int64, max int) (run []byte, next int64, ok bool) {
 	pos := p.from
 	if offset > p.base {
 		j := sort.Search(len(p.index), func(j int) bool { return p.index[j].base > offset }) - 1
@@ -124,7 +134,7 @@ func (t *tail) find(span int32, offset, limit int64, max int) (c *chunk, run []b
 		var err error
 		var size int
 		if h, size, err = batch.Parse(p.c.buf[pos:p.to]); err != nil {
-			return nil, nil, 0, false
+			return nil, 0, false
 		}
 		if h.NextOffset() > offset {
 			break
@@ -132,7 +142,7 @@ func (t *tail) find(span int32, offset, limit int64, max int) (c *chunk, run []b
 		pos += size
 	}
 	if h.BaseOffset >= limit {
-		return nil, nil, 0, false
+		return nil, 0, false
 	}
 	end, next := pos+h.Size(), h.NextOffset()
 	if p.next <= limit && p.to-pos <= max {
@@ -151,6 +161,5 @@ func (t *tail) find(span int32, offset, limit int64, max int) (c *chunk, run []b
 			end, next = end+size, h.NextOffset()
 		}
 	}
-	p.c.retain()
-	return p.c, p.c.buf[pos:end:end], next, true
+	return p.c.buf[pos:end:end], next, true
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -14,6 +15,9 @@ type localRun struct {
 	peers []*peer // direct, local
 	dirs  map[string]string
 }
+
+// localParts are the scenario's parts, in their order.
+var localParts = []string{"produce", "small", "consume", "cold"}
 
 // localScenario has many parts; each takes turns of its own, shorter than those of other scenarios.
 func localScenario(ctx context.Context, e *env) ([]figure, error) {
@@ -39,7 +43,10 @@ func localScenario(ctx context.Context, e *env) ([]figure, error) {
 		{name: local, addr: f.addr, pids: map[string]int{"proxy": f.pids["up"]}, fleet: f, place: "local"},
 	}}
 	out := []figure{figure{Name: "braid up, memory when idle", Unit: "MB", Value: float64(idle) / 1e6}.valueAtMost(60).note("with gateway and catalog")}
-	for _, part := range []func(context.Context) ([]figure, error){l.produced, l.small, l.consumed, l.cold} {
+	for i, part := range []func(context.Context) ([]figure, error){l.produced, l.small, l.consumed, l.cold} {
+		if len(e.opts.parts) > 0 && !slices.Contains(e.opts.parts, localParts[i]) {
+			continue
+		}
 		figures, err := part(ctx)
 		out = append(out, figures...)
 		if err != nil {

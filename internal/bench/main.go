@@ -34,6 +34,7 @@ import (
 // options are the command line's.
 type options struct {
 	only    []string
+	parts   []string // of a scenario that has parts; none: all
 	quick   bool
 	output  string
 	profile string // directory for profiles, "" if none
@@ -115,9 +116,10 @@ func main() {
 
 func parse(args []string) (options, error) {
 	var o options
-	var only string
+	var only, parts string
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.StringVar(&only, "only", "", "scenarios to run, NAME,… (default: all)")
+	f.StringVar(&parts, "parts", "", "of the scenario local: "+strings.Join(localParts, ", ")+" (default: all)")
 	f.BoolVar(&o.quick, "quick", false, "each scenario in about ten seconds: to see that it works, not to believe it")
 	f.StringVar(&o.output, "o", "text", "text or json")
 	f.StringVar(&o.profile, "profile", "", "also write CPU and heap profiles of the gateway to this directory")
@@ -165,6 +167,15 @@ func parse(args []string) (options, error) {
 			return o, fmt.Errorf("unknown scenario %q, did you mean %q? (%s)", name, nearest.Name(name, known), strings.Join(known, ", "))
 		}
 		o.only = append(o.only, name)
+	}
+	for name := range strings.SplitSeq(parts, ",") {
+		if name == "" {
+			continue
+		}
+		if !slices.Contains(localParts, name) {
+			return o, fmt.Errorf("unknown part %q, did you mean %q? (%s)", name, nearest.Name(name, localParts), strings.Join(localParts, ", "))
+		}
+		o.parts = append(o.parts, name)
 	}
 	if o.braid != "" {
 		path, err := filepath.Abs(o.braid)
