@@ -10,7 +10,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/span"
@@ -274,4 +276,87 @@ func firstRecord(b []byte) (string, error) {
 		return fmt.Sprintf("%d=%s", h.BaseOffset, rec.Value), err
 	}
 	return "", errors.New("empty")
+}
+
+// hotFS says that the page cache holds everything.
+type hotFS struct{ *vfs.Mem }
+
+type hotFile struct{ vfs.File }
+
+func (f hotFS) OpenWrite(name string) (vfs.File, error) {
+	file, err := f.Mem.OpenWrite(name)
+	return hotFile{file}, err
+}
+
+func (f hotFS) Create(name string) (vfs.File, error) {
+	file, err := f.Mem.Create(name)
+	return hotFile{file}, err
+}
+
+func (hotFile) Cached(int64, int64) (all, known bool) { return true, true }
+
+// What the page cache holds is checked when it is first read, and again after a while.
+func TestHotReadsAreCheckedAgain(t *testing.T) {
+	mem := vfs.NewMem()
+	o := memOptions(mem)
+	o.FS, o.LogFileBytes = hotFS{mem}, 1<<20
+	var passed atomic.Int64
+	o.Steady = func() time.Duration { return time.Duration(passed.Load()) }
+	s, err := local.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	topic, err := s.Create(t.Context(), span.Spec{Name: "t", Partitions: 1, Config: map[string]string{"retention.ms": "-1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := s.Log(topic, 0)
+	for range 3 {
+		raw, err := batch.NewBuilder().Add(batch.Record{Timestamp: 1, Value: make([]byte, 100_000)}).Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustPut(t, l, raw)
+	}
+	l.Release()
+	if err := s.Close(); err != nil { // everything goes to the segment
+		t.Fatal(err)
+	}
+	if s, err = local.Open(o); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.FlushNow(); err != nil {
+		t.Fatal(err)
+	}
+	l = s.Log(topic, 0)
+	defer l.Release()
+	read := func() error {
+		r, err := l.Read(t.Context(), span.ReadRequest{Offset: 0, MaxBytes: 250_000})
+		if err == nil && len(r.Batches) == 0 {
+			err = errors.New("nothing is read")
+		}
+		r.Release()
+		return err
+	}
+	if err := read(); err != nil {
+		t.Fatal(err)
+	}
+	flipped := false
+	for name, size := range mem.Sizes() {
+		if strings.HasSuffix(name, ".seg") && size > 300_000 {
+			mem.Flip(name, 50_000, 1)
+			flipped = true
+		}
+	}
+	if !flipped {
+		t.Fatalf("no segment among %v", mem.Sizes())
+	}
+	if err := read(); err != nil {
+		t.Fatalf("what was checked a moment ago is checked again: %v", err)
+	}
+	passed.Add(int64(10 * time.Minute))
+	if err := read(); !errors.Is(err, span.ErrStorage) {
+		t.Fatalf("ten minutes later: %v", err)
+	}
 }

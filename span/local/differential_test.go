@@ -31,6 +31,8 @@ import (
 //   - a transactional batch of a former epoch: a broker may ask the transaction's
 //     coordinator first, whose code is another one; that both refuse is compared;
 //   - the largest time is not asked for after a trim: a broker may name a record below its log start;
+//   - a transaction's first batch with a gap is not sent: a broker remembers one before it that
+//     it refused for another reason (KIP-890), and refuses the gap then only;
 //   - times are not looked up where a trim left a segment below the log start: a broker looks
 //     into that first, and says that there is nothing when its records are all below;
 //   - the limits on record times are compared where they are set: a broker's own default
@@ -331,7 +333,7 @@ func (s *sequence) transactional() {
 		}
 	case p == 10 && x.open && len(x.sent) > 0:
 		s.send("transactional again", x.sent[max(0, len(x.sent)-1-s.rng.IntN(3))], x.name)
-	case p == 11 && x.open:
+	case p == 11 && x.open && s.openInLog(x):
 		s.send("gap in a transaction", s.build(batch.NewBuilder().Producer(x.id, x.epoch, x.next+1).Transactional()), x.name)
 	case p == 12 && x.open && s.openInLog(x):
 		epoch, seq := x.epoch, x.next
@@ -376,6 +378,9 @@ func (s *sequence) end(x *diffTxn, f func() (marked bool)) {
 		s.trace = append(s.trace, fmt.Sprintf("marker %+v", m))
 		s.ours.mark(s.t, m)
 	}
+	// A broker tells of the marker a moment before it moves the last stable offset.
+	want := s.ours.offsets()
+	s.kafka.await("the last stable offset to move: "+want, func() bool { return s.kafka.offsets() == want })
 	s.same("offsets after a transaction", system.offsets)
 }
 

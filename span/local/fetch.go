@@ -39,11 +39,16 @@ func (s *Store) fetchSegment(p *partition, v view, offset, limit, pos int64, max
 	for need := batch.HeaderSize; ; {
 		need = min(need, int(v.size-pos))
 		n = max(n, need)
-		buf, window, err := of.window(pos, n, need, s.log.directFrom(), v.size)
+		buf, window, how, err := of.window(pos, n, need, s.log.directFrom(), v.size)
 		if err != nil {
 			return nil, nil, s.damage(p, v.seg, readError(pos, err))
 		}
-		from, end, next, more, err := s.cut(p, window, offset, limit, maxBytes)
+		now := s.opt.Steady()
+		known := 0
+		if how == fromCache {
+			known = int(of.checks.from(pos, now) - pos)
+		}
+		from, end, next, more, err := s.cut(p, window, offset, limit, maxBytes, known)
 		if err != nil {
 			putBuffer(buf)
 			return nil, nil, s.damage(p, v.seg, fmt.Errorf("near %d: %w", pos, err))
@@ -53,6 +58,9 @@ func (s *Store) fetchSegment(p *partition, v view, offset, limit, pos int64, max
 			return nil, nil, s.damage(p, v.seg, fmt.Errorf("%w: no batch holds offset %d", errDamaged, offset))
 		}
 		if end > from {
+			if end > known && how != pastCache {
+				of.checks.add(pos+int64(from), pos+int64(end), now)
+			}
 			p.remind(hint{offset: next, seg: v.seg, pos: pos + int64(end)})
 			return buf, window[from:end], nil
 		}
@@ -84,9 +92,10 @@ func readError(pos int64, err error) error {
 }
 
 // cut finds the run of whole batches with offset in it, below limit, of at most maxBytes
-// unless it is a single one; they are checked and get leader epoch 0. need > 0
-// tells that the run begins at from but needs that many bytes.
-func (s *Store) cut(p *partition, b []byte, offset, limit int64, maxBytes int) (from, end int, next int64, need int, err error) {
+// unless it is a single one; they are checked, the records only past the first known
+// bytes, and get leader epoch 0. need > 0 tells that the run begins at from but
+// needs that many bytes.
+func (s *Store) cut(p *partition, b []byte, offset, limit int64, maxBytes, known int) (from, end int, next int64, need int, err error) {
 	pos := 0
 	began := false
 	for pos < len(b) {
@@ -120,8 +129,10 @@ func (s *Store) cut(p *partition, b []byte, offset, limit int64, maxBytes int) (
 			break
 		}
 		one := b[pos : pos+size]
-		if err := batch.Verify(one); err != nil {
-			return 0, 0, 0, 0, fmt.Errorf("%w: batch at offset %d: %w", errDamaged, h.BaseOffset, err)
+		if pos+size > known {
+			if err := batch.Verify(one); err != nil {
+				return 0, 0, 0, 0, fmt.Errorf("%w: batch at offset %d: %w", errDamaged, h.BaseOffset, err)
+			}
 		}
 		batch.SetLeaderEpoch(one, 0)
 		pos += size
@@ -136,6 +147,13 @@ func (s *Store) cut(p *partition, b []byte, offset, limit int64, maxBytes int) (
 	return from, end, next, need, nil
 }
 
+// How a window was read.
+const (
+	pastCache    = iota // from the disk
+	throughCache        // from the page cache, or into it
+	fromCache           // from the page cache, which held all of it
+)
+
 // window reads n bytes at pos, all below end, into a buffer; fewer where that suits the
 // buffer, but not fewer than least.
 //
@@ -144,14 +162,23 @@ func (s *Store) cut(p *partition, b []byte, offset, limit int64, maxBytes int) (
 // second time, and pay for fresh pages with more CPU time than the disk takes. A
 // segment that was read so to the length of itself is wanted again: from then on it
 // goes through the cache, with the system's read-ahead.
-func (of *openFile) window(pos int64, n, least, directFrom int, end int64) (buf *[]byte, window []byte, err error) {
-	if n < directFrom || of.cold.Load() >= end || of.f.Cached(pos, int64(n)) {
+func (of *openFile) window(pos int64, n, least, directFrom int, end int64) (buf *[]byte, window []byte, how int, err error) {
+	how = throughCache
+	if n >= directFrom {
+		switch all, known := of.f.Cached(pos, int64(n)); {
+		case all:
+			how = fromCache
+		case known && of.cold.Load() < end:
+			how = pastCache
+		}
+	}
+	if how != pastCache {
 		buf = getBuffer(n)
 		if _, err := of.f.ReadAt(*buf, pos); err != nil {
 			putBuffer(buf)
-			return nil, nil, err
+			return nil, nil, how, err
 		}
-		return buf, *buf, nil
+		return buf, *buf, how, nil
 	}
 	// The largest run of whole blocks from that of pos on which the buffer holds.
 	skip := int(pos % vfs.Block)
@@ -162,11 +189,11 @@ func (of *openFile) window(pos int64, n, least, directFrom int, end int64) (buf 
 	got, err := of.f.ReadDirect(*buf, pos-int64(skip))
 	if got >= skip+n && (err == nil || errors.Is(err, io.EOF)) {
 		of.cold.Add(int64(n))
-		return buf, (*buf)[skip : skip+n], nil
+		return buf, (*buf)[skip : skip+n], how, nil
 	}
 	putBuffer(buf)
 	if err == nil {
 		err = io.EOF
 	}
-	return nil, nil, err
+	return nil, nil, how, err
 }

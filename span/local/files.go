@@ -38,6 +38,8 @@ type openFile struct {
 	index *segIndex
 
 	cold atomic.Int64 // bytes that readers took past the page cache
+
+	checks checks
 }
 
 func newFiles(fs vfs.FS, limit int) *files {

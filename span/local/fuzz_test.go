@@ -164,7 +164,7 @@ func FuzzSegment(f *testing.F) {
 			t.Fatalf("%d of %d bytes accounted for", n, len(b))
 		}
 		s := &Store{}
-		from, end, _, _, err := s.cut(p, bytes.Clone(b), 0, 1<<40, 1<<20)
+		from, end, _, _, err := s.cut(p, bytes.Clone(b), 0, 1<<40, 1<<20, 0)
 		if err == nil && (from < 0 || end < from) {
 			t.Fatalf("cut [%d, %d)", from, end)
 		}

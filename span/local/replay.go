@@ -117,7 +117,7 @@ func (r *replay) file(f *walFile, size int64, lsn uint64) (uint64, error) {
 			*buf = (*buf)[:len(*buf)/vfs.Block*vfs.Block]
 		}
 		read := f.f.ReadDirect
-		if f.f.Cached(pos, int64(n)) {
+		if all, known := f.f.Cached(pos, int64(n)); all || !known {
 			read = f.f.ReadAt
 		}
 		m, err := read(*buf, pos-int64(skip))

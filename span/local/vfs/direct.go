@@ -64,11 +64,11 @@ func (f *osFile) direct(flag int, b []byte, at int64, do func(int, []byte, int64
 }
 
 // Cached implements [File] with cachestat, which Linux has since 6.5.
-func (f *osFile) Cached(offset, length int64) bool {
+func (f *osFile) Cached(offset, length int64) (all, known bool) {
 	first := offset / Block * Block
 	length = (offset+length+Block-1)/Block*Block - first
 	var st unix.Cachestat_t
 	err := unix.Cachestat(uint(f.Fd()), &unix.CachestatRange{Off: uint64(first), Len: uint64(length)}, &st, 0)
 	// Pages are counted in the kernel's size.
-	return err != nil || int64(st.Cache)*int64(os.Getpagesize()) >= length
+	return err == nil && int64(st.Cache)*int64(os.Getpagesize()) >= length, err == nil
 }

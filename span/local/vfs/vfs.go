@@ -61,9 +61,9 @@ type File interface {
 	WriteDirect(b []byte, at int64) (int, error)
 	// ReadDirect is ReadAt past the page cache, with the terms of WriteDirect.
 	ReadDirect(b []byte, at int64) (int, error)
-	// Cached tells whether reading a range would find all of it in the page cache;
-	// true where that cannot be told.
-	Cached(offset, length int64) bool
+	// Cached tells whether reading a range would find all of it in the page cache.
+	// known is false where that cannot be told.
+	Cached(offset, length int64) (all, known bool)
 	// Drop tells that a range will not be read soon, so that it does not push
 	// hotter pages out of the page cache. A hint: there is no error.
 	Drop(offset, length int64)
