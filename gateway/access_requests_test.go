@@ -314,6 +314,11 @@ func guardedRequests(t testing.TB, f *fleet, topic catalog.Topic) map[int16][]gu
 				return &kmsg.OffsetDeleteRequest{Group: "billing", Topics: []kmsg.OffsetDeleteRequestTopic{{Topic: name, Partitions: []kmsg.OffsetDeleteRequestTopicPartition{{}}}}}
 			})},
 		},
+		keySaslHandshake:     {{version: 1, free: true, req: one(&kmsg.SASLHandshakeRequest{Mechanism: "PLAIN"})}},
+		keySaslAuthenticate:  {{version: 2, free: true, req: one(kmsg.NewPtrSASLAuthenticateRequest())}},
+		keyDescribeUserScram: {{version: 0, needs: of(onCluster(acl.Describe)), req: one(kmsg.NewPtrDescribeUserSCRAMCredentialsRequest())}},
+		keyAlterUserScram: {{version: 0, needs: of(onCluster(acl.Alter)), req: one(&kmsg.AlterUserSCRAMCredentialsRequest{
+			Deletions: []kmsg.AlterUserSCRAMCredentialsRequestDeletion{{Name: "nobody", Mechanism: 1}}})}},
 		keyDescribeQuorum:  {{version: 2, needs: of(onCluster(acl.Describe)), req: one(kmsg.NewPtrDescribeQuorumRequest())}},
 		keyUpdateFeatures:  {{version: 1, needs: of(onCluster(acl.Alter)), req: one(kmsg.NewPtrUpdateFeaturesRequest())}},
 		keyDescribeCluster: {{version: 2, free: true, req: one(&kmsg.DescribeClusterRequest{EndpointType: 1})}},

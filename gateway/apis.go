@@ -19,6 +19,7 @@ const (
 	keySyncGroup               = int16(kmsg.SyncGroup)
 	keyDescribeGroups          = int16(kmsg.DescribeGroups)
 	keyListGroups              = int16(kmsg.ListGroups)
+	keySaslHandshake           = int16(kmsg.SASLHandshake)
 	keyApiVersions             = int16(kmsg.ApiVersions)
 	keyCreateTopics            = int16(kmsg.CreateTopics)
 	keyDeleteTopics            = int16(kmsg.DeleteTopics)
@@ -31,6 +32,7 @@ const (
 	keyTxnOffsetCommit         = int16(kmsg.TxnOffsetCommit)
 	keyDescribeConfigs         = int16(kmsg.DescribeConfigs)
 	keyAlterConfigs            = int16(kmsg.AlterConfigs)
+	keySaslAuthenticate        = int16(kmsg.SASLAuthenticate)
 	keyCreatePartitions        = int16(kmsg.CreatePartitions)
 	keyDeleteGroups            = int16(kmsg.DeleteGroups)
 	keyIncrementalAlterConfigs = int16(kmsg.IncrementalAlterConfigs)
@@ -49,6 +51,8 @@ const (
 	keyDescribeQuorum              = int16(kmsg.DescribeQuorum)
 	keyConsumerGroupHeartbeat      = int16(kmsg.ConsumerGroupHeartbeat)
 	keyConsumerGroupDescribe       = int16(kmsg.ConsumerGroupDescribe)
+	keyDescribeUserScram           = int16(kmsg.DescribeUserSCRAMCredentials)
+	keyAlterUserScram              = int16(kmsg.AlterUserSCRAMCredentials)
 	keyUpdateFeatures              = int16(kmsg.UpdateFeatures)
 	keyListConfigResources         = int16(kmsg.ListConfigResources)
 )
@@ -79,6 +83,7 @@ func servedAPIs() []api {
 		{key: keySyncGroup, min: 0, max: 5, offered: 0, serve: message(syncGroup)},
 		{key: keyDescribeGroups, min: 0, max: 6, offered: 0, serve: message(describeGroups)},
 		{key: keyListGroups, min: 0, max: 5, offered: 0, serve: message(listGroups)},
+		{key: keySaslHandshake, min: 0, max: 1, offered: 0, serve: serveSaslHandshake},
 		{key: keyApiVersions, min: 0, max: 4, offered: 0, serve: message(apiVersions)},
 		{key: keyCreateTopics, min: 2, max: 7, offered: 2, serve: message(createTopics)},
 		{key: keyDeleteTopics, min: 1, max: 6, offered: 1, serve: message(deleteTopics)},
@@ -93,6 +98,7 @@ func servedAPIs() []api {
 		{key: keyAlterConfigs, min: 0, max: 2, offered: 0, serve: message(alterConfigs)},
 		{key: keyAlterReplicaLogDirs, min: 1, max: 2, offered: 1, serve: message(alterReplicaLogDirs)},
 		{key: keyDescribeLogDirs, min: 1, max: 5, offered: 1, serve: message(describeLogDirs)},
+		{key: keySaslAuthenticate, min: 0, max: 2, offered: 0, serve: serveSaslAuthenticate},
 		{key: keyCreatePartitions, min: 0, max: 3, offered: 0, serve: message(createPartitions)},
 		{key: keyDeleteGroups, min: 0, max: 2, offered: 0, serve: message(deleteGroups)},
 		{key: keyElectLeaders, min: 0, max: 2, offered: 0, serve: message(electLeaders)},
@@ -100,6 +106,8 @@ func servedAPIs() []api {
 		{key: keyAlterPartitionReassignments, min: 0, max: 1, offered: 0, serve: message(alterPartitionReassignments)},
 		{key: keyListPartitionReassignments, min: 0, max: 0, offered: 0, serve: message(listPartitionReassignments)},
 		{key: keyOffsetDelete, min: 0, max: 0, offered: 0, serve: message(offsetDelete)},
+		{key: keyDescribeUserScram, min: 0, max: 0, offered: 0, serve: message(describeUserScramCredentials)},
+		{key: keyAlterUserScram, min: 0, max: 0, offered: 0, serve: message(alterUserScramCredentials)},
 		{key: keyDescribeQuorum, min: 0, max: 2, offered: 0, serve: message(describeQuorum)},
 		{key: keyUpdateFeatures, min: 0, max: 2, offered: 0, serve: message(updateFeatures)},
 		{key: keyDescribeCluster, min: 0, max: 2, offered: 0, serve: message(describeCluster)},
@@ -111,6 +119,11 @@ func servedAPIs() []api {
 		{key: keyListConfigResources, min: 0, max: 1, offered: 0, serve: message(listConfigResources)},
 		{key: keyDescribeTopicPartitions, min: 0, max: 0, offered: 0, serve: message(describeTopicPartitions)},
 	}
+}
+
+// signsOn tells whether a key is one of those that come before authentication.
+func signsOn(key int16) bool {
+	return key == keyApiVersions || key == keySaslHandshake || key == keySaslAuthenticate
 }
 
 // maxKey bounds the index of apis.

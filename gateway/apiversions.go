@@ -34,6 +34,9 @@ func apiVersions(call *call, req *kmsg.ApiVersionsRequest) kmsg.Response {
 		l.Name, l.MaxVersionLevel, l.MinVersionLevel = f.name, f.max, f.max
 		resp.FinalizedFeatures = append(resp.FinalizedFeatures, l)
 	}
+	if call.c.auth != nil && call.c.auth.phase == phaseGreeting {
+		call.c.auth.phase = phaseHandshake
+	}
 	if req.Version >= 3 {
 		if !validSoftware(req.ClientSoftwareName) || !validSoftware(req.ClientSoftwareVersion) {
 			resp.ErrorCode = call.failed(wire.InvalidRequest)

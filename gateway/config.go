@@ -37,6 +37,13 @@ type Config struct {
 	InflightConnBytes int64         // their bytes (32 MiB; one request may exceed it)
 	InflightBytes     int64         // queued.max.request.bytes, over all connections (512 MiB)
 
+	MaxReauth               time.Duration // connections.max.reauth.ms (no limit): how long an authentication lasts
+	AuthTimeout             time.Duration // from accept until a client is authenticated, where it has to be (30 s)
+	FailedAuthDelay         time.Duration // connection.failed.authentication.delay.ms (100 ms): until the first failure is answered
+	MaxFailedAuthDelay      time.Duration // until one of many is (5 s)
+	MaxUnauthenticated      int           // connections that are not authenticated yet and have to be (8,192)
+	MaxUnauthenticatedPerIP int           // those of one IPv4 address or IPv6 network (4,096)
+
 	FetchMaxBytes      int32         // fetch.max.bytes (55 MiB)
 	FetchSessions      int           // max.incremental.fetch.session.cache.slots (10,000)
 	SessionPartitions  int           // partitions over all sessions (2,000,000)
@@ -61,6 +68,11 @@ func (c *Config) withDefaults() Config {
 	d.InflightPerConn = cmp.Or(d.InflightPerConn, 64)
 	d.InflightConnBytes = cmp.Or(d.InflightConnBytes, 32<<20)
 	d.InflightBytes = cmp.Or(d.InflightBytes, 512<<20)
+	d.AuthTimeout = cmp.Or(d.AuthTimeout, 30*time.Second)
+	d.FailedAuthDelay = cmp.Or(d.FailedAuthDelay, 100*time.Millisecond)
+	d.MaxFailedAuthDelay = cmp.Or(d.MaxFailedAuthDelay, 5*time.Second)
+	d.MaxUnauthenticated = cmp.Or(d.MaxUnauthenticated, 8192)
+	d.MaxUnauthenticatedPerIP = cmp.Or(d.MaxUnauthenticatedPerIP, 4096)
 	d.FetchMaxBytes = cmp.Or(d.FetchMaxBytes, 55<<20)
 	d.FetchSessions = cmp.Or(d.FetchSessions, 10_000)
 	d.SessionPartitions = cmp.Or(d.SessionPartitions, 2_000_000)
@@ -95,6 +107,7 @@ func (c *Config) Validate() error {
 	for name, v := range map[string]time.Duration{
 		"idle timeout": d.IdleTimeout, "handshake timeout": d.HandshakeTimeout, "frame timeout": d.FrameTimeout,
 		"write timeout": d.WriteTimeout, "read timeout": d.ReadTimeout, "request timeout": d.RequestTimeout,
+		"authentication timeout": d.AuthTimeout, "connections.max.reauth.ms": d.MaxReauth, "connection.failed.authentication.delay.ms": d.FailedAuthDelay,
 	} {
 		if v < 0 {
 			bad("%s is %v, must be positive", name, v)
@@ -120,11 +133,16 @@ type ListenerConfig struct {
 	Advertise string
 	// Zone of the clients that come in by it; "" is the gateway's.
 	Zone string
+
+	Security
 }
 
 func (l *ListenerConfig) validate() error {
 	if l.Name == "" {
 		return errors.New("listener without a name")
+	}
+	if err := l.Security.validate(l.Name); err != nil {
+		return err
 	}
 	if _, _, err := net.SplitHostPort(l.Bind); err != nil && l.Listener == nil {
 		return fmt.Errorf("listener %s: bind address: %w", l.Name, err)

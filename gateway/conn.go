@@ -48,7 +48,14 @@ type conn struct {
 	subject   acl.Subject
 	subjectOf tenant.Principal
 	granted   granted
-	log       *slog.Logger
+	// only is the tenant that listener and server name leave; "" is any.
+	only     string
+	auth     *auth // nil: nobody asked, and the client did not begin it
+	standing atomic.Pointer[standing]
+	unknown  bool        // counted as not authenticated; under g.mu
+	patience *time.Timer // ends the connection unless it is authenticated by then
+	used     bool        // a request was served that needs rights
+	log      *slog.Logger
 
 	ctx    context.Context // ends with the connection
 	cancel context.CancelFunc
@@ -84,25 +91,36 @@ type conn struct {
 
 func (g *Gateway) newConn(l *listener, nc net.Conn) *conn {
 	ctx, cancel := context.WithCancel(g.ctx)
+	nc = l.secure(nc)
 	c := &conn{
 		g: g, l: l, nc: nc,
 		peer:   nc.RemoteAddr().String(),
 		host:   hostOf(nc.RemoteAddr()),
-		tenant: g.tenantOf(l), principal: tenant.Anonymous(),
+		tenant: g.tenantOf(l), principal: tenant.Anonymous(), only: l.cfg.Tenant,
 		log: g.log,
 		ctx: ctx, cancel: cancel,
 	}
 	c.changed = sync.NewCond(&c.mu)
 	c.sock = wire.NewSocket(nc)
 	c.in = deadlineReader{nc: nc, sock: c.sock, idle: g.cfg.HandshakeTimeout, frame: g.cfg.FrameTimeout, received: g.metrics.bytesIn}
-	c.frames = wire.NewFrameReader(&c.in, int(g.cfg.MaxRequestBytes))
+	largest := int(g.cfg.MaxRequestBytes)
+	if l.asks() {
+		largest = min(largest, preAuthFrame)
+		if len(l.cfg.Mechanisms) > 0 && l.cfg.Demand {
+			c.auth = &auth{}
+		}
+	}
+	c.frames = wire.NewFrameReader(&c.in, largest)
 	c.sessions.init(g)
 	return c
 }
 
 // serve reads requests until the connection ends.
 func (c *conn) serve() {
-	err := c.readLoop()
+	err := c.open()
+	if err == nil {
+		err = c.readLoop()
+	}
 	if errors.Is(err, errDraining) {
 		// What was taken up is answered first; if that fails, it is the cause.
 		if broken := c.settled(); broken != nil {
@@ -115,6 +133,19 @@ func (c *conn) serve() {
 	if c.answered != nil {
 		<-c.answered
 	}
+}
+
+// open does what comes before the first request.
+func (c *conn) open() error {
+	if !c.l.asks() {
+		return c.letInUnasked()
+	}
+	c.mu.Lock() // of patience, which whoever ends the connection looks at
+	if !c.broken {
+		c.patience = time.AfterFunc(c.g.cfg.AuthTimeout, func() { c.end(errAuthTimeout) })
+	}
+	c.mu.Unlock()
+	return c.handshake()
 }
 
 func (c *conn) readLoop() (err error) {
@@ -150,6 +181,9 @@ func (c *conn) readLoop() (err error) {
 // request works on one frame, which it owns.
 func (c *conn) request(frame *wire.Buffer) error {
 	start := time.Now()
+	if c.auth != nil && c.auth.raw {
+		return c.rawToken(frame, start)
+	}
 	h, body, err := wire.ParseHeader(frame.B)
 	if err != nil {
 		defer frame.Release()
@@ -159,6 +193,12 @@ func (c *conn) request(frame *wire.Buffer) error {
 			return c.versionMismatch(h, start)
 		}
 		return err
+	}
+	if c.auth != nil {
+		if err := c.allow(h.Key, len(frame.B), start); err != nil {
+			frame.Release()
+			return err
+		}
 	}
 	api := c.g.apis.find(h.Key)
 	if api == nil || h.Version < api.min || h.Version > api.max {
@@ -171,6 +211,7 @@ func (c *conn) request(frame *wire.Buffer) error {
 	if string(h.ClientID) != c.clientID {
 		c.clientID = string(h.ClientID)
 	}
+	c.used = c.used || !signsOn(h.Key)
 	if h.Key == keyProduce {
 		return c.produce(frame, h, body, start)
 	}
@@ -212,6 +253,9 @@ func (c *conn) end(err error) {
 		return
 	}
 	c.broken = true
+	if c.patience != nil {
+		c.patience.Stop()
+	}
 	if err == nil {
 		err = io.EOF
 	}

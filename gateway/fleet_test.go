@@ -20,6 +20,7 @@ import (
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/span/kafka"
 	"github.com/braidstream/braid/span/local"
+	"github.com/braidstream/braid/tenant/sasl"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -48,6 +49,7 @@ type fleetConfig struct {
 	logger    *slog.Logger
 	kafka     []string      // bootstrap of the cluster behind; the local engine if nil
 	rebalance time.Duration // group.initial.rebalance.delay.ms
+	sasl      *sasl.Server
 	beat      time.Duration // group.consumer.heartbeat.interval.ms
 }
 
@@ -120,7 +122,7 @@ func (f *fleet) addGateway(fc fleetConfig, i int) {
 	var session *catalog.Session
 	lazy := &lazyCoordinator{}
 	g, err := New(Options{
-		Watcher: f.watcher, Logs: logs, Coordinator: lazy, Admin: f.admin, Listeners: fc.listeners,
+		Watcher: f.watcher, Logs: logs, Coordinator: lazy, Admin: f.admin, Users: f.cat, SASL: fc.sasl, Listeners: fc.listeners,
 		Node: node, Zone: zone, Config: fc.config, Logger: fc.logger,
 	})
 	if err != nil {

@@ -14,15 +14,18 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/tenant/sasl"
 )
 
-// Options of [New]. Watcher, Logs, Coordinator, Admin, Listeners and Node are required.
+// Options of [New]. Watcher, Logs, Coordinator, Admin, Users, Listeners and Node are required.
 type Options struct {
 	Watcher     *catalog.Watcher
 	Logs        *chain.Logs
@@ -32,8 +35,11 @@ type Options struct {
 	Node        int32 // broker id of this gateway
 	Zone        string
 	Config      Config
-	Logger      *slog.Logger
-	Metrics     prometheus.Registerer // nil: counted and not shown
+	Users       UserAdmin
+	// SASL is needed where a listener has mechanisms.
+	SASL    *sasl.Server
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer // nil: counted and not shown
 }
 
 // Gateway serves clients. New binds its listeners, Start serves them, Drain and
@@ -56,6 +62,8 @@ type Gateway struct {
 	budget       byteBudget
 	sessionSlots slots
 	limiter      logLimiter
+	penalties    *penalties
+	revocations  chan struct{} // one at most: users or tenants changed
 
 	// makingOffsets holds the tenants whose offsets topic is being made.
 	makingOffsets sync.Map
@@ -75,6 +83,10 @@ type Gateway struct {
 	state state
 	conns map[*conn]struct{}
 	perIP map[string]int
+	// unknown counts connections that are not authenticated and have to be.
+	unknown     int
+	unknownFrom map[netip.Prefix]int
+	keeping     sync.WaitGroup // of the goroutines that Start starts
 }
 
 type state int
@@ -89,8 +101,8 @@ const (
 // New checks the options and binds all listeners. Clients that connect wait
 // until Start.
 func New(o Options) (*Gateway, error) {
-	if o.Watcher == nil || o.Logs == nil || o.Coordinator == nil || o.Admin == nil {
-		return nil, errors.New("gateway needs a watcher, logs, a coordinator and a topic admin")
+	if o.Watcher == nil || o.Logs == nil || o.Coordinator == nil || o.Admin == nil || o.Users == nil {
+		return nil, errors.New("gateway needs a watcher, logs, a coordinator, a topic admin and users")
 	}
 	if len(o.Listeners) == 0 {
 		return nil, errors.New("gateway needs a listener")
@@ -110,7 +122,11 @@ func New(o Options) (*Gateway, error) {
 		drained: make(chan struct{}),
 		conns:   map[*conn]struct{}{},
 		perIP:   map[string]int{},
+
+		revocations: make(chan struct{}, 1),
+		unknownFrom: map[netip.Prefix]int{},
 	}
+	g.penalties = newPenalties(g.cfg.FailedAuthDelay, g.cfg.MaxFailedAuthDelay)
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.undrained, g.stopWaits = context.WithCancel(g.ctx)
 	g.topics = newTopics(g)
@@ -122,6 +138,9 @@ func New(o Options) (*Gateway, error) {
 		err := lc.validate()
 		if err == nil && names[lc.Name] {
 			err = fmt.Errorf("listener %s is given twice", lc.Name)
+		}
+		if err == nil && len(lc.Mechanisms) > 0 && o.SASL == nil {
+			err = fmt.Errorf("listener %s has mechanisms of SASL, and the gateway none", lc.Name)
 		}
 		var l *listener
 		if err == nil {
@@ -182,7 +201,11 @@ func (g *Gateway) Start() error {
 		return errors.New("gateway was started before")
 	}
 	g.state = running
-	g.unwatch = g.watcher.OnChange(func(ch catalog.Change) { g.topics.invalidate(ch.Topics) })
+	g.unwatch = g.watcher.OnChange(g.onChange)
+	g.keeping.Go(g.keepRevoking)
+	if slices.ContainsFunc(g.listeners, func(l *listener) bool { return l.certs != nil }) {
+		g.keeping.Go(g.keepCertificates)
+	}
 	for _, l := range g.listeners {
 		go l.accept()
 	}
@@ -250,6 +273,7 @@ func (g *Gateway) Close() error {
 		c.end(errClosed)
 	}
 	g.serving.Wait()
+	g.keeping.Wait()
 	if was != created {
 		for _, l := range g.listeners {
 			<-l.done
@@ -271,9 +295,8 @@ func (g *Gateway) closeListeners() error {
 	return errors.Join(errs...)
 }
 
-// tenantOf says whose connection it is. There is one tenant until listeners and
-// credentials tell them apart.
-func (g *Gateway) tenantOf(*listener) string { return catalog.DefaultTenant }
+// tenantOf says whose connection it is before anybody has signed on.
+func (g *Gateway) tenantOf(l *listener) string { return firstOf(l.cfg.Tenant, catalog.DefaultTenant) }
 
 // clusterID is what the clients of a tenant are told.
 func (g *Gateway) clusterID(string) string { return g.cfg.ClusterID }

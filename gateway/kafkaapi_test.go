@@ -19,6 +19,7 @@ import (
 const (
 	internalKey = "spoken among brokers and controllers only"
 	noSecurity  = "not before clients are told apart: users, ACLs, quotas and tokens belong together"
+	noTokens    = "delegation tokens are not issued: a user has credentials, or a token of an OIDC issuer"
 	noTelemetry = "client metrics are not collected; clients send none to a broker that does not offer this"
 	noShare     = "share groups (KIP-932) come in a later release"
 	noStreams   = "streams groups (KIP-1071) come in a later release"
@@ -27,8 +28,8 @@ const (
 
 var unserved = map[int16]string{
 	4: internalKey, 5: internalKey, 6: internalKey, 7: internalKey,
-	17: noSecurity, 29: noSecurity, 30: noSecurity, 31: noSecurity, 36: noSecurity, 38: noSecurity, 39: noSecurity,
-	40: noSecurity, 41: noSecurity, 48: noSecurity, 49: noSecurity, 50: noSecurity, 51: noSecurity,
+	29: noSecurity, 30: noSecurity, 31: noSecurity, 48: noSecurity, 49: noSecurity,
+	38: noTokens, 39: noTokens, 40: noTokens, 41: noTokens,
 	27: "hanging transactions are ended by their coordinator",
 	52: internalKey, 53: internalKey, 54: internalKey, 56: internalKey, 58: internalKey, 59: internalKey,
 	62: internalKey, 63: internalKey, 64: "a gateway that is gone is forgotten with its lease", 67: internalKey, 70: internalKey, 73: internalKey,

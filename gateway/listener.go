@@ -17,7 +17,9 @@ type listener struct {
 	nl   net.Listener
 	self broker // this gateway, as clients of the listener see it
 	addr string // advertised
-	done chan struct{}
+	// certs is nil for plain TCP.
+	certs *certificates
+	done  chan struct{}
 }
 
 // open binds the listener and settles what it advertises.
@@ -42,8 +44,17 @@ func (g *Gateway) open(ctx context.Context, cfg ListenerConfig) (*listener, erro
 		return nil, errors.Join(fmt.Errorf("listener %s: advertised address %q: %w", cfg.Name, l.addr, err), nl.Close())
 	}
 	l.self = broker{host: host, port: port, rack: firstOf(cfg.Zone, g.opts.Zone)}
+	if cfg.TLS != nil {
+		l.certs = &certificates{files: *cfg.TLS}
+		if _, err := l.certs.load(); err != nil {
+			return nil, errors.Join(fmt.Errorf("listener %s: %w", cfg.Name, err), nl.Close())
+		}
+	}
 	return l, nil
 }
+
+// asks tells whether connections have to do something before they are served.
+func (l *listener) asks() bool { return l.certs != nil || l.cfg.Demand }
 
 // accept takes connections until the listener is closed.
 func (l *listener) accept() {
@@ -85,7 +96,16 @@ func (g *Gateway) admit(l *listener, nc net.Conn) {
 		refuse = "max.connections"
 	case g.cfg.MaxPerIP > 0 && g.perIP[c.host] >= g.cfg.MaxPerIP:
 		refuse = "max.connections.per.ip"
+	case l.asks() && g.unknown >= g.cfg.MaxUnauthenticated:
+		refuse = "braid.max.unauthenticated"
+	case l.asks() && g.unknownFrom[origin(c.host)] >= g.cfg.MaxUnauthenticatedPerIP:
+		refuse = "braid.max.unauthenticated.per.ip"
 	default:
+		if l.asks() {
+			c.unknown = true
+			g.unknown++
+			g.unknownFrom[origin(c.host)]++
+		}
 		g.conns[c] = struct{}{}
 		g.perIP[c.host]++
 		g.serving.Add(1)
@@ -94,7 +114,7 @@ func (g *Gateway) admit(l *listener, nc net.Conn) {
 	if refuse != "" {
 		g.metrics.accepted.WithLabelValues(l.cfg.Name, "refused").Inc()
 		c.cancel()
-		end := nc.Close
+		end := nc.Close // not TLS's: nobody waits for its farewell
 		if refuse == leaving {
 			end = func() error { return reset(nc) }
 		}
@@ -135,6 +155,7 @@ func (g *Gateway) connEnded(c *conn, err error) {
 	if g.perIP[c.host]--; g.perIP[c.host] <= 0 {
 		delete(g.perIP, c.host)
 	}
+	g.letIn(c)
 	g.mu.Unlock()
 	g.metrics.connections.WithLabelValues(c.l.cfg.Name).Dec()
 	reason := "bad"

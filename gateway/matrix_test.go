@@ -362,6 +362,7 @@ func TestEveryKeyEveryVersion(t *testing.T) {
 		},
 	}
 	maps.Copy(one, adminRequests(topic))
+	maps.Copy(one, saslRequests())
 	maps.Copy(one, consumerGroupRequests())
 	maps.Copy(one, txnRequests(topic))
 	// The coordinator takes its shards up in the background.

@@ -25,6 +25,8 @@ type metrics struct {
 	accepted    *prometheus.CounterVec
 	ended       *prometheus.CounterVec
 	denied      *prometheus.CounterVec
+
+	authentications *prometheus.CounterVec
 }
 
 type keyMetrics struct {
@@ -50,7 +52,10 @@ func newMetrics(g *Gateway, reg prometheus.Registerer) *metrics {
 			Help: "Open client connections, by listener."}, []string{"listener"}),
 		accepted: prometheus.NewCounterVec(opts("connections_total", "Connections by listener and what became of them: served, refused."), []string{"listener", "outcome"}),
 		denied:   prometheus.NewCounterVec(opts("denied_total", "Requests for what an ACL does not allow, by resource type."), []string{"type"}),
-		ended:    prometheus.NewCounterVec(opts("connections_ended_total", "Connections that ended, by reason: quiet, bad."), []string{"reason"}),
+		authentications: prometheus.NewCounterVec(opts("authentications_total",
+			"Authentications by listener, mechanism (TLS for certificates and failed handshakes) and what became of them: succeeded, failed."),
+			[]string{"listener", "mechanism", "outcome"}),
+		ended: prometheus.NewCounterVec(opts("connections_ended_total", "Connections that ended, by reason: quiet, bad."), []string{"reason"}),
 	}
 	for i := range g.apis.list {
 		name := apiName(g.apis.list[i].key)
@@ -58,13 +63,29 @@ func newMetrics(g *Gateway, reg prometheus.Registerer) *metrics {
 		k.requests, k.latency = m.requests.WithLabelValues(name), m.latency.WithLabelValues(name)
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.errors, m.latency, m.bytesIn, m.bytesOut, m.connections, m.accepted, m.ended, m.denied,
+		reg.MustRegister(m.requests, m.errors, m.latency, m.bytesIn, m.bytesOut, m.connections, m.accepted, m.ended, m.denied, m.authentications,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "unauthenticated_connections",
+				Help: "Connections that are not authenticated yet and have to be."}, func() float64 {
+				g.mu.Lock()
+				defer g.mu.Unlock()
+				return float64(g.unknown)
+			}),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "inflight_bytes",
 				Help: "Bytes of Produce requests that are being worked on."}, func() float64 { return float64(g.budget.used.Load()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "fetch_sessions",
 				Help: "Fetch sessions."}, func() float64 { return float64(g.sessionSlots.sessions.Load()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "fetch_session_partitions",
 				Help: "Partitions in fetch sessions."}, func() float64 { return float64(g.sessionSlots.parts.Load()) }))
+	}
+	if reg != nil {
+		for _, l := range g.listeners {
+			if l.certs == nil {
+				continue
+			}
+			reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "certificate_expiry_timestamp_seconds",
+				Help: "When a listener's certificate expires, in seconds since 1970.", ConstLabels: prometheus.Labels{"listener": l.cfg.Name}},
+				func() float64 { return float64(l.certs.expires.Load()) }))
+		}
 	}
 	return m
 }

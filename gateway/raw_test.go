@@ -179,3 +179,8 @@ func fetchRequest(topic string, id [16]byte, offsets map[int32]int64) *kmsg.Fetc
 	req.Topics = append(req.Topics, t)
 	return req
 }
+
+// appendRequest is the frame of a request whose version is set.
+func appendRequest(corr int32, req kmsg.Request) []byte {
+	return wire.AppendRequest(nil, corr, []byte("raw"), req)
+}

@@ -59,6 +59,9 @@ func NewFrameReader(r io.Reader, maxFrame int) *FrameReader {
 	return f
 }
 
+// SetMax changes how large a frame may be, from the next one on.
+func (f *FrameReader) SetMax(maxFrame int) { f.max = maxFrame }
+
 // Buffered is the number of bytes that were read and not yet returned: when it
 // is 0, the next call of Next reads from the peer.
 func (f *FrameReader) Buffered() int { return len(f.have) }

@@ -121,7 +121,7 @@ func (p *process) startNode(ctx context.Context, i int) error {
 	cfg := p.settings.Gateway
 	cfg.ClusterID = p.clusterID()
 	n.gateway, err = gateway.New(gateway.Options{Watcher: p.watcher, Logs: n.logs, Coordinator: n.coordinator,
-		Admin: p.admin, Listeners: listeners, Node: n.id, Zone: p.cfg.Zone, Config: cfg, Logger: logger, Metrics: metrics})
+		Admin: p.admin, Users: p.catalog, Listeners: listeners, Node: n.id, Zone: p.cfg.Zone, Config: cfg, Logger: logger, Metrics: metrics})
 	if err != nil {
 		return err
 	}

@@ -1,5 +1,3 @@
-// Package sasl holds the server's side of SASL: the mechanisms, and the
-// credentials that they are checked against.
 package sasl
 
 import (

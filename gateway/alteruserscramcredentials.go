@@ -1,0 +1,178 @@
+package gateway
+
+// AlterUserScramCredentials, key 51, version 0.
+//
+// Like Apache Kafka: the client salts the password; 4096 to 16384 iterations; of
+// a user with any change that cannot be, none is made.
+//
+// Differences: a salt or a salted password of a size that cannot be right, and
+// names with control characters, are UNACCEPTABLE_CREDENTIAL. A user whose last
+// credential is removed is gone. Who signs on with what was changed is signed
+// off within seconds.
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/tenant/acl"
+	"github.com/braidstream/braid/tenant/sasl"
+	"github.com/braidstream/braid/wire"
+)
+
+// UserAdmin keeps users. Calls may take a while and are made concurrently;
+// [catalog.Catalog] is one.
+type UserAdmin interface {
+	User(ctx context.Context, tenant, name string) (catalog.User, error)
+	PutUser(ctx context.Context, u catalog.User) (catalog.User, error)
+	DeleteUser(ctx context.Context, tenant, name string, revision int64) error
+}
+
+// credentialChanges are those of one user, by mechanism; nil removes one.
+type credentialChanges struct {
+	name string
+	to   map[string]*catalog.Scram
+	err  error // found while the request was read
+}
+
+func (c *credentialChanges) add(number int8, to *catalog.Scram, err error) {
+	mechanism := ""
+	for m, n := range scramNumbers {
+		if n == number {
+			mechanism = m
+		}
+	}
+	switch _, twice := c.to[mechanism]; {
+	case c.err != nil:
+	case !goodUserName(c.name):
+		c.err = unacceptable("Username must not be empty, and holds no control characters")
+	case mechanism == "":
+		c.err = &span.RejectedError{Code: wire.UnsupportedSASLMechanism, Detail: "Unknown SCRAM mechanism"}
+	case twice:
+		c.err = &span.RejectedError{Code: wire.DuplicateResource, Detail: "A user credential cannot be altered twice in the same request"}
+	default:
+		c.err = err
+		c.to[mechanism] = to
+	}
+}
+
+func unacceptable(text string) error {
+	return &span.RejectedError{Code: wire.UnacceptableCredential, Detail: text}
+}
+
+func goodUserName(s string) bool {
+	return s != "" && len(s) <= catalog.MaxUserName && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}
+
+func alterUserScramCredentials(call *call, req *kmsg.AlterUserSCRAMCredentialsRequest) kmsg.Response {
+	by := map[string]*credentialChanges{}
+	var order []*credentialChanges
+	of := func(name string) *credentialChanges {
+		if by[name] == nil {
+			by[name] = &credentialChanges{name: name, to: map[string]*catalog.Scram{}}
+			order = append(order, by[name])
+		}
+		return by[name]
+	}
+	for i := range req.Deletions {
+		of(req.Deletions[i].Name).add(req.Deletions[i].Mechanism, nil, nil)
+	}
+	for i := range req.Upsertions {
+		c, err := credentialOf(&req.Upsertions[i])
+		of(req.Upsertions[i].Name).add(req.Upsertions[i].Mechanism, &c, err)
+	}
+	resp := kmsg.NewPtrAlterUserSCRAMCredentialsResponse()
+	denied := call.onCluster(acl.Alter)
+	resp.Results = make([]kmsg.AlterUserSCRAMCredentialsResponseResult, len(order))
+	each(len(order), func(i int) {
+		r := kmsg.NewAlterUserSCRAMCredentialsResponseResult()
+		r.User = order[i].name
+		err := order[i].err
+		if denied != wire.None {
+			err = denied
+		}
+		if err == nil {
+			err = call.change(order[i])
+		}
+		if err != nil {
+			r.ErrorCode, r.ErrorMessage = call.refusal(err)
+		}
+		resp.Results[i] = r
+	})
+	// So that the next request on this connection sees the change.
+	call.g.fresh.refresh(call.ctx)
+	return resp
+}
+
+// credentialOf makes a credential of what a client salted.
+func credentialOf(u *kmsg.AlterUserSCRAMCredentialsRequestUpsertion) (catalog.Scram, error) {
+	size := map[int8]int{1: 32, 2: 64}[u.Mechanism]
+	switch {
+	case size == 0:
+		return catalog.Scram{}, nil // the mechanism is refused
+	case u.Iterations < sasl.MinIterations:
+		return catalog.Scram{}, unacceptable("Too few iterations")
+	case u.Iterations > sasl.MaxIterations:
+		return catalog.Scram{}, unacceptable("Too many iterations")
+	case len(u.SaltedPassword) != size:
+		return catalog.Scram{}, unacceptable("The salted password is of another size than the mechanism's hash")
+	case len(u.Salt) == 0 || len(u.Salt) > maxSalt:
+		return catalog.Scram{}, unacceptable("The salt is empty or too long")
+	}
+	mechanism := sasl.ScramSHA256
+	if u.Mechanism == 2 {
+		mechanism = sasl.ScramSHA512
+	}
+	return sasl.FromSalted(mechanism, u.Salt, u.SaltedPassword, int(u.Iterations))
+}
+
+const maxSalt = 256
+
+// change makes a user's changes, all or none.
+func (call *call) change(c *credentialChanges) error {
+	ctx, cancel := call.limited(0)
+	defer cancel()
+	for {
+		u, err := call.g.opts.Users.User(ctx, call.tenant, c.name)
+		if errors.Is(err, catalog.ErrNotFound) {
+			u, err = catalog.User{Tenant: call.tenant, Name: c.name}, nil
+		}
+		if err != nil {
+			return err
+		}
+		next := u
+		if next.Credentials = maps.Clone(u.Credentials); next.Credentials == nil {
+			next.Credentials = map[string]catalog.Scram{}
+		}
+		for _, m := range slices.Sorted(maps.Keys(c.to)) {
+			if to := c.to[m]; to != nil {
+				next.Credentials[m] = *to
+				continue
+			}
+			if _, there := next.Credentials[m]; !there {
+				return &span.RejectedError{Code: wire.ResourceNotFound, Detail: "Attempt to delete a user credential that does not exist"}
+			}
+			delete(next.Credentials, m)
+		}
+		if len(next.Credentials) == 0 {
+			err = call.g.opts.Users.DeleteUser(ctx, u.Tenant, u.Name, u.Revision)
+		} else {
+			_, err = call.g.opts.Users.PutUser(ctx, next)
+		}
+		// Somebody else changed the user at the same time: looked at again.
+		if errors.Is(err, catalog.ErrConflict) || errors.Is(err, catalog.ErrExists) {
+			if ctx.Err() == nil {
+				continue
+			}
+		}
+		return err
+	}
+}

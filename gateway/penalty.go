@@ -1,0 +1,138 @@
+package gateway
+
+import (
+	"context"
+	"math"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// penalties slow down who guesses. A failed attempt is answered late: after
+// base, and twice as late with each failure of its address or its user name that
+// is not long ago, up to most. An attempt that succeeds is answered at once,
+// whatever came before it, so that nobody is locked out by another's failures.
+//
+// A guesser with many connections gains little: of one address, some connections
+// at most are in the delay at the same time, and while they are, further
+// attempts from there wait for their turn.
+//
+// Both tables are bounded. Who fills one by ever new names loses what it knew
+// of others, not the table of addresses.
+type penalties struct {
+	base, most time.Duration
+
+	mu        sync.Mutex
+	addresses map[netip.Prefix]score
+	users     map[string]score
+	delayed   map[netip.Prefix]int
+	room      chan struct{} // closed when a delay ends; nil if nobody waits
+}
+
+const (
+	maxScores = 10_000
+	// maxDelayed is how many connections of an address are in the delay at once.
+	maxDelayed = 64
+	// halfLife of a failure.
+	halfLife = 30 * time.Second
+)
+
+// score counts failures; each counts for half after halfLife.
+type score struct {
+	n  float64
+	at time.Time
+}
+
+func (s score) now(t time.Time) float64 {
+	return s.n * math.Exp2(-t.Sub(s.at).Seconds()/halfLife.Seconds())
+}
+
+func newPenalties(base, most time.Duration) *penalties {
+	return &penalties{base: base, most: max(base, most), addresses: map[netip.Prefix]score{}, users: map[string]score{}, delayed: map[netip.Prefix]int{}}
+}
+
+// origin is an IPv4 address, or the network of an IPv6 address: its owner has 2^64 of them.
+func origin(host string) netip.Prefix {
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	a = a.Unmap().WithZone("")
+	bits := 64
+	if a.Is4() {
+		bits = 32
+	}
+	p, err := a.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return p
+}
+
+// failed counts a failure and tells after which time it is answered.
+func (p *penalties) failed(from netip.Prefix, user string, now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := count(p.addresses, from, now)
+	if user != "" {
+		n = max(n, count(p.users, user, now))
+	}
+	d := float64(p.base) * math.Exp2(math.Floor(min(n-1, 30)))
+	return time.Duration(min(d, float64(p.most)))
+}
+
+func count[K comparable](m map[K]score, k K, now time.Time) float64 {
+	old, ok := m[k]
+	if !ok && len(m) >= maxScores {
+		for other := range m { // any
+			delete(m, other)
+			break
+		}
+	}
+	n := old.now(now) + 1
+	m[k] = score{n: n, at: now}
+	return n
+}
+
+// turn waits until an address has fewer connections in the delay than it may have.
+func (p *penalties) turn(ctx context.Context, from netip.Prefix) error {
+	for {
+		p.mu.Lock()
+		if p.delayed[from] < maxDelayed {
+			p.mu.Unlock()
+			return nil
+		}
+		if p.room == nil {
+			p.room = make(chan struct{})
+		}
+		room := p.room
+		p.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// delay waits until a time, as one of those that an address has in the delay.
+func (p *penalties) delay(ctx context.Context, from netip.Prefix, until time.Time) {
+	p.mu.Lock()
+	p.delayed[from]++
+	p.mu.Unlock()
+	timer := time.NewTimer(time.Until(until))
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		timer.Stop()
+	}
+	p.mu.Lock()
+	if p.delayed[from]--; p.delayed[from] <= 0 {
+		delete(p.delayed, from)
+	}
+	if p.room != nil {
+		close(p.room)
+		p.room = nil
+	}
+	p.mu.Unlock()
+}

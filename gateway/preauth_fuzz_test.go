@@ -1,0 +1,87 @@
+package gateway
+
+import (
+	"io"
+	"net"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/wire"
+)
+
+// Before authentication nothing that a client sends takes more than 16 MB, or
+// 10 ms of computing for a frame: the frames are small, their number is, and the
+// only work that costs by intent, the comparison of a password, is done once for
+// a connection.
+func FuzzBeforeAuthentication(f *testing.F) {
+	fl := newFleet(f, secure(Security{Mechanisms: mechanisms, Demand: true}), withConfig(func(c *Config) { c.FailedAuthDelay, c.MaxFailedAuthDelay = 1, 1 }))
+	fl.user(catalog.DefaultTenant, "alice", "a password that no fuzzer guesses")
+	g := fl.gateways[0]
+	hello := func(mechanism string, v int16) []byte {
+		h := kmsg.NewPtrSASLHandshakeRequest()
+		h.Mechanism = mechanism
+		return appendRequest(1, withVersion(h, v))
+	}
+	token := func(b string) []byte {
+		a := kmsg.NewPtrSASLAuthenticateRequest()
+		a.SASLAuthBytes = []byte(b)
+		return appendRequest(2, withVersion(a, 2))
+	}
+	versions := appendRequest(0, withVersion(kmsg.NewPtrApiVersionsRequest(), 4))
+	f.Add(versions)
+	for _, m := range append(mechanisms, "OAUTHBEARER", "GSSAPI") {
+		f.Add(append(hello(m, 1), token("n,,n=alice,r=abc")...))
+		f.Add(append(append(append([]byte(nil), versions...), hello(m, 1)...), token("\x00alice\x00guess")...))
+		f.Add(append(hello(m, 0), framed([]byte("n,,\x01auth=Bearer a.b.c\x01\x01"))...))
+	}
+	for _, a := range servedAPIs() {
+		req := kmsg.RequestForKey(a.key)
+		req.SetVersion(a.max)
+		f.Add(appendRequest(1, req))
+	}
+	// Five bytes that say 2^32-1 tags, in a header and in a body.
+	many := []byte{0xff, 0xff, 0xff, 0xff, 0x0f}
+	f.Add(framed(append(wire.AppendRequestHeader(nil, keyApiVersions, 4, 1, nil)[:10], many...)))
+	f.Add(framed(append(append(wire.AppendRequestHeader(nil, keyApiVersions, 4, 1, nil), 2, 'a', 2, 'b'), many...)))
+	f.Add(framed(append(append(wire.AppendRequestHeader(nil, keySaslAuthenticate, 2, 1, nil), 1), many...)))
+	f.Add([]byte{0, 1, 0, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > 512<<10 {
+			return
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		client, server := net.Pipe()
+		g.mu.Lock()
+		c := g.newConn(g.listeners[0], server)
+		g.conns[c] = struct{}{}
+		g.perIP[c.host]++
+		g.mu.Unlock()
+		g.metrics.connections.WithLabelValues(c.l.cfg.Name).Inc()
+		done, drained := make(chan struct{}), make(chan struct{})
+		go func() {
+			c.serve()
+			close(done)
+		}()
+		go func() {
+			_, _ = io.Copy(io.Discard, client) // until either side closes
+			close(drained)
+		}()
+		_ = client.SetWriteDeadline(time.Now().Add(30 * time.Second)) // a pipe has deadlines
+		_, _ = client.Write(b)                                        // the gateway may close before it has read all
+		_ = client.Close()
+		<-done
+		<-drained
+		if c.principal.Name != "ANONYMOUS" || c.used {
+			t.Fatalf("served as %v", c.principal)
+		}
+		runtime.ReadMemStats(&after)
+		if grown := after.TotalAlloc - before.TotalAlloc; grown > 16<<20 {
+			t.Fatalf("%d bytes made it allocate %d", len(b), grown)
+		}
+	})
+}

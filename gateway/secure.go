@@ -1,0 +1,291 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/braidstream/braid/tenant"
+)
+
+// Security says who is let in by a listener, and how. The zero value is plain
+// TCP that lets everybody in, as nobody, to the default tenant.
+type Security struct {
+	TLS *TLSFiles // nil: plain TCP
+	// Mechanisms of SASL that clients may sign on with; none means no SASL.
+	Mechanisms []string
+	// Demand keeps those out who sign on neither by SASL nor by a certificate.
+	Demand bool
+	// Tenant is that of all who come in; "" leaves it to the user's name, and is
+	// the default tenant for those who have none.
+	Tenant string
+	// ServerNames is a domain; the label before it in the server name that a
+	// client asks for by TLS (SNI) is the tenant, as in acme.kafka.example.com.
+	ServerNames string
+	// Mapping makes principals of certificates; nil: the subject.
+	Mapping *tenant.Mapping
+}
+
+// TLSFiles are PEM files. They are read again when they change.
+type TLSFiles struct {
+	Cert string // chain, the server's own first
+	Key  string // readable by its owner alone
+	// ClientCA signs the certificates of clients; "" asks clients for none.
+	ClientCA string
+	// ClientOptional lets clients in without a certificate too.
+	ClientOptional bool
+}
+
+func (s *Security) validate(name string) error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("listener %s: "+format, append([]any{name}, args...)...)
+	}
+	if s.TLS == nil && (s.ServerNames != "" || s.Mapping != nil) {
+		return bad("server names and mapping rules need TLS")
+	}
+	if s.TLS != nil && (s.TLS.Cert == "" || s.TLS.Key == "") {
+		return bad("TLS needs a certificate and a key")
+	}
+	if s.Mapping != nil && s.TLS.ClientCA == "" {
+		return bad("mapping rules need certificates of clients (client CA)")
+	}
+	if s.Demand && len(s.Mechanisms) == 0 && (s.TLS == nil || s.TLS.ClientCA == "") {
+		return bad("authentication is demanded, and there is no way to authenticate")
+	}
+	return nil
+}
+
+// certificates keep a listener's TLS configuration as its files have it.
+// Connections that stand keep what they were made with.
+type certificates struct {
+	files   TLSFiles
+	current atomic.Pointer[tls.Config]
+	stamp   string // of the files as they were read; only load uses it
+	expires atomic.Int64
+}
+
+// load reads the files if they changed. With an error the former ones stay.
+func (c *certificates) load() (changed bool, err error) {
+	stamp, err := c.stat()
+	if err != nil {
+		return false, err
+	}
+	if stamp == c.stamp {
+		return false, nil
+	}
+	cert, err := os.ReadFile(c.files.Cert)
+	if err != nil {
+		return false, err
+	}
+	key, err := os.ReadFile(c.files.Key)
+	if err != nil {
+		return false, err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		// What is wrong, never the key.
+		return false, fmt.Errorf("%s and %s: %w", c.files.Cert, c.files.Key, err)
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+	if c.files.ClientCA != "" {
+		pem, err := os.ReadFile(c.files.ClientCA)
+		if err != nil {
+			return false, err
+		}
+		config.ClientCAs = x509.NewCertPool()
+		if !config.ClientCAs.AppendCertsFromPEM(pem) {
+			return false, fmt.Errorf("%s holds no PEM certificate", c.files.ClientCA)
+		}
+		config.ClientAuth = tls.RequireAndVerifyClientCert
+		if c.files.ClientOptional {
+			config.ClientAuth = tls.VerifyClientCertIfGiven
+		}
+		// A ticket would let a client in again whose CA is no longer ours.
+		config.SessionTicketsDisabled = true
+	}
+	c.stamp = stamp
+	c.expires.Store(pair.Leaf.NotAfter.Unix())
+	c.current.Store(config)
+	return true, nil
+}
+
+func (c *certificates) stat() (string, error) {
+	var b strings.Builder
+	for _, path := range []string{c.files.Cert, c.files.Key, c.files.ClientCA} {
+		if path == "" {
+			continue
+		}
+		st, err := os.Stat(path)
+		if err != nil {
+			return "", err
+		}
+		if path == c.files.Key && st.Mode().Perm()&0o077 != 0 {
+			return "", fmt.Errorf("%s has mode %#o: only its owner may read a key (chmod 600)", path, st.Mode().Perm())
+		}
+		if st.Size() > maxPEM {
+			return "", fmt.Errorf("%s has %d bytes: too large for certificates", path, st.Size())
+		}
+		inode := uint64(0)
+		if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+			inode = sys.Ino
+		}
+		fmt.Fprintf(&b, "%s %d %d %d\n", path, st.Size(), st.ModTime().UnixNano(), inode)
+	}
+	return b.String(), nil
+}
+
+const maxPEM = 4 << 20
+
+// certificatesEvery is how often the files are looked at.
+const certificatesEvery = 2 * time.Second
+
+// keepCertificates reads files again as they change, until the gateway ends.
+func (g *Gateway) keepCertificates() {
+	tick := time.NewTicker(certificatesEvery)
+	defer tick.Stop()
+	said := map[*listener]string{}
+	for {
+		select {
+		case <-tick.C:
+		case <-g.ctx.Done():
+			return
+		}
+		for _, l := range g.listeners {
+			if l.certs == nil {
+				continue
+			}
+			changed, err := l.certs.load()
+			switch {
+			case changed:
+				g.log.Info("certificates were read again", "listener", l.cfg.Name)
+				said[l] = ""
+			case err != nil && err.Error() != said[l]:
+				// Once for each reason: files are replaced one after the other.
+				g.log.Warn("certificates cannot be read again, the former ones serve on", "listener", l.cfg.Name, "err", err)
+				said[l] = err.Error()
+			}
+		}
+	}
+}
+
+// secured is a TLS connection whose end does not wait for a client that takes
+// nothing: crypto/tls gives its farewell five seconds.
+type secured struct {
+	*tls.Conn
+	under *patient
+}
+
+type patient struct {
+	net.Conn
+	closing atomic.Bool
+}
+
+func (p *patient) SetWriteDeadline(t time.Time) error {
+	if p.closing.Load() {
+		t = time.Now().Add(farewell)
+	}
+	return p.Conn.SetWriteDeadline(t)
+}
+
+const farewell = 100 * time.Millisecond
+
+func (s *secured) Close() error {
+	s.under.closing.Store(true)
+	err := s.Conn.Close()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = nil // no farewell for a client that takes nothing
+	}
+	return err
+}
+
+func (l *listener) secure(nc net.Conn) net.Conn {
+	if l.certs == nil {
+		return nc
+	}
+	under := &patient{Conn: nc}
+	return &secured{Conn: tls.Server(under, l.certs.current.Load()), under: under}
+}
+
+var errHandshake = errors.New("TLS handshake failed")
+
+// handshake ends TLS's, and finds out what it says of the client: the tenant by
+// the server's name, the principal by a certificate.
+func (c *conn) handshake() error {
+	s, ok := c.nc.(*secured)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, c.g.cfg.HandshakeTimeout)
+	defer cancel()
+	if err := s.HandshakeContext(ctx); err != nil {
+		c.g.metrics.authentications.WithLabelValues(c.l.cfg.Name, "TLS", "failed").Inc()
+		return fmt.Errorf("%w: %w", errHandshake, err)
+	}
+	state := s.ConnectionState()
+	cfg := &c.l.cfg.Security
+	if label, ok := strings.CutSuffix(strings.ToLower(state.ServerName), "."+strings.ToLower(cfg.ServerNames)); ok && cfg.ServerNames != "" && label != "" {
+		if c.only == "" || c.only == label {
+			c.only = label
+		} else {
+			c.only = noTenant
+		}
+	}
+	if len(state.PeerCertificates) == 0 {
+		return c.letInUnasked()
+	}
+	subject, err := tenant.Subject(state.PeerCertificates[0].RawSubject)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errAuthentication, err)
+	}
+	name, ok := subject, true
+	if cfg.Mapping != nil {
+		name, ok = cfg.Mapping.Name(subject)
+	}
+	if !ok {
+		return fmt.Errorf("%w: no mapping rule matches %.200q", errAuthentication, subject)
+	}
+	if c.auth != nil {
+		return nil // SASL says who it is
+	}
+	of, principal, ok := c.reach().Mapped(name)
+	if !ok {
+		return fmt.Errorf("%w: certificate of %.200q is of no tenant", errAuthentication, subject)
+	}
+	c.rulesAt = nil
+	c.tenant, c.principal = of, tenant.Principal{Type: "User", Name: principal}
+	c.standing.Store(&standing{tenant: of})
+	c.g.metrics.authentications.WithLabelValues(c.l.cfg.Name, "TLS", "succeeded").Inc()
+	c.authenticated()
+	if !c.stands() {
+		return errRevoked
+	}
+	return nil
+}
+
+// noTenant is the name of no tenant.
+const noTenant = "\x00"
+
+// letInUnasked serves a client that has not said who it is, where that is
+// allowed.
+func (c *conn) letInUnasked() error {
+	if c.auth != nil {
+		return nil
+	}
+	if c.only != "" {
+		c.tenant = c.only
+	}
+	c.standing.Store(&standing{tenant: c.tenant})
+	if !c.stands() {
+		return fmt.Errorf("%w: tenant %.100q is not there", errAuthentication, c.tenant)
+	}
+	c.authenticated()
+	return nil
+}

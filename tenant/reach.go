@@ -1,0 +1,100 @@
+package tenant
+
+import (
+	"strings"
+
+	"github.com/braidstream/braid/catalog"
+)
+
+// Reach is what a connection may sign on to: the tenants of a snapshot, or the
+// one that its listener or its TLS server name says. It implements the Directory
+// of package sasl. It does no I/O.
+//
+// A user belongs to one tenant. alice@acme is user alice of tenant acme; alice
+// alone is the one user of that name, and of several in different tenants the one
+// that was first: else who administers one tenant could take the name from
+// another. A user whose own name is alice@acme signs on as alice@acme@its-tenant
+// wherever acme has an alice.
+type Reach struct {
+	Snapshot *catalog.Snapshot
+	// Only is the tenant that the connection is bound to; "" is any.
+	Only string
+}
+
+// Active tells whether a tenant may be signed on to.
+func (r Reach) Active(name string) bool {
+	if name == catalog.SystemTenant {
+		return false
+	}
+	t := r.Snapshot.Tenant(name)
+	return t != nil && t.State == catalog.TenantActive
+}
+
+// User finds the user that signs on by a name; nil if there is none.
+func (r Reach) User(name string) *catalog.User {
+	if r.Only != "" && !r.Active(r.Only) {
+		return nil
+	}
+	if at := strings.LastIndexByte(name, '@'); at > 0 {
+		of := name[at+1:]
+		if (r.Only == "" || r.Only == of) && r.Active(of) {
+			if u := r.Snapshot.User(of, name[:at]); u != nil {
+				return u
+			}
+		}
+	}
+	if r.Only != "" {
+		return r.Snapshot.User(r.Only, name)
+	}
+	var first *catalog.User
+	for _, u := range r.Snapshot.UsersNamed(name) {
+		if r.Active(u.Tenant) && (first == nil || u.CreatedAt.Before(first.CreatedAt)) {
+			first = u
+		}
+	}
+	return first
+}
+
+// Tenant settles the tenant of a principal whose token or certificate names one
+// ("" if it does not).
+func (r Reach) Tenant(named string) (string, bool) {
+	switch {
+	case named == "":
+		named = r.Only
+	case r.Only != "" && r.Only != named:
+		return "", false
+	}
+	return named, named != "" && r.Active(named)
+}
+
+// Mapped settles tenant and principal of a certificate, by the name that the
+// mapping rules made of it: NAME, or NAME@TENANT where the connection is not
+// bound to a tenant yet.
+func (r Reach) Mapped(name string) (of, principal string, ok bool) {
+	if r.Only == "" {
+		at := strings.LastIndexByte(name, '@')
+		if at <= 0 {
+			return "", "", false
+		}
+		of, name = name[at+1:], name[:at]
+	}
+	of, ok = r.Tenant(of)
+	return of, name, ok && name != ""
+}
+
+// Stands tells whether a user is still there as it was when it signed on: in an
+// active tenant, with the same credential.
+func (r Reach) Stands(u *catalog.User, credential string) bool {
+	if !r.Active(u.Tenant) {
+		return false
+	}
+	now := r.Snapshot.User(u.Tenant, u.Name)
+	if now == u {
+		return true
+	}
+	if now == nil || !now.CreatedAt.Equal(u.CreatedAt) {
+		return false
+	}
+	a, b := now.Credentials[credential], u.Credentials[credential]
+	return string(a.StoredKey) == string(b.StoredKey) && string(a.Salt) == string(b.Salt) && len(a.StoredKey) > 0
+}
