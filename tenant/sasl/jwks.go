@@ -49,7 +49,7 @@ func (k *keys) VerifySignature(ctx context.Context, token string) ([]byte, error
 	for i, a := range algorithms {
 		algs[i] = jose.SignatureAlgorithm(a)
 	}
-	jws, err := jose.ParseSigned(token, algs)
+	jws, err := jose.ParseSignedCompact(token, algs)
 	if err != nil {
 		return nil, errors.New("malformed token")
 	}
