@@ -257,7 +257,9 @@ func TestBearerSignsOn(t *testing.T) {
 	}
 }
 
-func bearer(as, token string) string { return fmt.Sprintf("n,%s,\x01auth=Bearer %s\x01\x01", as, token) }
+func bearer(as, token string) string {
+	return fmt.Sprintf("n,%s,\x01auth=Bearer %s\x01\x01", as, token)
+}
 
 func TestOIDCConfig(t *testing.T) {
 	for _, c := range []OIDCConfig{
