@@ -211,6 +211,11 @@ type Listener struct {
 	Name      string `json:"name"`
 	Advertise string `json:"advertise"` // host:port
 	Zone      string `json:"zone,omitempty"`
+	// What clients need to sign on, for those who tell them.
+	Security    string   `json:"security,omitempty"`   // PLAINTEXT (or ""), SSL, SASL_PLAINTEXT, SASL_SSL
+	Mechanisms  []string `json:"mechanisms,omitempty"` // of SASL
+	Tenant      string   `json:"tenant,omitempty"`     // of all who come in; "": who signs on says it
+	ServerNames string   `json:"serverNames,omitempty"`
 }
 
 // Shard is the ownership of one coordinator shard, under its owner's lease.

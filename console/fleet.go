@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/console/api"
 	"github.com/braidstream/braid/controller"
 )
@@ -19,7 +18,8 @@ func (s *Server) status(r *http.Request) (any, error) {
 	for _, g := range snap.Gateways() {
 		gv := api.Gateway{Node: g.Node, Zone: g.Zone, Version: g.Version, Started: g.Started, Draining: g.Draining, Listeners: []api.Listener{}}
 		for _, l := range g.Listeners {
-			gv.Listeners = append(gv.Listeners, api.Listener{Name: l.Name, Advertise: l.Advertise, Zone: l.Zone})
+			gv.Listeners = append(gv.Listeners, api.Listener{Name: l.Name, Advertise: l.Advertise, Zone: l.Zone,
+				Security: l.Security, Mechanisms: l.Mechanisms, Tenant: l.Tenant, ServerNames: l.ServerNames})
 		}
 		v.Gateways = append(v.Gateways, gv)
 	}
@@ -33,9 +33,11 @@ func (s *Server) status(r *http.Request) (any, error) {
 			v.Warnings = append(v.Warnings, "cluster "+c.Name+" grants no ALTER_CONFIGS: moves off it trust gateways' leases")
 		}
 	}
-	for t := range snap.Topics(catalog.DefaultTenant) {
-		v.Topics++
-		v.Partitions += int(t.Partitions)
+	for _, x := range snap.Tenants() {
+		for t := range snap.Topics(x.Name) {
+			v.Topics++
+			v.Partitions += int(t.Partitions)
+		}
 	}
 	// What follows needs the catalog itself; the rest of the status is shown without it.
 	leader, err := s.opts.Catalog.Leader(r.Context(), controller.Election)

@@ -11,8 +11,12 @@ import (
 	"github.com/braidstream/braid/controller"
 )
 
-func opRequest(r *http.Request) (controller.OpRequest, error) {
+func (s *Server) opRequest(r *http.Request) (controller.OpRequest, error) {
 	req, err := body[api.OpRequest](r)
+	if err != nil {
+		return controller.OpRequest{}, err
+	}
+	tenant, err := s.tenantOf(r)
 	if err != nil {
 		return controller.OpRequest{}, err
 	}
@@ -21,12 +25,12 @@ func opRequest(r *http.Request) (controller.OpRequest, error) {
 		return controller.OpRequest{}, &api.Error{Status: http.StatusBadRequest, Code: "invalid",
 			Message: "unknown kind of operation " + strconv.Quote(req.Kind), Hint: "move, drain, failover or failback"}
 	}
-	return controller.OpRequest{Kind: kind, Tenant: catalog.DefaultTenant, Topics: req.Topics, Cluster: req.Cluster,
+	return controller.OpRequest{Kind: kind, Tenant: tenant, Topics: req.Topics, Cluster: req.Cluster,
 		To: req.To, Force: req.Force, Reason: "operator"}, nil
 }
 
 func (s *Server) submit(r *http.Request) (any, error) {
-	req, err := opRequest(r)
+	req, err := s.opRequest(r)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +42,7 @@ func (s *Server) submit(r *http.Request) (any, error) {
 }
 
 func (s *Server) plan(r *http.Request) (any, error) {
-	req, err := opRequest(r)
+	req, err := s.opRequest(r)
 	if err != nil {
 		return nil, err
 	}

@@ -36,6 +36,14 @@ type Admin interface {
 	Submit(ctx context.Context, req controller.OpRequest) (catalog.Op, error)
 	Plan(ctx context.Context, req controller.OpRequest) (controller.Plan, error)
 	Cancel(ctx context.Context, id string) (catalog.Op, error)
+	CreateTenant(ctx context.Context, name string, change controller.TenantChange) (catalog.Tenant, error)
+	SetTenant(ctx context.Context, name string, change controller.TenantChange) (catalog.Tenant, error)
+	DeleteTenant(ctx context.Context, name string, grace time.Duration) (catalog.Tenant, error)
+	UndeleteTenant(ctx context.Context, name string) (catalog.Tenant, error)
+	// AddUser and RotateUser return the password that they generated, "" if one was given.
+	AddUser(ctx context.Context, tenant, name string, c controller.Credentials) (catalog.User, string, error)
+	RotateUser(ctx context.Context, tenant, name string, c controller.Credentials) (catalog.User, string, error)
+	DeleteUser(ctx context.Context, tenant, name string) error
 }
 
 // Limits of one request.
@@ -124,6 +132,16 @@ func (s *Server) routes() http.Handler {
 	v1("POST /topics", s.createTopic)
 	v1("GET /topics/{name}", s.topic)
 	v1("DELETE /topics/{name}", s.deleteTopic)
+	v1("GET /tenants", s.tenants)
+	v1("POST /tenants", s.createTenant)
+	v1("GET /tenants/{tenant}", s.tenant)
+	v1("PATCH /tenants/{tenant}", s.setTenant)
+	v1("DELETE /tenants/{tenant}", s.deleteTenant)
+	v1("POST /tenants/{tenant}/undelete", s.undeleteTenant)
+	v1("GET /tenants/{tenant}/users", s.users)
+	v1("POST /tenants/{tenant}/users", s.addUser)
+	v1("POST /tenants/{tenant}/users/{user}/rotate", s.rotateUser)
+	v1("DELETE /tenants/{tenant}/users/{user}", s.deleteUser)
 	v1("GET /ops", s.ops)
 	v1("POST /ops", s.submit)
 	v1("POST /plans", s.plan)

@@ -12,30 +12,38 @@ import (
 )
 
 func (s *Server) topics(r *http.Request) (any, error) {
+	tenant, err := s.tenantOf(r)
+	if err != nil {
+		return nil, err
+	}
 	snap, err := s.opts.Watcher.Refresh(r.Context())
 	if err != nil {
 		return nil, err
 	}
 	out := []api.TopicSummary{}
-	for t := range snap.Topics(catalog.DefaultTenant) {
+	for t := range snap.Topics(tenant) {
 		out = append(out, topicSummary(t, snap))
 	}
 	return out, nil
 }
 
 func (s *Server) topic(r *http.Request) (any, error) {
-	return s.describe(r.Context(), r.PathValue("name"))
+	tenant, err := s.tenantOf(r)
+	if err != nil {
+		return nil, err
+	}
+	return s.describe(r.Context(), tenant, r.PathValue("name"))
 }
 
 // describe shows a topic as the catalog has it now.
-func (s *Server) describe(ctx context.Context, name string) (any, error) {
+func (s *Server) describe(ctx context.Context, tenant, name string) (any, error) {
 	snap, err := s.opts.Watcher.Refresh(ctx)
 	if err != nil {
 		return nil, err
 	}
-	t := snap.TopicByName(catalog.DefaultTenant, name)
+	t := snap.TopicByName(tenant, name)
 	if t == nil {
-		return nil, unknownTopic(snap, name)
+		return nil, unknownTopic(snap, tenant, name)
 	}
 	certs, err := s.opts.Catalog.Certificates(ctx, t.ID)
 	if err != nil {
@@ -45,6 +53,10 @@ func (s *Server) describe(ctx context.Context, name string) (any, error) {
 }
 
 func (s *Server) createTopic(r *http.Request) (any, error) {
+	tenant, err := s.tenantOf(r)
+	if err != nil {
+		return nil, err
+	}
 	req, err := body[api.TopicCreate](r)
 	if err != nil {
 		return nil, err
@@ -59,30 +71,34 @@ func (s *Server) createTopic(r *http.Request) (any, error) {
 	if err := gateway.CheckTopicName(req.Name); err != nil {
 		return nil, &api.Error{Status: http.StatusBadRequest, Code: "invalid", Message: err.Error()}
 	}
-	spec := gateway.TopicSpec{Tenant: catalog.DefaultTenant, Name: req.Name, Partitions: req.Partitions,
+	spec := gateway.TopicSpec{Tenant: tenant, Name: req.Name, Partitions: req.Partitions,
 		ReplicationFactor: -1, Config: req.Config}
 	if _, err := s.opts.Admin.CreateTopicOn(r.Context(), spec, req.Cluster); err != nil {
 		return nil, err
 	}
-	return s.describe(r.Context(), req.Name)
+	return s.describe(r.Context(), tenant, req.Name)
 }
 
 func (s *Server) deleteTopic(r *http.Request) (any, error) {
+	tenant, err := s.tenantOf(r)
+	if err != nil {
+		return nil, err
+	}
 	snap, err := s.opts.Watcher.Refresh(r.Context())
 	if err != nil {
 		return nil, err
 	}
 	name := r.PathValue("name")
-	t := snap.TopicByName(catalog.DefaultTenant, name)
+	t := snap.TopicByName(tenant, name)
 	if t == nil {
-		return nil, unknownTopic(snap, name)
+		return nil, unknownTopic(snap, tenant, name)
 	}
-	return struct{}{}, s.opts.Admin.DeleteTopic(r.Context(), catalog.DefaultTenant, t.ID)
+	return struct{}{}, s.opts.Admin.DeleteTopic(r.Context(), tenant, t.ID)
 }
 
-func unknownTopic(snap *catalog.Snapshot, name string) error {
+func unknownTopic(snap *catalog.Snapshot, tenant, name string) error {
 	var known []string
-	for t := range snap.Topics(catalog.DefaultTenant) {
+	for t := range snap.Topics(tenant) {
 		known = append(known, t.Name)
 	}
 	return unknown("topic", name, known, "braid topic list shows what there is")

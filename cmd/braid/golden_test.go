@@ -18,7 +18,7 @@ var volatile = map[string]bool{
 	"id": true, "op": true, "created": true, "issued": true, "finished": true, "started": true, "until": true,
 	"clusterId": true, "fleet": true, "controller": true, "advertise": true, "bootstrap": true, "version": true,
 	"go": true, "revision": true, "commit": true, "platform": true, "os": true, "arch": true,
-	"health": true, "detail": true,
+	"health": true, "detail": true, "password": true, "deleteAt": true, "kcat": true, "properties": true, "python": true,
 }
 
 var (
@@ -105,6 +105,19 @@ func TestGoldenJSON(t *testing.T) {
 		{name: "cluster-remove", args: "cluster remove east"},
 		{name: "verify", args: "verify --duration 1s --rate 100 --partitions 1", numbers: true},
 		{name: "topic-delete", args: "topic delete clicks"},
+		{name: "tenant-create", args: "tenant create acme --display-name Acme --limit topics=5 --budget producer_byte_rate=1e6 --default retention.ms=1000 --super-users User:root --clusters a"},
+		{name: "tenant-set", args: "tenant set acme --limit partitions=20 --remove retention.ms"},
+		{name: "tenant-topic-create", args: "topic create packages --partitions 1 --tenant acme"},
+		{name: "tenant-topic-list", args: "topic list --tenant acme"},
+		{name: "user-add", args: "user add alice --tenant acme"},
+		{name: "user-rotate", args: "user rotate alice --tenant acme --mechanism SCRAM-SHA-512"},
+		{name: "user-list", args: "user list --tenant acme"},
+		{name: "tenant-describe", args: "tenant describe acme"},
+		{name: "tenant-list", args: "tenant list", numbers: true},
+		{name: "tenant-use", args: "tenant use default"},
+		{name: "user-delete", args: "user delete alice --tenant acme"},
+		{name: "tenant-delete", args: "tenant delete acme --yes --grace 1h"},
+		{name: "tenant-undelete", args: "tenant undelete acme"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			args := strings.Fields(strings.ReplaceAll(tc.args, "OP", op))

@@ -40,6 +40,7 @@ type env struct {
 	streams
 	admin  string
 	output string
+	tenant string // of commands that take --tenant
 }
 
 // defaultAdmin is where `braid up` serves the admin API.
@@ -83,6 +84,7 @@ you like, move between them while clients run, and survive the loss of one.`,
 	root.AddCommand(
 		newUp(e), newGateway(e), newController(e),
 		newCluster(e), newTopic(e), newFailover(e), newFailback(e), newOp(e),
+		newTenant(e), newUser(e),
 		newStatus(e), newVerify(e), newStorage(e), newVersion(e),
 	)
 	return root
@@ -94,7 +96,7 @@ func (e *env) client() (*api.Client, error) {
 	if err != nil {
 		return nil, &usageError{err.Error()}
 	}
-	return c, nil
+	return c.Of(e.tenant), nil
 }
 
 // flagError names the flag that was most likely meant.

@@ -21,6 +21,7 @@ func newTopic(e *env) *cobra.Command {
   braid topic move packages --to east`,
 	}
 	group(cmd)
+	e.tenantFlag(cmd)
 	cmd.AddCommand(newTopicCreate(e), newTopicList(e), newTopicDescribe(e), newTopicMove(e), newTopicDelete(e))
 	return cmd
 }

@@ -19,8 +19,9 @@ const maxAnswer = 256 << 20
 
 // Client speaks to the admin API of one process.
 type Client struct {
-	base string
-	http *http.Client
+	base   string
+	http   *http.Client
+	tenant string // whose topics and operations; "" is the default tenant's
 }
 
 // NewClient takes a base URL such as http://127.0.0.1:9080.
@@ -127,6 +128,13 @@ func send[T any](ctx context.Context, c *Client, method, path string, body any) 
 			return zero, fmt.Errorf("encode request: %w", err)
 		}
 		r = bytes.NewReader(b)
+	}
+	if c.tenant != "" {
+		sep := "?"
+		if strings.Contains(path, "?") {
+			sep = "&"
+		}
+		path += sep + "tenant=" + url.QueryEscape(c.tenant)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.base+Version+path, r)
 	if err != nil {

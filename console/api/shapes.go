@@ -231,6 +231,13 @@ type Listener struct {
 	Name      string `json:"name"`
 	Advertise string `json:"advertise"`
 	Zone      string `json:"zone,omitempty"`
+	// Security is PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL; "" is PLAINTEXT.
+	Security   string   `json:"security,omitempty"`
+	Mechanisms []string `json:"mechanisms,omitempty"` // of SASL
+	// Tenant that all who come in belong to; "" leaves it to who signs on.
+	Tenant string `json:"tenant,omitempty"`
+	// ServerNames is the domain before which the tenant's name stands, for TLS server names.
+	ServerNames string `json:"serverNames,omitempty"`
 }
 
 // Error is the answer to a request that failed.
