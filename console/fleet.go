@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/console/api"
 	"github.com/braidstream/braid/controller"
 )
