@@ -22,7 +22,7 @@ var volatile = map[string]bool{
 }
 
 var (
-	physicalTopic = regexp.MustCompile(`braid\.[a-z0-9]+\.default\.([^./]+)\.[a-z0-9]{10,}`)
+	physicalTopic = regexp.MustCompile(`braid\.[a-z0-9]+\.([a-z0-9-]+)\.([^./]+)\.[a-z0-9]{10,}`)
 	verifyTopic   = regexp.MustCompile(`braid-verify-[0-9a-f]{16}`)
 	operationID   = regexp.MustCompile(`\b1[0-9a-z]{12}\b`)
 )
@@ -50,7 +50,7 @@ func steady(v any, numbers bool) any {
 			x[i] = steady(x[i], numbers)
 		}
 	case string:
-		s := physicalTopic.ReplaceAllString(x, "braid.FLEET.default.$1.UNIQUE")
+		s := physicalTopic.ReplaceAllString(x, "braid.FLEET.$1.$2.UNIQUE")
 		s = verifyTopic.ReplaceAllString(s, "braid-verify-UNIQUE")
 		return operationID.ReplaceAllString(s, "OPERATION")
 	case float64:
