@@ -25,6 +25,7 @@ type fileConfig struct {
 	Gateways         int               `json:"gateways"`
 	LocalClusters    []string          `json:"local-clusters"`
 	Zone             string            `json:"zone"`
+	Insecure         bool              `json:"insecure"`
 	Set              map[string]string `json:"set"`
 }
 
@@ -55,7 +56,7 @@ func readConfig(path string) (fileConfig, error) {
 		return c, usagef("--config %s wants lines of KEY: VALUE, such as \"data-dir: /var/lib/braid\"", path)
 	}
 	known := []string{"data-dir", "listen", "listeners", "http", "catalog-listen", "catalog-endpoints",
-		"gateways", "local-clusters", "zone", "set"}
+		"gateways", "local-clusters", "zone", "insecure", "set"}
 	for _, k := range slices.Sorted(maps.Keys(keys)) {
 		if !slices.Contains(known, k) {
 			return c, usagef("--config %s: unknown key %q%s", path, k, didYouMean(k, known))
@@ -63,7 +64,7 @@ func readConfig(path string) (fileConfig, error) {
 	}
 	var each []map[string]json.RawMessage
 	if len(keys["listeners"]) > 0 && json.Unmarshal(keys["listeners"], &each) == nil {
-		options := []string{"name", "bind", "advertise", "zone"}
+		options := append([]string{"name", "bind"}, listenerOptions...)
 		for _, l := range each {
 			for _, k := range slices.Sorted(maps.Keys(l)) {
 				if !slices.Contains(options, k) {

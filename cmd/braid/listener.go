@@ -2,47 +2,218 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/gateway"
+	"github.com/braidstream/braid/tenant"
+	"github.com/braidstream/braid/tenant/sasl"
 )
 
-// listener is one --listener NAME=HOST:PORT[,advertise=HOST:PORT][,zone=Z].
+// listener is one --listener NAME=HOST:PORT[,OPTION=VALUE]...
 type listener struct {
 	Name      string `json:"name"`
 	Bind      string `json:"bind"`
 	Advertise string `json:"advertise,omitempty"`
 	Zone      string `json:"zone,omitempty"`
+
+	// Security is PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL; "" is PLAINTEXT.
+	Security string `json:"security,omitempty"`
+	Cert     string `json:"cert,omitempty"`
+	Key      string `json:"key,omitempty"`
+	ClientCA string `json:"client-ca,omitempty"`
+	// ClientAuth is required (the default) or requested, where there is a client CA.
+	ClientAuth string `json:"client-auth,omitempty"`
+	// SASL lists mechanisms with a plus between them, or none; "" is the default.
+	SASL      string `json:"sasl,omitempty"`
+	Tenant    string `json:"tenant,omitempty"`
+	SNIDomain string `json:"sni-domain,omitempty"`
+	Mapping   string `json:"mapping,omitempty"`
 }
 
-// parseListener reads the flag's form.
+// field is where an option of the flag, or a key of the file, goes.
+func (l *listener) field(name string) *string {
+	return map[string]*string{
+		"advertise": &l.Advertise, "zone": &l.Zone, "security": &l.Security, "cert": &l.Cert, "key": &l.Key, "client-ca": &l.ClientCA,
+		"client-auth": &l.ClientAuth, "sasl": &l.SASL, "tenant": &l.Tenant, "sni-domain": &l.SNIDomain, "mapping": &l.Mapping,
+	}[name]
+}
+
+var listenerOptions = []string{"advertise", "zone", "security", "cert", "key", "client-ca", "client-auth", "sasl", "tenant", "sni-domain", "mapping"}
+
+const listenerForm = "NAME=HOST:PORT[,advertise=HOST:PORT][,zone=Z][,security=PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL]" +
+	"[,cert=FILE,key=FILE][,client-ca=FILE][,client-auth=required|requested][,sasl=MECHANISM+…][,tenant=T][,sni-domain=D][,mapping=RULES]"
+
+// parseListener reads the flag's form. The rules of mapping hold commas, so they come last.
 func parseListener(s string) (listener, error) {
 	name, rest, ok := strings.Cut(s, "=")
 	if !ok || name == "" {
-		return listener{}, usagef("--listener wants NAME=HOST:PORT[,advertise=HOST:PORT][,zone=Z], not %q", s)
+		return listener{}, usagef("--listener wants %s, not %q", listenerForm, s)
 	}
-	parts := strings.Split(rest, ",")
-	l := listener{Name: name, Bind: parts[0]}
-	for _, p := range parts[1:] {
-		k, v, _ := strings.Cut(p, "=")
-		switch k {
-		case "advertise":
-			l.Advertise = v
-		case "zone":
-			l.Zone = v
-		default:
-			return listener{}, usagef("--listener %s: unknown option %q: advertise or zone", name, k)
+	bind, rest, _ := strings.Cut(rest, ",")
+	l := listener{Name: name, Bind: bind}
+	for rest != "" {
+		option := rest
+		if !strings.HasPrefix(rest, "mapping=") {
+			option, rest, _ = strings.Cut(rest, ",")
+		} else {
+			rest = ""
 		}
+		k, v, _ := strings.Cut(option, "=")
+		to := l.field(k)
+		if to == nil {
+			return listener{}, usagef("--listener %s: unknown option %q%s", name, k, didYouMean(k, listenerOptions))
+		}
+		*to = v
 	}
-	if err := checkHostPort("--listener "+name, l.Bind); err != nil {
-		return listener{}, err
+	return l, l.check()
+}
+
+// check tells what is wrong with a listener, as far as no file has to be read.
+func (l *listener) check() error {
+	what := "--listener " + l.Name
+	if err := checkHostPort(what, l.Bind); err != nil {
+		return err
 	}
 	if l.Advertise != "" {
-		if err := checkHostPort("--listener "+name+" advertise", l.Advertise); err != nil {
-			return listener{}, err
+		if err := checkHostPort(what+" advertise", l.Advertise); err != nil {
+			return err
 		}
 	}
-	return l, nil
+	_, err := l.gateway(nil)
+	return err
+}
+
+// gateway turns the options into what a gateway knows. tokens tells whether an
+// issuer of tokens is configured.
+func (l *listener) gateway(tokens *bool) (gateway.Security, error) {
+	what := "--listener " + l.Name
+	s := gateway.Security{Tenant: l.Tenant, ServerNames: l.SNIDomain}
+	if l.Tenant == catalog.SystemTenant {
+		return s, usagef("%s: tenant %s is Braid's own", what, l.Tenant)
+	}
+	encrypted, signsOn := false, false
+	switch strings.ToUpper(l.Security) {
+	case "", "PLAINTEXT":
+	case "SSL":
+		encrypted = true
+	case "SASL_PLAINTEXT":
+		signsOn = true
+	case "SASL_SSL":
+		encrypted, signsOn = true, true
+	default:
+		return s, usagef("%s: security %q is none of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL", what, l.Security)
+	}
+	if encrypted {
+		if l.Cert == "" || l.Key == "" {
+			return s, usagef("%s: %s needs cert=FILE and key=FILE", what, l.Security)
+		}
+		s.TLS = &gateway.TLSFiles{Cert: l.Cert, Key: l.Key, ClientCA: l.ClientCA}
+	} else if l.Cert+l.Key+l.ClientCA+l.ClientAuth+l.SNIDomain+l.Mapping != "" {
+		return s, usagef("%s: cert, key, client-ca, client-auth, sni-domain and mapping need security=SSL or SASL_SSL", what)
+	}
+	switch l.ClientAuth {
+	case "", "required":
+	case "requested":
+		if s.TLS != nil {
+			s.TLS.ClientOptional = true
+		}
+	default:
+		return s, usagef("%s: client-auth %q is neither required nor requested", what, l.ClientAuth)
+	}
+	if l.ClientCA == "" && l.ClientAuth+l.Mapping != "" {
+		return s, usagef("%s: client-auth and mapping need client-ca=FILE", what)
+	}
+	if l.Mapping != "" {
+		m, err := tenant.ParseMapping(l.Mapping)
+		if err != nil {
+			return s, usagef("%s: %v", what, err)
+		}
+		s.Mapping = m
+	}
+	s.Demand = signsOn || l.ClientCA != "" && l.ClientAuth != "requested"
+	var err error
+	if s.Mechanisms, err = l.mechanisms(signsOn, encrypted, tokens); err != nil {
+		return s, err
+	}
+	if signsOn && len(s.Mechanisms) == 0 {
+		return s, usagef("%s: %s needs a mechanism (sasl=SCRAM-SHA-512)", what, l.Security)
+	}
+	return s, nil
+}
+
+// mechanisms are those that a listener speaks. A password crosses the network in
+// the clear by PLAIN, so it is not among the defaults without TLS, but on loopback.
+func (l *listener) mechanisms(signsOn, encrypted bool, tokens *bool) ([]string, error) {
+	if l.SASL == "none" {
+		return nil, nil
+	}
+	if l.SASL != "" {
+		list := strings.Split(strings.ToUpper(l.SASL), "+")
+		for i, m := range list {
+			if !sasl.Known(m) {
+				return nil, usagef("--listener %s: unknown mechanism %q: %s, with a plus between them", l.Name, m, strings.Join(sasl.Mechanisms(), ", "))
+			}
+			if slices.Contains(list[:i], m) {
+				return nil, usagef("--listener %s: mechanism %s is given twice", l.Name, m)
+			}
+			if m == sasl.OAuthBearer && tokens != nil && !*tokens {
+				return nil, usagef("--listener %s: OAUTHBEARER needs --set sasl.oauthbearer.expected.issuer=URL and sasl.oauthbearer.expected.audience", l.Name)
+			}
+		}
+		return list, nil
+	}
+	if encrypted && !signsOn {
+		return nil, nil
+	}
+	list := []string{sasl.ScramSHA512, sasl.ScramSHA256}
+	if encrypted || l.loopback() {
+		list = append(list, sasl.Plain)
+	}
+	if tokens != nil && *tokens {
+		list = append(list, sasl.OAuthBearer)
+	}
+	return list, nil
+}
+
+// loopback tells whether only this machine reaches the listener.
+func (l *listener) loopback() bool {
+	host, _, err := net.SplitHostPort(l.Bind)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// open says how a listener is open to a network without authentication; "" if it is not.
+func (l *listener) open() string {
+	s, err := l.gateway(nil)
+	if err != nil || s.Demand || l.loopback() {
+		return ""
+	}
+	return fmt.Sprintf("listener %s (%s) is not loopback and asks nobody who they are", l.Name, l.Bind)
+}
+
+// warnings name what is open to the network that should not be.
+func (l *listener) warnings() []string {
+	var out []string
+	if w := l.open(); w != "" {
+		out = append(out, w)
+	}
+	s, err := l.gateway(nil)
+	if err == nil && s.TLS == nil && s.Demand && !l.loopback() {
+		w := fmt.Sprintf("listener %s (%s) is not encrypted: whoever can listen on the network reads records", l.Name, l.Bind)
+		if slices.Contains(s.Mechanisms, sasl.Plain) || slices.Contains(s.Mechanisms, sasl.OAuthBearer) {
+			w += ", passwords and tokens"
+		}
+		out = append(out, w)
+	}
+	return out
 }
 
 // checkHostPort demands HOST:PORT with a port of 0 to 65535.

@@ -121,7 +121,7 @@ func (p *process) startNode(ctx context.Context, i int) error {
 	cfg := p.settings.Gateway
 	cfg.ClusterID = p.clusterID()
 	n.gateway, err = gateway.New(gateway.Options{Watcher: p.watcher, Logs: n.logs, Coordinator: n.coordinator,
-		Admin: p.admin, Users: p.catalog, Listeners: listeners, Node: n.id, Zone: p.cfg.Zone, Config: cfg, Logger: logger, Metrics: metrics})
+		Admin: p.admin, Users: p.catalog, SASL: p.sasl, Listeners: listeners, Node: n.id, Zone: p.cfg.Zone, Config: cfg, Logger: logger, Metrics: metrics})
 	if err != nil {
 		return err
 	}
@@ -194,7 +194,12 @@ func (p *process) bind(ctx context.Context, i int) ([]gateway.ListenerConfig, er
 		if zone == "" {
 			zone = p.cfg.Zone
 		}
-		out = append(out, gateway.ListenerConfig{Name: l.Name, Bind: addr, Listener: ln, Advertise: advertise, Zone: zone})
+		tokens := p.settings.Tokens.Issuer != ""
+		security, err := l.gateway(&tokens)
+		if err != nil {
+			return nil, errors.Join(err, ln.Close())
+		}
+		out = append(out, gateway.ListenerConfig{Name: l.Name, Bind: addr, Listener: ln, Advertise: advertise, Zone: zone, Security: security})
 	}
 	return out, nil
 }

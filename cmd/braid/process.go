@@ -26,6 +26,7 @@ import (
 	"github.com/braidstream/braid/span/fleet"
 	"github.com/braidstream/braid/span/local"
 	"github.com/braidstream/braid/span/remote"
+	"github.com/braidstream/braid/tenant/sasl"
 )
 
 // ready is the JSON line of --ready-file, and what greetings show.
@@ -68,6 +69,7 @@ type process struct {
 	engines  map[string]span.Store
 	internal string // address of the internal listener, "" if none
 
+	sasl  *sasl.Server
 	info  ready
 	nodes []*node
 	ends  []func(context.Context) error
@@ -165,6 +167,9 @@ func (p *process) start(ctx context.Context) error {
 	}
 	if p.cfg.Controller {
 		p.startController()
+	}
+	if err := p.startSASL(ctx); err != nil {
+		return err
 	}
 	for i := range p.cfg.Gateways {
 		if err := p.startNode(ctx, i); err != nil {
@@ -425,14 +430,8 @@ func (p *process) clusterID() string { return "braid-" + p.catalog.Fleet() }
 // warnings name what is open to the network without authentication.
 func (p *process) warnings() []string {
 	var out []string
-	for _, l := range p.cfg.Listeners {
-		host, _, err := net.SplitHostPort(l.Bind)
-		if err != nil {
-			continue
-		}
-		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-			out = append(out, fmt.Sprintf("listener %s (%s) is not loopback and asks nobody who they are", l.Name, l.Bind))
-		}
+	for i := range p.cfg.Listeners {
+		out = append(out, p.cfg.Listeners[i].warnings()...)
 	}
 	return out
 }

@@ -22,6 +22,7 @@ type settings struct {
 	Detection   time.Duration // braid.failure.detection.ms
 	Certify     int64         // braid.certify.bytes; negative: none
 	Memory      int64         // braid.memory.bytes: budget of each local cluster
+	Tokens      tokenSettings
 }
 
 func defaultSettings() settings {
@@ -39,7 +40,7 @@ type setting struct {
 }
 
 // knownSettings lists every key, sorted. docs/configuration.md shows them.
-var knownSettings = []setting{
+var knownSettings = sortedSettings(append([]setting{
 	{"auto.create.topics.enable", "create a topic when a client asks for one that is not there (true)",
 		boolean(func(s *settings) *bool { return &s.Gateway.AutoCreateTopics })},
 	{"braid.cache.bytes", "tail cache of each gateway (64 MiB)",
@@ -132,6 +133,11 @@ var knownSettings = []setting{
 		integer(1<<20, 1<<40, func(s *settings) *int64 { return &s.Gateway.InflightBytes })},
 	{"socket.request.max.bytes", "largest request (100 MiB)",
 		integer(1024, 1<<30, func(s *settings) *int32 { return &s.Gateway.MaxRequestBytes })},
+}, securitySettings...))
+
+func sortedSettings(list []setting) []setting {
+	slices.SortFunc(list, func(a, b setting) int { return strings.Compare(a.key, b.key) })
+	return list
 }
 
 // readSettings applies --set to the defaults and checks the whole.
@@ -156,6 +162,9 @@ func readSettings(set map[string]string) (settings, error) {
 	}
 	if err := s.Coordinator.Validate(); err != nil {
 		return s, usagef("--set: %v", err)
+	}
+	if err := s.Tokens.check(); err != nil {
+		return s, err
 	}
 	if s.Lease < time.Second {
 		return s, usagef("--set braid.lease.ms: at least 1000")

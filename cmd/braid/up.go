@@ -20,6 +20,7 @@ type upConfig struct {
 	Gateways         int
 	LocalClusters    []string
 	Zone             string
+	Insecure         bool // listeners that are not loopback may let everybody in
 	Set              map[string]string
 	ReadyFile        string
 	LogLevel         string
@@ -43,7 +44,7 @@ and one or more gateways. SIGTERM drains and ends it; nothing acknowledged is lo
 message.max.bytes, …); an unknown one is an error that names the nearest known one.`,
 		Example: `  braid up
   braid up --data-dir /var/lib/braid --gateways 3 --set num.partitions=6
-  braid up --listener internal=10.0.0.5:9092 --listener external=0.0.0.0:9094,advertise=kafka.example.com:9094`,
+  braid up --listener internal=127.0.0.1:9092 --listener external=0.0.0.0:9094,advertise=kafka.example.com:9094,security=SASL_SSL,cert=tls.pem,key=tls.key`,
 		Args: names(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			flags := cmd.Flags()
@@ -61,6 +62,7 @@ message.max.bytes, …); an unknown one is an error that names the nearest known
 				take(changed("gateways"), &cfg.Gateways, file.Gateways)
 				take(changed("local-clusters"), &localClusters, strings.Join(file.LocalClusters, ","))
 				take(changed("zone"), &cfg.Zone, file.Zone)
+				take(changed("insecure"), &cfg.Insecure, file.Insecure)
 				if !changed("listener") && !changed("listen") {
 					cfg.Listeners = file.Listeners
 				}
@@ -75,7 +77,8 @@ message.max.bytes, …); an unknown one is an error that names the nearest known
 	f := cmd.Flags()
 	f.StringVar(&cfg.DataDir, "data-dir", "./braid-data", "where the catalog and the local clusters keep their data")
 	f.StringVar(&listen, "listen", "127.0.0.1:9092", "address for Kafka clients")
-	f.StringArrayVar(&listeners, "listener", nil, "named address NAME=HOST:PORT[,advertise=HOST:PORT][,zone=Z], instead of --listen (repeatable)")
+	f.StringArrayVar(&listeners, "listener", nil, "named address "+listenerForm+", instead of --listen (repeatable; docs/security.md)")
+	f.BoolVar(&cfg.Insecure, "insecure", false, "let everybody in by listeners that are not loopback and have no authentication")
 	f.StringVar(&cfg.HTTP, "http", "127.0.0.1:9080", "address of the admin API, /metrics, /healthz and /readyz")
 	f.StringVar(&cfg.CatalogListen, "catalog-listen", "127.0.0.1:9079", "address of the embedded catalog, for further processes")
 	f.StringVar(&endpoints, "catalog-endpoints", "", "use an external etcd, URL,…, instead of the embedded one")
@@ -131,6 +134,12 @@ func (c *upConfig) fill(listen string, listeners, set []string, localClusters, e
 			return usagef("two listeners are named %q", l.Name)
 		}
 		seen[l.Name] = true
+		if err := l.check(); err != nil {
+			return err
+		}
+	}
+	if err := c.refuseOpen(); err != nil {
+		return err
 	}
 	if c.HTTP != "" {
 		if err := checkHostPort("--http", c.HTTP); err != nil {
@@ -195,7 +204,7 @@ func clusterName(s string) bool {
 
 func newGateway(e *env) *cobra.Command {
 	var listen, advertise, endpoints string
-	var set []string
+	var listeners, set []string
 	cfg := upConfig{Gateways: 1}
 	cmd := &cobra.Command{
 		Use:   "gateway --catalog-endpoints URL --listen HOST:PORT",
@@ -208,8 +217,11 @@ that process's internal listener.`,
 			if endpoints == "" {
 				return usagef("--catalog-endpoints wants the address of the catalog (braid up prints it)")
 			}
-			if err := cfg.fill(listen, nil, set, "", endpoints, true); err != nil {
+			if err := cfg.fill(listen, listeners, set, "", endpoints, cmd.Flags().Changed("listen")); err != nil {
 				return err
+			}
+			if advertise != "" && len(listeners) > 0 {
+				return usagef("--advertise goes with --listen; a --listener has an advertise of its own")
 			}
 			if advertise != "" {
 				if err := checkHostPort("--advertise", advertise); err != nil {
@@ -226,6 +238,8 @@ that process's internal listener.`,
 	f := cmd.Flags()
 	f.StringVar(&endpoints, "catalog-endpoints", "", "the catalog of the fleet, URL,…")
 	f.StringVar(&listen, "listen", "127.0.0.1:9093", "address for Kafka clients")
+	f.StringArrayVar(&listeners, "listener", nil, "named address as of braid up, instead of --listen (repeatable)")
+	f.BoolVar(&cfg.Insecure, "insecure", false, "let everybody in by listeners that are not loopback and have no authentication")
 	f.StringVar(&advertise, "advertise", "", "address that clients are told (default: the one it listens on)")
 	f.StringVar(&cfg.Zone, "zone", "", "zone of this gateway")
 	f.StringVar(&cfg.HTTP, "http", "127.0.0.1:0", "address of /metrics, /healthz, /readyz and the admin API")
