@@ -1,9 +1,10 @@
 package batch
 
 import (
+	"os"
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/braidstream/braid/internal/testkit/leaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leaks.Main(m)) }

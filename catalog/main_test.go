@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/braidstream/braid/internal/testkit/leaks"
 )
 
 // shared is one etcd for the tests that need nothing of their own: each uses
@@ -31,7 +33,7 @@ func TestMain(m *testing.M) {
 		slog.Error("clean up", "err", err)
 	}
 	if code == 0 {
-		if err := goleak.Find(goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start")); err != nil {
+		if err := leaks.Find(goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start")); err != nil {
 			slog.Error("goroutines leaked", "err", err)
 			code = 1
 		}

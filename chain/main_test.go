@@ -6,19 +6,19 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
 	"github.com/braidstream/braid/chain/chaintest"
+	"github.com/braidstream/braid/internal/testkit/leaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leaks.Main(m)) }
 
 // patience bounds every wait of these tests; nothing is timed by it.
 const patience = 20 * time.Second

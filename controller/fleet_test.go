@@ -9,16 +9,15 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
 	"github.com/braidstream/braid/gateway"
+	"github.com/braidstream/braid/internal/testkit/leaks"
 	"github.com/braidstream/braid/span"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leaks.Main(m)) }
 
 func logger() *slog.Logger {
 	if os.Getenv("BRAID_TEST_LOG") != "" {

@@ -8,17 +8,16 @@ import (
 	"slices"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/internal/testkit"
+	"github.com/braidstream/braid/internal/testkit/leaks"
 	"github.com/braidstream/braid/wire"
 )
 
 func TestMain(m *testing.M) {
 	code := testkit.Main(m)
 	if code == 0 {
-		if err := goleak.Find(); err != nil {
+		if err := leaks.Find(); err != nil {
 			fmt.Fprintln(os.Stderr, "goroutines leaked:", err)
 			code = 1
 		}

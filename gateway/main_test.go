@@ -12,6 +12,7 @@ import (
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/internal/testkit"
+	"github.com/braidstream/braid/internal/testkit/leaks"
 )
 
 // shared is what outlives a test: etcds that are being closed, which takes a moment, and
@@ -35,7 +36,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	if code == 0 {
-		if err := goleak.Find(goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start")); err != nil {
+		if err := leaks.Find(goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start")); err != nil {
 			slog.Error("goroutines leaked", "err", err)
 			code = 1
 		}

@@ -7,14 +7,14 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/internal/testkit"
+	"github.com/braidstream/braid/internal/testkit/leaks"
 	"github.com/braidstream/braid/verify"
-	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) {
 	code := testkit.Main(m)
 	// Every client, producer and reader of every run has ended by now.
-	if err := goleak.Find(); err != nil && code == 0 {
+	if err := leaks.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}

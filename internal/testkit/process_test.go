@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/braidstream/braid/internal/testkit/leaks"
 )
 
 // orphanEnv makes this test binary a parent that starts a child, says its number, and waits.
@@ -73,7 +75,7 @@ func gone(pid int) error {
 }
 
 func TestProcessEnds(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	defer leaks.None(t, goleak.IgnoreCurrent())
 	start := func(script string) *Process {
 		t.Helper()
 		p, err := StartProcess(exec.Command("sh", "-c", script))

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/braidstream/braid/internal/testkit/leaks"
 )
 
 // echo answers each line with the same line and tells what arrived.
@@ -109,7 +111,7 @@ func (c *peer) broken(t *testing.T) {
 }
 
 func TestProxyFaults(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	defer leaks.None(t, goleak.IgnoreCurrent())
 	cases := map[string]func(*testing.T, *Proxy, *echo, *peer){
 		"forward and count": func(t *testing.T, p *Proxy, _ *echo, c *peer) {
 			if up, down := p.Bytes(Up), p.Bytes(Down); up != 6 || down != 6 || p.Bytes(Both) != 12 {

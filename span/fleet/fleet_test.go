@@ -13,6 +13,7 @@ import (
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/internal/testkit"
+	"github.com/braidstream/braid/internal/testkit/leaks"
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/span/fleet"
 	"github.com/braidstream/braid/span/kafka"
@@ -72,8 +73,8 @@ func appendSync(l span.Log, b []byte) *span.Append {
 // TestLocal: a local cluster of this process is the engine itself; one of another
 // process is reached over its internal listener, also after it moved.
 func TestLocal(t *testing.T) {
-	leaks := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, leaks) }) // the first to be registered runs last
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() { leaks.None(t, before) }) // the first to be registered runs last
 	c, w := openCatalog(t)
 	engine, err := local.Open(local.Options{Dir: t.TempDir(), Name: "here"})
 	if err != nil {

@@ -88,7 +88,7 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.After(60 * time.Second)
+	limit := time.After(patience)
 	for !ok() {
 		select {
 		case <-tick.C:
@@ -143,7 +143,7 @@ func moveLeader(t *testing.T, c *testkit.Cluster, topic string, partition int32)
 	t.Helper()
 	cl := c.Client(t)
 	adm := kadm.NewClient(cl)
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	d, err := adm.ListTopics(ctx, topic)
 	if err != nil {
@@ -179,8 +179,8 @@ func TestLeaderMoves(t *testing.T) {
 	with, without := s.Log(topic, 0), s.Log(topic, 1)
 	defer with.Release()
 	defer without.Release()
-	a := startStream(t, with, 1<<41, 20, 30*time.Second)
-	b := startStream(t, without, 0, 20, 30*time.Second)
+	a := startStream(t, with, 1<<41, 20, patience)
+	b := startStream(t, without, 0, 20, patience)
 	for range 4 {
 		for p, s := range []*stream{a, b} {
 			s.waitAcks(50)
@@ -223,8 +223,8 @@ func TestConnectionCut(t *testing.T) {
 	with, without := s.Log(topic, 0), s.Log(topic, 1)
 	defer with.Release()
 	defer without.Release()
-	a := startStream(t, with, 1<<41, 5, 30*time.Second)
-	b := startStream(t, without, 0, 5, 30*time.Second)
+	a := startStream(t, with, 1<<41, 5, patience)
+	b := startStream(t, without, 0, 5, patience)
 	for i := range 5 {
 		a.waitAcks(30)
 		b.waitAcks(30)
@@ -267,9 +267,10 @@ func TestDeadline(t *testing.T) {
 	}
 	proxy.Stall(testkit.Down)
 	begin := time.Now()
+	const limit = 4 * time.Second
 	results := make(chan *span.Append, 3)
 	for range 3 {
-		l.Append(&span.Append{Batch: oneBatch(t, 1, "v"), Deadline: begin.Add(time.Second), Done: func(a *span.Append) { results <- a }})
+		l.Append(&span.Append{Batch: oneBatch(t, 1, "v"), Deadline: begin.Add(limit), Done: func(a *span.Append) { results <- a }})
 	}
 	unknown, away := 0, 0
 	for range 3 {
@@ -283,7 +284,7 @@ func TestDeadline(t *testing.T) {
 			t.Errorf("%v", a.Err)
 		}
 	}
-	if took := time.Since(begin); unknown != 1 || away != 2 || took > 3*time.Second {
+	if took := time.Since(begin); unknown != 1 || away != 2 || took < limit {
 		t.Errorf("%d unknown, %d unavailable after %v", unknown, away, took)
 	}
 	if _, err := s.Health(t.Context()); !errors.Is(err, span.ErrUnavailable) {
@@ -314,7 +315,7 @@ func TestHangingBroker(t *testing.T) {
 	topic := create(t, s, 3, nil)
 	adm := kadm.NewClient(c.Client(t))
 	leaders := func(name string) (map[int32]int32, [16]byte) {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		d, err := adm.ListTopics(ctx, name)
 		if err != nil {
@@ -345,11 +346,11 @@ func TestHangingBroker(t *testing.T) {
 		if at[p] != victim {
 			l := s.Log(single, p)
 			defer l.Release()
-			lone = append(lone, startStream(t, l, 1<<42+int64(p), 2, 60*time.Second))
+			lone = append(lone, startStream(t, l, 1<<42+int64(p), 2, patience))
 		}
 		l := s.Log(topic, p)
 		defer l.Release()
-		replicated = append(replicated, startStream(t, l, 1<<41+int64(p), 2, 60*time.Second))
+		replicated = append(replicated, startStream(t, l, 1<<41+int64(p), 2, patience))
 	}
 	for _, st := range append(slices.Clone(lone), replicated...) {
 		st.waitAcks(20)
@@ -357,32 +358,34 @@ func TestHangingBroker(t *testing.T) {
 	if err := c.Node(int(victim)).Pause(); err != nil {
 		t.Fatal(err)
 	}
-	var worst time.Duration
+	acked := func(st *stream) int {
+		st.mu.Lock()
+		defer st.mu.Unlock()
+		return len(st.acked)
+	}
 	saw := false
-	begin := time.Now()
-	replicated[0].mu.Lock()
-	before := len(replicated[0].acked)
-	replicated[0].mu.Unlock()
+	before := acked(replicated[0])
+	var others []int
+	for _, st := range lone {
+		others = append(others, acked(st))
+	}
 	waitFor(t, "the victim's partition to be served by another", func() bool {
 		h, err := s.Health(t.Context())
 		saw = saw || err == nil && h.Brokers == 3 && h.Answering == 2 && h.Writable
-		for _, st := range lone {
-			worst = max(worst, time.Since(time.Unix(0, st.last.Load())))
-		}
-		replicated[0].mu.Lock()
-		defer replicated[0].mu.Unlock()
-		return len(replicated[0].acked) > before+100
+		// Its answers of before may still be read.
+		return acked(replicated[0]) > before+cap(replicated[0].window)
 	})
-	outage := time.Since(begin)
-	t.Logf("served by another after %v; longest pause of partitions that lie elsewhere: %v", outage, worst)
-	if !saw {
-		t.Error("health never told two of three")
+	// Whoever waited for the victim would have stood still as long as its own partitions.
+	for i, st := range lone {
+		if n := acked(st) - others[i]; n < 20 {
+			t.Errorf("partitions that lie elsewhere took %d appends meanwhile", n)
+		}
 	}
-	// Whoever waited for the victim would have stood still as long as its own partitions; on a
-	// busy machine brokers themselves pause for seconds.
-	if worst > outage/2 {
-		t.Errorf("partitions that lie elsewhere stood still for %v of %v", worst, outage)
-	}
+	waitFor(t, "health to tell two of three", func() bool {
+		h, err := s.Health(t.Context())
+		saw = saw || err == nil && h.Brokers == 3 && h.Answering == 2 && h.Writable
+		return saw
+	})
 	if err := c.Node(int(victim)).Resume(); err != nil {
 		t.Fatal(err)
 	}

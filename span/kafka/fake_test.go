@@ -490,7 +490,7 @@ func TestReaderIsAheadOfTheAnswer(t *testing.T) {
 	l := s.Log(span.Topic{Name: f.name, ID: f.id}, 0)
 	defer l.Release()
 	done := make(chan *span.Append, 1)
-	l.Append(&span.Append{Batch: producerBatch(t, 1<<40, 0, 0, 1, "v"), Deadline: time.Now().Add(time.Minute), Done: func(a *span.Append) { done <- a }})
+	l.Append(&span.Append{Batch: producerBatch(t, 1<<40, 0, 0, 1, "v"), Deadline: time.Now().Add(patience), Done: func(a *span.Append) { done <- a }})
 	<-landed
 	r, err := l.Read(t.Context(), span.ReadRequest{MaxBytes: 1 << 20})
 	if err != nil || r.HighWatermark != 1 {
@@ -513,7 +513,7 @@ func TestSealFindsARepeatedAppend(t *testing.T) {
 	type number struct{ n int }
 	done := make(chan *span.Append, 3)
 	send := func(n int, seq int32, v string) {
-		l.Append(&span.Append{Batch: producerBatch(t, 1<<40, 0, seq, 1, v), Deadline: time.Now().Add(time.Minute), Tag: number{n},
+		l.Append(&span.Append{Batch: producerBatch(t, 1<<40, 0, seq, 1, v), Deadline: time.Now().Add(patience), Tag: number{n},
 			Done: func(a *span.Append) { done <- a }})
 	}
 	send(0, 0, "a")
@@ -578,7 +578,7 @@ func startNumbered(t *testing.T, l span.Log, partition int, prefix string, id in
 			}
 			n.wg.Add(1)
 			once := false
-			l.Append(&span.Append{Batch: raw, Deadline: time.Now().Add(30 * time.Second), Done: func(a *span.Append) {
+			l.Append(&span.Append{Batch: raw, Deadline: time.Now().Add(patience), Done: func(a *span.Append) {
 				n.mu.Lock()
 				if once {
 					t.Errorf("%s%d: Done was called twice", prefix, i)

@@ -37,7 +37,7 @@ func TestWaitingReads(t *testing.T) {
 		logs[p] = s.Log(topic, int32(p))
 		defer logs[p].Release()
 		wg.Go(func() {
-			r, err := logs[p].Read(ctx, span.ReadRequest{MaxWait: 60 * time.Second})
+			r, err := logs[p].Read(ctx, span.ReadRequest{MaxWait: 2 * patience})
 			results <- woken{p, len(r.Batches), err}
 			r.Release()
 		})
@@ -61,18 +61,18 @@ func TestWaitingReads(t *testing.T) {
 	}
 	// A newcomer with something to read does not wait for those who have nothing.
 	begin := time.Now()
-	r, err := logs[0].Read(ctx, span.ReadRequest{MaxWait: 60 * time.Second})
+	r, err := logs[0].Read(ctx, span.ReadRequest{MaxWait: 2 * patience})
 	if err != nil || len(r.Batches) == 0 {
 		t.Fatalf("%v", err)
 	}
 	r.Release()
-	if took := time.Since(begin); took > 2*time.Second {
+	if took := time.Since(begin); took > patience {
 		t.Errorf("a newcomer waited %v for what was there", took)
 	}
 	// Time limits hold in company.
 	begin = time.Now()
 	r, err = logs[0].Read(ctx, span.ReadRequest{Offset: 1, MaxWait: 300 * time.Millisecond})
-	if took := time.Since(begin); err != nil || len(r.Batches) > 0 || took < 290*time.Millisecond || took > 3*time.Second {
+	if took := time.Since(begin); err != nil || len(r.Batches) > 0 || took < 290*time.Millisecond || took > patience {
 		t.Errorf("an empty wait of 300 ms took %v: %v", took, err)
 	}
 	r.Release()
@@ -178,26 +178,24 @@ func TestTooFewReplicas(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitFor(t, "one replica in sync", func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		d, err := adm.ListTopics(ctx, pair.Name)
 		return err == nil && len(d[pair.Name].Partitions[0].ISR) == 1
 	})
 	done := make(chan *span.Append, 1)
+	const limit = 5 * time.Second
 	begin := time.Now()
-	lp.Append(&span.Append{Batch: oneBatch(t, 1, "refused"), Deadline: begin.Add(2 * time.Second), Done: func(a *span.Append) { done <- a }})
-	var worst time.Duration
+	lp.Append(&span.Append{Batch: oneBatch(t, 1, "refused"), Deadline: begin.Add(limit), Done: func(a *span.Append) { done <- a }})
 	n := 0
 	for {
-		at := time.Now()
 		if a := appendSync(t, ls, oneBatch(t, 1, "v")); a.Err != nil {
 			t.Fatal(a.Err)
 		}
-		worst = max(worst, time.Since(at))
 		n++
 		select {
 		case a := <-done:
-			if !errors.Is(a.Err, span.ErrUnavailable) || time.Since(begin) < 1900*time.Millisecond {
+			if !errors.Is(a.Err, span.ErrUnavailable) || time.Since(begin) < limit-100*time.Millisecond {
 				t.Errorf("too few replicas: %v after %v", a.Err, time.Since(begin))
 			}
 		default:
@@ -205,11 +203,11 @@ func TestTooFewReplicas(t *testing.T) {
 		}
 		break
 	}
-	t.Logf("%d appends to the healthy partition meanwhile, the slowest took %v", n, worst)
-	if worst > time.Second {
-		t.Errorf("a healthy partition waited %v", worst)
+	// One that waited for the other would be done with its first when that gives up.
+	if n < 5 {
+		t.Errorf("a healthy partition took %d appends meanwhile", n)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := c.Node(int(follower)).Start(ctx); err != nil {
 		t.Fatal(err)

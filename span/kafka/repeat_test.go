@@ -32,7 +32,7 @@ func logEnd(t *testing.T, addr, topic string) int64 {
 	rp.Timestamp, rp.CurrentLeaderEpoch = -1, -1
 	rt.Partitions = append(rt.Partitions, rp)
 	req.Topics = append(req.Topics, rt)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	resp, err := cl.SeedBrokers()[0].Request(ctx, req)
 	if err != nil {
@@ -47,7 +47,7 @@ func logEnd(t *testing.T, addr, topic string) int64 {
 // that the outcome is unknown.
 func TestRepeatAfterKill(t *testing.T) {
 	const id = 1<<41 + 5
-	for name, patience := range map[string]time.Duration{"sent again by the store": 2 * time.Minute, "sent again by the client": 2 * time.Second} {
+	for name, within := range map[string]time.Duration{"sent again by the store": 2 * patience, "sent again by the client": 8 * time.Second} {
 		t.Run(name, func(t *testing.T) {
 			c, proxy := proxied(t)
 			s := open(t, c, func(o *kafka.Options) { o.Bootstrap = []string{proxy.Addr()} })
@@ -59,13 +59,13 @@ func TestRepeatAfterKill(t *testing.T) {
 					Done: func(a *span.Append) { done <- a }})
 			}
 			done := make(chan *span.Append, 4)
-			send(0, time.Minute, done)
+			send(0, patience, done)
 			if a := <-done; a.Err != nil {
 				t.Fatal(a.Err)
 			}
 			proxy.Stall(testkit.Down)
 			for seq := range int32(3) {
-				send(seq+1, patience, done)
+				send(seq+1, within, done)
 				waitFor(t, "the batch to land", func() bool { return logEnd(t, c.Node(1).Addr(), topic.Name) == int64(seq)+2 })
 			}
 			if err := c.Node(1).Kill(); err != nil {
@@ -75,21 +75,21 @@ func TestRepeatAfterKill(t *testing.T) {
 			if err := proxy.Heal(); err != nil {
 				t.Fatal(err)
 			}
-			if patience < time.Minute {
+			if within < patience {
 				for range 3 {
 					if a := <-done; !errors.Is(a.Err, span.ErrUnknownOutcome) {
 						t.Fatalf("without its broker: %v", a.Err)
 					}
 				}
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			if err := c.Node(1).Start(ctx); err != nil {
 				t.Fatal(err)
 			}
-			if patience < time.Minute {
+			if within < patience {
 				for seq := range int32(3) {
-					send(seq+1, time.Minute, done)
+					send(seq+1, patience, done)
 				}
 			}
 			at := map[int64]bool{}
@@ -103,12 +103,12 @@ func TestRepeatAfterKill(t *testing.T) {
 			if !at[1] || !at[2] || !at[3] {
 				t.Errorf("acknowledged at %v", at)
 			}
-			send(4, time.Minute, done)
+			send(4, patience, done)
 			if a := <-done; a.Err != nil || a.BaseOffset != 4 {
 				t.Errorf("the next: offset %d, %v", a.BaseOffset, a.Err)
 			}
 			var rejected *span.RejectedError
-			send(9, time.Minute, done)
+			send(9, patience, done)
 			if a := <-done; !errors.As(a.Err, &rejected) || rejected.Code != wire.OutOfOrderSequenceNumber {
 				t.Errorf("after a gap: %v", a.Err)
 			}

@@ -181,7 +181,7 @@ func TestSASL(t *testing.T) {
 		topic := create(t, s, 1, nil)
 		log := s.Log(topic, 0)
 		defer log.Release()
-		st := startStream(t, log, 0, 3, 30*time.Second)
+		st := startStream(t, log, 0, 3, patience)
 		begin := time.Now()
 		waitFor(t, "two sessions", func() bool { return time.Since(begin) > 5*time.Second })
 		st.waitAcks(10)

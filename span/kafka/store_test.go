@@ -15,6 +15,7 @@ import (
 
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/internal/testkit"
+	"github.com/braidstream/braid/internal/testkit/leaks"
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/span/kafka"
 )
@@ -23,6 +24,10 @@ var topics atomic.Int64
 
 // checked holds the tests whose goroutines are counted.
 var checked sync.Map
+
+// patience is how long tests wait for what must happen, and appends for their turn: on a
+// machine that has much else to do.
+const patience = 3 * time.Minute
 
 func topicName() string { return fmt.Sprintf("braid.test-%d-%d", time.Now().UnixNano(), topics.Add(1)) }
 
@@ -39,11 +44,11 @@ func openAt(t testing.TB, bootstrap []string, change ...func(*kafka.Options)) *k
 		f(&o)
 	}
 	if _, again := checked.LoadOrStore(t, true); !again {
-		leaks := goleak.IgnoreCurrent()
+		before := goleak.IgnoreCurrent()
 		t.Cleanup(func() { // the first to be registered, so after all stores were closed
 			checked.Delete(t)
 			// A node that the test started again waits for its process.
-			goleak.VerifyNone(t, leaks, goleak.IgnoreAnyFunction("github.com/braidstream/braid/internal/testkit.(*Process).Wait"),
+			leaks.None(t, before, goleak.IgnoreAnyFunction("github.com/braidstream/braid/internal/testkit.(*Process).Wait"),
 				goleak.IgnoreAnyFunction("github.com/braidstream/braid/internal/testkit.fork.func1"))
 		})
 	}
@@ -98,11 +103,11 @@ func producerBatch(t testing.TB, id int64, epoch int16, seq int32, records int, 
 func appendSync(t testing.TB, l span.Log, raw []byte) *span.Append {
 	t.Helper()
 	done := make(chan struct{})
-	a := &span.Append{Batch: raw, Deadline: time.Now().Add(20 * time.Second), Done: func(*span.Append) { close(done) }}
+	a := &span.Append{Batch: raw, Deadline: time.Now().Add(patience), Done: func(*span.Append) { close(done) }}
 	l.Append(a)
 	select {
 	case <-done:
-	case <-time.After(40 * time.Second):
+	case <-time.After(2 * patience):
 		t.Fatal("append was never done")
 	}
 	return a
@@ -112,7 +117,7 @@ func appendSync(t testing.TB, l span.Log, raw []byte) *span.Append {
 func readAll(t testing.TB, l span.Log, offset int64) (values []string, offsets []int64) {
 	t.Helper()
 	for {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		r, err := l.Read(ctx, span.ReadRequest{Offset: offset, MaxBytes: 1 << 20})
 		cancel()
 		if err != nil {

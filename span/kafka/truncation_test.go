@@ -35,7 +35,7 @@ func cutLog(t *testing.T, n *testkit.Node, partition string, bytes int64) {
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := n.Start(ctx); err != nil {
 		t.Fatal(err)
@@ -107,13 +107,13 @@ func TestRestartKeepsLog(t *testing.T) {
 	topic := create(t, s, 1, nil)
 	l := s.Log(topic, 0)
 	defer l.Release()
-	st := startStream(t, l, 1<<41, 5, 60*time.Second)
+	st := startStream(t, l, 1<<41, 5, patience)
 	for range 2 {
 		st.waitAcks(30)
 		if err := c.Node(1).Kill(); err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		if err := c.Node(1).Start(ctx); err != nil {
 			t.Fatal(err)
@@ -141,7 +141,7 @@ func TestUncleanElection(t *testing.T) {
 		t.Fatal(err)
 	}
 	partition := func() kadm.PartitionDetail {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		d, err := adm.ListTopics(ctx, topic.Name)
 		if err != nil {
@@ -176,7 +176,7 @@ func TestUncleanElection(t *testing.T) {
 	if err := c.Node(int(leader)).Kill(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := c.Node(int(follower)).Start(ctx); err != nil {
 		t.Fatal(err)
@@ -184,7 +184,7 @@ func TestUncleanElection(t *testing.T) {
 	set := kadm.TopicsSet{}
 	set.Add(topic.Name, 0)
 	waitFor(t, "the unclean election", func() bool {
-		try, cancel := context.WithTimeout(ctx, 2*time.Second)
+		try, cancel := context.WithTimeout(ctx, 20*time.Second)
 		defer cancel()
 		_, _ = adm.ElectLeaders(try, kadm.ElectLiveReplica, set) // what counts is who leads
 		return partition().Leader == follower

@@ -1,17 +1,17 @@
 package local_test
 
 import (
+	"os"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/braidstream/braid/internal/testkit"
+	"github.com/braidstream/braid/internal/testkit/leaks"
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/span/local"
 	"github.com/braidstream/braid/span/spantest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(withKafka{m}) }
+func TestMain(m *testing.M) { os.Exit(leaks.Main(withKafka{m})) }
 
 // withKafka ends the clusters that tests share before goroutines are counted.
 type withKafka struct{ m *testing.M }

@@ -4,17 +4,17 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"testing"
 
-	"go.uber.org/goleak"
-
+	"github.com/braidstream/braid/internal/testkit/leaks"
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/span/local"
 	"github.com/braidstream/braid/span/remote"
 	"github.com/braidstream/braid/span/spantest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leaks.Main(m)) }
 
 const token = "a shared secret"
 
