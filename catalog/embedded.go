@@ -24,7 +24,10 @@ type EmbeddedConfig struct {
 	// ListenClient is host:port for catalog clients; "" means 127.0.0.1:0.
 	ListenClient string
 	// Quota bounds the database in bytes; 0 means 2 GiB.
-	Quota  int64
+	Quota int64
+	// NoSync leaves syncing out, for tests: what was acknowledged outlives the process, and
+	// not the machine.
+	NoSync bool
 	Logger *slog.Logger
 }
 
@@ -43,7 +46,7 @@ type Embedded struct {
 const closeGrace = 300 * time.Millisecond
 
 // StartEmbedded starts etcd in this process and returns when it answers. Data
-// are synced to disk before a write is acknowledged. It fails with [ErrInUse]
+// are synced to disk before a write is acknowledged, but with NoSync. It fails with [ErrInUse]
 // when another process has the directory.
 func StartEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Embedded, error) {
 	if cfg.Dir == "" {
@@ -104,6 +107,7 @@ func startEtcd(ctx context.Context, cfg EmbeddedConfig, register func(*grpc.Serv
 	ec.AdvertisePeerUrls = []url.URL{peer}
 	ec.InitialCluster = ec.InitialClusterFromName(ec.Name)
 	ec.QuotaBackendBytes = cfg.Quota
+	ec.UnsafeNoFsync = cfg.NoSync
 	ec.SnapshotCount = 10_000
 	ec.MaxSnapFiles, ec.MaxWalFiles = 2, 2
 	// The log is synced at each write; the database behind it need not be at once, and

@@ -49,7 +49,7 @@ func open(t *testing.T) *Catalog {
 	t.Helper()
 	shared.once.Do(func() {
 		if sharedDir, shared.err = os.MkdirTemp("", "catalog"); shared.err == nil {
-			shared.etcd, shared.err = StartEmbedded(context.Background(), EmbeddedConfig{Dir: sharedDir, Logger: quiet()})
+			shared.etcd, shared.err = StartEmbedded(context.Background(), EmbeddedConfig{Dir: sharedDir, NoSync: true, Logger: quiet()})
 		}
 	})
 	if shared.err != nil {

@@ -23,7 +23,7 @@ func (h heldWatcher) Watch(ctx context.Context, key string, opts ...clientv3.OpO
 // that and the watch must not be missed: so there is no signal before the watch.
 func TestNoOperationIsMissedAtTheStart(t *testing.T) {
 	// An etcd of its own: other tests count operations.
-	etcd := must(StartEmbedded(t.Context(), EmbeddedConfig{Dir: t.TempDir(), Logger: quiet()}))(t)
+	etcd := must(StartEmbedded(t.Context(), EmbeddedConfig{Dir: t.TempDir(), NoSync: true, Logger: quiet()}))(t)
 	t.Cleanup(func() {
 		if err := etcd.Close(); err != nil {
 			t.Error(err)

@@ -30,7 +30,7 @@ func newReal(t testing.TB) *real {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	w := &world{t: t, ctx: ctx, fleet: chaintest.NewFleet("a", "b")}
-	emb, err := catalog.StartEmbedded(ctx, catalog.EmbeddedConfig{Dir: t.TempDir(), Logger: quiet})
+	emb, err := catalog.StartEmbedded(ctx, catalog.EmbeddedConfig{Dir: t.TempDir(), NoSync: true, Logger: quiet})
 	w.must(err)
 	t.Cleanup(func() { w.must(emb.Close()) })
 	cat, err := catalog.Connect(ctx, catalog.Config{Endpoints: emb.Endpoints(), Logger: quiet})

@@ -31,6 +31,7 @@ func wantCode(t *testing.T, err error, code wire.Code, text string) {
 }
 
 func TestTopicsAreCreatedConfiguredGrownAndDeleted(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a", "b")
 	c := f.controller(func(o *Options) { o.SweepEvery, o.OrphanAge = 20*time.Millisecond, 50*time.Millisecond })
 	topic := f.topic("orders", 2, "", map[string]string{"max.message.bytes": "1000000", ConfigDurability: "os"})
@@ -141,6 +142,7 @@ func TestTopicsAreCreatedConfiguredGrownAndDeleted(t *testing.T) {
 
 // A cluster of an older release refuses configs that it does not know.
 func TestCreateOnOlderRelease(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a")
 	f.doubles["a"].unknown = newer
 	topic := f.topic("t", 1, "a", nil)
@@ -157,6 +159,7 @@ func TestCreateOnOlderRelease(t *testing.T) {
 }
 
 func TestClusters(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a", "b")
 	f.doubles["c"] = f.doubles["a"] // before the controller reads the map
 	f.doubles["d"] = newDouble("d")
@@ -208,6 +211,7 @@ func TestClusters(t *testing.T) {
 }
 
 func TestOperationsAreRefused(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a", "b", "c")
 	f.controller()
 	topic := f.topic("orders", 1, "a", map[string]string{ConfigMaxSpans: "2"})
@@ -260,6 +264,7 @@ func TestOperationsAreRefused(t *testing.T) {
 // Deleting a topic while it is being moved undoes the move and deletes both
 // physical topics.
 func TestDeleteDuringMove(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a", "b")
 	f.controller()
 	topic := f.topic("orders", 1, "a", nil)

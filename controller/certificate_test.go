@@ -3,6 +3,7 @@ package controller
 import (
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -86,15 +87,23 @@ func TestCertificateNamesWhatAClusterDid(t *testing.T) {
 				two.append(1)
 			}
 			var end int64
+			var once sync.Once // a leader that takes over passes the point again
+			written := make(chan struct{}) // both gateways' reports are
 			f.controller(func(o *Options) {
 				o.CertifyBytes = tc.limit
 				o.Fault = func(p string) error {
 					if p == FaultCommitted {
-						f.doubles["a"].set(func() {
-							if end = old.end; tc.lie != nil {
-								tc.lie(old)
-							}
+						once.Do(func() {
+							f.doubles["a"].set(func() {
+								if end = old.end; tc.lie != nil {
+									tc.lie(old)
+								}
+							})
 						})
+						select {
+						case <-written:
+						case <-f.ctx.Done():
+						}
 					}
 					return nil
 				}
@@ -102,6 +111,7 @@ func TestCertificateNamesWhatAClusterDid(t *testing.T) {
 			op := f.move("b", "orders")
 			one.through()
 			two.through()
+			close(written)
 			op = f.done(op)
 			p := f.lastWord(topic, op)
 			if tc.want == "" {
@@ -239,8 +249,9 @@ func TestJudge(t *testing.T) {
 // to, the next span begins past all that was acknowledged, and the certificate
 // names the range. What was appended on the reused offsets is no duplicate.
 func TestRepair(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a", "b")
-	f.controller()
+	f.controller(reported)
 	topic := f.topic("orders", 2, "a", nil)
 	w, other := f.writer(topic, 0, 100), f.writer(topic, 1, 101)
 	w.append(2)
@@ -274,6 +285,7 @@ func TestRepair(t *testing.T) {
 		t.Errorf("the batch that was never acknowledged is ruled %v", r)
 	}
 	w.append(1)
+	other.append(1)
 	var cert catalog.Certificate
 	f.until("the certificate", func() bool {
 		list, err := f.cat.Certificates(f.ctx, topic.ID)
@@ -297,6 +309,7 @@ func TestRepair(t *testing.T) {
 // A log that was cut goes back on a cluster that was away for so long that it is called
 // failed: it stays so until an operator fails back, and its topics go on there all the same.
 func TestRepairOnAClusterThatIsCalledFailed(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a", "b")
 	topic := f.topic("orders", 1, "a", nil)
 	w := f.writer(topic, 0, 100)
@@ -318,6 +331,7 @@ func TestRepairOnAClusterThatIsCalledFailed(t *testing.T) {
 // An alarm that comes when the seal holds already, after the alarms were read, is
 // heeded all the same: the log went back on the way.
 func TestAlarmBehindTheSeal(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a", "b")
 	topic := f.topic("orders", 1, "a", nil)
 	w := f.writer(topic, 0, 100)

@@ -13,8 +13,6 @@ import (
 )
 
 const (
-	// reportsWait is how long gateways' reports are waited for.
-	reportsWait = 1500 * time.Millisecond
 	// boundaryBytes bounds what is read on either side of a boundary, per partition.
 	boundaryBytes   = 4 << 20
 	boundaryBatches = 256
@@ -172,7 +170,7 @@ func (t *term) dropStates(ctx context.Context, topic catalog.TopicRef) error {
 
 // awaitReports waits until the reports account for all that the spans hold.
 func (t *term) awaitReports(ctx context.Context, e *catalog.Extend) error {
-	deadline := time.Now().Add(reportsWait)
+	deadline := time.Now().Add(t.o.ReportsWait)
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 300*time.Millisecond) {
 		sealed, _, err := t.reports(ctx, e)
 		if err != nil {

@@ -42,6 +42,9 @@ type Options struct {
 	// CertifyBytes is how much of a partition's sealed span is read for its certificate; 0:
 	// [DefaultCertifyBytes], negative: none, so that all but the ends goes by counts.
 	CertifyBytes int64
+	// ReportsWait is how long a certificate waits for gateways' reports of what they saw
+	// acknowledged; 0: 1.5 s.
+	ReportsWait time.Duration
 	// Fault is called at each of [FaultPoints], in tests: an error stops the
 	// controller there as a crash would.
 	Fault  func(point string) error
@@ -64,6 +67,7 @@ func (o Options) withDefaults() Options {
 	if o.CertifyBytes == 0 {
 		o.CertifyBytes = DefaultCertifyBytes
 	}
+	def(&o.ReportsWait, 1500*time.Millisecond)
 	if o.Workers == 0 {
 		o.Workers = 32
 	}

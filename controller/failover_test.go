@@ -245,8 +245,9 @@ func TestWhatWasLeftOutIsTakenIn(t *testing.T) {
 
 // A failover of a cluster that can be reached after all seals it, and loses nothing.
 func TestFailoverOfAReachableClusterSeals(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a", "b")
-	f.controller()
+	f.controller(reported)
 	topic := f.topic("orders", 1, "a", nil)
 	w := f.writer(topic, 0, 100)
 	w.append(5)
@@ -270,6 +271,7 @@ func TestFailoverOfAReachableClusterSeals(t *testing.T) {
 // A cluster that grants no seal is fenced: the extend waits for every live
 // gateway's word, and takes the lease of one that is silent.
 func TestFence(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a", "b")
 	f.doubles["a"].canSeal = false
 	topic := f.topic("orders", 1, "a", nil)
@@ -308,6 +310,7 @@ func TestFence(t *testing.T) {
 // A lease that another extend took, or a controller before this one, is waited out
 // too: its holder, which is absent, may not have stopped yet.
 func TestFenceWaitsForALeaseThatWasTaken(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a", "b")
 	f.doubles["a"].canSeal = false
 	topic := f.topic("orders", 1, "a", nil)
@@ -342,6 +345,7 @@ func TestFenceWaitsForALeaseThatWasTaken(t *testing.T) {
 // Behind a fence an append that its gateway has given up on may land after the end
 // was read: then the end is read again.
 func TestFenceReadsTheEndAgain(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a", "b")
 	f.doubles["a"].canSeal = false
 	topic := f.topic("orders", 1, "a", nil)
@@ -402,6 +406,7 @@ func TestDetectionNeedsMostGateways(t *testing.T) {
 // topic that goes on does so without it, one that waits is moved when it is back,
 // whether or not the seal had landed; the operation says what it waits for.
 func TestSourceIsLostDuringAMove(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a", "b")
 	topics := []catalog.Topic{
 		f.topic("on", 1, "a", map[string]string{ConfigGuarantee: guaranteeAvailable}),

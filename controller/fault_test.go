@@ -181,6 +181,7 @@ func TestCancelAfterTheSealRollsForward(t *testing.T) {
 
 // A target fails when the extend has begun to seal: the topic goes on where it was.
 func TestTargetIsLostWhenTheSealIsOnItsWay(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a", "b")
 	topic := f.topic("orders", 1, "a", nil)
 	w := f.writer(topic, 0, 100)
@@ -216,6 +217,7 @@ func physicalNameOf(ch *catalog.Chain) string { return chain.OpenSpan(ch).Copies
 
 // Moves in a row, the leader dying at another point in each.
 func TestMovesInARow(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a", "b")
 	topic := f.topic("orders", 2, "a", nil)
 	ws := []*writer{f.writer(topic, 0, 100), f.writer(topic, 1, 101)}
@@ -264,6 +266,7 @@ func TestMovesInARow(t *testing.T) {
 // A seal of a controller that is gone lands after its extend was undone: the
 // topic does not stay sealed.
 func TestLateSealIsRepaired(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a", "b")
 	topic := f.topic("orders", 1, "a", nil)
 	w := f.writer(topic, 0, 100)

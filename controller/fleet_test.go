@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"flag"
 	"log/slog"
 	"os"
 	"sync"
@@ -17,7 +18,17 @@ import (
 	"github.com/braidstream/braid/span"
 )
 
-func TestMain(m *testing.M) { os.Exit(leaks.Main(m)) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// These tests mostly wait, for leases and pauses between tries.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	os.Exit(leaks.Main(m))
+}
+
+// patience is how long a test has at most, on a machine that has much else to do.
+const patience = 10 * time.Minute
 
 func logger() *slog.Logger {
 	if os.Getenv("BRAID_TEST_LOG") != "" {
@@ -40,11 +51,11 @@ type fleet struct {
 
 func newFleet(t testing.TB, clusters ...string) *fleet {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	f := &fleet{t: t, doubles: doubles{}, ctx: ctx}
 	var err error
-	if f.etcd, err = catalog.StartEmbedded(ctx, catalog.EmbeddedConfig{Dir: t.TempDir(), Logger: logger()}); err != nil {
+	if f.etcd, err = catalog.StartEmbedded(ctx, catalog.EmbeddedConfig{Dir: t.TempDir(), NoSync: true, Logger: logger()}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.check(f.etcd.Close()) })
@@ -76,8 +87,12 @@ func (f *fleet) check(err error) {
 
 func (f *fleet) options() Options {
 	return Options{Catalog: f.cat, Watcher: f.watch, Stores: f.doubles, Name: "test", Lease: time.Second, Logger: logger(),
-		Damping: 50 * time.Millisecond, Retries: time.Second}
+		Damping: 50 * time.Millisecond, Retries: time.Second, ReportsWait: 50 * time.Millisecond}
 }
+
+// reported has certificates wait for all reports, for tests that say what these prove:
+// in them every writer goes on after the move.
+func reported(o *Options) { o.ReportsWait = patience }
 
 // controller starts one, with a fault hook if given.
 func (f *fleet) controller(change ...func(*Options)) *Controller {

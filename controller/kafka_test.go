@@ -19,6 +19,7 @@ import (
 // killed, failed over by the votes, comes back and gets its topic back, while an
 // idempotent producer appends through a gateway's logs.
 func TestRealKafkaMovesFailsOverAndReturns(t *testing.T) {
+	t.Parallel()
 	east := testkit.Kafka(t)
 	f, es := localFleet(t, "a")
 	f.admin.Dial = func(_ context.Context, c catalog.Cluster) (span.Store, error) {
@@ -33,7 +34,7 @@ func TestRealKafkaMovesFailsOverAndReturns(t *testing.T) {
 	if c.ClusterID == "" || !c.CanSeal {
 		t.Errorf("cluster: %+v", c)
 	}
-	f.controller(func(o *Options) { o.Stores, o.Damping = es, 500*time.Millisecond })
+	f.controller(reported, func(o *Options) { o.Stores, o.Damping = es, 500*time.Millisecond })
 	topic, err := f.admin.CreateTopicOn(f.ctx, gateway.TopicSpec{Tenant: catalog.DefaultTenant, Name: "orders", Partitions: 2,
 		Config: map[string]string{ConfigGuarantee: guaranteeAvailable}}, "east")
 	f.check(err)

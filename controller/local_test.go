@@ -94,8 +94,9 @@ func (p *producer) run(ctx context.Context) {
 // through a gateway's logs: nothing is lost, doubled or reordered, each move is
 // certified, and the pause is short.
 func TestLiveMovesOnTheEmbeddedEngine(t *testing.T) {
+	t.Parallel()
 	f, es := localFleet(t, "a", "b")
-	f.controller(func(o *Options) { o.Stores = es })
+	f.controller(reported, func(o *Options) { o.Stores = es })
 	topic := f.topic("orders", 3, "a", nil)
 	s, err := f.cat.Register(f.ctx, catalog.Gateway{Node: 1}, 2*time.Second)
 	f.check(err)

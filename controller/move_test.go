@@ -8,8 +8,9 @@ import (
 )
 
 func TestMove(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a", "b")
-	f.controller()
+	f.controller(reported)
 	topic := f.topic("orders", 3, "a", nil)
 	var ws []*writer
 	for p := range 3 {

@@ -39,6 +39,7 @@ func show(b *strings.Builder, title string, p Plan, err error) {
 }
 
 func TestPlans(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a", "b", "c", "d")
 	f.controller()
 	f.doubles["d"].set(func() { f.doubles["d"].canSeal = false })

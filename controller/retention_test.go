@@ -42,6 +42,7 @@ func TestRetained(t *testing.T) {
 }
 
 func TestRetentionDropsSpansAndTheirTopics(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a", "b")
 	topic := f.topic("orders", 1, "a", map[string]string{"retention.ms": "3600000"})
 	kept := f.topic("kept", 1, "a", map[string]string{"cleanup.policy": "compact", "delete.retention.ms": "1000"})
@@ -89,6 +90,7 @@ func TestRetentionDropsSpansAndTheirTopics(t *testing.T) {
 // where its open copy does, which drops segments by itself. A sealed copy keeps
 // what it has.
 func TestRetentionBySize(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a", "b")
 	topic := f.topic("orders", 1, "a", map[string]string{"retention.ms": "-1", "retention.bytes": "1000"})
 	w := f.writer(topic, 0, 100)

@@ -43,6 +43,7 @@ func TestTenantNames(t *testing.T) {
 }
 
 func TestTenantIsMadeChangedAndRefused(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a", "b")
 	set := func(v string) *string { return &v }
 	rate := 1e6
@@ -107,6 +108,7 @@ func TestTenantIsMadeChangedAndRefused(t *testing.T) {
 }
 
 func TestPlacementHolds(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a", "b")
 	f.controller()
 	clusters := []string{"a"}
@@ -140,6 +142,7 @@ func TestPlacementHolds(t *testing.T) {
 // Many topics at once, over two processes' worth of requests in one: not more than
 // the limit are made.
 func TestLimitsOfTopicsAndPartitions(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a")
 	f.tenant("one", TenantChange{Limits: map[string]int64{"topics": 5, "partitions": 20}})
 	var wg sync.WaitGroup
@@ -183,6 +186,7 @@ func TestLimitsOfTopicsAndPartitions(t *testing.T) {
 }
 
 func TestDeletedTenantComesBackOrGoes(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a")
 	f.controller()
 	f.tenant("one", TenantChange{})
@@ -242,6 +246,7 @@ func TestDeletedTenantComesBackOrGoes(t *testing.T) {
 // The cluster that holds a tenant's topic is away: the tenant stays, marked, and
 // cannot be brought back half; when the cluster is there again it goes.
 func TestRemovalWaitsForACluster(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a")
 	f.controller()
 	f.tenant("one", TenantChange{})
@@ -267,6 +272,7 @@ func TestRemovalWaitsForACluster(t *testing.T) {
 }
 
 func TestUsers(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "a")
 	f.tenant("one", TenantChange{})
 	u, password, err := f.admin.AddUser(f.ctx, "one", "alice", Credentials{})

@@ -90,7 +90,7 @@ func (g *etcdGateway) fetched(t *testing.T, group string) (o int64, code wire.Co
 }
 
 func TestTakeOverThroughTheCatalog(t *testing.T) {
-	etcd, err := catalog.StartEmbedded(context.Background(), catalog.EmbeddedConfig{Dir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	etcd, err := catalog.StartEmbedded(context.Background(), catalog.EmbeddedConfig{Dir: t.TempDir(), NoSync: true, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

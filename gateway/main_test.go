@@ -54,7 +54,7 @@ func freshCatalog(tb testing.TB) *catalog.Catalog {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	e, err := catalog.StartEmbedded(context.Background(), catalog.EmbeddedConfig{Dir: dir, Logger: quiet()})
+	e, err := catalog.StartEmbedded(context.Background(), catalog.EmbeddedConfig{Dir: dir, NoSync: true, Logger: quiet()})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -23,7 +23,7 @@ import (
 
 func openCatalog(t *testing.T) (*catalog.Catalog, *catalog.Watcher) {
 	t.Helper()
-	etcd, err := catalog.StartEmbedded(t.Context(), catalog.EmbeddedConfig{Dir: t.TempDir()})
+	etcd, err := catalog.StartEmbedded(t.Context(), catalog.EmbeddedConfig{Dir: t.TempDir(), NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
