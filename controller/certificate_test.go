@@ -87,7 +87,7 @@ func TestCertificateNamesWhatAClusterDid(t *testing.T) {
 				two.append(1)
 			}
 			var end int64
-			var once sync.Once // a leader that takes over passes the point again
+			var once sync.Once             // a leader that takes over passes the point again
 			written := make(chan struct{}) // both gateways' reports are
 			f.controller(func(o *Options) {
 				o.CertifyBytes = tc.limit
