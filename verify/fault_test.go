@@ -31,7 +31,7 @@ func TestRunIsCleanOverABadNetwork(t *testing.T) {
 	const stalled = 400 * time.Millisecond
 	faults := make(chan error, 1)
 	r, err := verify.Run(t.Context(), verify.Options{
-		Bootstrap: []string{proxy.Addr()}, Partitions: 3, Rate: 3000, Duration: 3 * time.Second, Settle: 30 * time.Second,
+		Bootstrap: []string{proxy.Addr()}, Partitions: 3, Rate: 3000, Duration: 3 * time.Second, Settle: 2 * time.Minute,
 		ProgressEvery: 10 * time.Millisecond,
 		Progress: when(1000, func() {
 			proxy.Reset()

@@ -28,7 +28,7 @@ func TestRunIsCleanOnKafka(t *testing.T) {
 		"not idempotent": {NonIdempotent: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o.Bootstrap, o.Duration, o.Settle, o.Rate = c.Addrs(), 2*time.Second, 20*time.Second, 5000
+			o.Bootstrap, o.Duration, o.Settle, o.Rate = c.Addrs(), 2*time.Second, 2*time.Minute, 5000
 			var last verify.Progress
 			o.Progress, o.ProgressEvery = func(p verify.Progress) { last = p }, 100*time.Millisecond
 			r, err := verify.Run(t.Context(), o)

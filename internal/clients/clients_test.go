@@ -20,7 +20,7 @@ func TestEachFamilyOnKafka(t *testing.T) {
 			c.CreateTopic(t, topic, 2)
 			r := Run(t, f, Options{
 				Bootstrap: c.Bootstrap(), Topic: topic, Partitions: 2, Producer: int32(i), Count: 301, Rate: 600,
-				Timeout: 40 * time.Second,
+				Timeout: 4 * time.Minute,
 			})
 			if !r.OK() || !r.Complete() || r.Acknowledged != 301 || r.Found != 301 || r.Polled < 301 {
 				t.Fatalf("\n%s", &r)

@@ -22,10 +22,10 @@ import (
 const MaxNodes = 12
 
 // startTimeout bounds the start of a cluster; on an idle machine one takes 2 to 4 seconds.
-const startTimeout = 90 * time.Second
+const startTimeout = 5 * time.Minute
 
 // stopGrace is how long SIGTERM may take. A node whose controllers are gone cannot end in order.
-const stopGrace = 15 * time.Second
+const stopGrace = 30 * time.Second
 
 var liveNodes atomic.Int32
 
@@ -248,7 +248,7 @@ func (c *Cluster) CreateTopic(t testing.TB, topic string, partitions int, config
 	for i := 0; i < len(config); i += 2 {
 		configs[config[i]] = &config[i+1]
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	adm := kadm.NewClient(cl)
 	if _, err := adm.CreateTopic(ctx, int32(partitions), -1, configs, topic); err != nil {

@@ -13,7 +13,7 @@ import (
 
 func roundTrip(t *testing.T, c *Cluster, topic string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cl := c.Client(t, kgo.ConsumeTopics(topic), kgo.DefaultProduceTopic(topic))
 	want := fmt.Sprint(time.Now().UnixNano())

@@ -12,7 +12,7 @@ import (
 
 func produceN(t *testing.T, c *Cluster, topic string, from, n int, opts ...kgo.Opt) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cl := c.Client(t, append(opts, kgo.DefaultProduceTopic(topic))...)
 	for i := range n {
@@ -26,7 +26,7 @@ func produceN(t *testing.T, c *Cluster, topic string, from, n int, opts ...kgo.O
 
 func end(t *testing.T, c *Cluster, topic string) int64 {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	ends, err := kadm.NewClient(c.Client(t)).ListEndOffsets(ctx, topic)
 	if err == nil {

@@ -55,7 +55,7 @@ func TestNoChildOutlivesItsParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = parent.Wait() // killed
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	if err := poll(ctx, func() error { return gone(pid) }); err != nil {
 		t.Fatal(err)

@@ -78,7 +78,7 @@ func (c *peer) say(t *testing.T, s string) {
 
 func (c *peer) hear(t *testing.T, want string) {
 	t.Helper()
-	if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := c.in.ReadString('\n'); err != nil || strings.TrimSpace(got) != want {
@@ -100,7 +100,7 @@ func (c *peer) silent(t *testing.T, d time.Duration) {
 
 func (c *peer) broken(t *testing.T) {
 	t.Helper()
-	if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	got, err := c.in.ReadString('\n')

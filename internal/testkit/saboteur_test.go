@@ -32,7 +32,7 @@ func TestVerifyNamesEachHarm(t *testing.T) {
 			}
 			r, err := verify.Run(t.Context(), verify.Options{
 				Bootstrap: []string{s.Addr()}, Topic: topic, Partitions: 2, Rate: 4000,
-				Duration: 1200 * time.Millisecond, Settle: 20 * time.Second, Linger: 20 * time.Millisecond,
+				Duration: 1200 * time.Millisecond, Settle: 2 * time.Minute, Linger: 20 * time.Millisecond,
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -68,7 +68,7 @@ func TestSaboteurDropsASingleRecord(t *testing.T) {
 	c := testkit.Shared(t)
 	c.CreateTopic(t, "single", 1)
 	s := testkit.NewSaboteur(t, c.Addrs()[0])
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(s.Addr()), kgo.DefaultProduceTopic("single"), kgo.ConsumeTopics("single"))
 	if err != nil {

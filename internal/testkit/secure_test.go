@@ -19,7 +19,7 @@ func TestCredentialsByProperties(t *testing.T) {
 			`org.apache.kafka.common.security.plain.PlainLoginModule required user_ann="secret";`),
 		Property("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
 		Property("super.users", "User:ann;User:ANONYMOUS"))
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	login := func(password string) error {
 		cl := c.Client(t, kgo.SASL(plain.Auth{User: "ann", Pass: password}.AsMechanism()), kgo.RequestRetries(0))

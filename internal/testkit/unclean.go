@@ -101,7 +101,7 @@ func describe(ctx context.Context, cl *kgo.Client, topic string, partition int32
 	t := kmsg.NewMetadataRequestTopic()
 	t.Topic = kmsg.StringPtr(topic)
 	req.Topics = append(req.Topics, t)
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	resp, err := req.RequestWith(ctx, cl)
 	if err != nil {
@@ -129,7 +129,7 @@ func elect(ctx context.Context, cl *kgo.Client, topic string, partition int32) e
 	t := kmsg.NewElectLeadersRequestTopic()
 	t.Topic, t.Partitions = topic, []int32{partition}
 	req.Topics = append(req.Topics, t)
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	resp, err := req.RequestWith(ctx, cl)
 	if err != nil {

@@ -205,7 +205,7 @@ func TestKafkaReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	topic, err := st.Create(ctx, span.Spec{Name: "braid.fleet-test", Partitions: 1})
 	if err != nil {

@@ -155,7 +155,7 @@ func TestFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	fs.SetCapacity(1 << 40)
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(3 * time.Minute); ; {
 		a := put(l, made(t, 1, "y"))
 		if a.Err == nil {
 			if a.BaseOffset != end {
@@ -246,7 +246,7 @@ func TestDurability(t *testing.T) {
 	mustPut(t, timed, made(t, 1, "y"))
 	select {
 	case <-told:
-	case <-time.After(30 * time.Second):
+	case <-time.After(3 * time.Minute):
 		t.Fatal("no sync within the interval")
 	}
 	before := syncs.Load()

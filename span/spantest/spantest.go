@@ -38,7 +38,7 @@ type Capabilities struct {
 	// Restart ends the store and returns it as it is after a restart of what is
 	// behind it. nil: nothing is restarted.
 	Restart func(t *testing.T, s span.Store) span.Store
-	// Patience is how long something may take that is due now; default 30 s.
+	// Patience is how long something may take that is due now; default 3 min, as a machine may have much else to do.
 	Patience time.Duration
 }
 
@@ -51,7 +51,7 @@ type suite struct {
 // suite closes; topics of different tests have different names.
 func Run(t *testing.T, open func(t *testing.T) span.Store, caps Capabilities) {
 	if caps.Patience == 0 {
-		caps.Patience = 30 * time.Second
+		caps.Patience = 3 * time.Minute
 	}
 	s := &suite{open: open, caps: caps}
 	for _, test := range []struct {
@@ -223,9 +223,20 @@ func (e *env) mustPut(l span.Log, b []byte) *span.Append {
 	return a
 }
 
+// answered asks again while a cluster does not answer: on a busy machine one that is
+// well may be slower than a store waits, and all that is asked so may be repeated.
+func answered[T any](e *env, ask func() (T, error)) (T, error) {
+	for end := time.Now().Add(e.caps.Patience); ; {
+		v, err := ask()
+		if !errors.Is(err, span.ErrUnavailable) || time.Now().After(end) {
+			return v, err
+		}
+	}
+}
+
 func (e *env) offsets(l span.Log) span.Offsets {
 	e.Helper()
-	o, err := l.Offsets(e.ctx)
+	o, err := answered(e, func() (span.Offsets, error) { return l.Offsets(e.ctx) })
 	if err != nil {
 		e.Fatalf("offsets: %v", err)
 	}
@@ -242,7 +253,7 @@ type record struct {
 // read returns one read's records from offset on, and where the batches begin.
 func (e *env) read(l span.Log, r span.ReadRequest) ([]record, span.ReadResult) {
 	e.Helper()
-	res, err := l.Read(e.ctx, r)
+	res, err := answered(e, func() (span.ReadResult, error) { return l.Read(e.ctx, r) })
 	if err != nil {
 		e.Fatalf("read at %d: %v", r.Offset, err)
 	}
@@ -280,7 +291,9 @@ func (e *env) all(l span.Log, offset int64) []record {
 	e.Helper()
 	var out []record
 	for {
-		res, err := l.Read(e.ctx, span.ReadRequest{Offset: offset, MaxBytes: 1 << 20})
+		res, err := answered(e, func() (span.ReadResult, error) {
+			return l.Read(e.ctx, span.ReadRequest{Offset: offset, MaxBytes: 1 << 20})
+		})
 		if err != nil {
 			e.Fatalf("read at %d: %v", offset, err)
 		}
@@ -317,7 +330,7 @@ func (e *env) wantCode(what string, err error, code wire.Code) {
 // mustSeal seals, or ends the test where nothing can be sealed.
 func (e *env) mustSeal(t span.Topic) []span.End {
 	e.Helper()
-	ends, err := e.s.Seal(e.ctx, t)
+	ends, err := answered(e, func() ([]span.End, error) { return e.s.Seal(e.ctx, t) })
 	if err != nil {
 		e.Fatalf("seal: %v", err)
 	}
@@ -328,7 +341,7 @@ func (e *env) mustSeal(t span.Topic) []span.End {
 		if end.Producers == nil {
 			continue
 		}
-		producers, err := e.log(t, int32(i)).Producers(e.ctx)
+		producers, err := answered(e, func() ([]span.Producer, error) { return e.log(t, int32(i)).Producers(e.ctx) })
 		if err != nil {
 			e.Fatalf("producers of sealed partition %d: %v", i, err)
 		}
