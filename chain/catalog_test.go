@@ -27,7 +27,7 @@ type real struct {
 func newReal(t testing.TB) *real {
 	t.Helper()
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	t.Cleanup(cancel)
 	w := &world{t: t, ctx: ctx, fleet: chaintest.NewFleet("a", "b")}
 	emb, err := catalog.StartEmbedded(ctx, catalog.EmbeddedConfig{Dir: t.TempDir(), NoSync: true, Logger: quiet})

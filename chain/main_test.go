@@ -41,7 +41,7 @@ type gateway struct {
 
 func newWorld(t testing.TB, clusters ...string) *world {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	w := &world{t: t, ctx: ctx, fleet: chaintest.NewFleet(clusters...)}
 	t.Cleanup(func() { w.fleet.Close(); cancel() })
 	id, err := w.fleet.CreateTopic(ctx, "t", clusters[0], 1)

@@ -93,7 +93,7 @@ func TestProcessEnds(t *testing.T) {
 	if err := p.Signal(syscall.SIGTERM); err != nil {
 		t.Fatalf("a signal to the dead: %v", err)
 	}
-	if err := start("sleep 600").Terminate(10 * time.Second); err != nil {
+	if err := start("sleep 600").Terminate(time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	deaf := exec.Command("sh", "-c", `trap "" TERM; echo ready; exec sleep 600`)
