@@ -31,8 +31,9 @@ import (
 //   - a transactional batch of a former epoch: a broker may ask the transaction's
 //     coordinator first, whose code is another one; that both refuse is compared;
 //   - the largest time is not asked for after a trim: a broker may name a record below its log start;
-//   - a transaction's first batch with a gap is not sent: a broker remembers one before it that
-//     it refused for another reason (KIP-890), and refuses the gap then only;
+//   - a transaction does not begin with a gap or with a batch of the one before: a broker remembers the
+//     lowest sequence that it was asked to append since it last asked the coordinator (KIP-890), also
+//     of what it refused, and what follows depends on that;
 //   - times are not looked up where a trim left a segment below the log start: a broker looks
 //     into that first, and says that there is nothing when its records are all below;
 //   - the limits on record times are compared where they are set: a broker's own default
@@ -331,7 +332,7 @@ func (s *sequence) transactional() {
 			commit := s.rng.IntN(3) > 0
 			s.end(x, func() bool { return s.kafka.endTxn(x.name, x.id, x.epoch, commit) })
 		}
-	case p == 10 && x.open && len(x.sent) > 0:
+	case p == 10 && x.open && len(x.sent) > 0 && s.openInLog(x):
 		s.send("transactional again", x.sent[max(0, len(x.sent)-1-s.rng.IntN(3))], x.name)
 	case p == 11 && x.open && s.openInLog(x):
 		s.send("gap in a transaction", s.build(batch.NewBuilder().Producer(x.id, x.epoch, x.next+1).Transactional()), x.name)
