@@ -208,12 +208,17 @@ func (s *Store) stepAppend(r *request, o *outcome) {
 		o.err = errTooLarge
 	case r.unfit != nil:
 		o.err = r.unfit
+	case int64(len(a.Batch)) > cfg.segmentBytes && r.mark == nil:
+		o.err = errPastSegment
 	default:
 		o.p, o.next, o.err = s.place(p, r, cfg)
 	}
 }
 
-var errTooLarge = reject(wire.MessageTooLarge, "the batch is larger than max.message.bytes")
+var (
+	errTooLarge    = reject(wire.MessageTooLarge, "the batch is larger than max.message.bytes")
+	errPastSegment = reject(wire.RecordListTooLarge, "the batch is larger than segment.bytes")
+)
 
 // place gives the batch its offset and writes it into the log's buffer.
 func (s *Store) place(p *partition, r *request, cfg *topicConfig) (*partition, int64, error) {

@@ -28,9 +28,12 @@ type engine struct {
 	frozen atomic.Bool
 }
 
-func newEngine(t testing.TB, name string, config map[string]string) *engine {
+func newEngine(t testing.TB, name string, config map[string]string, change ...func(*local.Options)) *engine {
 	e := &engine{t: t}
 	opt := memOptions(vfs.NewMem())
+	for _, f := range change {
+		f(&opt)
+	}
 	opt.Now = func() time.Time {
 		if !e.frozen.Load() {
 			e.ahead.Add(2)

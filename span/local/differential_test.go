@@ -11,6 +11,7 @@ import (
 
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/internal/testkit"
+	"github.com/braidstream/braid/span/local"
 )
 
 // system is a log of one partition: a real broker's or ours. Every method answers with
@@ -116,7 +117,27 @@ func TestDifferential(t *testing.T) {
 		total += s.requests
 		s.ours.close()
 	}
+	compareSizes(t, kafka)
 	t.Logf("%d sequences, %d requests were answered alike", n, total)
+}
+
+// compareSizes sends batches around the size of a segment, below and above the topic's limit.
+func compareSizes(t *testing.T, kafka *testkit.Cluster) {
+	name := fmt.Sprintf("sizes-%d", time.Now().UnixNano())
+	config := map[string]string{"retention.ms": "-1", "segment.bytes": "1048576", "max.message.bytes": "1200000"}
+	theirs := newApache(t, kafka, name, config)
+	ours := newEngine(t, name, config, func(o *local.Options) { o.LogFileBytes = 8 << 20 })
+	defer ours.close()
+	for _, size := range []int{1<<20 - 1, 1 << 20, 1<<20 + 1, 1_200_000, 1_200_001} {
+		raw := made(t, time.Now().UnixMilli(), string(make([]byte, size-100)))
+		raw = made(t, time.Now().UnixMilli(), string(make([]byte, size-100+size-len(raw))))
+		if len(raw) != size {
+			t.Fatalf("a batch of %d bytes, want %d", len(raw), size)
+		}
+		if k, e := theirs.produce(raw, ""), ours.produce(raw, ""); k != e {
+			t.Fatalf("a batch of %d bytes: Kafka says %s, we say %s", size, k, e)
+		}
+	}
 }
 
 func newSequence(t testing.TB, seed uint64, kafka *testkit.Cluster) *sequence {

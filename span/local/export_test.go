@@ -65,3 +65,10 @@ func (s *Store) Internals(t span.Topic, partition int32) string {
 	}
 	return out
 }
+
+// CompactDue compacts what is due by its topic's configs.
+func (s *Store) CompactDue() error {
+	done := make(chan error, 1)
+	s.cleaner.ask <- func() { done <- s.cleaner.clean(false) }
+	return <-done
+}
