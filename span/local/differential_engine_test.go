@@ -233,6 +233,9 @@ func (v *visible) add(run []byte, aborted []span.Aborted) (next int64) {
 	}
 	for h, raw := range batch.Walk(run) {
 		next = h.NextOffset()
+		if h.IsControl() && h.NumRecords == 0 {
+			continue // a cleaner left of a marker what its producer's state needs
+		}
 		if h.IsControl() {
 			m, err := batch.ParseMarker(raw)
 			if err != nil {
