@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
@@ -190,7 +191,13 @@ func (a *apache) listed(ms int64, isolation int8) kmsg.ListOffsetsResponseTopicP
 	topic := kmsg.NewListOffsetsRequestTopic()
 	topic.Topic, topic.Partitions = a.topic, append(topic.Partitions, p)
 	req.Topics = append(req.Topics, topic)
-	return ask[*kmsg.ListOffsetsResponse](a, req).Topics[0].Partitions[0]
+	var r kmsg.ListOffsetsResponseTopicPartition
+	// A busy broker may lose its place in the cluster for a moment.
+	a.await("offsets are told", func() bool {
+		r = ask[*kmsg.ListOffsetsResponse](a, req).Topics[0].Partitions[0]
+		return !kerr.IsRetriable(kerr.ErrorForCode(r.ErrorCode))
+	})
+	return r
 }
 
 func (a *apache) list(ms int64) string {

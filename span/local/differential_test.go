@@ -115,6 +115,9 @@ func TestDifferential(t *testing.T) {
 		s := newSequence(t, seed, kafka)
 		s.run()
 		total += s.requests
+		if seed%20 == 19 {
+			t.Logf("seed %d, %d requests", seed, total)
+		}
 		s.ours.close()
 	}
 	compareSizes(t, kafka)
