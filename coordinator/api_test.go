@@ -255,7 +255,7 @@ func TestRequestChecks(t *testing.T) {
 	if g := got.Groups[1]; g.ErrorCode != 0 || len(g.Topics) != 0 {
 		t.Errorf("%+v", g)
 	}
-	if all := a.c.CommittedOffsets(idOf("topic"), 1); len(all) != 1 || all[0] != (GroupOffset{"default", "g", 5}) {
+	if all, err := a.c.CommittedOffsets(ctx, idOf("topic"), 1); err != nil || len(all) != 1 || all[0] != (GroupOffset{"default", "g", 5}) {
 		t.Errorf("%+v", all)
 	}
 	remove := kmsg.NewPtrDeleteGroupsRequest()

@@ -1,6 +1,13 @@
 package coordinator
 
-import "github.com/braidstream/braid/catalog"
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/wire"
+)
 
 // topicStore holds one group's committed offsets in one topic.
 type topicStore struct {
@@ -91,12 +98,53 @@ type GroupOffset struct {
 	Offset int64
 }
 
-// CommittedOffsets lists what the groups of the shards that this gateway owns
-// have committed for a partition, in no order. Other gateways know the others.
-func (c *Coordinator) CommittedOffsets(topic catalog.ID, partition int32) []GroupOffset {
+// errOffsets: a shard has no owner that answers.
+var errOffsets = errors.New("committed offsets are not all known")
+
+// CommittedOffsets lists what all groups have committed for a partition, in no
+// order; it asks the owners of all shards. An error means that some did not answer.
+func (c *Coordinator) CommittedOffsets(ctx context.Context, topic catalog.ID, partition int32) ([]GroupOffset, error) {
+	c.mu.RLock()
+	shards := c.topic.Partitions
+	c.mu.RUnlock()
+	nodes := map[int32]bool{}
+	for n := range shards {
+		s, ok := c.directory.Shard(n)
+		if !ok {
+			return nil, fmt.Errorf("%w: shard %d has no owner", errOffsets, n)
+		}
+		nodes[s.Node] = true
+	}
 	var all []GroupOffset
+	covered := map[int32]bool{}
+	ctx, cancel := context.WithTimeout(ctx, 2*participantPatience)
+	defer cancel()
+	for node := range nodes {
+		resp, err := c.askNode(ctx, node, &PeerRequest{Offsets: &PeerOffsets{Topic: topic, Partition: partition}})
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("%w: gateway %d: %w", errOffsets, node, err)
+		case resp.Code != wire.None:
+			return nil, fmt.Errorf("%w: gateway %d: %w", errOffsets, node, resp.Code)
+		}
+		all = append(all, resp.Offsets...)
+		for _, n := range resp.Shards {
+			if covered[n] {
+				return nil, fmt.Errorf("%w: shard %d changed its owner", errOffsets, n)
+			}
+			covered[n] = true
+		}
+	}
+	if len(covered) != int(shards) {
+		return nil, fmt.Errorf("%w: %d of %d shards", errOffsets, len(covered), shards)
+	}
+	return all, nil
+}
+
+// ownOffsets lists what the groups of this gateway's shards have committed, and those shards.
+func (c *Coordinator) ownOffsets(topic catalog.ID, partition int32) (all []GroupOffset, shards []int32) {
 	for _, s := range c.owned() {
-		s.do(func(m *machine) {
+		code := s.do(func(m *machine) {
 			for key, g := range m.groups {
 				for _, store := range g.offsets {
 					if store.id != topic {
@@ -108,6 +156,9 @@ func (c *Coordinator) CommittedOffsets(topic catalog.ID, partition int32) []Grou
 				}
 			}
 		})
+		if code == wire.None {
+			shards = append(shards, s.number)
+		}
 	}
-	return all
+	return all, shards
 }

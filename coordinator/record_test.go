@@ -125,6 +125,7 @@ func FuzzApply(f *testing.F) {
 		f.Add([]byte(r))
 	}
 	f.Add([]byte(severalRecord(sampleConsumerRecords()).encode()))
+	f.Add([]byte(sampleTransaction().encode()))
 	f.Add([]byte{1, 6, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d := newDriver(t, Config{})
@@ -134,6 +135,9 @@ func FuzzApply(f *testing.F) {
 		d.event(func(m *machine) { m.begin() })
 		for _, key := range d.m.snapshotKeys() {
 			d.event(func(m *machine) { m.snapshotGroup(key) })
+		}
+		for _, key := range d.m.snapshotTxns() {
+			d.event(func(m *machine) { m.snapshotTxn(key) })
 		}
 		n := d.successor()
 		for key, g := range d.m.groups {

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 
+	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
 	"github.com/braidstream/braid/wire"
 )
@@ -17,11 +18,12 @@ type Peers interface {
 	Ask(ctx context.Context, node int32, req *PeerRequest) (*PeerResponse, error)
 }
 
-// PeerRequest is one of three questions; what is nil was not asked.
+// PeerRequest is one of the questions; what is nil was not asked.
 type PeerRequest struct {
-	Enlist *Enlist
-	Add    *PeerAdd
-	Settle *PeerSettle
+	Enlist  *Enlist
+	Add     *PeerAdd
+	Settle  *PeerSettle
+	Offsets *PeerOffsets
 }
 
 // PeerAdd takes a group into a transaction, or asks whether it is in it.
@@ -40,10 +42,18 @@ type PeerSettle struct {
 	Commit        bool
 }
 
+// PeerOffsets asks what the groups of shards have committed for a partition.
+type PeerOffsets struct {
+	Topic     catalog.ID
+	Partition int32
+}
+
 // PeerResponse answers one.
 type PeerResponse struct {
 	Code     wire.Code
 	Enlisted chain.Enlisted
+	Offsets  []GroupOffset
+	Shards   []int32 // whose groups are in Offsets
 }
 
 // ServePeer answers another gateway's coordinator.
@@ -58,6 +68,9 @@ func (c *Coordinator) ServePeer(ctx context.Context, req *PeerRequest) *PeerResp
 	case req.Settle != nil:
 		s := req.Settle
 		resp.Code = c.settleLocal(ctx, groupKey{s.Tenant, s.Group}, s.Producer, s.Commit)
+	case req.Offsets != nil:
+		resp.Code = wire.None
+		resp.Offsets, resp.Shards = c.ownOffsets(req.Offsets.Topic, req.Offsets.Partition)
 	}
 	return resp
 }
@@ -69,22 +82,28 @@ func (c *Coordinator) route(ctx context.Context, key groupKey, req *PeerRequest)
 		return &PeerResponse{Code: wire.CoordinatorNotAvailable}
 	}
 	s, ok := c.directory.Shard(number)
-	switch {
-	case !ok:
+	if !ok {
 		return &PeerResponse{Code: wire.CoordinatorNotAvailable}
-	case s.Node == c.node:
-		return c.ServePeer(ctx, req)
-	case c.peers == nil:
-		return &PeerResponse{Code: wire.NotCoordinator}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*participantPatience)
 	defer cancel()
-	resp, err := c.peers.Ask(ctx, s.Node, req)
+	resp, err := c.askNode(ctx, s.Node, req)
 	if err != nil {
 		c.logger.Debug("another gateway's coordinator did not answer", "node", s.Node, "err", err)
 		return &PeerResponse{Code: wire.CoordinatorNotAvailable}
 	}
 	return resp
+}
+
+// askNode asks a gateway's coordinator, which may be this one.
+func (c *Coordinator) askNode(ctx context.Context, node int32, req *PeerRequest) (*PeerResponse, error) {
+	switch {
+	case node == c.node:
+		return c.ServePeer(ctx, req), nil
+	case c.peers == nil:
+		return &PeerResponse{Code: wire.NotCoordinator}, nil
+	}
+	return c.peers.Ask(ctx, node, req)
 }
 
 // Enlist tells the transactional id's coordinator, wherever it is, that records

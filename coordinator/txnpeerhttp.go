@@ -21,9 +21,10 @@ import (
 // fleet's internal token. The questions may be repeated by whoever overhears them:
 // each only says again what is so already.
 const (
-	peerPath    = "/v1/coordinator"
-	peerHeader  = "X-Braid-Proof"
-	maxPeerBody = 1 << 20
+	peerPath      = "/v1/coordinator"
+	peerHeader    = "X-Braid-Proof"
+	maxPeerBody   = 1 << 20
+	maxPeerAnswer = 64 << 20 // offsets of all groups of a gateway, for one partition
 )
 
 func peerProof(token, side string, body []byte) string {
@@ -31,6 +32,40 @@ func peerProof(token, side string, body []byte) string {
 	_, _ = m.Write([]byte(side + "\x00")) // a hash takes everything
 	_, _ = m.Write(body)
 	return hex.EncodeToString(m.Sum(nil))
+}
+
+// decodePeer takes exactly one request, with one question that a coordinator could ask.
+func decodePeer(body []byte) (*PeerRequest, error) {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	var req PeerRequest
+	if err := d.Decode(&req); err != nil {
+		return nil, fmt.Errorf("%w: %w", errPeerRequest, err)
+	}
+	asked := 0
+	name := func(s string) bool { return s != "" && len(s) <= maxStringBytes }
+	ok := true
+	if e := req.Enlist; e != nil {
+		asked++
+		ok = ok && name(e.Tenant) && name(e.ID) && e.At.Partition >= 0 && e.At.Index >= 0 && e.At.First >= 0 && e.At.Floor >= 0 &&
+			len(e.At.Cluster) <= maxName && len(e.At.Physical.Name) <= maxName
+	}
+	if a := req.Add; a != nil {
+		asked++
+		ok = ok && name(a.Tenant) && name(a.ID) && name(a.Group)
+	}
+	if s := req.Settle; s != nil {
+		asked++
+		ok = ok && name(s.Tenant) && name(s.Group)
+	}
+	if o := req.Offsets; o != nil {
+		asked++
+		ok = ok && o.Partition >= 0
+	}
+	if _, err := d.Token(); asked != 1 || !ok || !errors.Is(err, io.EOF) {
+		return nil, errPeerRequest
+	}
+	return &req, nil
 }
 
 // PeerServer answers the coordinators of other gateways.
@@ -52,14 +87,12 @@ func (c *Coordinator) ServePeers(l net.Listener, token string) *PeerServer {
 			http.Error(w, "wrong internal token", http.StatusForbidden)
 			return
 		}
-		var req PeerRequest
-		d := json.NewDecoder(bytes.NewReader(body))
-		d.DisallowUnknownFields()
-		if err := d.Decode(&req); err != nil {
+		req, err := decodePeer(body)
+		if err != nil {
 			http.Error(w, "malformed request", http.StatusBadRequest)
 			return
 		}
-		out, err := json.Marshal(c.ServePeer(r.Context(), &req))
+		out, err := json.Marshal(c.ServePeer(r.Context(), req))
 		if err != nil {
 			http.Error(w, "answer cannot be encoded", http.StatusInternalServerError)
 			return
@@ -100,6 +133,8 @@ type PeerClient struct {
 	client *http.Client
 }
 
+var errPeerRequest = errors.New("malformed request of a peer")
+
 var errPeer = errors.New("peer's answer cannot be trusted")
 
 // Ask implements [Peers].
@@ -122,7 +157,7 @@ func (p *PeerClient) Ask(ctx context.Context, node int32, req *PeerRequest) (*Pe
 		return nil, err
 	}
 	defer resp.Body.Close() //nolint:errcheck // read to its end or given up
-	out, err := io.ReadAll(io.LimitReader(resp.Body, maxPeerBody))
+	out, err := io.ReadAll(io.LimitReader(resp.Body, maxPeerAnswer))
 	switch {
 	case err != nil:
 		return nil, err

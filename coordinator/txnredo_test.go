@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -165,5 +166,43 @@ func TestTornTransactionIsReported(t *testing.T) {
 	r := reports[1]
 	if r.Cluster != "y" || r.TransactionalID != "pay" || r.Tenant != "default" || r.Records != 2 || r.Missing || len(r.Ranges) != 1 || time.Since(r.Found) > time.Hour {
 		t.Errorf("%+v", r)
+	}
+}
+
+func sampleTransaction() *transaction {
+	return &transaction{key: groupKey{"default", "pay"}, producer: catalog.ProducerIDBase, epoch: 3, lastEpoch: 2, before: noID, next: noID,
+		timeout: 60_000, state: txnOngoing, started: 10, updated: 11, groups: map[string]bool{"readers": true},
+		parts:        map[partKey]*txnPart{{idOf("topic"), 1}: {places: []place{{cluster: "east", topic: "physical", id: idOf("physical"), index: 1, foreign: true, base: 5, floor: 77}}}},
+		participants: []participant{{cluster: "east", id: "__braid-f-1-2-3", term: 2, slot: 3, producer: 4, epoch: 5}}}
+}
+
+// What earlier releases have written, without the floors of places, is read as well.
+func TestTransactionsOfEarlierReleases(t *testing.T) {
+	want := sampleTransaction()
+	now := []byte(want.encode())
+	// The floor is the last field of the only place: a varint of two bytes.
+	floor := newEncoder(kindTxn, 2)
+	floor.int(77)
+	at := bytes.Index(now, floor.b[2:])
+	old := slices.Delete(slices.Clone(now), at, at+len(floor.b)-2)
+	old[1] = byte(kindTxnUnfloored)
+	for _, c := range []struct {
+		record []byte
+		floor  int64
+	}{{now, 77}, {old, 0}} {
+		k, d, err := open(c.record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := decodeTxn(k, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p := got.parts[partKey{idOf("topic"), 1}].places[0]; p.floor != c.floor || p.base != 5 || p.index != 1 {
+			t.Errorf("kind %d: %+v", k, p)
+		}
+		if got.participant("east") == nil || !got.groups["readers"] || got.producer != want.producer {
+			t.Errorf("kind %d: %+v", k, got)
+		}
 	}
 }

@@ -29,6 +29,7 @@ const (
 	keyAddPartitionsToTxn      = int16(kmsg.AddPartitionsToTxn)
 	keyAddOffsetsToTxn         = int16(kmsg.AddOffsetsToTxn)
 	keyEndTxn                  = int16(kmsg.EndTxn)
+	keyWriteTxnMarkers         = int16(kmsg.WriteTxnMarkers)
 	keyTxnOffsetCommit         = int16(kmsg.TxnOffsetCommit)
 	keyDescribeConfigs         = int16(kmsg.DescribeConfigs)
 	keyAlterConfigs            = int16(kmsg.AlterConfigs)
@@ -93,6 +94,7 @@ func servedAPIs() []api {
 		{key: keyAddPartitionsToTxn, min: 0, max: 5, offered: 0, serve: message(addPartitionsToTxn)},
 		{key: keyAddOffsetsToTxn, min: 0, max: 4, offered: 0, serve: message(addOffsetsToTxn)},
 		{key: keyEndTxn, min: 0, max: 5, offered: 0, serve: message(endTxn)},
+		{key: keyWriteTxnMarkers, min: 1, max: 2, offered: 1, serve: message(writeTxnMarkers)},
 		{key: keyTxnOffsetCommit, min: 0, max: 5, offered: 0, serve: message(txnOffsetCommit)},
 		{key: keyDescribeConfigs, min: 1, max: 4, offered: 1, serve: message(describeConfigs)},
 		{key: keyAlterConfigs, min: 0, max: 2, offered: 0, serve: message(alterConfigs)},

@@ -4,7 +4,8 @@ package gateway
 //
 // Differences: only producers that are known by their own ids are listed, so not
 // those whose open transaction lies on a Kafka cluster, which knows them by
-// others; DescribeTransactions tells of them. The coordinator's epoch is -1.
+// others; DescribeTransactions tells of them. The coordinator's epoch is the
+// term of the coordinator's shard; -1 where the open span lies on the engine of another process.
 
 import (
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -34,13 +35,17 @@ func describeProducers(call *call, req *kmsg.DescribeProducersRequest) kmsg.Resp
 			if code == wire.None {
 				list, err := p.Producers(ctx)
 				code = call.g.codeOf(keyDescribeProducers, call.c.peer, err)
-				for _, s := range list {
+				for i := range list {
+					s := &list[i]
 					if s.ID < catalog.ProducerIDBase {
 						continue // a cluster's own
 					}
 					a := kmsg.NewDescribeProducersResponseTopicPartitionActiveProducer()
 					a.ProducerID, a.ProducerEpoch, a.LastSequence = s.ID, int32(s.Epoch), s.LastSequence
 					a.LastTimestamp, a.CurrentTxnStartOffset, a.CoordinatorEpoch = s.LastTimestamp, s.TxnStart, -1
+					if s.CoordinatorEpoch > 0 {
+						a.CoordinatorEpoch = s.CoordinatorEpoch
+					}
 					r.ActiveProducers = append(r.ActiveProducers, a)
 				}
 			}

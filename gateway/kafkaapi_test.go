@@ -30,7 +30,6 @@ var unserved = map[int16]string{
 	4: internalKey, 5: internalKey, 6: internalKey, 7: internalKey,
 	29: noSecurity, 30: noSecurity, 31: noSecurity, 48: noSecurity, 49: noSecurity,
 	38: noTokens, 39: noTokens, 40: noTokens, 41: noTokens,
-	27: "hanging transactions are ended by their coordinator",
 	52: internalKey, 53: internalKey, 54: internalKey, 56: internalKey, 58: internalKey, 59: internalKey,
 	62: internalKey, 63: internalKey, 64: "a gateway that is gone is forgotten with its lease", 67: internalKey, 70: internalKey, 73: internalKey,
 	71: noTelemetry, 72: noTelemetry,

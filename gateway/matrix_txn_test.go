@@ -79,6 +79,25 @@ func txnRequests(topic catalog.Topic) map[int16]func(t *testing.T, v int16) (kms
 				return wantCode(ps[1].ErrorCode, wire.UnknownTopicOrPartition)
 			}
 		},
+		keyWriteTxnMarkers: func(*testing.T, int16) (kmsg.Request, func(kmsg.Response) error) {
+			req := kmsg.NewPtrWriteTxnMarkersRequest()
+			for _, commit := range []bool{false, true} {
+				m := kmsg.NewWriteTxnMarkersRequestMarker()
+				m.ProducerID, m.Committed = producer, commit
+				m.Topics = append(m.Topics, kmsg.WriteTxnMarkersRequestMarkerTopic{Topic: topic.Name, Partitions: []int32{0, 9}})
+				req.Markers = append(req.Markers, m)
+			}
+			return req, func(resp kmsg.Response) error {
+				ms := resp.(*kmsg.WriteTxnMarkersResponse).Markers
+				if err := wantCode(ms[0].Topics[0].Partitions[0].ErrorCode, wire.None); err != nil {
+					return err
+				}
+				if err := wantCode(ms[0].Topics[0].Partitions[1].ErrorCode, wire.UnknownTopicOrPartition); err != nil {
+					return err
+				}
+				return wantCode(ms[1].Topics[0].Partitions[0].ErrorCode, wire.InvalidRequest)
+			}
+		},
 		keyDescribeTransactions: func(*testing.T, int16) (kmsg.Request, func(kmsg.Response) error) {
 			req := kmsg.NewPtrDescribeTransactionsRequest()
 			req.TransactionalIDs = []string{id}

@@ -238,6 +238,8 @@ type Producer struct {
 	LastOffset    int64 // offset of that record; -1 if the store cannot tell
 	LastTimestamp int64 // ms
 	TxnStart      int64 // first offset of its open transaction, -1 if none
+	// CoordinatorEpoch is that of its last transaction marker; 0: none is known.
+	CoordinatorEpoch int32
 	// Batches are its last batches (at most five, oldest first), if the store can
 	// tell; else empty, and package chain finds them by reading headers.
 	Batches []ProducedBatch

@@ -133,6 +133,18 @@ var knownSettings = sortedSettings(append([]setting{
 		integer(1<<20, 1<<40, func(s *settings) *int64 { return &s.Gateway.InflightBytes })},
 	{"socket.request.max.bytes", "largest request (100 MiB)",
 		integer(1024, 1<<30, func(s *settings) *int32 { return &s.Gateway.MaxRequestBytes })},
+	{"transaction.max.timeout.ms", "longest timeout that a transactional producer may ask for (900000)",
+		func(s *settings, v string) error {
+			n, err := number(v, 1, 1<<31-1)
+			s.Coordinator.MaxTransactionTimeout = time.Duration(n) * time.Millisecond
+			return err
+		}},
+	{"transactional.id.expiration.ms", "how long a transactional id that nobody uses is kept (604800000)",
+		func(s *settings, v string) error {
+			n, err := number(v, 1, 1<<31-1)
+			s.Coordinator.TransactionalIDExpiration = time.Duration(n) * time.Millisecond
+			return err
+		}},
 }, securitySettings...))
 
 func sortedSettings(list []setting) []setting {

@@ -42,6 +42,27 @@ func TestKafkaTools(t *testing.T) {
 	}
 	cl.Close()
 
+	// A transaction that is open, of a producer that has committed one before.
+	txn, err := kgo.NewClient(kgo.SeedBrokers(bootstrap), kgo.TransactionalID("stuck"), kgo.DefaultProduceTopic("pending"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer txn.Close()
+	up.must("topic", "create", "pending", "--partitions", "1", "--cluster", "a")
+	for i := range 2 {
+		if err := txn.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		if err := txn.ProduceSync(t.Context(), kgo.StringRecord(fmt.Sprint("pending ", i))).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			if err := txn.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+
 	dir := t.TempDir()
 	file := func(name, text string) string {
 		path := filepath.Join(dir, name)
@@ -94,6 +115,14 @@ func TestKafkaTools(t *testing.T) {
 		{"kafka-leader-election", "--election-type preferred --topic filled --partition 0", 0, []string{`already elected`}},
 		{"kafka-leader-election", "--election-type preferred --all-topic-partitions", 0, nil},
 		{"kafka-reassign-partitions", "--list", 0, []string{`No partition reassignments found`}},
+
+		{"kafka-transactions", "list", 0, []string{`stuck\s+\d+\s+\d+\s+Ongoing`}},
+		{"kafka-transactions", "describe --transactional-id stuck", 0, []string{`Ongoing.*pending-0`}},
+		// Producer id, epoch, coordinator's epoch, last sequence, time, start of the open transaction.
+		{"kafka-transactions", "describe-producers --topic pending --partition 0", 0, []string{`(?m)^\d+\s+\d+\s+[1-9]\d*\s+\d+\s+\d+\s+2\s*$`}},
+		{"kafka-transactions", "find-hanging --topic pending", 0, nil},
+		{"kafka-transactions", "abort --topic pending --partition 0 --start-offset 2", 0, nil},
+		{"kafka-transactions", "describe-producers --topic pending --partition 0", 0, []string{`(?m)^\d+\s+\d+\s+[1-9]\d*\s+\d+\s+\d+\s+None\s*$`}},
 
 		{"kafka-groups", "--list", 0, []string{`readers\s+Classic\s+consumer`}},
 		{"kafka-consumer-groups", "--list", 0, []string{`(?m)^readers$`}},

@@ -37,6 +37,8 @@ func (p *producer) export() span.Producer {
 		LastOffset:    p.lastOffset,
 		LastTimestamp: p.lastTS,
 		TxnStart:      p.txnStart,
+
+		CoordinatorEpoch: p.coordEpoch,
 		Batches:       append([]span.ProducedBatch(nil), p.batches[:p.n]...),
 	}
 }

@@ -41,6 +41,7 @@ var Classes = map[string]string{
 	"kafka-metadata-quorum":     "org.apache.kafka.tools.MetadataQuorumCommand",
 	"kafka-producer-perf-test":  "org.apache.kafka.tools.ProducerPerformance",
 	"kafka-reassign-partitions": "org.apache.kafka.tools.reassign.ReassignPartitionsCommand",
+	"kafka-transactions":        "org.apache.kafka.tools.TransactionsCommand",
 	"kafka-topics":              "org.apache.kafka.tools.TopicCommand",
 }
 
