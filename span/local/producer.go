@@ -39,7 +39,7 @@ func (p *producer) export() span.Producer {
 		TxnStart:      p.txnStart,
 
 		CoordinatorEpoch: p.coordEpoch,
-		Batches:       append([]span.ProducedBatch(nil), p.batches[:p.n]...),
+		Batches:          append([]span.ProducedBatch(nil), p.batches[:p.n]...),
 	}
 }
 
