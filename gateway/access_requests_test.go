@@ -263,6 +263,14 @@ func guardedRequests(t testing.TB, f *fleet, topic catalog.Topic) map[int16][]gu
 			{version: 4, req: initID(nil), needs: of(onCluster(acl.IdempotentWrite)), instead: of(onTopic(acl.Write))},
 			{name: "transactional", version: 4, req: initID(str("payments")), needs: of(onTxn(acl.Write))},
 		},
+		keyWriteTxnMarkers: {{version: 1, needs: of(onCluster(acl.ClusterAction)), instead: of(onCluster(acl.Alter)), req: func() kmsg.Request {
+			req := kmsg.NewPtrWriteTxnMarkersRequest()
+			m := kmsg.NewWriteTxnMarkersRequestMarker()
+			m.ProducerID = 4711
+			m.Topics = append(m.Topics, kmsg.WriteTxnMarkersRequestMarkerTopic{Topic: "orders", Partitions: []int32{0}})
+			req.Markers = append(req.Markers, m)
+			return req
+		}}},
 		keyOffsetForLeaderEpoch: {{version: 4, needs: of(onTopic(acl.Describe)), instead: of(onCluster(acl.ClusterAction)), code: noTopic, req: (func() kmsg.Request {
 			req := kmsg.NewPtrOffsetForLeaderEpochRequest()
 			t := kmsg.NewOffsetForLeaderEpochRequestTopic()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -42,9 +43,17 @@ func writeTxnMarkers(call *call, req *kmsg.WriteTxnMarkersRequest) kmsg.Response
 	}
 	ctx, cancel := call.limited(0)
 	defer cancel()
+	denied := wire.None
+	if !call.may(acl.Alter, acl.Cluster, acl.ClusterName) {
+		denied = call.onCluster(acl.ClusterAction)
+	}
 	each(len(asks), func(i int) {
 		a := &asks[i]
-		a.out.ErrorCode = call.failed(call.abortMarker(ctx, a.marker, a.topic, a.out.Partition))
+		code := denied
+		if code == wire.None {
+			code = call.abortMarker(ctx, a.marker, a.topic, a.out.Partition)
+		}
+		a.out.ErrorCode = call.failed(code)
 	})
 	return resp
 }
