@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -243,6 +244,8 @@ type testAdmin struct {
 	fail error
 	// onOther: topics are made on the second cluster.
 	onOther bool
+	// epoch of new spans; 0 is 7.
+	epoch int32
 }
 
 func reject(code wire.Code, format string, args ...any) error {
@@ -284,9 +287,10 @@ func (a *testAdmin) CreateTopic(ctx context.Context, spec TopicSpec) (catalog.To
 		return t, err
 	}
 	chains := make([]catalog.Chain, spec.Partitions)
+	epoch := cmp.Or(a.epoch, 7)
 	for i := range chains {
 		chains[i] = catalog.Chain{NextSeq: 1, Spans: []catalog.Span{{
-			End: catalog.Open, Epoch: 7, MaxTimestamp: -1, Opened: time.Now(),
+			End: catalog.Open, Epoch: epoch, MaxTimestamp: -1, Opened: time.Now(),
 			Copies: []catalog.Copy{{Cluster: store.Name(), Topic: physical.Name, TopicID: physical.ID, Partition: int32(i), Map: []catalog.Piece{{}}}},
 		}}}
 	}

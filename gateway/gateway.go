@@ -297,6 +297,3 @@ func (g *Gateway) closeListeners() error {
 
 // tenantOf says whose connection it is before anybody has signed on.
 func (g *Gateway) tenantOf(l *listener) string { return firstOf(l.cfg.Tenant, catalog.DefaultTenant) }
-
-// clusterID is what the clients of a tenant are told.
-func (g *Gateway) clusterID(string) string { return g.cfg.ClusterID }
