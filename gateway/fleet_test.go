@@ -136,6 +136,7 @@ func (f *fleet) addGateway(fc fleetConfig, i int) {
 	coord, err := coordinator.New(coordinator.Options{
 		Node: node, Leases: coordinator.CatalogLeases(f.cat, session), Directory: coordinator.CatalogDirectory(f.watcher),
 		Logs: coordinator.ChainLogs(logs), EnsureTopic: f.admin.ensureCoordinatorTopic,
+		Participants: coordinator.ChainParticipants(logs, 15*time.Minute), Fleet: f.cat.Fleet(),
 		Config: coordinator.Config{InitialRebalanceDelay: fc.rebalance, ConsumerHeartbeatInterval: fc.beat}, Logger: fc.logger,
 	})
 	if err != nil {
