@@ -143,6 +143,8 @@ type ReadRequest struct {
 	ClientEpoch int32
 	// LastFetchedEpoch is the epoch of the client's last record, -1 unknown (KIP-320, KIP-595).
 	LastFetchedEpoch int32
+	// FromCopy passes the tail cache by: what is given is what the copy holds now.
+	FromCopy bool
 	// Burst, if not nil, says with what else this is read.
 	Burst *span.Burst
 

@@ -146,6 +146,9 @@ func nothing() {}
 // readTail serves from the tail cache, and tells at the end of the log that there
 // is nothing while the follower listens.
 func (p *Partition) readTail(v *view, s *catalog.Span, r *ReadRequest) (ReadResult, bool) {
+	if r.FromCopy {
+		return ReadResult{}, false
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	limit := int64(math.MaxInt64)

@@ -189,6 +189,29 @@ func TestTailCacheIsBounded(t *testing.T) {
 	}
 }
 
+// A read from the copy passes the tail cache by, which holds the same offsets.
+func TestReadFromTheCopy(t *testing.T) {
+	w := newWorld(t, "a")
+	g := w.gateway()
+	g.put("read")
+	g.readAll(0) // what has a reader is cached
+	g.put("cached")
+	for _, from := range []bool{false, true} {
+		r := read(1)
+		r.FromCopy = from
+		if res, ok := g.p.TryRead(r); ok == from {
+			t.Errorf("from the copy %v: served without I/O %v", from, ok)
+		} else if ok {
+			res.Release()
+		}
+		res, err := g.p.Read(t.Context(), r)
+		if err != nil || len(res.Batches) == 0 {
+			t.Fatalf("from the copy %v: %v, %d bytes", from, err, len(res.Batches))
+		}
+		res.Release()
+	}
+}
+
 func TestLogAppendTimeIsReadFromTheCopy(t *testing.T) {
 	w := newWorld(t, "a")
 	w.fleet.Cluster("a").SetLogAppendTime(777)

@@ -105,6 +105,12 @@ func (v *verdict) check(format string, args ...any) {
 }
 
 func (v *verdict) rangeOf(from, to int64, what, note string) {
+	if n := len(v.c.Ranges); n > 0 {
+		if last := &v.c.Ranges[n-1]; last.What == what && last.Note == note && last.From <= from && from <= last.To && from < to {
+			last.To = max(last.To, to)
+			return
+		}
+	}
 	v.c.Ranges = append(v.c.Ranges, catalog.Range{From: from, To: to, What: what, Note: note})
 }
 

@@ -90,6 +90,9 @@ func (v *verdict) chunk(ev *evidence, i int, named []catalog.Range) {
 	from, to := c.digest.Range(i)
 	from, to = max(from, end.Start), min(to, end.End)
 	batches := c.batches[i]
+	if n := len(batches); n > 0 {
+		to = max(to, batches[n-1].next) // it begins in the chunk, and may end past it
+	}
 	surplus, diff := l.Batches-a.Batches, c.sum(l)-c.sum(a)
 	lost := func(n int64, note string) {
 		if !slices.ContainsFunc(named, func(r catalog.Range) bool { return r.What == "lost" && r.From < to && from < r.To }) {

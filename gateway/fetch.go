@@ -12,7 +12,8 @@ package gateway
 // error, and keeps the others waiting no longer than the request's max wait.
 // Preferred replicas, CurrentLeader and NodeEndpoints are never set: the rack is
 // ignored, since every gateway serves every partition. Fetches of followers get
-// NOT_LEADER_OR_FOLLOWER.
+// NOT_LEADER_OR_FOLLOWER. Those with replica id -2, Kafka's debugging consumer, are served from
+// the cluster that has the records, past the gateway's cache.
 
 import (
 	"time"

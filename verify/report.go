@@ -23,15 +23,15 @@ type Report struct {
 	Foreign      int64 `json:"foreign"`    // records of others met on the way
 	Unverified   int64 `json:"unverified"` // acknowledged, and the final read could not look there
 
-	Lost         Anomaly `json:"lost"`          // acknowledged, or read before, and not there at the end
-	Duplicated   Anomaly `json:"duplicated"`    // further offsets of a value
-	Reordered    Anomaly `json:"reordered"`     // after a later value of the same producer
-	Misplaced    Anomaly `json:"misplaced"`     // read, but not at the acknowledged offset
-	Conflicting  Anomaly `json:"conflicting"`   // offsets that two values were acknowledged or read at
-	NonMonotonic Anomaly `json:"non_monotonic"` // a reader went back without a new assignment
-	Skipped      Anomaly `json:"skipped"`       // there, and a reader or a group went past it
-	Phantom      Anomaly `json:"phantom"`       // read, and never sent, or sent with other bytes
-	AbortedRead  Anomaly `json:"aborted_read"`  // read, and of an aborted transaction
+	Lost         Anomaly `json:"lost"`         // acknowledged, or read before, and not there at the end
+	Duplicated   Anomaly `json:"duplicated"`   // further offsets of a value
+	Reordered    Anomaly `json:"reordered"`    // after a later value of the same producer
+	Misplaced    Anomaly `json:"misplaced"`    // read, but not at the acknowledged offset
+	Conflicting  Anomaly `json:"conflicting"`  // offsets that two values were acknowledged or read at
+	NonMonotonic Anomaly `json:"nonMonotonic"` // a reader went back without a new assignment
+	Skipped      Anomaly `json:"skipped"`      // there, and a reader or a group went past it
+	Phantom      Anomaly `json:"phantom"`      // read, and never sent, or sent with other bytes
+	AbortedRead  Anomaly `json:"abortedRead"`  // read, and of an aborted transaction
 
 	// Repeated is Duplicated where producers are not idempotent, which Kafka allows.
 	Repeated Anomaly `json:"repeated"`
@@ -59,7 +59,7 @@ type Example struct {
 	Offset      int64  `json:"offset"`
 	Value       *Value `json:"value,omitempty"` // none when its bytes do not tell
 	Other       *Value `json:"other,omitempty"` // the second value of an offset; the later value before it
-	OtherOffset *int64 `json:"other_offset,omitempty"`
+	OtherOffset *int64 `json:"otherOffset,omitempty"`
 	Reader      string `json:"reader,omitempty"`
 }
 
@@ -84,9 +84,9 @@ type PartitionReport struct {
 // A Summary is of durations, in milliseconds. Quantiles are up to 1/16 too high.
 type Summary struct {
 	Count   uint64  `json:"count"`
-	P50     float64 `json:"p50_ms"`
-	P99     float64 `json:"p99_ms"`
-	Longest float64 `json:"longest_ms"`
+	P50     float64 `json:"p50Ms"`
+	P99     float64 `json:"p99Ms"`
+	Longest float64 `json:"longestMs"`
 }
 
 func summary(d *durations) Summary {
