@@ -19,8 +19,14 @@ type Doubt struct {
 	Epoch int16
 }
 
-// Doubts are those of one copy, by producer id.
+// Doubts are those of one copy, by producer id. Past a bound in number the further ones
+// are kept as one, under [unnamed].
 type Doubts map[int64]Doubt
+
+// unnamed stands for all producers that had no room: the lowest floor and the last time of
+// any of them. Nothing resolves it but time, so that more may be left out at a cut than
+// need be, which a return takes in, and never less.
+const unnamed = int64(-1)
 
 const (
 	// retryWindow is how long a client sends a batch again (Kafka's
@@ -46,27 +52,44 @@ func (t *target) doubt(f *flight, now time.Time) {
 	if t.doubts == nil {
 		t.doubts = make(Doubts)
 	}
-	t.doubts.Note(f.producer, Doubt{Floor: f.floor, At: now.Unix(), First: f.first, Epoch: f.epoch})
+	if t.doubts.Note(f.producer, Doubt{Floor: f.floor, At: now.Unix(), First: f.first, Epoch: f.epoch}) {
+		return
+	}
+	f.p.l.metrics.DoubtsFull.Inc()
+	if !t.doubtsFull {
+		t.doubtsFull = true
+		f.p.l.log.Warn("more producers have appends of unknown outcome than are kept apart: should the cluster be lost now, more than need be is left out until it is back",
+			"topic", f.p.topic, "partition", f.p.index, "span", t.seq, "bound", maxDoubts)
+	}
 }
 
-// Note adds a doubt about a batch of a producer to what is in doubt of it already.
-func (m Doubts) Note(producer int64, d Doubt) {
+// Note adds a doubt about a batch of a producer to what is in doubt of it already. It
+// returns false when that is not kept apart from others for want of room.
+func (m Doubts) Note(producer int64, d Doubt) (apart bool) {
 	if old, ok := m[producer]; ok {
 		d.Floor = min(d.Floor, old.Floor)
 		if _, after := ahead(old.First, d.First); old.Epoch == d.Epoch && after {
 			d.First = old.First
 		}
-	} else if len(m) >= maxDoubts {
+		m[producer] = d
+		return true
+	}
+	if len(m) >= maxDoubts {
 		for id, old := range m {
 			if d.At-old.At > retryWindow {
 				delete(m, id)
 			}
 		}
-		if len(m) >= maxDoubts {
-			return
-		}
 	}
-	m[producer] = d
+	if len(m) < maxDoubts {
+		m[producer] = d
+		return true
+	}
+	if old, ok := m[unnamed]; ok {
+		d.Floor, d.At = min(d.Floor, old.Floor), max(d.At, old.At)
+	}
+	m[unnamed] = d
+	return false
 }
 
 // Resolve ends a doubt: the copy has acknowledged the batch, or one behind it.

@@ -17,6 +17,9 @@ type Metrics struct {
 	CacheMisses  prometheus.Counter // bytes read from copies for readers
 	FeedBytes    prometheus.Counter // bytes read from copies to feed the tail cache
 	Refreshes    prometheus.Counter
+	// Bounds that were met; what that costs is said where they are counted.
+	DoubtsFull   prometheus.Counter
+	ExpectedFull prometheus.Counter
 }
 
 // NewMetrics makes the metrics and registers them; reg may be nil.
@@ -40,10 +43,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		CacheMisses:  counter("cache_miss_bytes_total", "Bytes read from copies for readers."),
 		FeedBytes:    counter("feed_bytes_total", "Bytes read from copies to feed the tail cache."),
 		Refreshes:    counter("refreshes_total", "Linearizable reads of chains."),
+		DoubtsFull:   counter("doubts_full_total", "Appends of unknown outcome that were not kept apart by producer, because too many were."),
+		ExpectedFull: counter("expected_full_total", "Batches that were sent back and not kept in mind by producer, because too many were: other producers' batches wait for a moment."),
 	}
 	if reg != nil {
 		reg.MustRegister(m.HeldAppends, m.HeldBytes, m.HeldSeconds, m.HoldsExpired, m.Reroutes, m.Duplicates,
-			m.CacheBytes, m.CacheHits, m.CacheMisses, m.FeedBytes, m.Refreshes)
+			m.CacheBytes, m.CacheHits, m.CacheMisses, m.FeedBytes, m.Refreshes, m.DoubtsFull, m.ExpectedFull)
 	}
 	return m
 }

@@ -37,8 +37,10 @@ type Partition struct {
 	learning bool
 	poke     chan struct{} // wakes the learner
 	expect   map[int64]expectation
-	ended    []*endedSpan // spans that ended here and are to be reported
-	warm     *warmed      // the copy that comes next; nil if none is known
+	// expectFull: until then there may be more expectations than expect holds.
+	expectFull time.Time
+	ended      []*endedSpan // spans that ended here and are to be reported
+	warm       *warmed      // the copy that comes next; nil if none is known
 
 	// Reads.
 	handles map[int32]handle // by Span.Seq

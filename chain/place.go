@@ -297,7 +297,7 @@ func (p *Partition) tooEarly(f *flight, state *ProducerState) bool {
 	}
 	e, ok := p.expect[f.producer]
 	if !ok {
-		return false
+		return time.Now().Before(p.expectFull) && !follows(state, f.epoch, f.first)
 	}
 	if e.epoch == f.epoch && time.Now().Before(e.until) {
 		if Early(state, f.epoch, e.first, f.first) {
@@ -318,6 +318,15 @@ func Early(state *ProducerState, epoch int16, awaited, first int32) bool {
 	}
 	d, after := ahead(awaited, first)
 	return after && d > 0
+}
+
+// follows tells whether a batch that begins with sequence first is for certain the next of its
+// producer, as far as the state knows it.
+func follows(state *ProducerState, epoch int16, first int32) bool {
+	if state == nil || state.Epoch != epoch || state.LastSequence == batch.NoSequence {
+		return first == 0
+	}
+	return first == batch.IncrementSequence(state.LastSequence, 1)
 }
 
 // cameAgain forgets an expectation that f, which landed, has met.
@@ -352,8 +361,22 @@ func (p *Partition) expectAgain(f *flight) {
 			}
 		}
 		if len(p.expect) >= maxExpected {
+			p.expectMore(now)
 			return
 		}
 	}
 	p.expect[f.producer] = expectation{f.epoch, f.first, now.Add(p.l.holdTime)}
+}
+
+// expectMore notes that a batch is expected whose producer there is no room for. For the time of
+// a hold any producer may be the one: what does not follow for certain on what is known of its
+// producer is sent back too. What is sent back so does not prolong that time, or it would never end.
+func (p *Partition) expectMore(now time.Time) {
+	p.l.metrics.ExpectedFull.Inc()
+	if now.Before(p.expectFull) {
+		return
+	}
+	p.expectFull = now.Add(p.l.holdTime)
+	p.l.log.Warn("more producers had batches sent back than are kept in mind: batches that may have to wait for one of them are sent back for a while",
+		"topic", p.topic, "partition", p.index, "bound", maxExpected, "until", p.expectFull)
 }

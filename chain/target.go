@@ -65,7 +65,8 @@ type target struct {
 	acks ackCount
 	// doubts are the producers whose batches may have landed here, and were not
 	// acknowledged since.
-	doubts Doubts
+	doubts     Doubts
+	doubtsFull bool // and that there are too many was said
 }
 
 // placement is a producer's first batch on a span. It goes alone: a fresh copy
