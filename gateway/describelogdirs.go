@@ -6,10 +6,14 @@ package gateway
 // that it does not have are left out; null asks for all.
 //
 // Differences: a gateway shows one directory of the name "braid", which holds
-// the partitions that it leads. Where their records are on disk is the clusters'
-// affair, so sizes, as those of the volume, are -1: not known.
+// the partitions that it leads. A size is that of the partition's records on all
+// the clusters that they lie on, once, and -1 where these do not tell within
+// five seconds; sizes of the volume are -1, since it is the clusters'.
 
 import (
+	"context"
+	"time"
+
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/catalog"
@@ -20,6 +24,9 @@ import (
 // logDir is the name of the only directory.
 const logDir = "braid"
 
+// measureFor bounds how long clusters are asked for sizes.
+const measureFor = 5 * time.Second
+
 func describeLogDirs(call *call, req *kmsg.DescribeLogDirsRequest) kmsg.Response {
 	resp := kmsg.NewPtrDescribeLogDirsResponse()
 	if code := call.onCluster(acl.Describe); code != wire.None {
@@ -29,6 +36,7 @@ func describeLogDirs(call *call, req *kmsg.DescribeLogDirsRequest) kmsg.Response
 	dir := kmsg.NewDescribeLogDirsResponseDir()
 	dir.Dir = logDir
 	self := call.c.l.self.node
+	var ids []catalog.ID // of dir.Topics
 	// one adds those partitions of a topic that this gateway leads.
 	one := func(v *view, t *catalog.Topic, partitions func(yield func(int32) bool)) {
 		out := kmsg.NewDescribeLogDirsResponseDirTopic()
@@ -43,6 +51,7 @@ func describeLogDirs(call *call, req *kmsg.DescribeLogDirsRequest) kmsg.Response
 		}
 		if len(out.Partitions) > 0 {
 			dir.Topics = append(dir.Topics, out)
+			ids = append(ids, t.ID)
 		}
 	}
 	if req.Topics == nil {
@@ -77,6 +86,22 @@ func describeLogDirs(call *call, req *kmsg.DescribeLogDirsRequest) kmsg.Response
 			}
 		})
 	}
+	measure(call, ids, dir.Topics)
 	resp.Dirs = append(resp.Dirs, dir)
 	return resp
+}
+
+// measure fills the sizes in; ids are the topics'.
+func measure(call *call, ids []catalog.ID, topics []kmsg.DescribeLogDirsResponseDirTopic) {
+	ctx, cancel := context.WithTimeout(call.ctx, measureFor)
+	defer cancel()
+	sizes := call.g.logs.Sizes(ctx, ids)
+	for i := range topics {
+		known := sizes[ids[i]]
+		for k := range topics[i].Partitions {
+			if p := &topics[i].Partitions[k]; int(p.Partition) < len(known) {
+				p.Size = known[p.Partition]
+			}
+		}
+	}
 }

@@ -45,6 +45,11 @@ func adminRequests(topic catalog.Topic) map[int16]func(t *testing.T, v int16) (k
 				if len(ds) != 1 || ds[0].Dir != logDir || len(ds[0].Topics) != 1 || len(ds[0].Topics[0].Partitions) != 2 || ds[0].TotalBytes != -1 {
 					return fmt.Errorf("%+v", ds)
 				}
+				for _, p := range ds[0].Topics[0].Partitions {
+					if p.Size < 0 {
+						return fmt.Errorf("the size of partition %d is not told", p.Partition)
+					}
+				}
 				return nil
 			}
 		},
