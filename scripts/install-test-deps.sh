@@ -226,6 +226,43 @@ train() {
 	return $result
 }
 
+# --- applications of Kafka's other libraries ------------------------------------------------------
+
+apps_pom() {
+	cat <<-POM
+		<project xmlns="http://maven.apache.org/POM/4.0.0">
+		  <modelVersion>4.0.0</modelVersion>
+		  <groupId>braid.test</groupId><artifactId>apps</artifactId><version>1</version>
+		  <dependencies>
+		    <dependency>
+		      <groupId>org.apache.kafka</groupId><artifactId>kafka-streams</artifactId><version>$CLIENT_VERSION</version>
+		      <exclusions><!-- 70 MB; stores are in memory, and Kafka's own jars are there -->
+		        <exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion>
+		      </exclusions>
+		    </dependency>
+		  </dependencies>
+		</project>
+	POM
+}
+
+install_apps() {
+	local dir=$cache/kafka-apps-$CLIENT_VERSION want
+	want=$(digest "apps 1" "$(apps_pom)" "$DEPENDENCY_PLUGIN")
+	fresh "$dir" "$want" && return 0
+	need_java
+	need maven -- mvn
+	say "resolving Kafka Streams $CLIENT_VERSION"
+	local build=$cache/.build-apps
+	rm -rf "$build"
+	mkdir -p "$build/libs"
+	apps_pom >"$build/pom.xml"
+	mvn -B -q -f "$build/pom.xml" "$DEPENDENCY_PLUGIN:copy-dependencies" \
+		-DoutputDirectory="$build/libs" -DincludeScope=runtime >"$build/maven.log" 2>&1 ||
+		die "could not resolve Kafka Streams with Maven: is the network there? The last lines of $build/maven.log: $(tail -n 3 "$build/maven.log")"
+	[ -f "$build/libs/kafka-streams-$CLIENT_VERSION.jar" ] || die "Maven answered, but kafka-streams-$CLIENT_VERSION.jar is not there"
+	settle "$build" "$dir" "$want"
+}
+
 # --- client families ------------------------------------------------------------------------------
 
 install_java_client() {
@@ -281,6 +318,7 @@ if [ "$what" != kafka ]; then
 	[ "$what" = all ] || install_kafka "$CLIENT_VERSION"
 	need kcat -- kcat
 	install_java_client
+	install_apps
 	install_python_clients
 	install_node_client
 fi
