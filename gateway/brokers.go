@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/braidstream/braid/catalog"
 )
@@ -68,6 +69,16 @@ func newBrokers(gateways []*catalog.Gateway, listener, zone string, self broker)
 		}
 	}
 	return b
+}
+
+// called puts the tenant before the names of brokers in the domain by which
+// tenants are told apart, so that their clients come back under such a name.
+func (b *brokers) called(tenant, domain string) {
+	for i := range b.list {
+		if host := b.list[i].host; tenant != "" && (host == domain || strings.HasSuffix(host, "."+domain)) {
+			b.list[i].host = tenant + "." + host
+		}
+	}
 }
 
 // brokerOf is false for a gateway without such a listener.

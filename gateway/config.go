@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"github.com/braidstream/braid/catalog"
 )
 
 // Config holds what a gateway may be told. The zero value of a field means its
@@ -135,6 +137,12 @@ type ListenerConfig struct {
 	Zone string
 
 	Security
+}
+
+// Record is the listener as the catalog keeps it, under an advertised address.
+func (l *ListenerConfig) Record(advertise string) catalog.Listener {
+	return catalog.Listener{Name: l.Name, Advertise: advertise, Zone: l.Zone,
+		Security: l.Security.Protocol(), Mechanisms: l.Mechanisms, Tenant: l.Tenant, ServerNames: l.ServerNames}
 }
 
 func (l *ListenerConfig) validate() error {

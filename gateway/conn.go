@@ -50,7 +50,8 @@ type conn struct {
 	granted   granted
 	// only is the tenant that listener and server name leave; "" is any.
 	only     string
-	auth     *auth // nil: nobody asked, and the client did not begin it
+	label    string // the tenant as the TLS server name said it
+	auth     *auth  // nil: nobody asked, and the client did not begin it
 	standing atomic.Pointer[standing]
 	unknown  bool        // counted as not authenticated; under g.mu
 	patience *time.Timer // ends the connection unless it is authenticated by then

@@ -25,7 +25,7 @@ func describeCluster(call *call, req *kmsg.DescribeClusterRequest) kmsg.Response
 		resp.ErrorCode, resp.ErrorMessage = call.failed(code), &message
 		return resp
 	}
-	v := call.g.view(call.c.l)
+	v := call.c.view()
 	resp.ClusterID = call.g.clusterID(call.tenant)
 	resp.ControllerID = v.brokers.controller(call.tenant)
 	for i := range v.brokers.list {

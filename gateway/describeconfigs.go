@@ -62,7 +62,7 @@ func (call *call) describe(r *kmsg.DescribeConfigsRequestResource, show shown) (
 		if err != nil {
 			return nil, invalidRequest("Broker id must be an integer, but it is: %.40s", r.ResourceName)
 		}
-		if call.g.view(call.c.l).brokers.find(int32(node)) == nil {
+		if call.c.view().brokers.find(int32(node)) == nil {
 			return nil, invalidRequest("Unknown broker %d", node)
 		}
 		return call.g.describeBroker(show), nil

@@ -55,7 +55,7 @@ func describeLogDirs(call *call, req *kmsg.DescribeLogDirsRequest) kmsg.Response
 		}
 	}
 	if req.Topics == nil {
-		v := call.g.view(call.c.l)
+		v := call.c.view()
 		for t := range v.snapshot.Topics(call.tenant) {
 			one(v, t, func(yield func(int32) bool) {
 				for p := int32(0); p < t.Partitions && yield(p); p++ {

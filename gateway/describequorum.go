@@ -25,7 +25,7 @@ func describeQuorum(call *call, req *kmsg.DescribeQuorumRequest) kmsg.Response {
 		resp.ErrorCode, resp.ErrorMessage = call.refusal(code)
 		return resp
 	}
-	v := call.g.view(call.c.l)
+	v := call.c.view()
 	listed := false
 	for i := range req.Topics {
 		in := &req.Topics[i]

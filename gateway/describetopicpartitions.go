@@ -26,7 +26,7 @@ func describeTopicPartitions(call *call, req *kmsg.DescribeTopicPartitionsReques
 		from, first = req.Cursor.Topic, max(0, req.Cursor.Partition)
 	}
 	// one adds a topic; false means that the page is full.
-	v := call.g.view(call.c.l)
+	v := call.c.view()
 	one := func(name string, t *catalog.Topic) bool {
 		if left <= 0 {
 			resp.NextCursor = &kmsg.DescribeTopicPartitionsResponseNextCursor{Topic: name}
@@ -94,7 +94,7 @@ func describeTopicPartitions(call *call, req *kmsg.DescribeTopicPartitionsReques
 	for _, name := range names {
 		if v.snapshot.TopicByName(call.tenant, name) == nil {
 			call.g.fresh.refresh(call.ctx)
-			v = call.g.view(call.c.l)
+			v = call.c.view()
 			break
 		}
 	}

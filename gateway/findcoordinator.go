@@ -18,7 +18,7 @@ import (
 
 func findCoordinator(call *call, req *kmsg.FindCoordinatorRequest) kmsg.Response {
 	resp := kmsg.NewPtrFindCoordinatorResponse()
-	brokers := call.g.view(call.c.l).brokers
+	brokers := call.c.view().brokers
 	if req.CoordinatorType == coordinator.KeyGroup {
 		call.g.ensureOffsetsTopic(call.tenant)
 	}

@@ -118,7 +118,7 @@ func New(o Options) (*Gateway, error) {
 		watcher: o.Watcher, logs: o.Logs, coordinator: o.Coordinator, admin: o.Admin,
 		apis:    newAPIs(),
 		access:  access{always: o.Config.Authorizer},
-		views:   views{by: map[*listener]*view{}},
+		views:   views{by: map[viewKey]*view{}},
 		drained: make(chan struct{}),
 		conns:   map[*conn]struct{}{},
 		perIP:   map[string]int{},
@@ -179,7 +179,7 @@ type Addr struct {
 func (g *Gateway) Listeners() []catalog.Listener {
 	out := make([]catalog.Listener, len(g.listeners))
 	for i, l := range g.listeners {
-		out[i] = catalog.Listener{Name: l.cfg.Name, Advertise: l.addr, Zone: l.cfg.Zone}
+		out[i] = l.cfg.Record(l.addr)
 	}
 	return out
 }

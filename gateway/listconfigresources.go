@@ -43,7 +43,7 @@ func listConfigResources(call *call, req *kmsg.ListConfigResourcesRequest) kmsg.
 		resp.ConfigResources = append(resp.ConfigResources, r)
 	}
 	call.g.fresh.refresh(call.ctx)
-	v := call.g.view(call.c.l)
+	v := call.c.view()
 	if asked(kmsg.ConfigResourceTypeGroupConfig) {
 		for g := range v.snapshot.GroupConfigs(call.tenant) {
 			add(kmsg.ConfigResourceTypeGroupConfig, g.Group)

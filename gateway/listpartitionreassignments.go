@@ -23,7 +23,7 @@ func listPartitionReassignments(call *call, req *kmsg.ListPartitionReassignments
 		resp.ErrorCode, resp.ErrorMessage = call.refusal(code)
 		return resp
 	}
-	v := call.g.view(call.c.l)
+	v := call.c.view()
 	asked := map[string][]int32{}
 	for i := range req.Topics {
 		t := &req.Topics[i]

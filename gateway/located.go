@@ -20,11 +20,11 @@ func known(s *catalog.Snapshot, tenant, name string) *catalog.Topic {
 // caughtUp returns the view in which all the named topics are, asking the
 // catalog first if this gateway has not heard of one.
 func (call *call) caughtUp(names iter.Seq[string]) *view {
-	v := call.g.view(call.c.l)
+	v := call.c.view()
 	for name := range names {
 		if known(v.snapshot, call.tenant, name) == nil {
 			call.g.fresh.refresh(call.ctx)
-			return call.g.view(call.c.l)
+			return call.c.view()
 		}
 	}
 	return v

@@ -64,7 +64,7 @@ func serveMetadata(call *call) error {
 		return call.visibleMetadata(flags)
 	}
 	wanted := call.wantedTopics(req)
-	v := call.g.view(call.c.l)
+	v := call.c.view()
 	m := metadataWriter{v: v, ask: &call.asker, version: h.Version, flags: flags}
 	out := replyPool.Get().(*[]byte)
 	m.b = *out
@@ -86,7 +86,7 @@ func serveMetadata(call *call) error {
 
 // wholeMetadata answers with all topics of the tenant.
 func (call *call) wholeMetadata(flags byte) error {
-	v := call.g.view(call.c.l)
+	v := call.c.view()
 	key := wholeKey{tenant: call.tenant, version: call.header.Version, flags: flags}
 	v.whole.mu.Lock()
 	body := v.whole.by[key]
@@ -115,7 +115,7 @@ func (call *call) wholeMetadata(flags byte) error {
 
 // visibleMetadata answers with those topics of the tenant that who asks may describe.
 func (call *call) visibleMetadata(flags byte) error {
-	m := metadataWriter{v: call.g.view(call.c.l), ask: &call.asker, version: call.header.Version, flags: flags}
+	m := metadataWriter{v: call.c.view(), ask: &call.asker, version: call.header.Version, flags: flags}
 	var seen []*catalog.Topic
 	for t := range m.v.snapshot.Topics(call.tenant) {
 		if call.may(acl.Describe, acl.Topic, t.Name) {

@@ -27,8 +27,10 @@ type Security struct {
 	// Tenant is that of all who come in; "" leaves it to the user's name, and is
 	// the default tenant for those who have none.
 	Tenant string
-	// ServerNames is a domain; the label before it in the server name that a
-	// client asks for by TLS (SNI) is the tenant, as in acme.kafka.example.com.
+	// ServerNames is a domain; the first label before it in the server name that a
+	// client asks for by TLS (SNI) is the tenant, as in acme.kafka.example.com and
+	// acme.gateway-7.kafka.example.com. Advertised names in the domain are told to
+	// such a client with the tenant's before them.
 	ServerNames string
 	// Mapping makes principals of certificates; nil: the subject.
 	Mapping *tenant.Mapping
@@ -42,6 +44,19 @@ type TLSFiles struct {
 	ClientCA string
 	// ClientOptional lets clients in without a certificate too.
 	ClientOptional bool
+}
+
+// Protocol is what Kafka calls it: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
+// Where signing on is the client's choice, it is the one without.
+func (s *Security) Protocol() string {
+	p := "PLAINTEXT"
+	if s.TLS != nil {
+		p = "SSL"
+	}
+	if s.Demand && len(s.Mechanisms) > 0 {
+		p = "SASL_" + p
+	}
+	return p
 }
 
 func (s *Security) validate(name string) error {
@@ -232,6 +247,8 @@ func (c *conn) handshake() error {
 	state := s.ConnectionState()
 	cfg := &c.l.cfg.Security
 	if label, ok := strings.CutSuffix(strings.ToLower(state.ServerName), "."+strings.ToLower(cfg.ServerNames)); ok && cfg.ServerNames != "" && label != "" {
+		label, _, _ = strings.Cut(label, ".") // acme.gateway-7 is acme's too
+		c.label = label
 		if c.only == "" || c.only == label {
 			c.only = label
 		} else {

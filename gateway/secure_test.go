@@ -31,7 +31,7 @@ func (f *fleet) dialTLS(ca *testkit.CA, edit func(*tls.Config)) (*raw, error) {
 		edit(cfg)
 	}
 	d := tls.Dialer{Config: cfg, NetDialer: &net.Dialer{Timeout: 30 * time.Second}}
-	nc, err := d.DialContext(f.tb.Context(), "tcp", f.addr(0))
+	nc, err := d.DialContext(f.tb.Context(), "tcp", f.gateways[0].Addrs()[0].Bound)
 	if err != nil {
 		return nil, err
 	}
@@ -239,8 +239,10 @@ func until(tb testing.TB, try func() error) {
 func TestServerNamesAreTenants(t *testing.T) {
 	dir := t.TempDir()
 	ca := testkit.NewCA(t, "ours")
-	cert, key := ca.IssueTo(t, dir, "server", pkix.Name{CommonName: "braid"}, func(c *x509.Certificate) { c.DNSNames = []string{"*.kafka.example", "localhost"} })
-	f := newFleet(t, secure(Security{TLS: &TLSFiles{Cert: cert, Key: key}, ServerNames: "kafka.example", Mechanisms: mechanisms, Demand: true}))
+	cert, key := ca.IssueTo(t, dir, "server", pkix.Name{CommonName: "braid"}, func(c *x509.Certificate) { c.DNSNames = []string{"*.kafka.example", "*.gw.kafka.example", "localhost"} })
+	f := newFleet(t, secure(Security{TLS: &TLSFiles{Cert: cert, Key: key}, ServerNames: "kafka.example", Mechanisms: mechanisms, Demand: true}), func(c *fleetConfig) {
+		c.listeners[0].Advertise = "gw.kafka.example:9094"
+	})
 	for _, name := range []string{"acme", "beta"} {
 		if _, err := f.cat.CreateTenant(t.Context(), catalog.Tenant{Name: name}); err != nil {
 			t.Fatal(err)
@@ -257,6 +259,7 @@ func TestServerNamesAreTenants(t *testing.T) {
 		{"beta.kafka.example", "alice", "of beta", true},
 		{"acme.kafka.example", "alice", "of beta", false},
 		{"acme.kafka.example", "alice@beta", "of beta", false},
+		{"beta.gw.kafka.example", "alice", "of beta", true},
 		{"none.kafka.example", "alice", "of acme", false},
 		{"localhost", "alice", "of acme", true}, // who was first
 		{"localhost", "alice@beta", "of beta", true},
@@ -266,8 +269,19 @@ func TestServerNamesAreTenants(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if resp := r.signOn(as(c.user, c.password)); (resp.ErrorCode == 0) != c.ok {
+		resp := r.signOn(as(c.user, c.password))
+		if (resp.ErrorCode == 0) != c.ok {
 			t.Errorf("%+v: code %d", c, resp.ErrorCode)
+		}
+		if resp.ErrorCode == 0 {
+			// Its clients come back under the name that they came by.
+			host := "gw.kafka.example"
+			if c.server != "localhost" {
+				host = strings.TrimSuffix(c.server, "kafka.example") + host
+			}
+			if m := r.metadata(); m.Brokers[0].Host != host {
+				t.Errorf("%+v: told %s", c, m.Brokers[0].Host)
+			}
 		}
 	}
 }

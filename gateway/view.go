@@ -50,23 +50,35 @@ type wholeKey struct {
 	flags   byte
 }
 
-// views keeps the latest view of each listener.
+// views keeps the latest view of each listener; of each of its tenants, where they
+// are told apart by the server's name.
 type views struct {
 	mu sync.Mutex
-	by map[*listener]*view
+	by map[viewKey]*view
 }
 
+type viewKey struct {
+	l      *listener
+	tenant string // "" unless the client's server name said it
+}
+
+// view is what the connection's client sees of the latest snapshot.
+func (c *conn) view() *view { return c.g.viewOf(viewKey{c.l, c.label}) }
+
 // view returns the listener's view of the latest snapshot.
-func (g *Gateway) view(l *listener) *view {
-	s := g.watcher.Snapshot()
+func (g *Gateway) view(l *listener) *view { return g.viewOf(viewKey{l: l}) }
+
+func (g *Gateway) viewOf(k viewKey) *view {
+	l, s := k.l, g.watcher.Snapshot()
 	g.views.mu.Lock()
 	defer g.views.mu.Unlock()
-	v := g.views.by[l]
+	v := g.views.by[k]
 	if v != nil && v.snapshot == s {
 		return v
 	}
 	old := v
 	v = &view{snapshot: s, brokers: newBrokers(s.Gateways(), l.cfg.Name, firstOf(l.cfg.Zone, g.opts.Zone), l.self)}
+	v.brokers.called(k.tenant, l.cfg.ServerNames)
 	if old != nil && s.SameTopics(old.snapshot) && s.SameGateways(old.snapshot) {
 		v.whole = old.whole
 	} else {
@@ -76,6 +88,6 @@ func (g *Gateway) view(l *listener) *view {
 		}
 		v.whole = before.next()
 	}
-	g.views.by[l] = v
+	g.views.by[k] = v
 	return v
 }

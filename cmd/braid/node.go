@@ -36,7 +36,7 @@ func (p *process) startNode(ctx context.Context, i int) error {
 	}
 	advertised := make([]catalog.Listener, len(listeners))
 	for j, l := range listeners {
-		advertised[j] = catalog.Listener{Name: l.Name, Advertise: l.Advertise, Zone: l.Zone}
+		advertised[j] = l.Record(l.Advertise)
 	}
 	n := &node{}
 	// Whoever fails from here on leaves the sockets to p.end.

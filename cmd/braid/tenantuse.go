@@ -109,7 +109,7 @@ func connect(tenant string, gateways []api.Gateway, users []api.User, listener, 
 			for j := range gateways[i].Listeners {
 				l := &gateways[i].Listeners[j]
 				known = append(known, l.Name)
-				own := l.Tenant == tenant || l.Tenant == "" && tenant == "default" && len(l.Mechanisms) == 0
+				own := l.Tenant == tenant || l.Tenant == "" && tenant == "default" && (len(l.Mechanisms) == 0 || !strings.HasPrefix(l.Security, "SASL_"))
 				if chosen == nil && (listener == "" || l.Name == listener) && (own || pass == 1 && l.Tenant == "" && len(l.Mechanisms)+len(l.ServerNames) > 0) {
 					chosen = l
 				}
@@ -141,6 +141,13 @@ func connect(tenant string, gateways []api.Gateway, users []api.User, listener, 
 			return nil, fmt.Errorf("listener %s asks nobody to sign on", chosen.Name)
 		}
 		return x, nil
+	}
+	if !strings.HasPrefix(x.Security, "SASL_") {
+		// Who does not sign on is let in as nobody, to one tenant.
+		if user == "" && mechanism == "" && (chosen.Tenant == tenant || chosen.Tenant == "" && tenant == "default") {
+			return x, nil
+		}
+		x.Security = "SASL_" + x.Security
 	}
 	return x, x.signOn(chosen, users, user, mechanism)
 }
