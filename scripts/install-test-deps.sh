@@ -32,6 +32,18 @@ die() {
 	exit 1
 }
 
+# stubborn tries a command that uses the network four times, with growing pauses: one that
+# failed for another reason fails again, half a minute later.
+stubborn() {
+	local pause
+	for pause in 2 8 20; do
+		"$@" && return 0
+		say "failed, once more in $pause s: $*"
+		sleep "$pause"
+	done
+	"$@"
+}
+
 what=${1:-all}
 case $what in
 all | kafka | clients) ;;
@@ -101,11 +113,11 @@ install_packages() {
 	fi
 	say "installing $* (missing: $why)"
 	if [ $apt_updated = no ]; then
-		"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq >"$cache/apt.log" 2>&1 ||
+		stubborn "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=3 update -qq >"$cache/apt.log" 2>&1 ||
 			say "apt-get update failed, trying with the lists that are there (see $cache/apt.log)"
 		apt_updated=yes
 	fi
-	"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >>"$cache/apt.log" 2>&1 ||
+	stubborn "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=3 install -y -qq --no-install-recommends "$@" >>"$cache/apt.log" 2>&1 ||
 		die "could not install $* (missing: $why): is the network there? The last lines of $cache/apt.log: $(tail -n 3 "$cache/apt.log")"
 }
 
@@ -160,7 +172,7 @@ install_kafka() {
 		rm -rf "$build"
 		mkdir -p "$build/libs"
 		kafka_pom "$version" >"$build/pom.xml"
-		mvn -B -q -f "$build/pom.xml" "$DEPENDENCY_PLUGIN:copy-dependencies" \
+		stubborn mvn -B -q -f "$build/pom.xml" "$DEPENDENCY_PLUGIN:copy-dependencies" \
 			-DoutputDirectory="$build/libs" -DincludeScope=runtime >"$build/maven.log" 2>&1 ||
 			die "could not resolve Apache Kafka $version with Maven: is the network there? The last lines of $build/maven.log: $(tail -n 3 "$build/maven.log")"
 		[ -f "$build/libs/kafka_2.13-$version.jar" ] || die "Maven answered, but kafka_2.13-$version.jar is not there"
@@ -290,7 +302,7 @@ install_python_clients() {
 	# Made where it stays: a virtual environment cannot be moved.
 	rm -rf "$dir"
 	python3 -m venv "$dir" >"$cache/pip.log" 2>&1 || die "could not make a virtual environment: $(tail -n 3 "$cache/pip.log")"
-	"$dir/bin/pip" install --disable-pip-version-check -q -r "$clients/python/requirements.txt" >>"$cache/pip.log" 2>&1 ||
+	stubborn "$dir/bin/pip" install --retries 5 --disable-pip-version-check -q -r "$clients/python/requirements.txt" >>"$cache/pip.log" 2>&1 ||
 		die "could not install the Python clients: is the network there? The last lines of $cache/pip.log: $(tail -n 3 "$cache/pip.log")"
 	printf '%s' "$want" >"$dir/.stamp"
 }
@@ -305,7 +317,7 @@ install_node_client() {
 	rm -rf "$build"
 	mkdir -p "$build"
 	cp "$clients/node/package.json" "$build/"
-	(cd "$build" && npm install --no-audit --no-fund --ignore-scripts) >"$cache/npm.log" 2>&1 ||
+	(cd "$build" && stubborn npm install --no-audit --no-fund --ignore-scripts) >"$cache/npm.log" 2>&1 ||
 		die "could not install the Node client: is the network there? The last lines of $cache/npm.log: $(tail -n 3 "$cache/npm.log")"
 	settle "$build" "$dir" "$want"
 }
