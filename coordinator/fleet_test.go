@@ -302,7 +302,7 @@ func (g *fleetMember) Open(t catalog.Topic, partition int32) (Log, error) {
 }
 
 // patience is how long tests wait for what must happen: on a machine that has much else to do.
-const patience = 2 * time.Minute
+const patience = 5 * time.Minute
 
 // eventually waits until ok holds.
 func eventually(t testing.TB, what string, ok func() bool) {

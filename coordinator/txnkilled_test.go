@@ -387,6 +387,28 @@ func TestCommitNeedsAllParticipants(t *testing.T) {
 	}
 }
 
+// Participants answer while later ones are still being told: what was told is kept by
+// all of them. The race detector is what sees it.
+func TestParticipantsAnswerWhileOthersAreTold(t *testing.T) {
+	f := newFleet(t, 1, Config{})
+	c, err := New(Options{Node: 1, Leases: &fleetMember{memFleet: f}, Directory: &fleetMember{memFleet: f}, Logger: quiet(),
+		Participants: &killParticipants{newClusters(), nil}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &settling{transaction: &transaction{state: txnPrepareCommit, key: groupKey{"default", "pay"}}}
+	for i := range tellAtOnce {
+		s.participants = append(s.participants, participant{cluster: fmt.Sprint("c", i), id: fmt.Sprint("t", i)})
+	}
+	for range 100 {
+		told := map[string]bool{}
+		c.tell(t.Context(), s, told)
+		if len(told) != tellAtOnce { // none of these clusters knows of it
+			t.Fatalf("told %v", told)
+		}
+	}
+}
+
 // flakyParticipants fail some times before they do what they are told.
 type flakyParticipants struct {
 	*killParticipants

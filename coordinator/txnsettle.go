@@ -215,8 +215,11 @@ func (c *Coordinator) tell(ctx context.Context, t *settling, told map[string]boo
 	}
 	for i := range t.participants {
 		p := &t.participants[i]
-		if told[torn(p.cluster)] {
-			continue // mended
+		mu.Lock() // those before this one are on their way
+		mended := told[torn(p.cluster)]
+		mu.Unlock()
+		if mended {
+			continue
 		}
 		tell(clusterPart(p.cluster), func() error {
 			aborted, err := c.endPart(ctx, t, p, commit)

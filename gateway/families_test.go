@@ -13,7 +13,7 @@ func TestEachClientFamily(t *testing.T) {
 	// kafka-python 3.0 joins before it has the topic's metadata, joins again when
 	// it has, and loses that second assignment if its poll ends just then. Kafka's
 	// own delay of 3 s hides it; this is enough.
-	patient := func(c *fleetConfig) { c.rebalance = 200 * time.Millisecond }
+	patient := func(c *fleetConfig) { c.rebalance = time.Second }
 	for _, c := range []struct {
 		name  string
 		fleet func(t *testing.T) *fleet
@@ -25,6 +25,7 @@ func TestEachClientFamily(t *testing.T) {
 			f := c.fleet(t)
 			for i, family := range clients.Families() {
 				t.Run(string(family), func(t *testing.T) {
+					t.Parallel()
 					topic := "family-" + string(family)
 					f.topic(topic, 4)
 					r := clients.Run(t, family, clients.Options{

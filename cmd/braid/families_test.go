@@ -17,7 +17,7 @@ func TestClientFamiliesLiveThroughMoves(t *testing.T) {
 	east := testkit.Shared(t)
 	// kafka-python may lose an assignment that comes within its first poll; Kafka's own
 	// delay of 3 s hides that, and this is enough.
-	up := startUp(t, "--set", "group.initial.rebalance.delay.ms=200")
+	up := startUp(t, "--set", "group.initial.rebalance.delay.ms=1000")
 	up.addCluster("east", east)
 	cl, err := kgo.NewClient(kgo.SeedBrokers(up.ready.Kafka...))
 	if err != nil {
