@@ -3,9 +3,11 @@ package gateway
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/tenant/acl"
+	"github.com/braidstream/braid/tenant/quota"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -16,34 +18,44 @@ type access struct {
 	always bool
 
 	mu sync.Mutex
-	by map[string]*rules
+	by map[string]*tenantRules
 }
 
-// rules are a tenant's at one snapshot.
-type rules struct {
+// tenantRules are a tenant's at one snapshot.
+type tenantRules struct {
 	snapshot *catalog.Snapshot
 	supers   []string
 	index    *acl.Index // nil: everything is allowed
+	quotas   *quota.Table
+	meters   *quota.Meters // of the tenant, whatever its quotas are
 }
 
-// of returns the index of a tenant's rules; nil allows everything.
+// of returns a tenant's rules and quotas.
 //
 // A tenant is guarded from its first ACL or super user on: then Kafka's rules
 // hold, and what no ACL allows is denied. A tenant that has neither has nobody
 // who could have written rules, so whoever is let in at all may do everything in
 // it, as in a Kafka cluster without an authorizer.
-func (a *access) of(s *catalog.Snapshot, tenant string) *acl.Index {
+func (a *access) of(s *catalog.Snapshot, tenant string) *tenantRules {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	old := a.by[tenant]
 	if old != nil && old.snapshot == s {
-		return old.index
+		return old
 	}
 	var supers []string
 	if t := s.Tenant(tenant); t != nil {
 		supers = t.SuperUsers
 	}
-	r := &rules{snapshot: s, supers: supers}
+	r := &tenantRules{snapshot: s, supers: supers, meters: new(quota.Meters)}
+	if old != nil {
+		r.meters = old.meters
+	}
+	if old != nil && s.SameQuotas(old.snapshot, tenant) {
+		r.quotas = old.quotas
+	} else {
+		r.quotas = quota.Compile(s.Quotas(tenant))
+	}
 	switch {
 	case old != nil && s.SameACLs(old.snapshot, tenant) && slices.Equal(supers, old.supers):
 		r.index = old.index
@@ -51,10 +63,10 @@ func (a *access) of(s *catalog.Snapshot, tenant string) *acl.Index {
 		r.index = acl.Compile(acl.FromRecords(s.ACLs(tenant)), acl.Options{SuperUsers: supers})
 	}
 	if a.by == nil {
-		a.by = map[string]*rules{}
+		a.by = map[string]*tenantRules{}
 	}
 	a.by[tenant] = r
-	return r.index
+	return r
 }
 
 // asker is who sent a request, and what holds for them while it is served.
@@ -66,22 +78,27 @@ type asker struct {
 	who   acl.Subject
 }
 
-// asker says who asks. Only the reader calls it: with no rules it costs a compare
-// of two pointers.
-func (c *conn) asker(key int16) asker {
-	a := asker{g: c.g, c: c, key: key}
-	if s := c.g.watcher.Snapshot(); s != c.rulesAt {
-		c.rulesAt, c.rules = s, c.g.access.of(s, c.tenant)
+// look takes up what has changed of the tenant's rules and quotas since the last
+// request. Only the reader calls it: when nothing has, it costs three compares.
+func (c *conn) look() {
+	s := c.g.watcher.Snapshot()
+	if s == c.rulesAt && c.clientID == c.quotaOf && c.principal == c.subjectOf && c.tenant == c.rulesOf {
+		return
 	}
-	if c.rules == nil {
-		return a
-	}
-	if c.subjectOf != c.principal {
+	r := c.g.access.of(s, c.tenant)
+	if c.principal != c.subjectOf || c.subject.Host == "" {
 		c.subjectOf = c.principal
 		c.subject = acl.Subject{Principal: c.principal.String(), Host: acl.Host(c.host)}
 		c.granted.of = nil
 	}
-	if !c.rules.Super(c.subject.Principal) {
+	c.rulesAt, c.rulesOf, c.rules, c.quotaOf = s, c.tenant, r.index, c.clientID
+	c.quota = r.quotas.Client(r.meters, c.principal.Name, c.clientID, time.Now().UnixMilli())
+}
+
+// asker says who asks, as of the last look.
+func (c *conn) asker(key int16) asker {
+	a := asker{g: c.g, c: c, key: key}
+	if c.rules != nil && !c.rules.Super(c.subject.Principal) {
 		a.index, a.who = c.rules, c.subject
 	}
 	return a

@@ -305,6 +305,15 @@ func guardedRequests(t testing.TB, f *fleet, topic catalog.Topic) map[int16][]gu
 			{name: "broker", version: 1, req: incremental(kmsg.ConfigResourceTypeBroker, "1"), needs: of(onCluster(acl.AlterConfigs))},
 			{name: "group", version: 1, req: incremental(kmsg.ConfigResourceTypeGroupConfig, "billing"), needs: of(onGroup(acl.AlterConfigs))},
 		},
+		keyDescribeACLs: {{version: 3, needs: of(onCluster(acl.Describe)), req: one(&kmsg.DescribeACLsRequest{ResourceType: 1, ResourcePatternType: 1, Operation: 1, PermissionType: 1})}},
+		keyCreateACLs: {{version: 3, needs: of(onCluster(acl.Alter)), req: one(&kmsg.CreateACLsRequest{Creations: []kmsg.CreateACLsRequestCreation{
+			{ResourceType: 2, ResourceName: "x", ResourcePatternType: 3, Principal: "User:else", Host: "*", Operation: 3, PermissionType: 3}}})}},
+		keyDeleteACLs: {{version: 3, needs: of(onCluster(acl.Alter)), req: one(&kmsg.DeleteACLsRequest{Filters: []kmsg.DeleteACLsRequestFilter{
+			{ResourceType: 2, ResourceName: str("y"), ResourcePatternType: 3, Operation: 3, PermissionType: 3}}})}},
+		keyDescribeClientQuotas: {{version: 1, needs: of(onCluster(acl.DescribeConfigs)), req: one(&kmsg.DescribeClientQuotasRequest{})}},
+		keyAlterClientQuotas: {{version: 1, needs: of(onCluster(acl.AlterConfigs)), req: one(&kmsg.AlterClientQuotasRequest{ValidateOnly: true,
+			Entries: []kmsg.AlterClientQuotasRequestEntry{{Entity: []kmsg.AlterClientQuotasRequestEntryEntity{{Type: "user", Name: str("u")}},
+				Ops: []kmsg.AlterClientQuotasRequestEntryOp{{Key: "producer_byte_rate", Value: 1}}}}})}},
 		keyAlterReplicaLogDirs: {{version: 2, needs: of(onCluster(acl.Alter)), req: one(&kmsg.AlterReplicaLogDirsRequest{Dirs: []kmsg.AlterReplicaLogDirsRequestDir{
 			{Dir: logDir, Topics: []kmsg.AlterReplicaLogDirsRequestDirTopic{{Topic: name, Partitions: []int32{0}}}}}})}},
 		keyDescribeLogDirs: {{version: 4, needs: of(onCluster(acl.Describe)), req: one(kmsg.NewPtrDescribeLogDirsRequest())}},

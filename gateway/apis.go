@@ -31,11 +31,16 @@ const (
 	keyEndTxn                  = int16(kmsg.EndTxn)
 	keyWriteTxnMarkers         = int16(kmsg.WriteTxnMarkers)
 	keyTxnOffsetCommit         = int16(kmsg.TxnOffsetCommit)
+	keyDescribeACLs            = int16(kmsg.DescribeACLs)
+	keyCreateACLs              = int16(kmsg.CreateACLs)
+	keyDeleteACLs              = int16(kmsg.DeleteACLs)
 	keyDescribeConfigs         = int16(kmsg.DescribeConfigs)
 	keyAlterConfigs            = int16(kmsg.AlterConfigs)
 	keySaslAuthenticate        = int16(kmsg.SASLAuthenticate)
 	keyCreatePartitions        = int16(kmsg.CreatePartitions)
 	keyDeleteGroups            = int16(kmsg.DeleteGroups)
+	keyDescribeClientQuotas    = int16(kmsg.DescribeClientQuotas)
+	keyAlterClientQuotas       = int16(kmsg.AlterClientQuotas)
 	keyIncrementalAlterConfigs = int16(kmsg.IncrementalAlterConfigs)
 	keyOffsetDelete            = int16(kmsg.OffsetDelete)
 	keyDescribeCluster         = int16(kmsg.DescribeCluster)
@@ -96,6 +101,9 @@ func servedAPIs() []api {
 		{key: keyEndTxn, min: 0, max: 5, offered: 0, serve: message(endTxn)},
 		{key: keyWriteTxnMarkers, min: 1, max: 2, offered: 1, serve: message(writeTxnMarkers)},
 		{key: keyTxnOffsetCommit, min: 0, max: 5, offered: 0, serve: message(txnOffsetCommit)},
+		{key: keyDescribeACLs, min: 1, max: 3, offered: 1, serve: message(describeACLs)},
+		{key: keyCreateACLs, min: 1, max: 3, offered: 1, serve: message(createACLs)},
+		{key: keyDeleteACLs, min: 1, max: 3, offered: 1, serve: message(deleteACLs)},
 		{key: keyDescribeConfigs, min: 1, max: 4, offered: 1, serve: message(describeConfigs)},
 		{key: keyAlterConfigs, min: 0, max: 2, offered: 0, serve: message(alterConfigs)},
 		{key: keyAlterReplicaLogDirs, min: 1, max: 2, offered: 1, serve: message(alterReplicaLogDirs)},
@@ -110,6 +118,8 @@ func servedAPIs() []api {
 		{key: keyOffsetDelete, min: 0, max: 0, offered: 0, serve: message(offsetDelete)},
 		{key: keyDescribeUserScram, min: 0, max: 0, offered: 0, serve: message(describeUserScramCredentials)},
 		{key: keyAlterUserScram, min: 0, max: 0, offered: 0, serve: message(alterUserScramCredentials)},
+		{key: keyDescribeClientQuotas, min: 0, max: 1, offered: 0, serve: message(describeClientQuotas)},
+		{key: keyAlterClientQuotas, min: 0, max: 1, offered: 0, serve: message(alterClientQuotas)},
 		{key: keyDescribeQuorum, min: 0, max: 2, offered: 0, serve: message(describeQuorum)},
 		{key: keyUpdateFeatures, min: 0, max: 2, offered: 0, serve: message(updateFeatures)},
 		{key: keyDescribeCluster, min: 0, max: 2, offered: 0, serve: message(describeCluster)},

@@ -23,6 +23,9 @@ type call struct {
 	header wire.Header
 	body   []byte // aliases the frame
 	start  time.Time
+
+	mutations    sync.Mutex
+	mutationWait int64 // ms, of the mutation quota
 }
 
 // serveFunc works on a request and writes its answer. An error ends the
@@ -51,7 +54,12 @@ func message[Q any, P interface {
 		if err := req.ReadFrom(body); err != nil {
 			return fmt.Errorf("%w: key %d version %d: %w", wire.ErrMalformed, h.Key, h.Version, err)
 		}
-		return call.reply(fn(call, req))
+		resp := fn(call, req)
+		if resp != nil && call.c.quota != nil {
+			call.mutated(resp)
+			call.worked(resp)
+		}
+		return call.reply(resp)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/tenant"
 	"github.com/braidstream/braid/tenant/acl"
+	"github.com/braidstream/braid/tenant/quota"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -41,10 +42,15 @@ type conn struct {
 	// unasked, until the client has authenticated. Only the reader changes them.
 	tenant    string
 	principal tenant.Principal
-	// rules are the tenant's at the snapshot rulesAt, subject is subjectOf as they
-	// know it (see asker).
+	// rules are those of the tenant rulesOf at the snapshot rulesAt, subject is subjectOf as they
+	// know it, and quota is what holds for it with the client id quotaOf (see look).
+	quota   *quota.Client
+	quotaOf string
+	// muted is until when nothing is read, since a quota was exceeded (see throttle).
+	muted     time.Time
 	rules     *acl.Index
 	rulesAt   *catalog.Snapshot
+	rulesOf   string // the tenant
 	subject   acl.Subject
 	subjectOf tenant.Principal
 	granted   granted
@@ -164,6 +170,9 @@ func (c *conn) readLoop() (err error) {
 		if err := c.room(); err != nil {
 			return err
 		}
+		if !c.muted.IsZero() {
+			c.unmute()
+		}
 		if c.draining.Load() && c.in.greeted && c.frames.Buffered() == 0 {
 			return errDraining
 		}
@@ -213,6 +222,7 @@ func (c *conn) request(frame *wire.Buffer) error {
 		c.clientID = string(h.ClientID)
 	}
 	c.used = c.used || !signsOn(h.Key)
+	c.look()
 	if h.Key == keyProduce {
 		return c.produce(frame, h, body, start)
 	}

@@ -64,5 +64,8 @@ func (call *call) growTopic(ctx context.Context, t *kmsg.CreatePartitionsRequest
 		return refuse(wire.InvalidPartitions, "The topic %s currently has %d partition(s); %d would not be an increase.",
 			t.Topic, topic.Partitions, t.Count)
 	}
+	if err := call.mutate(t.Count-topic.Partitions, 3); err != nil {
+		return err
+	}
 	return call.g.admin.GrowTopic(ctx, GrowSpec{Tenant: call.tenant, Name: t.Topic, Total: t.Count, ValidateOnly: validateOnly})
 }

@@ -134,6 +134,9 @@ func (call *call) createTopic(ctx context.Context, t *kmsg.CreateTopicsRequestTo
 		}
 		return catalog.Topic{}, counts
 	}
+	if err := call.mutate(spec.Partitions, 6); err != nil {
+		return catalog.Topic{}, err
+	}
 	return call.g.admin.CreateTopic(ctx, spec)
 }
 

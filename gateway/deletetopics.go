@@ -118,6 +118,9 @@ func (call *call) deleteTopic(ctx context.Context, name string, id catalog.ID) (
 			return t, denied
 		}
 	}
+	if err := call.mutate(t.Partitions, 5); err != nil {
+		return t, err
+	}
 	err := call.g.admin.DeleteTopic(ctx, call.tenant, t.ID)
 	if errors.Is(err, catalog.ErrNotFound) || errors.Is(err, chain.ErrUnknownTopic) {
 		return t, unknown

@@ -39,7 +39,9 @@ type fetcher struct {
 	session   *session
 	// incremental: only what has changed is answered.
 	incremental bool
-	first       int // index of the part that is read first
+	// withheld: a quota keeps the records back, and with them everything else.
+	withheld bool
+	first    int // index of the part that is read first
 
 	parts   []*fetchPart // of the request
 	ordered []*fetchPart // the same, in the order in which they are read
@@ -68,6 +70,9 @@ func serveFetch(call *call) error {
 	f.byID = version >= 13
 	f.committed = f.req.Isolation == wire.ReadCommitted
 	f.maxBytes = max(1, min(f.req.MaxBytes, call.g.cfg.FetchMaxBytes))
+	if most := call.c.quota.FetchAtMost(); float64(f.maxBytes) > most {
+		f.maxBytes = max(1, int32(most)) // more would be held back for ever
+	}
 	f.minBytes = min(f.req.MinBytes, f.maxBytes)
 	if code := f.open(); code != wire.None {
 		f.resp.Code = wire.Code(call.failed(code))
@@ -76,6 +81,7 @@ func serveFetch(call *call) error {
 	f.order()
 	f.resolve()
 	f.gather()
+	f.fetched()
 	f.fill()
 	return f.answer(version)
 }
@@ -111,7 +117,7 @@ func (f *fetcher) end() {
 	f.resp.Reset()
 	f.out.Reset()
 	f.aborted = f.aborted[:0]
-	f.call, f.session, f.incremental = nil, nil, false
+	f.call, f.session, f.incremental, f.withheld = nil, nil, false, false
 	// Room for thousands of partitions is not kept.
 	if cap(f.req.Partitions) > 4096 {
 		f.req, f.resp, f.out = wire.FetchRequest{}, wire.FetchResponse{}, wire.Scatter{}
@@ -390,6 +396,16 @@ func (f *fetcher) anyNews() bool {
 func (f *fetcher) fill() {
 	total := 0
 	var topic *fetchPart
+	if f.withheld {
+		if !f.incremental {
+			// A session begins with an answer that names its partitions.
+			if f.session != nil {
+				f.call.c.sessions.remove(f.session.id)
+				f.session, f.resp.SessionID = nil, 0
+			}
+		}
+		return
+	}
 	for i, fp := range f.ordered {
 		r := wire.NewFetchResult(fp.key.index, fp.code)
 		changed := !f.incremental

@@ -21,6 +21,7 @@ import (
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/span/kafka"
 	"github.com/braidstream/braid/span/local"
+	"github.com/braidstream/braid/tenant/rules"
 	"github.com/braidstream/braid/tenant/sasl"
 	"github.com/braidstream/braid/wire"
 )
@@ -123,7 +124,8 @@ func (f *fleet) addGateway(fc fleetConfig, i int) {
 	var session *catalog.Session
 	lazy := &lazyCoordinator{}
 	g, err := New(Options{
-		Watcher: f.watcher, Logs: logs, Coordinator: lazy, Admin: f.admin, Users: f.cat, SASL: fc.sasl, Listeners: fc.listeners,
+		Watcher: f.watcher, Logs: logs, Coordinator: lazy, Admin: f.admin, Users: f.cat, SASL: fc.sasl,
+		Rules: &rules.Store{Catalog: f.cat, Watcher: f.watcher, Logger: fc.logger}, Listeners: fc.listeners,
 		Node: node, Zone: zone, Config: fc.config, Logger: fc.logger,
 	})
 	if err != nil {

@@ -25,12 +25,13 @@ import (
 	"github.com/braidstream/braid/tenant/sasl"
 )
 
-// Options of [New]. Watcher, Logs, Coordinator, Admin, Users, Listeners and Node are required.
+// Options of [New]. Watcher, Logs, Coordinator, Admin, Users, Rules, Listeners and Node are required.
 type Options struct {
 	Watcher     *catalog.Watcher
 	Logs        *chain.Logs
 	Coordinator Coordinator
 	Admin       TopicAdmin
+	Rules       RuleAdmin
 	Listeners   []ListenerConfig
 	Node        int32 // broker id of this gateway
 	Zone        string
@@ -52,6 +53,7 @@ type Gateway struct {
 	logs        *chain.Logs
 	coordinator Coordinator
 	admin       TopicAdmin
+	rules       RuleAdmin
 
 	apis         *apis
 	metrics      *metrics
@@ -101,8 +103,8 @@ const (
 // New checks the options and binds all listeners. Clients that connect wait
 // until Start.
 func New(o Options) (*Gateway, error) {
-	if o.Watcher == nil || o.Logs == nil || o.Coordinator == nil || o.Admin == nil || o.Users == nil {
-		return nil, errors.New("gateway needs a watcher, logs, a coordinator, a topic admin and users")
+	if o.Watcher == nil || o.Logs == nil || o.Coordinator == nil || o.Admin == nil || o.Users == nil || o.Rules == nil {
+		return nil, errors.New("gateway needs a watcher, logs, a coordinator, a topic admin, users and rules")
 	}
 	if len(o.Listeners) == 0 {
 		return nil, errors.New("gateway needs a listener")
@@ -115,7 +117,7 @@ func New(o Options) (*Gateway, error) {
 	}
 	g := &Gateway{
 		opts: o, cfg: o.Config.withDefaults(), log: o.Logger,
-		watcher: o.Watcher, logs: o.Logs, coordinator: o.Coordinator, admin: o.Admin,
+		watcher: o.Watcher, logs: o.Logs, coordinator: o.Coordinator, admin: o.Admin, rules: o.Rules,
 		apis:    newAPIs(),
 		access:  access{always: o.Config.Authorizer},
 		views:   views{by: map[viewKey]*view{}},

@@ -18,7 +18,6 @@ import (
 // Why a key of Apache Kafka is not served.
 const (
 	internalKey = "spoken among brokers and controllers only"
-	noSecurity  = "not before clients are told apart: users, ACLs, quotas and tokens belong together"
 	noTokens    = "delegation tokens are not issued: a user has credentials, or a token of an OIDC issuer"
 	noTelemetry = "client metrics are not collected; clients send none to a broker that does not offer this"
 	noShare     = "share groups (KIP-932) come in a later release"
@@ -28,7 +27,6 @@ const (
 
 var unserved = map[int16]string{
 	4: internalKey, 5: internalKey, 6: internalKey, 7: internalKey,
-	29: noSecurity, 30: noSecurity, 31: noSecurity, 48: noSecurity, 49: noSecurity,
 	38: noTokens, 39: noTokens, 40: noTokens, 41: noTokens,
 	52: internalKey, 53: internalKey, 54: internalKey, 56: internalKey, 58: internalKey, 59: internalKey,
 	62: internalKey, 63: internalKey, 64: "a gateway that is gone is forgotten with its lease", 67: internalKey, 70: internalKey, 73: internalKey,

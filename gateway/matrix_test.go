@@ -365,6 +365,7 @@ func TestEveryKeyEveryVersion(t *testing.T) {
 	maps.Copy(one, saslRequests())
 	maps.Copy(one, consumerGroupRequests())
 	maps.Copy(one, txnRequests(topic))
+	maps.Copy(one, ruleRequests())
 	// The coordinator takes its shards up in the background.
 	f.awaitGroups()
 	for _, a := range servedAPIs() {

@@ -27,6 +27,7 @@ type metrics struct {
 	denied      *prometheus.CounterVec
 
 	authentications *prometheus.CounterVec
+	throttled       prometheus.Counter
 }
 
 type keyMetrics struct {
@@ -50,8 +51,9 @@ func newMetrics(g *Gateway, reg prometheus.Registerer) *metrics {
 		bytesOut: prometheus.NewCounter(opts("sent_bytes_total", "Bytes sent to clients.")),
 		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "connections",
 			Help: "Open client connections, by listener."}, []string{"listener"}),
-		accepted: prometheus.NewCounterVec(opts("connections_total", "Connections by listener and what became of them: served, refused."), []string{"listener", "outcome"}),
-		denied:   prometheus.NewCounterVec(opts("denied_total", "Requests for what an ACL does not allow, by resource type."), []string{"type"}),
+		accepted:  prometheus.NewCounterVec(opts("connections_total", "Connections by listener and what became of them: served, refused."), []string{"listener", "outcome"}),
+		throttled: prometheus.NewCounter(opts("throttled_total", "Answers that told a client to wait, since it exceeded a quota.")),
+		denied:    prometheus.NewCounterVec(opts("denied_total", "Requests for what an ACL does not allow, by resource type."), []string{"type"}),
 		authentications: prometheus.NewCounterVec(opts("authentications_total",
 			"Authentications by listener, mechanism (TLS for certificates and failed handshakes) and what became of them: succeeded, failed."),
 			[]string{"listener", "mechanism", "outcome"}),
@@ -63,7 +65,7 @@ func newMetrics(g *Gateway, reg prometheus.Registerer) *metrics {
 		k.requests, k.latency = m.requests.WithLabelValues(name), m.latency.WithLabelValues(name)
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.errors, m.latency, m.bytesIn, m.bytesOut, m.connections, m.accepted, m.ended, m.denied, m.authentications,
+		reg.MustRegister(m.requests, m.errors, m.latency, m.bytesIn, m.bytesOut, m.connections, m.accepted, m.ended, m.denied, m.throttled, m.authentications,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "unauthenticated_connections",
 				Help: "Connections that are not authenticated yet and have to be."}, func() float64 {
 				g.mu.Lock()

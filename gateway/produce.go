@@ -57,6 +57,9 @@ func (c *conn) produce(frame *wire.Buffer, h wire.Header, body []byte, start tim
 		f.free()
 		return err
 	}
+	if c.quota != nil {
+		f.resp.ThrottleMillis = c.throttle(c.quota.Produced(len(frame.B), start.UnixMilli()))
+	}
 	f.submit(len(frame.B) - len(body))
 	f.landed()
 	return nil

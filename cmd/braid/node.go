@@ -15,6 +15,7 @@ import (
 	"github.com/braidstream/braid/controller/vote"
 	"github.com/braidstream/braid/coordinator"
 	"github.com/braidstream/braid/gateway"
+	"github.com/braidstream/braid/tenant/rules"
 )
 
 // node is one gateway of the process with what belongs to it alone: its session,
@@ -121,7 +122,7 @@ func (p *process) startNode(ctx context.Context, i int) error {
 	cfg := p.settings.Gateway
 	cfg.ClusterID = p.clusterID()
 	n.gateway, err = gateway.New(gateway.Options{Watcher: p.watcher, Logs: n.logs, Coordinator: n.coordinator,
-		Admin: p.admin, Users: p.catalog, SASL: p.sasl, Listeners: listeners, Node: n.id, Zone: p.cfg.Zone, Config: cfg, Logger: logger, Metrics: metrics})
+		Admin: p.admin, Rules: p.rules(logger), Users: p.catalog, SASL: p.sasl, Listeners: listeners, Node: n.id, Zone: p.cfg.Zone, Config: cfg, Logger: logger, Metrics: metrics})
 	if err != nil {
 		return err
 	}
@@ -148,6 +149,11 @@ func (p *process) startNode(ctx context.Context, i int) error {
 	p.info.Nodes = append(p.info.Nodes, shown)
 	p.nodes = append(p.nodes, n)
 	return nil
+}
+
+// rules changes ACLs and quotas in the process's catalog.
+func (p *process) rules(logger *slog.Logger) *rules.Store {
+	return &rules.Store{Catalog: p.catalog, Watcher: p.watcher, Logger: logger}
 }
 
 // sendElsewhere has the other gateways take over before this one's connections

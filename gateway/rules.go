@@ -1,0 +1,16 @@
+package gateway
+
+import (
+	"context"
+
+	"github.com/braidstream/braid/tenant/acl"
+	"github.com/braidstream/braid/tenant/quota"
+	"github.com/braidstream/braid/tenant/rules"
+)
+
+// RuleAdmin changes a tenant's ACLs and client quotas; *rules.Store is one.
+type RuleAdmin interface {
+	CreateACLs(ctx context.Context, tenant string, asked []acl.Binding, o rules.Options) []error
+	DeleteACLs(ctx context.Context, tenant string, filters []acl.Filter, o rules.Options) ([][]acl.Binding, []error)
+	AlterQuotas(ctx context.Context, tenant string, changes []quota.Change, o rules.Options) []error
+}

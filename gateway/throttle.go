@@ -1,0 +1,129 @@
+package gateway
+
+import (
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
+)
+
+// Quotas, as a broker enforces them: whoever exceeds one is answered at once and
+// told for how long to be silent, and is not read from meanwhile (KIP-219). Without
+// quotas a connection's quota is nil, and all of this a compare.
+
+// throttle mutes the connection for a time, ms, and returns it for the answer. Only
+// the reader calls it.
+func (c *conn) throttle(wait int64) int32 {
+	if wait <= 0 {
+		return 0
+	}
+	until := time.Now().Add(time.Duration(wait) * time.Millisecond)
+	if until.After(c.muted) {
+		c.muted = until
+	}
+	c.g.metrics.throttled.Inc()
+	return int32(min(wait, 1<<31-1))
+}
+
+// unmute waits until the connection may be read from again, or it ends, or the
+// gateway drains.
+func (c *conn) unmute() {
+	wait := time.Until(c.muted)
+	c.muted = time.Time{}
+	if wait <= 0 {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-c.ctx.Done():
+	case <-c.g.drained:
+	}
+}
+
+// waits are the keys whose time goes by with waiting, for other members, for the
+// catalog or for records. Of those, Fetch counts what it does itself.
+func waits(key int16) bool {
+	switch key {
+	case keyFetch, keyJoinGroup, keySyncGroup, keyCreateTopics, keyDeleteTopics, keyCreatePartitions, keyDeleteRecords,
+		keyAlterConfigs, keyIncrementalAlterConfigs, keyCreateACLs, keyDeleteACLs, keyAlterClientQuotas, keyEndTxn,
+		keyOffsetCommit, keyTxnOffsetCommit, keyInitProducerID, keyAddPartitionsToTxn, keyAddOffsetsToTxn, keyConsumerGroupHeartbeat:
+		return true
+	}
+	return false
+}
+
+// worked counts the time of a request against its client's share, and says so in
+// the answer.
+func (call *call) worked(resp kmsg.Response) {
+	c := call.c
+	if !c.quota.Metered() || waits(call.header.Key) {
+		return
+	}
+	if wait := c.throttle(c.quota.Worked(int64(time.Since(call.start)), time.Now().UnixMilli())); wait > 0 {
+		call.tell(resp, wait)
+	}
+}
+
+// tell writes a throttle time into an answer that has room for one, unless it says
+// a longer one already.
+func (call *call) tell(resp kmsg.Response, wait int32) {
+	if r, ok := resp.(kmsg.ThrottleResponse); ok {
+		if said, _ := r.Throttle(); said >= wait {
+			return
+		}
+	}
+	if r, ok := resp.(kmsg.SetThrottleResponse); ok {
+		r.SetThrottle(wait)
+	}
+}
+
+// mutate counts partitions that a request wants made or deleted (KIP-599). From the
+// version strict on, a request that finds the quota exceeded is refused part by
+// part; before, it is served, and its client waits.
+func (call *call) mutate(partitions int32, strict int16) error {
+	c := call.c
+	if c.quota == nil {
+		return nil
+	}
+	call.mutations.Lock()
+	defer call.mutations.Unlock()
+	wait, refused := c.quota.Mutate(int(max(partitions, 1)), call.header.Version >= strict, time.Now().UnixMilli())
+	call.mutationWait = max(call.mutationWait, wait)
+	if refused {
+		return &span.RejectedError{Code: wire.ThrottlingQuotaExceeded, Detail: wire.ThrottlingQuotaExceeded.Message()}
+	}
+	return nil
+}
+
+// mutated says in the answer for how long the quota is exceeded.
+func (call *call) mutated(resp kmsg.Response) {
+	if call.mutationWait > 0 {
+		call.tell(resp, call.c.throttle(call.mutationWait))
+	}
+}
+
+// fetched counts what an answer is about to bring, and holds it back if that is
+// more than the quota allows: then there are no records in it, and nothing is
+// counted, as the client will fetch them again.
+func (f *fetcher) fetched() {
+	c := f.call.c
+	if c.quota == nil {
+		return
+	}
+	now := time.Now().UnixMilli()
+	total := f.total(f.parts)
+	wait := c.quota.Fetched(total, now)
+	if wait <= 0 {
+		return
+	}
+	c.quota.Unfetched(total, now)
+	f.resp.ThrottleMillis = c.throttle(wait)
+	for _, fp := range f.parts {
+		fp.drop()
+	}
+	f.withheld = true
+}

@@ -1,0 +1,200 @@
+// Package rules changes a tenant's ACLs and client quotas in the catalog: one
+// implementation for Kafka's admin keys and for the admin API.
+//
+// A refusal that is the caller's fault is a *span.RejectedError with Kafka's code
+// and words for people; any other error is the catalog's.
+package rules
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/tenant/acl"
+	"github.com/braidstream/braid/wire"
+)
+
+// Store keeps rules. Its methods may be called concurrently and return when the
+// change is in this process's snapshots.
+type Store struct {
+	Catalog *catalog.Catalog
+	Watcher *catalog.Watcher
+	Logger  *slog.Logger
+}
+
+// MaxACLs bounds the rules of one tenant.
+const MaxACLs = 20_000
+
+// Options of a change.
+type Options struct {
+	// Operator: who asks administers the fleet, and can always change the rules
+	// again. A tenant's own admin cannot, if the change leaves none.
+	Operator bool
+	// Force makes the change whomever it locks out.
+	Force bool
+	// DryRun changes nothing.
+	DryRun bool
+}
+
+func refuse(code wire.Code, format string, args ...any) error {
+	return &span.RejectedError{Code: code, Detail: fmt.Sprintf(format, args...)}
+}
+
+func invalid(err error) error {
+	return &span.RejectedError{Code: wire.InvalidRequest, Detail: err.Error()}
+}
+
+// current reads what holds now, linearizably.
+func (s *Store) current(ctx context.Context, tenant string) (records []catalog.ACL, rules []acl.Binding, supers []string, err error) {
+	t, err := s.Catalog.Tenant(ctx, tenant)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if records, err = s.Catalog.ACLs(ctx, tenant); err != nil {
+		return nil, nil, nil, err
+	}
+	for i := range records {
+		if b, err := acl.FromRecord(&records[i]); err == nil {
+			rules = append(rules, b)
+		}
+	}
+	return records, rules, t.SuperUsers, nil
+}
+
+// lockout tells why a change must not be made without force.
+func lockout(before, after []acl.Binding, supers []string, o Options) error {
+	if o.Force {
+		return nil
+	}
+	was, next := acl.Compile(before, acl.Options{SuperUsers: supers}), acl.Compile(after, acl.Options{SuperUsers: supers})
+	err := acl.Lockout(was, next)
+	switch {
+	case err != nil:
+	case !o.Operator && len(after) > 0 && !next.Administered():
+		// Without rules everybody is an admin.
+		err = &acl.LockoutError{Why: "nobody could change the rules afterwards: first allow somebody to ALTER the cluster, or have the operator name a super user"}
+	case len(before) > 0 && len(after) == 0 && len(supers) == 0:
+		err = &acl.LockoutError{Why: "it is the last rule, and there is no super user: without either, everybody who is let in may do everything"}
+	}
+	if err == nil {
+		return nil
+	}
+	return refuse(wire.PolicyViolation, "%v", err)
+}
+
+// CreateACLs adds rules to a tenant and returns an error for each, nil for those
+// that are there now. Bad ones do not keep the others from being added; a change
+// that would lock everybody out is refused as a whole.
+func (s *Store) CreateACLs(ctx context.Context, tenant string, asked []acl.Binding, o Options) []error {
+	errs := make([]error, len(asked))
+	all := func(err error) []error {
+		for i := range errs {
+			if errs[i] == nil {
+				errs[i] = err
+			}
+		}
+		return errs
+	}
+	var good []acl.Binding
+	for i, b := range asked {
+		if err := b.Validate(); err != nil {
+			errs[i] = invalid(err)
+			continue
+		}
+		good = append(good, b)
+	}
+	if len(good) == 0 {
+		return errs
+	}
+	_, before, supers, err := s.current(ctx, tenant)
+	if err != nil {
+		return all(err)
+	}
+	after := append(slices.Clone(before), good...)
+	slices.SortFunc(after, acl.Compare)
+	after = slices.Compact(after)
+	if len(after) > MaxACLs {
+		return all(refuse(wire.PolicyViolation, "%d rules: a tenant has at most %d", len(after), MaxACLs))
+	}
+	if err := lockout(before, after, supers, o); err != nil {
+		return all(err)
+	}
+	if o.DryRun {
+		return errs
+	}
+	records := make([]catalog.ACL, len(good))
+	for i, b := range good {
+		records[i] = b.Record()
+	}
+	revision, err := s.Catalog.PutACLs(ctx, tenant, records)
+	if err != nil {
+		return all(err)
+	}
+	s.saw(ctx, revision)
+	return errs
+}
+
+// DeleteACLs removes the rules that filters select, and returns for each filter
+// what it selected or an error. A rule that several select is told by each.
+func (s *Store) DeleteACLs(ctx context.Context, tenant string, filters []acl.Filter, o Options) (deleted [][]acl.Binding, errs []error) {
+	deleted, errs = make([][]acl.Binding, len(filters)), make([]error, len(filters))
+	fail := func(err error) ([][]acl.Binding, []error) {
+		for i := range errs {
+			deleted[i] = nil
+			if errs[i] == nil {
+				errs[i] = err
+			}
+		}
+		return deleted, errs
+	}
+	records, before, supers, err := s.current(ctx, tenant)
+	if err != nil {
+		return fail(err)
+	}
+	slices.SortFunc(before, acl.Compare)
+	going := map[acl.Binding]bool{}
+	for i, f := range filters {
+		if err := f.Validate(); err != nil {
+			errs[i] = invalid(err)
+			continue
+		}
+		for _, b := range before {
+			if f.Matches(b) {
+				deleted[i] = append(deleted[i], b)
+				going[b] = true
+			}
+		}
+	}
+	if len(going) == 0 {
+		return deleted, errs
+	}
+	after := slices.DeleteFunc(slices.Clone(before), func(b acl.Binding) bool { return going[b] })
+	if err := lockout(before, after, supers, o); err != nil {
+		return fail(err)
+	}
+	if o.DryRun {
+		return deleted, errs
+	}
+	records = slices.DeleteFunc(records, func(r catalog.ACL) bool {
+		b, err := acl.FromRecord(&r)
+		return err != nil || !going[b]
+	})
+	revision, err := s.Catalog.DeleteACLs(ctx, tenant, records)
+	if err != nil {
+		return fail(err)
+	}
+	s.saw(ctx, revision)
+	return deleted, errs
+}
+
+// saw waits until this process's snapshots have a change: the next request of who
+// asked must find it.
+func (s *Store) saw(ctx context.Context, revision int64) {
+	if _, err := s.Watcher.RevisionAtLeast(ctx, revision); err != nil && !errors.Is(err, context.Canceled) {
+		s.Logger.Debug("wait for a change of rules", "err", err)
+	}
+}
