@@ -57,6 +57,7 @@ const (
 type Options struct {
 	Listen  string // host:port
 	Admin   Admin
+	Rules   gateway.RuleAdmin
 	Catalog *catalog.Catalog
 	Watcher *catalog.Watcher
 	Version string
@@ -142,6 +143,11 @@ func (s *Server) routes() http.Handler {
 	v1("POST /tenants/{tenant}/users", s.addUser)
 	v1("POST /tenants/{tenant}/users/{user}/rotate", s.rotateUser)
 	v1("DELETE /tenants/{tenant}/users/{user}", s.deleteUser)
+	v1("GET /tenants/{tenant}/acls", s.acls)
+	v1("POST /tenants/{tenant}/acls", s.addACLs)
+	v1("POST /tenants/{tenant}/acls/delete", s.deleteACLs)
+	v1("GET /tenants/{tenant}/quotas", s.quotas)
+	v1("POST /tenants/{tenant}/quotas", s.setQuota)
 	v1("GET /ops", s.ops)
 	v1("POST /ops", s.submit)
 	v1("POST /plans", s.plan)

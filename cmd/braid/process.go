@@ -413,7 +413,7 @@ func (p *process) startController() {
 }
 
 func (p *process) startConsole() error {
-	s, err := console.Start(console.Options{Listen: p.cfg.HTTP, Admin: p.admin, Catalog: p.catalog, Watcher: p.watcher,
+	s, err := console.Start(console.Options{Listen: p.cfg.HTTP, Admin: p.admin, Rules: p.rules(p.logger), Catalog: p.catalog, Watcher: p.watcher,
 		Version: version, Fleet: p.clusterID(), DefaultPartitions: p.settings.Gateway.NumPartitions,
 		Warnings: p.warnings(), Ready: p.ready, Gatherer: p.metrics, Logger: p.logger})
 	if err != nil {

@@ -43,6 +43,14 @@ type setting struct {
 var knownSettings = sortedSettings(append([]setting{
 	{"auto.create.topics.enable", "create a topic when a client asks for one that is not there (true)",
 		boolean(func(s *settings) *bool { return &s.Gateway.AutoCreateTopics })},
+	{"authorizer", "on: a tenant is guarded by ACLs also while it has none; auto: from its first ACL or super user on (auto)",
+		func(s *settings, v string) error {
+			if v != "on" && v != "auto" {
+				return fmt.Errorf("want on or auto, not %q", v)
+			}
+			s.Gateway.Authorizer = v == "on"
+			return nil
+		}},
 	{"braid.cache.bytes", "tail cache of each gateway (64 MiB)",
 		integer(1<<20, 1<<40, func(s *settings) *int64 { return &s.CacheBytes })},
 	{"braid.certify.bytes", "how much of a sealed span is read for its certificate, per partition; the rest goes by counts (256 MiB; 0: all does)",
