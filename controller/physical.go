@@ -52,6 +52,9 @@ func physicalConfig(topic map[string]string, kind catalog.ClusterKind, holdTombs
 		}
 		out[c.Name] = configOf(topic, c.Name)
 	}
+	if _, set := topic[indexSize]; !set && kind != catalog.KindLocal {
+		out[indexSize] = strconv.FormatInt(indexBytes(topic), 10)
+	}
 	if isDeleted(topic) {
 		// Only the copy knows its segments; see measure.
 		out["retention.bytes"] = configOf(topic, "retention.bytes")
@@ -60,6 +63,23 @@ func physicalConfig(topic map[string]string, kind catalog.ClusterKind, holdTombs
 		out["delete.retention.ms"] = forever
 	}
 	return out
+}
+
+const (
+	indexSize = "segment.index.bytes"
+	// indexEntry is the larger of Kafka's two kinds of index entries, that of times.
+	indexEntry = 12
+	// indexSpare are entries that a segment never has.
+	indexSpare = 64
+)
+
+// indexBytes is how large the indexes of a topic's segments can get. A broker maps
+// each index whole, and an append that touches one for the first time waits until the
+// kernel has read ahead in it: with the default of 10 MiB up to all of that in
+// zeros, for each partition, among the first appends to a fresh topic.
+func indexBytes(topic map[string]string) int64 {
+	entries := configInt(topic, "segment.bytes")/max(configInt(topic, "index.interval.bytes"), 1) + indexSpare
+	return min(entries*indexEntry, configInt(topic, indexSize))
 }
 
 // createPhysical makes a physical topic; a topic of this very name, which only a

@@ -128,3 +128,23 @@ func TestDefaultsOfConfigsAreValid(t *testing.T) {
 		}
 	}
 }
+
+// The indexes of a physical topic are as large as its segments may need, unless the
+// topic says otherwise.
+func TestIndexesAreNoLargerThanTheirSegments(t *testing.T) {
+	for name, c := range map[string]struct {
+		config map[string]string
+		kind   catalog.ClusterKind
+		want   string
+	}{
+		"default":          {nil, catalog.KindKafka, "3146496"},
+		"small segments":   {map[string]string{"segment.bytes": "1048576"}, catalog.KindKafka, "3840"},
+		"dense index":      {map[string]string{"index.interval.bytes": "0"}, catalog.KindKafka, "10485760"},
+		"the topic's own":  {map[string]string{"segment.index.bytes": "4096"}, catalog.KindKafka, "4096"},
+		"the engine's own": {nil, catalog.KindLocal, "10485760"},
+	} {
+		if got := physicalConfig(c.config, c.kind, false)["segment.index.bytes"]; got != c.want {
+			t.Errorf("%s: %s, not %s", name, got, c.want)
+		}
+	}
+}
