@@ -43,27 +43,37 @@ func (s *Store) listOffsets(ctx context.Context, b *broker, t span.Topic, epochs
 }
 
 func (q *question) request(t span.Topic, epochs map[int32]int32) *kmsg.ListOffsetsRequest {
+	req := q.header()
+	q.add(req, t.Name, epochs)
+	return req
+}
+
+func (q *question) header() *kmsg.ListOffsetsRequest {
 	req := kmsg.NewPtrListOffsetsRequest()
 	req.ReplicaID = q.who
 	if q.committed {
 		req.IsolationLevel = 1
 	}
+	return req
+}
+
+// add asks for partitions of a topic that the request does not name yet.
+func (q *question) add(req *kmsg.ListOffsetsRequest, topic string, epochs map[int32]int32) {
 	rt := kmsg.NewListOffsetsRequestTopic()
-	rt.Topic = t.Name
+	rt.Topic = topic
 	for p, epoch := range epochs {
 		rp := kmsg.NewListOffsetsRequestTopicPartition()
 		rp.Partition, rp.CurrentLeaderEpoch, rp.Timestamp = p, epoch, q.timestamp
 		rt.Partitions = append(rt.Partitions, rp)
 	}
 	req.Topics = append(req.Topics, rt)
-	return req
 }
 
-func (q *question) take(t span.Topic, epochs map[int32]int32, resp *kmsg.ListOffsetsResponse) error {
+func (q *question) take(topic string, epochs map[int32]int32, resp *kmsg.ListOffsetsResponse) error {
 	q.answers = make(map[int32]listed, len(epochs))
 	for _, rt := range resp.Topics {
 		for _, r := range rt.Partitions {
-			if _, ok := epochs[r.Partition]; ok && rt.Topic == t.Name {
+			if _, ok := epochs[r.Partition]; ok && rt.Topic == topic {
 				q.answers[r.Partition] = listed{r.Offset, r.Timestamp, r.LeaderEpoch, wire.Code(r.ErrorCode)}
 			}
 		}
@@ -84,21 +94,21 @@ type question struct {
 }
 
 func (s *Store) askAll(ctx context.Context, b *broker, t span.Topic, epochs map[int32]int32, questions []question) error {
-	return s.startAll(ctx, b, t, epochs, questions)()
+	return startAll(ctx, b, b.control, t, epochs, questions)()
 }
 
-// startAll sends the questions; what it returns waits for the answers, and has to be called.
-func (s *Store) startAll(ctx context.Context, b *broker, t span.Topic, epochs map[int32]int32, questions []question) func() error {
+// startAll sends the questions over one connection; what it returns waits for the answers, and has to be called.
+func startAll(ctx context.Context, b *broker, c *control, t span.Topic, epochs map[int32]int32, questions []question) func() error {
 	waits := make([]func() (kmsg.Response, error), len(questions))
 	for i := range questions {
-		waits[i] = b.start(ctx, questions[i].request(t, epochs), 7, 8)
+		waits[i] = b.startOn(ctx, c, questions[i].request(t, epochs), 7, 8)
 	}
 	return func() error {
 		var errs []error
 		for i, wait := range waits {
 			resp, err := wait()
 			if err == nil {
-				err = questions[i].take(t, epochs, resp.(*kmsg.ListOffsetsResponse))
+				err = questions[i].take(t.Name, epochs, resp.(*kmsg.ListOffsetsResponse))
 			}
 			errs = append(errs, err)
 		}
@@ -151,29 +161,100 @@ func (p *partition) atLeader(ctx context.Context, f func(lead partMeta, b *broke
 	return last
 }
 
+// offsetsOf asks for one partition's offsets.
+type offsetsOf struct {
+	topic     span.Topic
+	partition int32
+	epoch     int32
+}
+
+type offsetsAre struct {
+	span.Offsets
+	code wire.Code
+}
+
+// maxOffsetsOf bounds the partitions of one round of questions.
+const maxOffsetsOf = 1000
+
+// newOffsets joins the questions for the offsets of several partitions: each takes
+// four requests, and a certificate of a topic asks for all of its partitions at once.
+func newOffsets(b *broker) *gather[offsetsOf, offsetsAre] {
+	return &gather[offsetsOf, offsetsAre]{s: b.s, most: maxOffsetsOf,
+		send: func(ctx context.Context, qs []offsetsOf) ([]offsetsAre, error) {
+			return b.s.offsetsAll(ctx, b, qs)
+		}}
+}
+
+func (s *Store) offsetsAll(ctx context.Context, b *broker, qs []offsetsOf) ([]offsetsAre, error) {
+	// A broker refuses a request that names a partition twice, so who asks for the
+	// same one shares the answer. The requests know topics by their names.
+	epochs := map[string]map[int32]int32{}
+	for _, q := range qs {
+		if epochs[q.topic.Name] == nil {
+			epochs[q.topic.Name] = map[int32]int32{}
+		}
+		epochs[q.topic.Name][q.partition] = q.epoch
+	}
+	// In this order each is at least the one before.
+	questions := []question{
+		{timestamp: timestampEarliest, who: consumer},
+		{timestamp: timestampLatest, who: consumer, committed: true},
+		{timestamp: timestampLatest, who: consumer},
+		{timestamp: timestampLatest, who: leaderReplica},
+	}
+	waits := make([]func() (kmsg.Response, error), len(questions))
+	for i := range questions {
+		req := questions[i].header()
+		for name, of := range epochs {
+			questions[i].add(req, name, of)
+		}
+		waits[i] = b.start(ctx, req, 7, 8)
+	}
+	answers := make([]map[string]map[int32]listed, len(questions))
+	var errs []error
+	for i, wait := range waits {
+		resp, err := wait()
+		answers[i] = map[string]map[int32]listed{}
+		for name, of := range epochs {
+			if err == nil {
+				err = questions[i].take(name, of, resp.(*kmsg.ListOffsetsResponse))
+				answers[i][name] = questions[i].answers
+			}
+		}
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	out := make([]offsetsAre, len(qs))
+	for i, q := range qs {
+		if epochs[q.topic.Name][q.partition] != q.epoch {
+			out[i].code = wire.FencedLeaderEpoch // another caller knows another leader
+			continue
+		}
+		var at [4]int64
+		for j := range questions {
+			a := answers[j][q.topic.Name][q.partition]
+			at[j] = a.offset
+			if out[i].code == wire.None {
+				out[i].code = a.code
+			}
+		}
+		out[i].Offsets = span.Offsets{Start: at[0], LastStable: at[1], HighWatermark: at[2], End: at[3]}
+	}
+	return out, nil
+}
+
 // Offsets implements [span.Log].
 func (p *partition) Offsets(ctx context.Context) (span.Offsets, error) {
 	var o span.Offsets
 	err := p.atLeader(ctx, func(lead partMeta, b *broker) (wire.Code, error) {
-		// In this order each is at least the one before.
-		qs := []question{
-			{timestamp: timestampEarliest, who: consumer},
-			{timestamp: timestampLatest, who: consumer, committed: true},
-			{timestamp: timestampLatest, who: consumer},
-			{timestamp: timestampLatest, who: leaderReplica},
+		got, err := b.offsets.do(ctx, offsetsOf{p.topic, p.index, lead.epoch})
+		if err != nil || got.code != wire.None {
+			return got.code, err
 		}
-		if err := p.s.askAll(ctx, b, p.topic, map[int32]int32{p.index: lead.epoch}, qs); err != nil {
-			return 0, err
-		}
-		for _, q := range qs {
-			if code := q.answers[p.index].code; code != wire.None {
-				return code, nil
-			}
-		}
-		o = span.Offsets{
-			Start: qs[0].answers[p.index].offset, LastStable: qs[1].answers[p.index].offset,
-			HighWatermark: qs[2].answers[p.index].offset, End: qs[3].answers[p.index].offset, LeaderEpoch: lead.epoch,
-		}
+		o = got.Offsets
+		o.LeaderEpoch = lead.epoch
 		// A connection that was replaced in between may have put the answers out of order.
 		o.HighWatermark = min(o.HighWatermark, o.End)
 		o.LastStable = min(o.LastStable, o.HighWatermark)
