@@ -54,6 +54,7 @@ func (c *Catalog) CommitPages(ctx context.Context, req CommitRequest) error {
 }
 
 func (c *Catalog) commitPage(ctx context.Context, req CommitRequest, topic string, p *Page, extend *Extend) error {
+	p.Fresh = small(p.States)
 	value, err := encode(p)
 	if err != nil {
 		return err

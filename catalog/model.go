@@ -109,14 +109,17 @@ type Page struct {
 	// States are what the chains newly refer to: written with the page, or before
 	// it those that are too large for that. Not read back.
 	States []StoredState `json:"-"`
+	// Fresh are those of States that are small: gateways are told of them with the
+	// page, since appends wait for what they say. Only the page's next version lacks them.
+	Fresh []StoredState `json:"fresh,omitempty"`
 
 	Revision int64 `json:"-"`
 }
 
 // StoredState is the producers' state at one seal, under the reference of [NewProducersRef].
 type StoredState struct {
-	Ref  string
-	Blob []byte // not empty
+	Ref  string `json:"ref"`
+	Blob []byte `json:"blob"` // not empty
 }
 
 // Chain is one logical partition: its spans in order. Offsets are logical.

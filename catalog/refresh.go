@@ -102,6 +102,7 @@ func (w *Watcher) takeTopic(id ID, items []item, revision int64) error {
 		if err != nil {
 			return err
 		}
+		w.fresh.take(v)
 		values = append(values, value{a, v, it.revision})
 	}
 

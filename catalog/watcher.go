@@ -49,6 +49,7 @@ type Watcher struct {
 	subs    map[int]func(Change)
 
 	flights flights
+	fresh   fresh
 }
 
 // Watch loads what is in scope, linearizably, and follows it until Close. The
@@ -232,6 +233,7 @@ func (w *Watcher) apply(evs []event, revision int64) {
 			w.logger.Error("a catalog value cannot be read; the last one known is kept", "key", ev.key, "err", err)
 			continue
 		}
+		w.fresh.take(v)
 		ed.put(a, v)
 	}
 	for id, floor := range w.floors {
@@ -305,6 +307,7 @@ func (w *Watcher) take(items []item, revision int64) {
 			w.logger.Error("a catalog value cannot be read; the last one known is kept", "key", it.key, "err", err)
 			continue
 		}
+		w.fresh.take(v)
 		ed.put(a, v)
 	}
 	var gone []address

@@ -95,6 +95,9 @@ func (s *fromCatalog) Fences() []catalog.ID {
 }
 
 func (s *fromCatalog) Producers(ctx context.Context, ref string) ([]byte, error) {
+	if b, ok := s.w.FreshProducers(ref); ok {
+		return b, nil
+	}
 	return s.c.Producers(ctx, ref)
 }
 
