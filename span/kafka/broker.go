@@ -23,9 +23,6 @@ type broker struct {
 	ctx     context.Context // ends with the store, or when another address takes over
 	retire  context.CancelFunc
 	control *control
-	// aside is a second connection of its kind, for what a seal may ask in any order
-	// while appends wait. It opens with its first request.
-	aside   *control
 	lanes   *lanes
 	fetch   *fetcher
 	probes  *gather[probeOf, map[int32]wire.Code]
@@ -45,17 +42,13 @@ func (b *broker) request(ctx context.Context, req kmsg.Request, low, high int16)
 // start queues a request and returns what waits for its answer, and has to be
 // called. Requests are served in the order of their starts.
 func (b *broker) start(ctx context.Context, req kmsg.Request, low, high int16) func() (kmsg.Response, error) {
-	return b.startOn(ctx, b.control, req, low, high)
-}
-
-func (b *broker) startOn(ctx context.Context, c *control, req kmsg.Request, low, high int16) func() (kmsg.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.s.opts.RequestTimeout)
-	call, err := c.start(ctx, req, low, high)
+	call, err := b.control.start(ctx, req, low, high)
 	return func() (kmsg.Response, error) {
 		defer cancel()
 		var resp kmsg.Response
 		if err == nil {
-			resp, err = c.wait(ctx, call)
+			resp, err = b.control.wait(ctx, call)
 		}
 		if err != nil {
 			if !errors.Is(err, context.Canceled) && !errors.Is(err, errRetired) {
@@ -114,14 +107,13 @@ func (s *Store) setBrokers(list []kmsg.MetadataResponseBroker) {
 func (s *Store) addBroker(node int32, addr string) {
 	b := &broker{s: s, node: node, addr: addr, looks: make(chan struct{}, maxLooks)}
 	b.ctx, b.retire = context.WithCancel(s.closing)
-	b.control, b.aside = newControl(b.ctx, s, addr), newControl(b.ctx, s, addr)
+	b.control = newControl(b.ctx, s, addr)
 	b.lanes = newLanes(b)
 	b.fetch = newFetcher(b)
 	b.probes = newProbes(b)
 	b.offsets = newOffsets(b)
 	s.brokers[node] = b
 	s.spawn(b.control.run)
-	s.spawn(b.aside.run)
 }
 
 // end cuts all connections and ends the broker's goroutines.

@@ -94,14 +94,14 @@ type question struct {
 }
 
 func (s *Store) askAll(ctx context.Context, b *broker, t span.Topic, epochs map[int32]int32, questions []question) error {
-	return startAll(ctx, b, b.control, t, epochs, questions)()
+	return startAll(ctx, b, t, epochs, questions)()
 }
 
-// startAll sends the questions over one connection; what it returns waits for the answers, and has to be called.
-func startAll(ctx context.Context, b *broker, c *control, t span.Topic, epochs map[int32]int32, questions []question) func() error {
+// startAll sends the questions; what it returns waits for the answers, and has to be called.
+func startAll(ctx context.Context, b *broker, t span.Topic, epochs map[int32]int32, questions []question) func() error {
 	waits := make([]func() (kmsg.Response, error), len(questions))
 	for i := range questions {
-		waits[i] = b.startOn(ctx, c, questions[i].request(t, epochs), 7, 8)
+		waits[i] = b.start(ctx, questions[i].request(t, epochs), 7, 8)
 	}
 	return func() error {
 		var errs []error

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,13 +35,10 @@ const (
 //     metadata names; a deposed leader, cut off yet reachable, answers neither. If
 //     another broker leads by then it is probed too, since a broker may lead a
 //     moment before it applies a config of the same metadata batch.
-//   - The last stable offset is asked after the log end. Where it has reached it the
-//     high watermark has too.
-//   - Where it has not, the high watermark is asked between the two: a stable offset
-//     below it belongs to a transaction whose marker the seal would refuse. Its
-//     coordinator would never try again, so the seal is undone at once.
-//   - What may be asked at any time goes by another connection meanwhile. The largest
-//     timestamp is that of all records if the high watermark was at the end before.
+//   - The high watermark is asked after the log end, until it has reached it.
+//   - The last stable offset is asked last: below the high watermark it belongs to
+//     a transaction whose marker the seal would refuse. Its coordinator would never
+//     try again, so the seal is undone at once.
 func (s *Store) Seal(ctx context.Context, t span.Topic) ([]span.End, error) {
 	ends, err := s.seal(ctx, t)
 	return ends, s.wrap("seal", t, err)
@@ -233,29 +229,21 @@ func (r *sealing) atLeader(ctx context.Context, node int32, epochs map[int32]int
 // readEnds reads the final ends of partitions that the broker refuses appends for.
 func (r *sealing) readEnds(ctx context.Context, b *broker, epochs map[int32]int32) error {
 	var met error
-	behind := false // a stable offset is not at the end: the high watermark has to be asked too
 	for len(epochs) > 0 {
 		before := []question{{timestamp: timestampLatest, who: leaderReplica}}
-		after := []question{
+		qs := []question{
 			{timestamp: timestampLatest, who: leaderReplica},
-			{timestamp: timestampLatest, who: consumer, committed: true},
-		}
-		if behind {
-			// In this order: what is decided between the questions counts as decided.
-			after = append(after[:1], question{timestamp: timestampLatest, who: consumer}, after[1])
-		}
-		besides := []question{
 			{timestamp: timestampLatest, who: consumer},
+			{timestamp: timestampLatest, who: consumer, committed: true},
 			{timestamp: timestampEarliest, who: consumer},
 			{timestamp: timestampMax, who: consumer},
 		}
-		besidesAll := startAll(ctx, b, b.aside, r.t, epochs, besides)
-		beforeAll := startAll(ctx, b, b.control, r.t, epochs, before)
+		firstEnd := startAll(ctx, b, r.t, epochs, before)
 		barrier := b.start(ctx, describeProducers(r.t, epochs), 0, 0)
-		afterAll := startAll(ctx, b, b.control, r.t, epochs, after)
-		err := beforeAll()
+		answers := startAll(ctx, b, r.t, epochs, qs)
+		err := firstEnd()
 		resp, barrierErr := barrier()
-		if err := errors.Join(err, barrierErr, afterAll(), besidesAll()); err != nil {
+		if err := errors.Join(err, barrierErr, answers()); err != nil {
 			return err
 		}
 		passed := resp.(*kmsg.DescribeProducersResponse)
@@ -269,7 +257,7 @@ func (r *sealing) readEnds(ctx context.Context, b *broker, epochs map[int32]int3
 				met = code
 				continue
 			}
-			for _, q := range slices.Concat(before, after, besides) {
+			for _, q := range append(before, qs...) {
 				switch code := q.answers[p].code; {
 				case code == wire.None:
 				case kindOf(code) == kindRetry:
@@ -280,29 +268,23 @@ func (r *sealing) readEnds(ctx context.Context, b *broker, epochs map[int32]int3
 					continue partitions
 				}
 			}
-			end, stable := after[0].answers[p].offset, after[len(after)-1].answers[p].offset
+			end, high, stable := qs[0].answers[p].offset, qs[1].answers[p].offset, qs[2].answers[p].offset
 			switch {
 			case before[0].answers[p].offset != end:
 				// An append got in before the description, or behind it.
 				next[p] = epoch
-			case besides[0].answers[p].offset != end:
-				// The largest timestamp may be one of fewer records.
+			case high < end:
 				next[p] = epoch
-			case stable == end:
-				r.finish(p, span.End{Partition: p, Start: besides[1].answers[p].offset, End: end, MaxTimestamp: besides[2].answers[p].timestamp, Producers: producers})
-			case !behind, after[1].answers[p].offset != end, stable > end:
-				// Not replicated yet, as far as is known; or the answers came from two
-				// connections, so from two moments.
+			case high > end:
+				// The answers came from two connections, so from two moments.
 				next[p] = epoch
-			default:
+			case stable < high:
 				return fmt.Errorf("%w: in partition %d from offset %d on", span.ErrOpenTransaction, p, stable)
+			default:
+				r.finish(p, span.End{Partition: p, Start: qs[3].answers[p].offset, End: end, MaxTimestamp: qs[4].answers[p].timestamp, Producers: producers})
 			}
 		}
-		if epochs = next; len(epochs) > 0 && !behind {
-			behind = true
-			continue
-		}
-		if len(epochs) > 0 {
+		if epochs = next; len(epochs) > 0 {
 			if err := r.s.pause(ctx, probePause); err != nil {
 				return errors.Join(context.Cause(ctx), err)
 			}
@@ -342,8 +324,7 @@ func (s *Store) checkTransactions(ctx context.Context, t span.Topic, meta *topic
 				}
 				// The high watermark first: what is decided between the questions counts as decided.
 				qs := []question{{timestamp: timestampLatest, who: consumer}, {timestamp: timestampLatest, who: consumer, committed: true}}
-				// By this connection, so that it is open when the seal needs it.
-				if err := startAll(ctx, b, b.aside, t, epochs, qs)(); err != nil {
+				if err := s.askAll(ctx, b, t, epochs, qs); err != nil {
 					return unavailable(err)
 				}
 				for p := range epochs {
