@@ -96,7 +96,7 @@ func (p *Partition) read(ctx context.Context, r *ReadRequest) (ReadResult, error
 	} else {
 		res, held, err = p.readSealed(ctx, v, s, r)
 	}
-	p.l.shelf.end(p, own, &res, held)
+	p.l.shelf.end(p, own, &res, held, r.MaxBytes)
 	return res, err
 }
 

@@ -53,6 +53,7 @@ type shelved struct {
 	piece
 	p    *Partition
 	txn  bool // holds batches of transactions
+	max  int  // what its reader asked for: one who asks for more is not served short
 	born time.Time
 }
 
@@ -119,8 +120,9 @@ func (s *shelf) begin(p *Partition, span int32, offset int64, wait bool) (own, o
 }
 
 // end tells that a read ended, with nothing to share for an empty res. What is
-// shared is released by the shelf and its readers: res.Release changes.
-func (s *shelf) end(p *Partition, own *shelfRead, res *ReadResult, held int) {
+// shared is released by the shelf and its readers: res.Release changes. max is
+// how many bytes were asked for.
+func (s *shelf) end(p *Partition, own *shelfRead, res *ReadResult, held, max int) {
 	if own == nil {
 		return
 	}
@@ -135,6 +137,7 @@ func (s *shelf) end(p *Partition, own *shelfRead, res *ReadResult, held int) {
 	var old []*shelved
 	if n := len(res.Batches); (own.repeat || own.waiting > 0) && n >= shelfLeast && held <= 4*n && !s.closed {
 		if run := newShelved(p, own.span, res, held); run != nil {
+			run.max = max
 			old = s.put(q, run)
 		}
 	}
@@ -217,7 +220,7 @@ func (s *shelf) find(p *Partition, sp *catalog.Span, offset, lso int64, max int)
 			continue // what was aborted only the copy can tell
 		}
 		b, _, found := r.cut(offset, r.next, max)
-		if !found {
+		if !found || max > r.max && offset == r.base {
 			continue
 		}
 		q.shared = time.Now()

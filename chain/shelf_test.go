@@ -46,7 +46,7 @@ func TestWhoComesWhileOneReadsIsGivenTheSame(t *testing.T) {
 	released := 0
 	res := run(t, 100, 4, false, &released)
 	size := len(res.Batches)
-	s.end(p, own, &res, size)
+	s.end(p, own, &res, size, 1<<20)
 	<-own.done
 	c, b, ok := s.find(p, open, 101, -1, 1<<20)
 	if !ok || batch.BaseOffset(b) != 101 || len(b) != size/4*3 {
@@ -70,7 +70,7 @@ func TestWhatOneReadsAloneIsNotKept(t *testing.T) {
 	for i := range int64(20) {
 		own, _ := s.begin(p, 0, 4*i, true)
 		res := run(t, 4*i, 4, false, &released)
-		s.end(p, own, &res, len(res.Batches))
+		s.end(p, own, &res, len(res.Batches), 1<<20)
 		res.Release()
 	}
 	if released != 20 || s.bytes != 0 {
@@ -85,7 +85,7 @@ func TestShelfIsBounded(t *testing.T) {
 		for range 2 { // two who follow each other
 			own, _ := s.begin(p, 0, 4*i, false)
 			res := run(t, 4*i, 4, false, &released)
-			s.end(p, own, &res, len(res.Batches))
+			s.end(p, own, &res, len(res.Batches), 1<<20)
 			res.Release()
 			if s.bytes > s.limit {
 				t.Fatalf("%d bytes kept, bound %d", s.bytes, s.limit)
@@ -97,7 +97,7 @@ func TestShelfIsBounded(t *testing.T) {
 	}
 	own, _ := s.begin(p, 0, 0, false)
 	res := run(t, 0, 4, false, &released)
-	s.end(p, own, &res, 1<<20)
+	s.end(p, own, &res, 1<<20, 1<<20)
 	res.Release()
 	s.close()
 	if released != 41 || s.bytes != 0 {
@@ -128,7 +128,7 @@ func TestWhatIsSharedFitsTheChainAndTheReader(t *testing.T) {
 			own, _ := s.begin(p, 1, 10, true)
 			own.repeat = true
 			res := run(t, 10, 4, c.txn, &released)
-			s.end(p, own, &res, 0)
+			s.end(p, own, &res, 0, 1<<20)
 			res.Release()
 			got, _, ok := s.find(p, &c.span, 10, c.lso, 1<<20)
 			if ok != c.want {
@@ -143,5 +143,36 @@ func TestWhatIsSharedFitsTheChainAndTheReader(t *testing.T) {
 				t.Fatalf("what is old is kept: given back %d times, %d partitions", released, len(s.parts))
 			}
 		})
+	}
+}
+
+// A run that was read with a small limit is no answer to who may have more.
+func TestWhoAsksForMoreIsNotServedShort(t *testing.T) {
+	s, p, open := newShelf(), &Partition{}, &catalog.Span{Seq: 0, End: -1}
+	defer s.close()
+	released := 0
+	read := func(n, max int) {
+		t.Helper()
+		for range 2 { // the second is asked for again, and kept
+			own, _ := s.begin(p, 0, 100, false)
+			res := run(t, 100, n, false, &released)
+			s.end(p, own, &res, len(res.Batches), max)
+			res.Release()
+		}
+	}
+	read(2, 8000)
+	if c, b, ok := s.find(p, open, 100, -1, 8000); !ok || len(b) < 2*3000 {
+		t.Fatalf("found %v, %d bytes", ok, len(b))
+	} else {
+		c.drop()
+	}
+	if _, b, ok := s.find(p, open, 100, -1, 16000); ok {
+		t.Fatalf("%d bytes for one who asks for 16000", len(b))
+	}
+	read(5, 16000)
+	if c, b, ok := s.find(p, open, 100, -1, 16000); !ok || len(b) < 5*3000 {
+		t.Fatalf("found %v, %d bytes", ok, len(b))
+	} else {
+		c.drop()
 	}
 }
