@@ -145,7 +145,8 @@ func newTenantCreate(e *env) *cobra.Command {
 		Short: "Create a tenant",
 		Long: `Create a tenant: a Kafka cluster of its own, to its clients. Its names of topics, groups,
 transactional ids and users are its own; no other tenant sees them. The name is lower-case
-letters, digits and '-', at most 63; it is not given twice, not after a deletion either.`,
+letters, digits and '-', at most 63; it is not given twice, not after a deletion either.
+What its limits and its budget do: braid tenant set --help.`,
 		Example: `  braid tenant create acme
   braid tenant create globex --clusters east,west --limit topics=200 --limit partitions=2000 \
       --default retention.ms=86400000 --super-users User:admin`,
@@ -266,9 +267,10 @@ func newTenantSet(e *env) *cobra.Command {
 		Short: "Change a tenant's limits, placement, defaults, budget, super users",
 		Long: `Change a tenant. What is not named stays. A new placement holds for new topics and for moves;
 topics that are elsewhere stay until they are moved. A limit below what there is stops growth
-and takes nothing away.`,
-		Example: `  braid tenant set acme --limit topics=500 --limit connections=0
-  braid tenant set acme --budget producer_byte_rate=5000000 --remove retention.ms`,
+and takes nothing away. Limits of connections, groups and storage.bytes, and budgets, are kept and
+shown; nothing enforces them yet. Client quotas do hold, for each gateway: braid quota.`,
+		Example: `  braid tenant set acme --limit topics=500 --limit partitions=0
+  braid tenant set acme --default cleanup.policy=compact --remove retention.ms`,
 		Args:              names(1, 1, "the name of a tenant"),
 		ValidArgsFunction: e.tenantNames,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -2,6 +2,7 @@ package sasl
 
 import (
 	"context"
+	"crypto/pbkdf2"
 	"encoding/base64"
 	"errors"
 	"strings"
@@ -210,6 +211,54 @@ func TestReplayedScram(t *testing.T) {
 	}
 	if _, err := again.Step(t.Context(), final); !errors.Is(err, ErrFailed) || again.Identity() != nil {
 		t.Errorf("replayed: %v", err)
+	}
+}
+
+// librdkafka before 2.6 says its own half of the nonce once more before the whole.
+// The proof covers what is said.
+func TestNonceSaidOnceMore(t *testing.T) {
+	s := server(nil)
+	b := users(t, map[string]string{"alice": "secret"}, ScramSHA256, ScramSHA512)
+	for _, c := range []struct {
+		name, mechanism, password string
+		nonce                     func(own, whole string) string
+		ok                        bool
+	}{
+		{"as the RFC has it", ScramSHA256, "secret", func(_, whole string) string { return whole }, true},
+		{"its own half again", ScramSHA256, "secret", func(own, whole string) string { return own + whole }, true},
+		{"its own half again", ScramSHA512, "secret", func(own, whole string) string { return own + whole }, true},
+		{"its own half again, wrong password", ScramSHA256, "Secret", func(own, whole string) string { return own + whole }, false},
+		{"more at the end", ScramSHA256, "secret", func(own, whole string) string { return whole + own }, false},
+		{"its own half alone", ScramSHA256, "secret", func(own, _ string) string { return own }, false},
+		{"the server's half alone", ScramSHA256, "secret", func(own, whole string) string { return strings.TrimPrefix(whole, own) }, false},
+		{"nothing", ScramSHA256, "secret", func(string, string) string { return "" }, false},
+	} {
+		const own, firstBare = "fyko+d2lbbFgONRv9qkxdawL", "n=alice,r=fyko+d2lbbFgONRv9qkxdawL"
+		e := s.Begin(c.mechanism, b)
+		answer, err := e.Step(t.Context(), []byte("n,,"+firstBare))
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole, _, _ := strings.Cut(strings.TrimPrefix(string(answer), "r="), ",")
+		cred, h := b["alice"].Credentials[c.mechanism], scramHash(c.mechanism)
+		salted, err := pbkdf2.Key(h, c.password, cred.Salt, cred.Iterations, h().Size())
+		if err != nil {
+			t.Fatal(err)
+		}
+		final := "c=biws,r=" + c.nonce(own, whole)
+		proof := keyed(h, salted, "Client Key")
+		stored := h()
+		stored.Write(proof)
+		for i, x := range keyed(h, stored.Sum(nil), firstBare+","+string(answer)+","+final) {
+			proof[i] ^= x
+		}
+		_, err = e.Step(t.Context(), []byte(final+",p="+base64.StdEncoding.EncodeToString(proof)))
+		switch {
+		case c.ok && (err != nil || e.Identity() == nil):
+			t.Errorf("%s, %s: %v", c.mechanism, c.name, err)
+		case !c.ok && (!errors.Is(err, ErrFailed) || e.Identity() != nil):
+			t.Errorf("%s, %s: signed on, %v", c.mechanism, c.name, err)
+		}
 	}
 }
 
