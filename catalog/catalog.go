@@ -17,8 +17,6 @@ import (
 const formatVersion = 1
 
 const (
-	// answerTimeout bounds one request where the caller's context does not.
-	answerTimeout = 5 * time.Second
 	// txnOps is etcd's default limit of operations in one transaction.
 	txnOps = 128
 	// txnBytes keeps a transaction below etcd's request limit.
@@ -32,7 +30,9 @@ type Config struct {
 	Endpoints   []string
 	TLS         *tls.Config
 	DialTimeout time.Duration // 0: 5 s
-	Logger      *slog.Logger
+	// AnswerTimeout bounds one request where the caller's context does not; 0: 5 s.
+	AnswerTimeout time.Duration
+	Logger        *slog.Logger
 }
 
 // Catalog is a client of the versioned state. All methods may be called
@@ -41,6 +41,7 @@ type Catalog struct {
 	cli    *clientv3.Client
 	logger *slog.Logger
 	fleet  string
+	answer time.Duration // Config.AnswerTimeout
 }
 
 type format struct {
@@ -57,12 +58,15 @@ func Connect(ctx context.Context, cfg Config) (*Catalog, error) {
 	if cfg.DialTimeout == 0 {
 		cfg.DialTimeout = 5 * time.Second
 	}
+	if cfg.AnswerTimeout == 0 {
+		cfg.AnswerTimeout = 5 * time.Second
+	}
 	cli, err := clientv3.New(clientv3.Config{
 		Endpoints:            cfg.Endpoints,
 		TLS:                  cfg.TLS,
 		DialTimeout:          cfg.DialTimeout,
 		DialKeepAliveTime:    5 * time.Second,
-		DialKeepAliveTimeout: 3 * time.Second,
+		DialKeepAliveTimeout: cfg.AnswerTimeout * 3 / 5,
 		BackoffWaitBetween:   20 * time.Millisecond,
 		MaxCallSendMsgSize:   8 << 20,
 		Logger:               zapToSlog(cfg.Logger, nil),
@@ -70,7 +74,7 @@ func Connect(ctx context.Context, cfg Config) (*Catalog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the catalog: %w", err)
 	}
-	c := &Catalog{cli: cli, logger: cfg.Logger}
+	c := &Catalog{cli: cli, logger: cfg.Logger, answer: cfg.AnswerTimeout}
 	if err := c.checkFormat(ctx); err != nil {
 		if cerr := cli.Close(); cerr != nil {
 			cfg.Logger.Debug("close of the catalog client", "err", cerr)
@@ -122,7 +126,7 @@ func (c *Catalog) checkFormat(ctx context.Context) error {
 
 // Now returns the catalog's revision, read linearizably.
 func (c *Catalog) Now(ctx context.Context) (int64, error) {
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 	r, err := c.cli.Get(ctx, keyFormat, clientv3.WithCountOnly())
 	if err != nil {
@@ -133,12 +137,12 @@ func (c *Catalog) Now(ctx context.Context) (int64, error) {
 
 // bounded gives a request its time limit, since the etcd client waits for a
 // server without end.
-func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, answerTimeout)
+func (c *Catalog) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, c.answer)
 }
 
 func (c *Catalog) txn(ctx context.Context, what string, cmps []clientv3.Cmp, then, otherwise []clientv3.Op) (*clientv3.TxnResponse, error) {
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 	r, err := c.cli.Txn(ctx).If(cmps...).Then(then...).Else(otherwise...).Commit()
 	if err != nil {
@@ -149,7 +153,7 @@ func (c *Catalog) txn(ctx context.Context, what string, cmps []clientv3.Cmp, the
 
 // get reads one value linearizably and decodes it; revision is the key's.
 func (c *Catalog) get(ctx context.Context, what, key string, v any) (revision int64, err error) {
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 	r, err := c.cli.Get(ctx, key)
 	if err != nil {
@@ -198,7 +202,7 @@ func (c *Catalog) list(ctx context.Context, what, prefix string, opts ...clientv
 }
 
 func (c *Catalog) getRange(ctx context.Context, what, from string, opts []clientv3.OpOption) (*clientv3.GetResponse, error) {
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 	r, err := c.cli.Get(ctx, from, opts...)
 	return r, failure(ctx, what, err)

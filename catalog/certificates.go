@@ -88,7 +88,7 @@ func (c *Catalog) AckReports(ctx context.Context, topic ID) ([]AckReport, error)
 
 // DeleteAckReports drops the reports on one partition's spans up to and including seq.
 func (c *Catalog) DeleteAckReports(ctx context.Context, topic ID, partition, seq int32) error {
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 	prefix := fmt.Sprintf("%s%08d/", ackPrefix(topic), partition)
 	_, err := c.cli.Delete(ctx, prefix, clientv3.WithRange(fmt.Sprintf("%s%08d", prefix, seq+1)))

@@ -112,7 +112,7 @@ func (c *Catalog) HoldAcks(ctx context.Context, topic ID, op string) ([]HoldAck,
 
 // DeleteHoldAcks drops the words for one extend.
 func (c *Catalog) DeleteHoldAcks(ctx context.Context, topic ID, op string) error {
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 	_, err := c.cli.Delete(ctx, holdPrefix(topic, op), clientv3.WithPrefix())
 	return failure(ctx, "delete hold acknowledgements", err)

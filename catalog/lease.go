@@ -54,7 +54,7 @@ func (c *Catalog) grant(ctx context.Context, ttl time.Duration, now clock) (*lea
 	}
 	ttl = max(ttl.Truncate(time.Second), time.Second)
 	sent := now()
-	ctx2, cancel := bounded(ctx)
+	ctx2, cancel := c.bounded(ctx)
 	defer cancel()
 	r, err := c.cli.Grant(ctx2, int64(ttl/time.Second))
 	if err != nil {
@@ -125,7 +125,7 @@ func (l *lease) close(ctx context.Context) error {
 }
 
 func (l *lease) revoke(ctx context.Context) error {
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := l.c.bounded(ctx)
 	defer cancel()
 	_, err := l.c.cli.Revoke(ctx, l.id)
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {

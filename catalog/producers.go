@@ -66,7 +66,7 @@ func (c *Catalog) putStates(ctx context.Context, states []StoredState) error {
 }
 
 func (c *Catalog) putRaw(ctx context.Context, key, value string) error {
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 	_, err := c.cli.Put(ctx, key, value)
 	return failure(ctx, "write", err)
@@ -120,7 +120,7 @@ func (c *Catalog) DeleteProducers(ctx context.Context, ref string) error {
 	if ref == "" {
 		return nil
 	}
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 	_, err := c.cli.Delete(ctx, dataRoot+"producers/"+ref+"/", clientv3.WithPrefix())
 	return failure(ctx, "delete producers "+ref, err)

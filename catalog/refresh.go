@@ -21,7 +21,7 @@ func (w *Watcher) Refresh(ctx context.Context) (*Snapshot, error) {
 
 // RevisionAtLeast waits for a snapshot that is complete up to revision.
 func (w *Watcher) RevisionAtLeast(ctx context.Context, revision int64) (*Snapshot, error) {
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := w.c.bounded(ctx)
 	defer cancel()
 	var ask *time.Ticker
 	for {

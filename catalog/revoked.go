@@ -23,7 +23,7 @@ type Revoked struct {
 // stays until somebody has waited: an absent registration otherwise means that
 // the lease has run out, which by its holder's clock it did before.
 func (c *Catalog) RevokeGateway(ctx context.Context, g Gateway, fence Fence) error {
-	call, cancel := bounded(ctx)
+	call, cancel := c.bounded(ctx)
 	defer cancel()
 	r, err := c.cli.TimeToLive(call, clientv3.LeaseID(g.Lease))
 	if err != nil {

@@ -84,7 +84,7 @@ func (s *Session) attach(ctx context.Context) (*lease, error) {
 	s.mu.Lock()
 	key, value := s.key, s.value
 	s.mu.Unlock()
-	ctx2, cancel := bounded(ctx)
+	ctx2, cancel := s.c.bounded(ctx)
 	defer cancel()
 	if _, err := s.c.cli.Put(ctx2, key, value, clientv3.WithLease(l.id)); err != nil {
 		l.cancel()
@@ -207,7 +207,7 @@ func (s *Session) Update(ctx context.Context, g Gateway) error {
 	s.value = value
 	l := s.cur
 	s.mu.Unlock()
-	ctx, cancel := bounded(ctx)
+	ctx, cancel := s.c.bounded(ctx)
 	defer cancel()
 	_, err = s.c.cli.Put(ctx, s.key, value, clientv3.WithLease(l.id))
 	return leaseLost(failure(ctx, "update registration", err))

@@ -33,7 +33,7 @@ func newReal(t testing.TB) *real {
 	emb, err := catalog.StartEmbedded(ctx, catalog.EmbeddedConfig{Dir: t.TempDir(), NoSync: true, Logger: quiet})
 	w.must(err)
 	t.Cleanup(func() { w.must(emb.Close()) })
-	cat, err := catalog.Connect(ctx, catalog.Config{Endpoints: emb.Endpoints(), Logger: quiet})
+	cat, err := catalog.Connect(ctx, catalog.Config{Endpoints: emb.Endpoints(), AnswerTimeout: time.Minute, Logger: quiet})
 	w.must(err)
 	t.Cleanup(func() { w.must(cat.Close()) })
 	admin := w.fleet.Clients()

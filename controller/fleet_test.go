@@ -59,7 +59,7 @@ func newFleet(t testing.TB, clusters ...string) *fleet {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.check(f.etcd.Close()) })
-	if f.cat, err = catalog.Connect(ctx, catalog.Config{Endpoints: f.etcd.Endpoints(), Logger: logger()}); err != nil {
+	if f.cat, err = catalog.Connect(ctx, catalog.Config{Endpoints: f.etcd.Endpoints(), AnswerTimeout: time.Minute, Logger: logger()}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.check(f.cat.Close()) })

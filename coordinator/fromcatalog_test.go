@@ -22,7 +22,7 @@ type etcdGateway struct {
 func joinEtcd(t *testing.T, endpoints []string, node int32, ttl time.Duration, logs *fleetMember) *etcdGateway {
 	t.Helper()
 	ctx := context.Background()
-	cat, err := catalog.Connect(ctx, catalog.Config{Endpoints: endpoints, Logger: slog.New(slog.DiscardHandler)})
+	cat, err := catalog.Connect(ctx, catalog.Config{Endpoints: endpoints, AnswerTimeout: time.Minute, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -61,7 +62,7 @@ func freshCatalog(tb testing.TB) *catalog.Catalog {
 	shared.mu.Lock()
 	shared.dirs = append(shared.dirs, dir)
 	shared.mu.Unlock()
-	c, err := catalog.Connect(context.Background(), catalog.Config{Endpoints: e.Endpoints(), Logger: quiet()})
+	c, err := catalog.Connect(context.Background(), catalog.Config{Endpoints: e.Endpoints(), AnswerTimeout: time.Minute, Logger: quiet()})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -16,7 +16,7 @@ func TestReach(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = e.Close() }) // only so that nothing leaks
-	c, err := catalog.Connect(t.Context(), catalog.Config{Endpoints: e.Endpoints(), Logger: slog.New(slog.DiscardHandler)})
+	c, err := catalog.Connect(t.Context(), catalog.Config{Endpoints: e.Endpoints(), AnswerTimeout: time.Minute, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ func openCatalog(t *testing.T) (*catalog.Catalog, *catalog.Watcher) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = etcd.Close() })
-	c, err := catalog.Connect(t.Context(), catalog.Config{Endpoints: etcd.Endpoints()})
+	c, err := catalog.Connect(t.Context(), catalog.Config{Endpoints: etcd.Endpoints(), AnswerTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
