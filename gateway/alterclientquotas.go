@@ -5,7 +5,8 @@ package gateway
 // Like Apache Kafka: each entity is changed by itself, a value that is not positive
 // is refused.
 //
-// Difference: the name of an ip entity is an address, not a host's name.
+// Difference: the name of an ip entity is an address, not a host's name; its
+// connection_creation_rate is kept and told, and holds nobody back.
 
 import (
 	"github.com/twmb/franz-go/pkg/kmsg"

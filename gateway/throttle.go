@@ -45,7 +45,8 @@ func (c *conn) unmute() {
 }
 
 // waits are the keys whose time goes by with waiting, for other members, for the
-// catalog or for records. Of those, Fetch counts what it does itself.
+// catalog or for records. Produce and Fetch have codecs of their own and are not
+// counted either: their bytes are.
 func waits(key int16) bool {
 	switch key {
 	case keyFetch, keyJoinGroup, keySyncGroup, keyCreateTopics, keyDeleteTopics, keyCreatePartitions, keyDeleteRecords,
