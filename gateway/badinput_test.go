@@ -55,7 +55,7 @@ func TestBadInputClosesTheConnectionAndIsLogged(t *testing.T) {
 		{"HTTP", "HTTP request", []byte("GET / HTTP/1.1\r\n\r\n")},
 		{"short header", "malformed", framed([]byte{0, 3})},
 		{"unknown key", "unknown API key", framed(header(999, 0))},
-		{"key that is not served", "unknown API version", framed(header(int16(kmsg.WriteTxnMarkers), 1))},
+		{"key that is not served", "unknown API version", framed(header(int16(kmsg.ControlledShutdown), 1))},
 		{"unknown version", "unknown API version", framed(header(keyMetadata, 99))},
 		{"produce of old", "unknown API version", framed(header(keyProduce, 2))},
 		{"absurd array", "malformed", framed(append(header(keyMetadata, 1), 0x7f, 0xff, 0xff, 0xff))},

@@ -161,7 +161,8 @@ func (m *machine) create(t *rapid.T) {
 		t.Skip("enough")
 	}
 	n := rapid.IntRange(1, 3).Draw(t, "partitions")
-	config := map[string]string{"retention.ms": "-1", "segment.bytes": rapid.SampledFrom([]string{"4096", "20000", "1000000"}).Draw(t, "segment")}
+	// The smallest segment holds the largest batch: larger ones are refused.
+	config := map[string]string{"retention.ms": "-1", "segment.bytes": rapid.SampledFrom([]string{"6144", "20000", "1000000"}).Draw(t, "segment")}
 	topic, err := m.s.Create(context.Background(), span.Spec{Name: fmt.Sprint("t", len(m.topics)), Partitions: int32(n), Config: config})
 	if err != nil {
 		t.Fatalf("create: %v", err)
