@@ -29,14 +29,15 @@ var except string
 
 // Exceptions of the suite, from except.txt.
 type Exceptions struct {
-	// Excluded tests are not run; Skipping ones skip themselves.
-	Excluded, Skipping map[string]string
+	// Excluded tests are not run; Skipping ones skip themselves, and Direct ones do
+	// so where they run on Apache Kafka without Braid.
+	Excluded, Skipping, Direct map[string]string
 }
 
-// ReadExceptions parses except.txt: lines of "exclude" or "skip", a test's name
-// and a reason.
+// ReadExceptions parses except.txt: lines of "exclude", "skip" or "direct", a
+// test's name and a reason.
 func ReadExceptions() (Exceptions, error) {
-	e := Exceptions{map[string]string{}, map[string]string{}}
+	e := Exceptions{map[string]string{}, map[string]string{}, map[string]string{}}
 	for n, line := range strings.Split(except, "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
@@ -51,8 +52,10 @@ func ReadExceptions() (Exceptions, error) {
 			e.Excluded[f[1]] = f[2]
 		case "skip":
 			e.Skipping[f[1]] = f[2]
+		case "direct":
+			e.Direct[f[1]] = f[2]
 		default:
-			return e, fmt.Errorf("except.txt:%d: %q is neither exclude nor skip", n+1, f[0])
+			return e, fmt.Errorf("except.txt:%d: %q is none of exclude, skip and direct", n+1, f[0])
 		}
 	}
 	return e, nil
@@ -82,6 +85,9 @@ func Build(tb testing.TB) *Suite {
 // Options of a run.
 type Options struct {
 	Seeds []string
+	// Scram is USER:PASSWORD of one who may sign on at the seeds by SCRAM-SHA-256;
+	// without it the tests of SCRAM skip themselves.
+	Scram string
 	// Records is how many records each chain of the ETL tests carries (their own default: 500,000).
 	Records int
 	// Only, if it is not empty, names the tests to run; else all but Excluded are.
@@ -113,6 +119,9 @@ func (s *Suite) Run(ctx context.Context, o Options) Result {
 	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), "KGO_SEEDS="+strings.Join(o.Seeds, ","), "KGO_TEST_RF=1", "KGO_LOG_LEVEL=none",
 		"KGO_TEST_RECORDS="+strconv.Itoa(o.Records))
+	if o.Scram != "" {
+		cmd.Env = append(cmd.Env, "KGO_TEST_SCRAM="+o.Scram, "KGO_TEST_SCRAM_SEEDS="+strings.Join(o.Seeds, ","))
+	}
 	out, err := cmd.CombinedOutput()
 	r := parse(out)
 	r.Err = err

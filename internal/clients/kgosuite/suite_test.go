@@ -12,7 +12,7 @@ func TestExceptions(t *testing.T) {
 		t.Fatal(e, err)
 	}
 	for name := range e.Excluded {
-		if e.Skipping[name] != "" {
+		if e.Skipping[name] != "" || e.Direct[name] != "" {
 			t.Errorf("%s is listed twice", name)
 		}
 	}
