@@ -47,6 +47,19 @@ func SetMaxTimestampLogAppend(b []byte, ms int64) error {
 	return nil
 }
 
+// ClearLogAppendTime takes away the mark of [SetMaxTimestampLogAppend], so that records have the
+// times of their producer again, and computes the checksum anew. MaxTimestamp stays.
+func ClearLogAppendTime(b []byte) error {
+	whole, err := whole(b)
+	if err != nil {
+		return err
+	}
+	attrs := binary.BigEndian.Uint16(whole[atAttributes:])
+	binary.BigEndian.PutUint16(whole[atAttributes:], attrs&^attrLogAppendTime)
+	seal(whole)
+	return nil
+}
+
 // whole cuts the one batch out of the bytes that begin with it.
 func whole(b []byte) ([]byte, error) {
 	_, size, err := Parse(b)

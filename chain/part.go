@@ -181,6 +181,11 @@ func (l *Logs) AppendPart(ctx context.Context, part Part, topic catalog.ID, part
 		// As a client sends it: brokers refuse others.
 		batch.SetBaseOffset(own, 0)
 		batch.SetLeaderEpoch(own, -1)
+		if h.LogAppendTime() {
+			if err := batch.ClearLogAppendTime(own); err != nil {
+				return false, err
+			}
+		}
 		if err := batch.SetProducer(own, producer, epoch, first); err != nil {
 			return false, err
 		}

@@ -19,11 +19,12 @@ type seenBatch struct {
 	epoch    int16
 	first    int32 // sequence; -1 none
 	last     int32
+	stamped  bool // by the cluster, so that the checksum is another
 }
 
 func seen(h *batch.Header, delta int64) seenBatch {
 	return seenBatch{offset: h.BaseOffset + delta, next: h.NextOffset() + delta, records: h.NumRecords, crc: h.CRC,
-		producer: h.ProducerID, epoch: h.ProducerEpoch, first: h.BaseSequence, last: h.LastSequence()}
+		producer: h.ProducerID, epoch: h.ProducerEpoch, first: h.BaseSequence, last: h.LastSequence(), stamped: h.LogAppendTime()}
 }
 
 // evidence is all that the judge of one partition is given.
@@ -186,7 +187,7 @@ func (v *verdict) tail(ev *evidence) {
 			looked++
 			b, ok := at[a.Offset]
 			switch {
-			case ok && b.records == a.Records && (ev.rewritten || b.crc == a.CRC):
+			case ok && b.records == a.Records && (ev.rewritten || b.stamped || b.crc == a.CRC):
 			case ev.compacted && (!ok || b.records <= a.Records):
 			default:
 				v.c.Lost += int64(a.Records)

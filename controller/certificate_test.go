@@ -232,6 +232,9 @@ func TestJudge(t *testing.T) {
 		{"the next span cannot be read", evidence{reports: full, headErr: errEnough}, catalog.VerdictUnverified, 0, 0, 0},
 		{"the sealed copy cannot be read", evidence{reports: full, tailErr: errEnough}, catalog.VerdictUnverified, 0, 0, 0},
 		{"it cannot be read again", evidence{reports: full, strayErr: errEnough}, catalog.VerdictUnverified, 0, 0, 0},
+		// The topic's setting was another when these were appended.
+		{"stamped by the cluster once", evidence{reports: []catalog.AckReport{{Records: 10, Tail: []catalog.AckedBatch{{Offset: 8, Records: 2, CRC: 99}}}},
+			tail: []seenBatch{{offset: 8, next: 10, records: 2, crc: 8, producer: -1, first: -1, stamped: true}}}, catalog.VerdictVerified, 0, 0, 0},
 		{"the cluster is away", evidence{reports: full, lossy: true}, catalog.VerdictUnverified, 0, 0, 0},
 	} {
 		tc.ev.end, tc.ev.strayEnd = end, -1

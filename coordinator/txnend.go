@@ -189,6 +189,12 @@ func (m *machine) completeTxn(key groupKey, producer int64, epoch int16, told ma
 		return wire.None // done already
 	}
 	for i := range t.participants {
+		// A redo that is open, or whose markers are not written, would stay so in its partitions for ever.
+		if redo := m.txns[redoKey(m.shard, &t.participants[i])]; redo != nil && (redo.state == txnOngoing || redo.state.decided()) {
+			return wire.ConcurrentTransactions
+		}
+	}
+	for i := range t.participants {
 		if redo := m.txns[redoKey(m.shard, &t.participants[i])]; redo != nil {
 			m.emit(txnGone{redo.key}.encode())
 			m.dropTxn(redo)

@@ -95,8 +95,12 @@ func (c *Coordinator) redo(ctx context.Context, t *settling, p *participant, tol
 	case err != nil && !done:
 		return err
 	case committed:
-		return nil
-	case !done && len(parts) > 0:
+		return c.abandonRedo(ctx, key)
+	case !done && len(parts) == 0:
+		if err := c.abandonRedo(ctx, key); err != nil {
+			return err
+		}
+	case !done:
 		if !told[reported(p.cluster)] {
 			c.reportTorn(ctx, report)
 			told[reported(p.cluster)] = true
@@ -145,8 +149,8 @@ func (c *Coordinator) findTorn(ctx context.Context, t *settling, p *participant,
 				return nil, false, fmt.Errorf("%w: the marker of %s is not there", errRedo, p.id)
 			}
 			report.Missing = report.Missing || !part.Whole
-			if part.Batches == 0 {
-				continue
+			if part.Records == 0 {
+				continue // none came there, or a cleaner has emptied them
 			}
 			report.Records += part.Records
 			if len(report.Ranges) < catalog.MaxTornRanges {
@@ -161,15 +165,10 @@ func (c *Coordinator) findTorn(ctx context.Context, t *settling, p *participant,
 
 // redoDone tells whether a redo is complete, and has one that is decided settled.
 func (c *Coordinator) redoDone(ctx context.Context, key groupKey) (bool, error) {
-	state, code := ask(ctx, c, key, func(m *machine) (txnState, wire.Code) {
-		if t := m.txns[key]; t != nil {
-			return t.state, wire.None
-		}
-		return txnEmpty, wire.None
-	})
+	state, err := c.redoState(ctx, key)
 	switch {
-	case code != wire.None:
-		return false, fmt.Errorf("%w: %w", errRedo, code)
+	case err != nil:
+		return false, err
 	case state == txnCompleteCommit:
 		return true, nil
 	case state.decided():
@@ -177,6 +176,33 @@ func (c *Coordinator) redoDone(ctx context.Context, key groupKey) (bool, error) 
 		return false, errRedo // looked at again
 	}
 	return false, nil
+}
+
+func (c *Coordinator) redoState(ctx context.Context, key groupKey) (txnState, error) {
+	state, code := ask(ctx, c, key, func(m *machine) (txnState, wire.Code) {
+		if t := m.txns[key]; t != nil {
+			return t.state, wire.None
+		}
+		return txnEmpty, wire.None
+	})
+	if code != wire.None {
+		return txnEmpty, fmt.Errorf("%w: %w", errRedo, code)
+	}
+	return state, nil
+}
+
+// abandonRedo aborts what a former attempt has appended, where nothing is left to append.
+func (c *Coordinator) abandonRedo(ctx context.Context, key groupKey) error {
+	switch state, err := c.redoState(ctx, key); {
+	case err != nil:
+		return err
+	case state == txnOngoing:
+		_, _, err := c.beginRedo(ctx, key)
+		return err
+	case state.decided():
+		return errRedo // looked at again
+	}
+	return nil
 }
 
 // appendTorn is one attempt of a redo.
@@ -210,6 +236,9 @@ func (c *Coordinator) appendTorn(ctx context.Context, key groupKey, parts []torn
 	}
 	if err := c.at(FaultRedoAppended); err != nil {
 		return err
+	}
+	if state, err := c.redoState(ctx, key); err != nil || state == txnEmpty {
+		return err // all topics were deleted meanwhile: there is nothing to commit
 	}
 	if _, _, code := c.endTxn(ctx, &endRequest{key: key, producer: producer, epoch: epoch, commit: true, bump: true, fresh: noID}); code != wire.None {
 		return fmt.Errorf("%w: commit: %w", errRedo, code)

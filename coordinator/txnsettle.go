@@ -92,7 +92,8 @@ func (c *Coordinator) awaitSettled(ctx context.Context, key groupKey) {
 func (c *Coordinator) settleUntilDone(ctx context.Context, key groupKey) {
 	told := map[string]bool{}
 	began := time.Now()
-	for wait := 5 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+	most := time.Second
+	for wait := 5 * time.Millisecond; ; wait = min(2*wait, most) {
 		t, code := ask(ctx, c, key, func(m *machine) (*settling, wire.Code) { return m.toSettle(key) })
 		switch {
 		case code == wire.CoordinatorLoadInProgress, code == wire.CoordinatorNotAvailable, code == wire.RequestTimedOut && ctx.Err() == nil:
@@ -105,7 +106,11 @@ func (c *Coordinator) settleUntilDone(ctx context.Context, key groupKey) {
 			}
 			t.late = time.Since(began) > pendingPatience
 			c.tell(ctx, t, told)
-			if c.mend(ctx, t, told) && t.allTold(told) {
+			mended := c.mend(ctx, t, told)
+			if most = time.Second; !mended {
+				most = redoPause
+			}
+			if mended && t.allTold(told) {
 				_, code = ask(ctx, c, key, func(m *machine) (struct{}, wire.Code) {
 					return struct{}{}, m.completeTxn(key, t.producer, t.epoch, told)
 				})
@@ -121,6 +126,10 @@ func (c *Coordinator) settleUntilDone(ctx context.Context, key groupKey) {
 		}
 	}
 }
+
+// redoPause is the longest time between attempts to append a part anew: each leaves what it
+// has appended behind, aborted.
+const redoPause = 15 * time.Second
 
 // settling is a decided transaction with the term in which it is carried out.
 type settling struct {

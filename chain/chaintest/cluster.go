@@ -205,6 +205,9 @@ func (c *Cluster) append(t span.Topic, i int32, b []byte) (base int64, duplicate
 	if err != nil || size != len(b) || batch.Verify(b) != nil {
 		return -1, false, &span.RejectedError{Code: wire.CorruptMessage}
 	}
+	if h.LogAppendTime() && c.logTime >= 0 {
+		return -1, false, &span.RejectedError{Code: wire.InvalidTimestamp} // LogValidator.validateTimestamp
+	}
 	if h.HasProducer() {
 		dup, code := check(p.producers[h.ProducerID], &h)
 		if code != wire.None {
