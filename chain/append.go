@@ -203,11 +203,11 @@ func (p *Partition) landed(f *flight, t *target, now time.Time) {
 	if sa.Duplicate {
 		p.l.metrics.Duplicates.Inc()
 	}
-	if sa.Duplicate && !f.unknown {
+	if sa.Duplicate && (!f.unknown || t.acks.counted(base)) {
 		t.acks.found(f, base)
 	} else {
 		if !a.marker {
-			// A duplicate of this flight's own earlier attempt: nobody else has counted it.
+			// A duplicate of this flight's own earlier attempt: nobody else here has counted it.
 			t.acks.add(f, base, f.crc(), now)
 			p.firstAck(t, now)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -305,4 +306,29 @@ func TestUnknownOutcomeIsNotHiddenByWhatCameLater(t *testing.T) {
 		t.Fatal(a.Err)
 	}
 	w.must(m.Commit(w.ctx))
+}
+
+// A client that comes again while its first attempt is on its way, and a connection to the
+// cluster that breaks under both: what landed once is counted once.
+func TestWhatTwoFlightsFindIsCountedOnce(t *testing.T) {
+	w := newWorld(t, "a")
+	g := w.gateway()
+	w.must(g.send("s0", 1, 7, 0, 0).wait().Err)
+	gate := make(chan struct{})
+	var sent atomic.Int32
+	g.clients.Of("a").SetFault(func(span.Topic, int32, []byte) chaintest.Fault {
+		return chaintest.Fault{Wait: gate, Unanswered: sent.Add(1) <= 2}
+	})
+	first, again := g.send("s1", 1, 7, 0, 1), g.send("s1", 1, 7, 0, 1)
+	close(gate)
+	for _, s := range []*pending{first, again} {
+		if a := s.wait(); a.Err != nil || a.BaseOffset != 1 || !a.Duplicate {
+			t.Fatalf("%+v", a)
+		}
+	}
+	g.logs.Close()
+	reports := w.fleet.Catalog.Reports(w.topic)
+	if len(reports) != 1 || reports[0].Records != 2 || reports[0].Batches != 2 {
+		t.Fatalf("%+v", reports)
+	}
 }

@@ -151,6 +151,12 @@ func (c *ackCount) lostSight(f *flight) {
 	c.inDoubt = append(c.inDoubt, catalog.AckedBatch{Offset: -1, Records: f.records, CRC: f.crc()})
 }
 
+// counted tells whether the batch at an offset is among the last that were counted: a client that
+// came again before its first attempt had an answer has two flights of the same batch.
+func (c *ackCount) counted(offset int64) bool {
+	return slices.ContainsFunc(c.tail, func(b ackedBatch) bool { return b.offset == offset && !b.found })
+}
+
 // found notes where a batch lies that an earlier attempt had put there.
 func (c *ackCount) found(f *flight, base int64) {
 	c.push(ackedBatch{offset: base, records: f.records, producer: f.producer, epoch: f.epoch, first: f.first, last: f.last, found: true})

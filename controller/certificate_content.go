@@ -107,8 +107,8 @@ func (v *verdict) chunk(ev *evidence, i int, named []catalog.Range) {
 			return
 		}
 		v.doubt(from, to, "not what was acknowledged, and not looked at more closely")
-	case surplus < 0 && c.twice(batches, a.Records-l.Records, -diff):
-		// Two gateways had the same batch acknowledged, each on a retry of its own.
+	case surplus < 0 && c.twice(batches, -surplus, a.Records-l.Records, -diff):
+		// Two gateways had the same batches acknowledged, each on a retry of its own.
 	case a.Records > l.Records:
 		lost(a.Records-l.Records, "more was acknowledged than is there")
 	case surplus <= 0:
@@ -185,11 +185,33 @@ func (c *content) explain(batches []seenBatch, surplus, records int64, diff uint
 	return doubted, int64(len(doubted)) == surplus && records == 0 && diff == 0
 }
 
-// twice tells whether what was acknowledged beyond what is there is one batch of an idempotent
-// producer that is there: it was counted by two.
-func (c *content) twice(batches []seenBatch, records int64, diff uint64) bool {
+// twice tells whether what was acknowledged beyond what is there are n batches of an idempotent
+// producer that are there, one behind the other as a client has them on their way: they were
+// counted by two.
+func (c *content) twice(batches []seenBatch, n, records int64, diff uint64) bool {
+	type run struct {
+		of      []*seenBatch // the last n
+		records int64
+		sum     uint64
+	}
+	runs := map[producerKey]*run{}
 	for i := range batches {
-		if b := &batches[i]; b.producer >= 0 && int64(b.records) == records && c.hash(b) == diff {
+		b := &batches[i]
+		if b.producer < 0 {
+			continue
+		}
+		k := producerKey{b.producer, b.epoch}
+		r := runs[k]
+		if r == nil {
+			r = &run{}
+			runs[k] = r
+		}
+		r.of, r.records, r.sum = append(r.of, b), r.records+int64(b.records), r.sum+c.hash(b)
+		if int64(len(r.of)) > n {
+			r.records, r.sum = r.records-int64(r.of[0].records), r.sum-c.hash(r.of[0])
+			r.of = r.of[1:]
+		}
+		if int64(len(r.of)) == n && r.records == records && r.sum == diff {
 			return true
 		}
 	}

@@ -157,6 +157,7 @@ func TestJudgeContent(t *testing.T) {
 		return seenBatch{offset: offset, next: offset + int64(records), records: records, crc: uint32(producer*1000 + offset), producer: producer, first: int32(offset), last: int32(offset) + records - 1}
 	}
 	x, y, z := b(0, 1, 1), b(1, 2, 2), b(3, 1, 3)
+	z2 := b(5, 1, 3)
 	other := z
 	other.crc++
 	free := b(4, 1, -1)
@@ -185,6 +186,8 @@ func TestJudgeContent(t *testing.T) {
 		{"three more", []seenBatch{free}, []seenBatch{x, y, z, free}, []seenBatch{x, y}, catalog.VerdictUnverified, 0, 0, "unverified"},
 		{"one twice", []seenBatch{x, y}, []seenBatch{x, y, copyOf(x, 3)}, nil, catalog.VerdictViolated, 0, 1, "duplicated"},
 		{"one acknowledged by two gateways", []seenBatch{x, y, y, z}, []seenBatch{x, y, z}, nil, catalog.VerdictVerified, 0, 0, ""},
+		{"two in a row acknowledged by two gateways", []seenBatch{x, y, y, z, z2, z2, z, free}, []seenBatch{x, free, y, z, z2}, nil, catalog.VerdictViolated, 4, 0, "lost"},
+		{"two of one producer in a row acknowledged by two gateways", []seenBatch{x, z, z2, z2, z, free}, []seenBatch{x, z, free, z2}, nil, catalog.VerdictVerified, 0, 0, ""},
 		{"one without a producer acknowledged twice", []seenBatch{x, free, free}, []seenBatch{x, free}, nil, catalog.VerdictViolated, 1, 0, "lost"},
 	} {
 		r := catalog.AckReport{Digest: &catalog.AckDigest{}}
