@@ -118,6 +118,20 @@ func (s *Server) cluster(r *http.Request) (any, error) {
 	return v, nil
 }
 
+func (s *Server) clusterRights(r *http.Request) (any, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), rightsLimit)
+	defer cancel()
+	list, err := s.opts.Admin.ClusterRights(ctx, r.PathValue("name"))
+	if err != nil {
+		return nil, err
+	}
+	out := []api.Right{}
+	for _, x := range list {
+		out = append(out, api.Right{Resource: x.Resource, Operation: x.Operation, For: x.For, Granted: x.Granted})
+	}
+	return out, nil
+}
+
 func (s *Server) addCluster(r *http.Request) (any, error) {
 	req, err := body[api.ClusterAdd](r)
 	if err != nil {

@@ -31,6 +31,7 @@ type Admin interface {
 	AddCluster(ctx context.Context, spec controller.ClusterSpec) (catalog.Cluster, error)
 	RemoveCluster(ctx context.Context, name string) error
 	ClusterHealth(ctx context.Context, name string) (span.Health, error)
+	ClusterRights(ctx context.Context, name string) ([]span.Right, error)
 	// Kept lists what must stay on a cluster until when.
 	Kept(ctx context.Context, name string) ([]controller.Kept, error)
 	Submit(ctx context.Context, req controller.OpRequest) (catalog.Op, error)
@@ -51,6 +52,7 @@ const (
 	maxBody     = 1 << 20
 	maxWait     = 20 * time.Second
 	healthLimit = 2 * time.Second
+	rightsLimit = 20 * time.Second
 )
 
 // Options of a server.
@@ -128,6 +130,7 @@ func (s *Server) routes() http.Handler {
 	v1("GET /clusters", s.clusters)
 	v1("POST /clusters", s.addCluster)
 	v1("GET /clusters/{name}", s.cluster)
+	v1("GET /clusters/{name}/rights", s.clusterRights)
 	v1("DELETE /clusters/{name}", s.removeCluster)
 	v1("GET /topics", s.topics)
 	v1("POST /topics", s.createTopic)

@@ -106,6 +106,25 @@ func (a *Admin) ClusterHealth(ctx context.Context, name string) (span.Health, er
 	return h, requestError(err, "cluster "+name)
 }
 
+// ClusterRights tells which of the rights that Braid needs a cluster grants; none
+// are needed on one that is no Kafka cluster.
+func (a *Admin) ClusterRights(ctx context.Context, name string) ([]span.Right, error) {
+	s := a.Watcher.Snapshot()
+	if s.Cluster(name) == nil {
+		return nil, unknownCluster(s, name)
+	}
+	st, err := a.Stores.Store(name)
+	if err != nil {
+		return nil, requestError(err, "cluster "+name)
+	}
+	asks, ok := st.(span.Rights)
+	if !ok {
+		return nil, nil
+	}
+	list, err := asks.Rights(ctx)
+	return list, requestError(err, "cluster "+name)
+}
+
 // RemoveCluster forgets a cluster that no chain and no extend needs.
 func (a *Admin) RemoveCluster(ctx context.Context, name string) error {
 	s, err := a.Watcher.Refresh(ctx)

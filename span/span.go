@@ -105,6 +105,19 @@ type Health struct {
 	Latency time.Duration
 }
 
+// Right is something that a cluster's authorizer has to grant.
+type Right struct {
+	Resource  string // topics braid.*
+	Operation string // by Kafka's name
+	For       string // what needs it
+	Granted   bool
+}
+
+// Rights is implemented by stores whose clusters have an authorizer.
+type Rights interface {
+	Rights(ctx context.Context) ([]Right, error)
+}
+
 // Log is one partition of a physical topic.
 type Log interface {
 	// Append submits one record batch (magic 2) and returns at once. a.Done is

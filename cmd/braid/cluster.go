@@ -20,7 +20,7 @@ func newCluster(e *env) *cobra.Command {
   braid cluster list`,
 	}
 	group(cmd)
-	cmd.AddCommand(newClusterAdd(e), newClusterList(e), newClusterDescribe(e), newClusterDrain(e), newClusterRemove(e))
+	cmd.AddCommand(newClusterAdd(e), newClusterList(e), newClusterDescribe(e), newClusterCheck(e), newClusterDrain(e), newClusterRemove(e))
 	return cmd
 }
 
@@ -199,4 +199,55 @@ func newClusterRemove(e *env) *cobra.Command {
 			return gone{"removed", "cluster", args[0]}, c.RemoveCluster(ctx, args[0])
 		}, printGone),
 	}
+}
+
+func newClusterCheck(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check NAME",
+		Short: "Name each right that Braid lacks on a cluster",
+		Long: `Try each right that Braid needs on a cluster with an authorizer, without changing anything there,
+and name those that are missing and what needs them. Exit code 1 if any is.`,
+		Example:           "  braid cluster check east",
+		Args:              names(1, 1, "the name of a cluster"),
+		ValidArgsFunction: e.clusterNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := e.client()
+			if err != nil {
+				return err
+			}
+			list, err := c.ClusterRights(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if err := e.print(list, func(w io.Writer) error { return printRights(w, args[0], list) }); err != nil {
+				return err
+			}
+			missing := 0
+			for _, r := range list {
+				if !r.Granted {
+					missing++
+				}
+			}
+			if missing > 0 {
+				return fmt.Errorf("cluster %s lacks %s", args[0], plural(missing, "right", "rights"))
+			}
+			return nil
+		},
+	}
+}
+
+func printRights(w io.Writer, name string, list []api.Right) error {
+	if len(list) == 0 {
+		_, err := fmt.Fprintf(w, "cluster %s asks for no rights\n", name)
+		return err
+	}
+	var rows [][]string
+	for _, r := range list {
+		state := "granted"
+		if !r.Granted {
+			state = "MISSING"
+		}
+		rows = append(rows, []string{state, r.Operation, r.Resource, r.For})
+	}
+	return table(w, []string{"STATE", "OPERATION", "ON", "FOR"}, rows)
 }

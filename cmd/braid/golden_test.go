@@ -86,6 +86,8 @@ func TestGoldenJSON(t *testing.T) {
 		{name: "cluster-add", args: "cluster add east --bootstrap " + east.Bootstrap() + " --region eu --zone z1", numbers: true},
 		{name: "cluster-list", args: "cluster list", numbers: true},
 		{name: "cluster-describe", args: "cluster describe east", numbers: true},
+		{name: "cluster-check", args: "cluster check east"},
+		{name: "cluster-check-local", args: "cluster check a"},
 		{name: "status", args: "status", numbers: true},
 		{name: "move-plan", args: "topic move packages clicks --to b --dry-run"},
 		{name: "move-nothing-plan", args: "topic move packages --to a --dry-run"},

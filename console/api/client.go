@@ -55,6 +55,11 @@ func (c *Client) Cluster(ctx context.Context, name string) (Cluster, error) {
 	return get[Cluster](ctx, c, "/clusters/"+url.PathEscape(name))
 }
 
+// ClusterRights tells what a cluster grants of what Braid needs there.
+func (c *Client) ClusterRights(ctx context.Context, name string) ([]Right, error) {
+	return get[[]Right](ctx, c, "/clusters/"+url.PathEscape(name)+"/rights")
+}
+
 // AddCluster connects to a cluster and adds it.
 func (c *Client) AddCluster(ctx context.Context, req ClusterAdd) (Cluster, error) {
 	return send[Cluster](ctx, c, http.MethodPost, "/clusters", req)

@@ -255,3 +255,11 @@ func (e *Error) Error() string {
 	}
 	return e.Message
 }
+
+// Right is something that a cluster's authorizer has to grant to Braid.
+type Right struct {
+	Resource  string `json:"resource"`
+	Operation string `json:"operation"`
+	For       string `json:"for"` // what needs it
+	Granted   bool   `json:"granted"`
+}
