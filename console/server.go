@@ -169,7 +169,9 @@ func (s *Server) routes() http.Handler {
 		}
 		plain(w, http.StatusOK, "ready")
 	})
-	return http.MaxBytesHandler(mux, maxBody)
+	// A page that the operator's browser shows must not administer the fleet: the
+	// API asks nobody who they are, and loopback is no bound to a browser.
+	return http.MaxBytesHandler(http.NewCrossOriginProtection().Handler(mux), maxBody)
 }
 
 func cutPattern(pattern string) (method, path string) {

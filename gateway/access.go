@@ -79,11 +79,16 @@ type asker struct {
 }
 
 // look takes up what has changed of the tenant's rules and quotas since the last
-// request. Only the reader calls it: when nothing has, it costs three compares.
-func (c *conn) look() {
+// request. Only the reader calls it: when nothing has, it costs three compares. An
+// error is that who asks is gone: nobody is served by what is taken back, however
+// late those who watch for that get to the connection.
+func (c *conn) look() error {
 	s := c.g.watcher.Snapshot()
 	if s == c.rulesAt && c.clientID == c.quotaOf && c.principal == c.subjectOf && c.tenant == c.rulesOf {
-		return
+		return nil
+	}
+	if s != c.rulesAt && !c.stands() {
+		return errRevoked
 	}
 	r := c.g.access.of(s, c.tenant)
 	if c.principal != c.subjectOf || c.subject.Host == "" {
@@ -93,6 +98,7 @@ func (c *conn) look() {
 	}
 	c.rulesAt, c.rulesOf, c.rules, c.quotaOf = s, c.tenant, r.index, c.clientID
 	c.quota = r.quotas.Client(r.meters, c.principal.Name, c.clientID, time.Now().UnixMilli())
+	return nil
 }
 
 // asker says who asks, as of the last look.
@@ -186,7 +192,9 @@ func (a *asker) onStream(o acl.Operation, topic []byte) wire.Code {
 	m, known := g.on[string(topic)]
 	if !known {
 		m = a.index.Granted(a.who, acl.Topic, string(topic))
-		g.on[string(topic)] = m
+		if len(topic) <= maxTopicName { // what is longer is no topic's, and not worth the memory
+			g.on[string(topic)] = m
+		}
 	}
 	if m&(1<<o) != 0 {
 		return wire.None

@@ -44,6 +44,7 @@ func apiVersions(call *call, req *kmsg.ApiVersionsRequest) kmsg.Response {
 			return resp
 		}
 		call.c.software = req.ClientSoftwareName + "/" + req.ClientSoftwareVersion
+		call.c.named()
 	}
 	return resp
 }

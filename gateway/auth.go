@@ -72,7 +72,7 @@ type standing struct {
 
 // reach is what the connection may sign on to.
 func (c *conn) reach() tenant.Reach {
-	return tenant.Reach{Snapshot: c.g.watcher.Snapshot(), Only: c.only}
+	return tenant.Reach{Snapshot: c.g.watcher.Snapshot(), Only: c.only, Asked: c.l.cfg.Tenant == "" && c.label != ""}
 }
 
 // lookup is the connection's directory of users; each question is asked of the

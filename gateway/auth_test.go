@@ -371,7 +371,7 @@ func TestSessionsExpire(t *testing.T) {
 // little: time, bytes, requests, connections.
 func TestLimitsBeforeAuthentication(t *testing.T) {
 	f := newFleet(t, secure(Security{Mechanisms: mechanisms, Demand: true}), withConfig(func(c *Config) {
-		c.AuthTimeout, c.MaxUnauthenticatedPerIP = 20*time.Second, 3
+		c.AuthTimeout, c.MaxUnauthenticatedPerIP = 5*time.Minute, 3
 	}))
 	f.user(catalog.DefaultTenant, "alice", "secret")
 	t.Run("frame", func(t *testing.T) {
@@ -415,9 +415,28 @@ func TestLimitsBeforeAuthentication(t *testing.T) {
 		})
 	})
 	short := newFleet(t, secure(Security{Mechanisms: mechanisms, Demand: true}), withConfig(func(c *Config) { c.AuthTimeout = 100 * time.Millisecond }))
-	r := short.raw()
-	do[*kmsg.ApiVersionsResponse](r, 0, kmsg.NewPtrApiVersionsRequest())
+	short.raw().closed()
+}
+
+// An ApiVersions that the gateway does not know is answered, and counts as much as another.
+func TestUnknownVersionsBeforeAuthenticationAreCounted(t *testing.T) {
+	f := newFleet(t, secure(Security{Mechanisms: mechanisms, Demand: true}))
+	r := f.raw()
+	for range preAuthRequests {
+		r.write(unknownVersions())
+		if _, err := r.frame(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.write(unknownVersions())
 	r.closed()
+}
+
+// unknownVersions is an ApiVersions request of a version to come.
+func unknownVersions() []byte {
+	b := appendRequest(1, withVersion(kmsg.NewPtrApiVersionsRequest(), 3)) // whose header is that of those to come
+	binary.BigEndian.PutUint16(b[6:], 99)
+	return b
 }
 
 // Many wrong guesses do not keep the user out, from the same address either.

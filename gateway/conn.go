@@ -72,6 +72,7 @@ type conn struct {
 	frames   *wire.FrameReader
 	clientID string // of the latest request
 	software string // what ApiVersions v3+ said: name/version
+	called   atomic.Pointer[called]
 	sessions sessions
 	fetch    fetcher
 	call     call
@@ -122,6 +123,13 @@ func (g *Gateway) newConn(l *listener, nc net.Conn) *conn {
 	return c
 }
 
+// called is what a client calls itself, for whoever ends its connection: the
+// reader may be at work meanwhile. It is immutable.
+type called struct{ client, software string }
+
+// named publishes what the client calls itself now.
+func (c *conn) named() { c.called.Store(&called{c.clientID, c.software}) }
+
 // serve reads requests until the connection ends.
 func (c *conn) serve() {
 	err := c.open()
@@ -171,7 +179,9 @@ func (c *conn) readLoop() (err error) {
 			return err
 		}
 		if !c.muted.IsZero() {
-			c.unmute()
+			if err := c.unmute(); err != nil {
+				return err
+			}
 		}
 		if c.draining.Load() && c.in.greeted && c.frames.Buffered() == 0 {
 			return errDraining
@@ -200,6 +210,11 @@ func (c *conn) request(frame *wire.Buffer) error {
 		// A version of ApiVersions that we do not know is answered, so that the
 		// client can pick another (KIP-511); a broker closes on all else.
 		if errors.Is(err, wire.ErrUnknownVersion) && h.Key == keyApiVersions {
+			if c.auth != nil {
+				if err := c.allow(h.Key, len(frame.B), start); err != nil {
+					return err
+				}
+			}
 			return c.versionMismatch(h, start)
 		}
 		return err
@@ -220,9 +235,13 @@ func (c *conn) request(frame *wire.Buffer) error {
 	}
 	if string(h.ClientID) != c.clientID {
 		c.clientID = string(h.ClientID)
+		c.named()
 	}
 	c.used = c.used || !signsOn(h.Key)
-	c.look()
+	if err := c.look(); err != nil {
+		frame.Release()
+		return err
+	}
 	if h.Key == keyProduce {
 		return c.produce(frame, h, body, start)
 	}

@@ -168,7 +168,11 @@ func (g *Gateway) connEnded(c *conn, err error) {
 		return
 	}
 	if g.limiter.allow() {
-		g.log.Warn("connection closed", "peer", c.peer, "listener", c.l.cfg.Name, "client", c.clientID, "software", c.software,
+		var by called
+		if p := c.called.Load(); p != nil {
+			by = *p
+		}
+		g.log.Warn("connection closed", "peer", c.peer, "listener", c.l.cfg.Name, "client", by.client, "software", by.software,
 			"err", err, "withheld", g.limiter.missed())
 	}
 }

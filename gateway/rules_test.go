@@ -199,3 +199,44 @@ func TestQuotas(t *testing.T) {
 		t.Errorf("overdrawn: %v, %d ms", wire.Code(c.Topics[0].ErrorCode), c.ThrottleMillis)
 	}
 }
+
+// Batches that are larger than what a window allows still come, one after the other.
+func TestAQuotaDoesNotStarve(t *testing.T) {
+	f := newFleet(t)
+	topic := f.topic("orders", 1)
+	r := f.raw()
+	value := string(make([]byte, 60_000))
+	for range 2 {
+		do[*kmsg.ProduceResponse](r, 11, produceRequest("orders", topic.ID, -1, map[int32][]byte{0: records(t, nil, value)}))
+	}
+	if e := do[*kmsg.AlterClientQuotasResponse](f.raw(), 1, alterQuota("ANONYMOUS", "consumer_byte_rate", 10_000)).Entries[0]; e.ErrorCode != 0 {
+		t.Fatal(*e.ErrorMessage)
+	}
+	// One batch fits into the 100,000 bytes of a window, and the second begins in it.
+	for offset := int64(0); offset < 2; {
+		resp := do[*kmsg.FetchResponse](r, 12, fetchRequest("orders", topic.ID, map[int32]int64{0: offset}))
+		if len(resp.Topics) == 0 {
+			if offset == 0 {
+				t.Fatalf("held back for %d ms, and it would be again", resp.ThrottleMillis)
+			}
+			continue // until what came before has left the window
+		}
+		offset += int64(len(resp.Topics[0].Partitions[0].RecordBatches) / len(value))
+	}
+}
+
+// A connection that has to be silent for days ends when one may no longer be idle: its
+// client may have gone long ago.
+func TestMutedConnectionsEnd(t *testing.T) {
+	f := newFleet(t, withConfig(func(c *Config) { c.IdleTimeout = 5 * time.Second }))
+	topic := f.topic("orders", 1)
+	if e := do[*kmsg.AlterClientQuotasResponse](f.raw(), 1, alterQuota("ANONYMOUS", "producer_byte_rate", 1)).Entries[0]; e.ErrorCode != 0 {
+		t.Fatal(*e.ErrorMessage)
+	}
+	r := f.raw()
+	p := do[*kmsg.ProduceResponse](r, 11, produceRequest("orders", topic.ID, -1, map[int32][]byte{0: records(t, nil, string(make([]byte, 10_000)))}))
+	if p.ThrottleMillis < 60_000 || p.Topics[0].Partitions[0].ErrorCode != 0 {
+		t.Fatalf("throttled by %d ms: %+v", p.ThrottleMillis, p.Topics[0].Partitions[0])
+	}
+	r.closed()
+}

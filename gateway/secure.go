@@ -72,7 +72,7 @@ func (s *Security) validate(name string) error {
 	if s.Mapping != nil && s.TLS.ClientCA == "" {
 		return bad("mapping rules need certificates of clients (client CA)")
 	}
-	if s.Demand && len(s.Mechanisms) == 0 && (s.TLS == nil || s.TLS.ClientCA == "") {
+	if s.Demand && len(s.Mechanisms) == 0 && (s.TLS == nil || s.TLS.ClientCA == "" || s.TLS.ClientOptional) {
 		return bad("authentication is demanded, and there is no way to authenticate")
 	}
 	return nil

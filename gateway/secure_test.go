@@ -323,3 +323,41 @@ func TestProduceAndFetchOverTLS(t *testing.T) {
 		t.Error("signed on by a wrong password")
 	}
 }
+
+// A certificate is good for the tenant that it names, whatever server name its client asks for.
+func TestServerNamesProveNothing(t *testing.T) {
+	dir := t.TempDir()
+	ours, clients := testkit.NewCA(t, "ours"), testkit.NewCA(t, "clients")
+	cert, key := ours.IssueTo(t, dir, "server", pkix.Name{CommonName: "braid"}, func(c *x509.Certificate) { c.DNSNames = []string{"*.kafka.example"} })
+	trusted := filepath.Join(dir, "clients.pem")
+	testkit.WriteWhole(t, trusted, clients.PEM)
+	mapping, err := tenant.ParseMapping(`RULE:^CN=(.*?)-of-(.*?),.*$/$1@$2/L,RULE:^CN=(.*?),.*$/$1/L`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFleet(t, secure(Security{TLS: &TLSFiles{Cert: cert, Key: key, ClientCA: trusted}, ServerNames: "kafka.example", Mapping: mapping, Demand: true}))
+	for _, name := range []string{"acme", "beta"} {
+		if _, err := f.cat.CreateTenant(t.Context(), catalog.Tenant{Name: name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.watchUntil(func(s *catalog.Snapshot) bool { return s.Tenant("beta") != nil && s.Tenant("acme") != nil })
+	for _, c := range []struct {
+		cn, server string
+		ok         bool
+	}{
+		{"alice-of-acme", "acme.kafka.example", true},
+		{"alice-of-acme", "beta.kafka.example", false},
+		{"alice", "beta.kafka.example", false},
+	} {
+		r, err := f.dialTLS(ours, func(cfg *tls.Config) {
+			cfg.ServerName, cfg.Certificates = c.server, []tls.Certificate{keyPair(t, clients, c.cn, nil)}
+		})
+		if err == nil {
+			err = r.served()
+		}
+		if (err == nil) != c.ok {
+			t.Errorf("%s by %s: %v", c.cn, c.server, err)
+		}
+	}
+}

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"fmt"
+	"os"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -28,20 +30,27 @@ func (c *conn) throttle(wait int64) int32 {
 }
 
 // unmute waits until the connection may be read from again, or it ends, or the
-// gateway drains.
-func (c *conn) unmute() {
+// gateway drains. A connection that has to be silent for longer than one may be
+// idle ends by then, as a broker's does: that its client has gone is not seen while
+// nothing is read, and a small quota mutes for days.
+func (c *conn) unmute() error {
 	wait := time.Until(c.muted)
 	c.muted = time.Time{}
 	if wait <= 0 {
-		return
+		return nil
 	}
-	timer := time.NewTimer(wait)
+	most := c.g.cfg.IdleTimeout
+	timer := time.NewTimer(min(wait, most))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		if wait > most {
+			return fmt.Errorf("muted by a quota for longer than a connection may be idle: %w", os.ErrDeadlineExceeded)
+		}
 	case <-c.ctx.Done():
 	case <-c.g.drained:
 	}
+	return nil
 }
 
 // waits are the keys whose time goes by with waiting, for other members, for the
@@ -121,7 +130,12 @@ func (f *fetcher) fetched() {
 	if wait <= 0 {
 		return
 	}
-	c.quota.Unfetched(total, now)
+	if before := c.quota.Unfetched(total, now); before <= 0 && float64(total) > c.quota.FetchAtMost() {
+		// Batches come whole, whatever their size: this is too much at any time, and would
+		// be held back for ever. It goes out, and the silence is after it.
+		f.resp.ThrottleMillis = c.throttle(c.quota.Fetched(total, now))
+		return
+	}
 	f.resp.ThrottleMillis = c.throttle(wait)
 	for _, fp := range f.parts {
 		fp.drop()

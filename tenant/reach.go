@@ -19,6 +19,10 @@ type Reach struct {
 	Snapshot *catalog.Snapshot
 	// Only is the tenant that the connection is bound to; "" is any.
 	Only string
+	// Asked: Only is what the client asked for by the TLS server name, and nobody
+	// else has said. It narrows, and proves nothing: a token or a certificate that
+	// names no tenant would be good for each.
+	Asked bool
 }
 
 // Active tells whether a tenant may be signed on to.
@@ -59,6 +63,8 @@ func (r Reach) User(name string) *catalog.User {
 // ("" if it does not).
 func (r Reach) Tenant(named string) (string, bool) {
 	switch {
+	case named == "" && r.Asked:
+		return "", false
 	case named == "":
 		named = r.Only
 	case r.Only != "" && r.Only != named:
@@ -69,9 +75,9 @@ func (r Reach) Tenant(named string) (string, bool) {
 
 // Mapped settles tenant and principal of a certificate, by the name that the
 // mapping rules made of it: NAME, or NAME@TENANT where the connection is not
-// bound to a tenant yet.
+// bound to a tenant yet, or by the client's own word alone.
 func (r Reach) Mapped(name string) (of, principal string, ok bool) {
-	if r.Only == "" {
+	if r.Only == "" || r.Asked {
 		at := strings.LastIndexByte(name, '@')
 		if at <= 0 {
 			return "", "", false

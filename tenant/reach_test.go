@@ -109,6 +109,23 @@ func TestReach(t *testing.T) {
 		}
 	}
 
+	// A server name is the client's own choice: what proves nothing of a tenant is good for none.
+	asked := Reach{Snapshot: s, Only: "acme", Asked: true}
+	for _, name := range []string{"cn", "cn@beta", "cn@none"} {
+		if of, principal, ok := asked.Mapped(name); ok {
+			t.Errorf("certificate of %q by the server name of acme: %q of %q", name, principal, of)
+		}
+	}
+	if of, principal, ok := asked.Mapped("cn@acme"); !ok || of != "acme" || principal != "cn" {
+		t.Errorf("certificate of cn@acme: %q of %q, %t", principal, of, ok)
+	}
+	if of, ok := asked.Tenant(""); ok {
+		t.Errorf("a token that names no tenant is good for %q", of)
+	}
+	if of, ok := asked.Tenant("acme"); !ok || of != "acme" {
+		t.Errorf("a token of acme: %q, %t", of, ok)
+	}
+
 	alice := s.User("acme", "alice")
 	stands := func() bool { return Reach{Snapshot: fresh()}.Stands(alice, "SCRAM-SHA-256") }
 	if !stands() {

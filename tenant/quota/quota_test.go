@@ -3,6 +3,7 @@ package quota
 import (
 	"errors"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -214,5 +215,30 @@ func TestConnectionRates(t *testing.T) {
 	table := Compile(quotas)
 	if table.Connections("10.0.0.1") != 3 || table.Connections("10.0.0.2") != 7 || (*Table)(nil).Connections("10.0.0.2") != 0 {
 		t.Error("limits of addresses")
+	}
+}
+
+// Ids that clients make up take a bounded number of meters, each of a bounded size.
+func TestMetersAreBounded(t *testing.T) {
+	t.Parallel()
+	m := &Meters{}
+	for i := range maxMeters + 1000 {
+		m.get(produce, share{client: strconv.Itoa(i)}, 1)
+	}
+	if len(m.by) > maxMeters {
+		t.Errorf("%d meters", len(m.by))
+	}
+	m = &Meters{}
+	long, other := strings.Repeat("x", 32_000), strings.Repeat("x", 31_999)+"y"
+	if m.get(produce, share{client: long}, 1) != m.get(produce, share{client: long}, 2) {
+		t.Error("a long id has two meters")
+	}
+	if m.get(produce, share{client: long}, 1) == m.get(produce, share{client: other}, 2) {
+		t.Error("two long ids share a meter")
+	}
+	for key := range m.by {
+		if len(key.of.client) > longName {
+			t.Errorf("a key of %d bytes", len(key.of.client))
+		}
 	}
 }

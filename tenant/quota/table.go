@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"crypto/sha256"
 	"sync"
 
 	"github.com/braidstream/braid/catalog"
@@ -151,8 +152,9 @@ func (t *Table) Connections(ip string) float64 {
 // Meters measure the use of a tenant's clients. They outlive tables: what was used
 // before a quota changed counts under the next one.
 type Meters struct {
-	mu sync.Mutex
-	by map[meterKey]*Meter
+	mu    sync.Mutex
+	by    map[meterKey]*Meter
+	swept int64 // when idle ones were looked for, ms
 }
 
 type meterKey struct {
@@ -161,8 +163,21 @@ type meterKey struct {
 }
 
 // maxMeters bounds the meters of one tenant; beyond, those are forgotten that
-// measure nothing just now.
+// measure nothing just now, or, if all do, any: clients make up as many ids as they like.
 const maxMeters = 50_000
+
+// longName is from how many bytes on a client's id is known by its hash: a meter is
+// not to be larger for it.
+const longName = 256
+
+// brief is the share by names that are not long.
+func (s share) brief() share {
+	if len(s.client) > longName {
+		sum := sha256.Sum256([]byte(s.client))
+		s.client = "\x00" + string(sum[:])
+	}
+	return s
+}
 
 // Meter measures what one share uses.
 type Meter struct {
@@ -175,14 +190,15 @@ type Meter struct {
 func (m *Meters) get(k kind, of share, now int64) *Meter {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	key := meterKey{k, of}
+	key := meterKey{k, of.brief()}
 	if meter := m.by[key]; meter != nil {
 		return meter
 	}
 	if m.by == nil {
 		m.by = map[meterKey]*Meter{}
 	}
-	if len(m.by) >= maxMeters {
+	if len(m.by) >= maxMeters && now-m.swept >= WindowMillis {
+		m.swept = now
 		for key, meter := range m.by {
 			meter.mu.Lock()
 			idle := now-meter.last > Samples*WindowMillis
@@ -191,6 +207,12 @@ func (m *Meters) get(k kind, of share, now int64) *Meter {
 				delete(m.by, key)
 			}
 		}
+	}
+	for key := range m.by {
+		if len(m.by) < maxMeters {
+			break
+		}
+		delete(m.by, key)
 	}
 	meter := &Meter{last: now}
 	m.by[key] = meter
@@ -247,8 +269,10 @@ func (c *Client) Produced(bytes int, now int64) int64 { return c.rate(produce, f
 // send them for that says so with Unfetched.
 func (c *Client) Fetched(bytes int, now int64) int64 { return c.rate(consume, float64(bytes), now) }
 
-// Unfetched takes bytes back that were not sent.
-func (c *Client) Unfetched(bytes int, now int64) { c.rate(consume, -float64(bytes), now) }
+// Unfetched takes bytes back that were not sent, and returns the wait without them, ms.
+func (c *Client) Unfetched(bytes int, now int64) int64 {
+	return c.rate(consume, -float64(bytes), now)
+}
 
 // FetchAtMost returns how many bytes one fetch may bring at most; no limit is a
 // very large number.

@@ -29,6 +29,10 @@ type Store struct {
 // MaxACLs bounds the rules of one tenant.
 const MaxACLs = 20_000
 
+// maxSelected bounds what the filters of one request select together: each tells
+// all that it does, and a request holds very many of them.
+const maxSelected = 5 * MaxACLs
+
 // Options of a change.
 type Options struct {
 	// Operator: who asks administers the fleet, and can always change the rules
@@ -156,19 +160,11 @@ func (s *Store) DeleteACLs(ctx context.Context, tenant string, filters []acl.Fil
 		return fail(err)
 	}
 	slices.SortFunc(before, acl.Compare)
-	going := map[acl.Binding]bool{}
-	for i, f := range filters {
-		if err := f.Validate(); err != nil {
-			errs[i] = invalid(err)
-			continue
-		}
-		for _, b := range before {
-			if f.Matches(b) {
-				deleted[i] = append(deleted[i], b)
-				going[b] = true
-			}
-		}
+	of, going, err := selected(ctx, before, filters, errs)
+	if err != nil {
+		return fail(err)
 	}
+	deleted = of
 	if len(going) == 0 {
 		return deleted, errs
 	}
@@ -189,6 +185,33 @@ func (s *Store) DeleteACLs(ctx context.Context, tenant string, filters []acl.Fil
 	}
 	s.saw(ctx, revision)
 	return deleted, errs
+}
+
+// selected lists the rules that each filter selects, and all of them together. A
+// filter that is none has its error in errs.
+func selected(ctx context.Context, rules []acl.Binding, filters []acl.Filter, errs []error) (by [][]acl.Binding, all map[acl.Binding]bool, err error) {
+	by, all = make([][]acl.Binding, len(filters)), map[acl.Binding]bool{}
+	n := 0
+	for i, f := range filters {
+		if err := f.Validate(); err != nil {
+			errs[i] = invalid(err)
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, nil, err
+		}
+		for _, b := range rules {
+			if !f.Matches(b) {
+				continue
+			}
+			if n++; n > maxSelected {
+				return nil, nil, refuse(wire.InvalidRequest, "the filters of one request select at most %d rules together", maxSelected)
+			}
+			by[i] = append(by[i], b)
+			all[b] = true
+		}
+	}
+	return by, all, nil
 }
 
 // saw waits until this process's snapshots have a change: the next request of who

@@ -58,7 +58,7 @@ func (s *Store) AlterQuotas(ctx context.Context, tenant string, changes []quota.
 			next = append(next, q)
 		}
 		switch {
-		case len(known)+len(next) > MaxQuotas+len(changes):
+		case tooMany(known, next):
 			return fail(refuse(wire.PolicyViolation, "a tenant has quotas for at most %d entities", MaxQuotas))
 		case len(next) == 0 || o.DryRun:
 			return errs
@@ -73,4 +73,20 @@ func (s *Store) AlterQuotas(ctx context.Context, tenant string, changes []quota.
 		s.saw(ctx, revision)
 		return errs
 	}
+}
+
+// tooMany tells whether changes would leave more entities than there may be. What
+// makes them no more than they are is always allowed.
+func tooMany(known map[string]catalog.ClientQuota, next []catalog.ClientQuota) bool {
+	n := len(known)
+	for _, q := range next {
+		_, there := known[catalog.EntityKey(q.Entity)]
+		switch {
+		case there && len(q.Values) == 0:
+			n--
+		case !there:
+			n++
+		}
+	}
+	return n > MaxQuotas && n > len(known)
 }
