@@ -200,35 +200,41 @@ func TestQuotas(t *testing.T) {
 	}
 }
 
-// Batches that are larger than what a window allows still come, one after the other.
+// What is too much for a quota's window at any time is not held back for ever: one
+// batch that is larger, and batches of several partitions that are it together.
 func TestAQuotaDoesNotStarve(t *testing.T) {
 	f := newFleet(t)
-	topic := f.topic("orders", 1)
+	large, several := f.topic("large", 1), f.topic("several", 2)
 	r := f.raw()
-	value := string(make([]byte, 60_000))
-	for range 2 {
-		do[*kmsg.ProduceResponse](r, 11, produceRequest("orders", topic.ID, -1, map[int32][]byte{0: records(t, nil, value)}))
-	}
+	value := func(n int) []byte { return records(t, nil, string(make([]byte, n))) }
+	do[*kmsg.ProduceResponse](r, 11, produceRequest("large", large.ID, -1, map[int32][]byte{0: value(120_000)}))
+	do[*kmsg.ProduceResponse](r, 11, produceRequest("several", several.ID, -1, map[int32][]byte{0: value(60_000), 1: value(60_000)}))
 	if e := do[*kmsg.AlterClientQuotasResponse](f.raw(), 1, alterQuota("ANONYMOUS", "consumer_byte_rate", 10_000)).Entries[0]; e.ErrorCode != 0 {
 		t.Fatal(*e.ErrorMessage)
 	}
-	// One batch fits into the 100,000 bytes of a window, and the second begins in it.
-	for offset := int64(0); offset < 2; {
-		resp := do[*kmsg.FetchResponse](r, 12, fetchRequest("orders", topic.ID, map[int32]int64{0: offset}))
-		if len(resp.Topics) == 0 {
-			if offset == 0 {
-				t.Fatalf("held back for %d ms, and it would be again", resp.ThrottleMillis)
+	bytes := func(resp *kmsg.FetchResponse) (n int) {
+		for _, topic := range resp.Topics {
+			for _, p := range topic.Partitions {
+				n += len(p.RecordBatches)
 			}
-			continue // until what came before has left the window
 		}
-		offset += int64(len(resp.Topics[0].Partitions[0].RecordBatches) / len(value))
+		return n
+	}
+	resp := do[*kmsg.FetchResponse](r, 12, fetchRequest("several", several.ID, map[int32]int64{0: 0, 1: 0}))
+	if n := bytes(resp); n < 60_000 || n > 100_000 || resp.ThrottleMillis != 0 {
+		t.Errorf("of two partitions: %d bytes, %d ms", n, resp.ThrottleMillis)
+	}
+	// 60,000 bytes of 100,000 are used: the rate is within the quota, and this never would be.
+	resp = do[*kmsg.FetchResponse](r, 12, fetchRequest("large", large.ID, map[int32]int64{0: 0}))
+	if n := bytes(resp); n < 120_000 || resp.ThrottleMillis <= 0 {
+		t.Errorf("a batch of more than a window: %d bytes, %d ms", n, resp.ThrottleMillis)
 	}
 }
 
 // A connection that has to be silent for days ends when one may no longer be idle: its
 // client may have gone long ago.
 func TestMutedConnectionsEnd(t *testing.T) {
-	f := newFleet(t, withConfig(func(c *Config) { c.IdleTimeout = 5 * time.Second }))
+	f := newFleet(t, withConfig(func(c *Config) { c.IdleTimeout = 100 * time.Millisecond }))
 	topic := f.topic("orders", 1)
 	if e := do[*kmsg.AlterClientQuotasResponse](f.raw(), 1, alterQuota("ANONYMOUS", "producer_byte_rate", 1)).Entries[0]; e.ErrorCode != 0 {
 		t.Fatal(*e.ErrorMessage)

@@ -125,7 +125,7 @@ func (f *fetcher) fetched() {
 		return
 	}
 	now := time.Now().UnixMilli()
-	total := f.total(f.parts)
+	total := f.outgoing()
 	wait := c.quota.Fetched(total, now)
 	if wait <= 0 {
 		return
@@ -141,4 +141,16 @@ func (f *fetcher) fetched() {
 		fp.drop()
 	}
 	f.withheld = true
+}
+
+// outgoing is how many of the bytes that were read the answer will hold: see fill.
+func (f *fetcher) outgoing() int {
+	total := 0
+	for _, fp := range f.ordered {
+		if fp.job == nil || total > 0 && total+fp.job.size > int(f.maxBytes) {
+			continue
+		}
+		total += fp.job.size
+	}
+	return total
 }
