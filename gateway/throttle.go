@@ -45,6 +45,10 @@ func (c *conn) unmute() error {
 	select {
 	case <-timer.C:
 		if wait > most {
+			// What was taken up is answered first.
+			if err := c.settled(); err != nil {
+				return err
+			}
 			return fmt.Errorf("muted by a quota for longer than a connection may be idle: %w", os.ErrDeadlineExceeded)
 		}
 	case <-c.ctx.Done():
