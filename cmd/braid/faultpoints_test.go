@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -82,12 +83,25 @@ func TestFaultAtEachPointOfAMove(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		moved := make(chan struct{})
+		var there atomic.Bool
 		go func() {
 			defer close(moved)
-			// Its answer may be lost with the process: what became of the move is asked below.
-			_, _ = up.move(ctx, to, "faulted")
+			// Its answer may be lost with the process: what became of the move is asked below. What
+			// is refused before it begins, as while a store is being opened anew, is asked for again.
+			for ctx.Err() == nil && !there.Load() {
+				op, err := up.move(ctx, to, "faulted")
+				if _, missing := os.Stat(reached); missing == nil || there.Load() {
+					return
+				}
+				t.Logf("%s: before it is reached: %v, %s %s", what, err, op.State, op.Message)
+				select {
+				case <-ctx.Done():
+				case <-time.After(time.Second):
+				}
+			}
 		}()
 		eventually(t, patience, what+": is reached", func() bool { _, err := os.Stat(reached); return err == nil })
+		there.Store(true)
 		if err := os.Remove(reached); err != nil {
 			t.Fatal(err)
 		}
