@@ -54,70 +54,41 @@ func own[K comparable, V any](done *bool, m *map[K]V) {
 	}
 }
 
+// record decodes a value, and has filled in what is not in it but known of its key.
+func record[T any](it item, fill func(*T)) (any, error) {
+	v := new(T)
+	err := decode(it.value, v)
+	fill(v)
+	return v, err
+}
+
 // decoded gives the value of a key as the type that the key says.
 func decoded(a address, it item) (any, error) {
-	var err error
 	switch a.kind {
 	case kindCluster:
-		v := new(Cluster)
-		err = decode(it.value, v)
-		v.Revision = it.revision
-		return v, err
+		return record(it, func(v *Cluster) { v.Revision = it.revision })
 	case kindGateway:
-		v := new(Gateway)
-		err = decode(it.value, v)
-		v.Revision, v.Lease = it.revision, it.lease
-		return v, err
+		return record(it, func(v *Gateway) { v.Revision, v.Lease = it.revision, it.lease })
 	case kindProcess:
-		v := new(Process)
-		err = decode(it.value, v)
-		v.Revision = it.revision
-		return v, err
+		return record(it, func(v *Process) { v.Revision = it.revision })
 	case kindShard:
-		v := new(Shard)
-		err = decode(it.value, v)
-		v.Revision = it.revision
-		return v, err
+		return record(it, func(v *Shard) { v.Revision = it.revision })
 	case kindVote:
-		v := new(ClusterVote)
-		err = decode(it.value, v)
-		v.Revision = it.revision
-		return v, err
+		return record(it, func(v *ClusterVote) { v.Revision = it.revision })
 	case kindTopic:
-		v := new(Topic)
-		err = decode(it.value, v)
-		v.Revision = it.revision
-		return v, err
+		return record(it, func(v *Topic) { v.Revision = it.revision })
 	case kindExtend:
-		v := new(Extend)
-		err = decode(it.value, v)
-		v.Revision = it.revision
-		return v, err
+		return record(it, func(v *Extend) { v.Revision = it.revision })
 	case kindGroup:
-		v := new(GroupConfig)
-		err = decode(it.value, v)
-		v.Revision = it.revision
-		return v, err
+		return record(it, func(v *GroupConfig) { v.Revision = it.revision })
 	case kindTenant:
-		v := new(Tenant)
-		err = decode(it.value, v)
-		v.Revision = it.revision
-		return v, err
+		return record(it, func(v *Tenant) { v.Revision = it.revision })
 	case kindUser:
-		v := new(User)
-		err = decode(it.value, v)
-		v.Tenant, v.Name, v.Revision = a.tenant, a.name, it.revision
-		return v, err
+		return record(it, func(v *User) { v.Tenant, v.Name, v.Revision = a.tenant, a.name, it.revision })
 	case kindACL:
-		v := new(ACL)
-		err = decode(it.value, v)
-		v.Revision = it.revision
-		return v, err
+		return record(it, func(v *ACL) { v.Revision = it.revision })
 	case kindQuota:
-		v := new(ClientQuota)
-		err = decode(it.value, v)
-		v.Revision = it.revision
-		return v, err
+		return record(it, func(v *ClientQuota) { v.Revision = it.revision })
 	case kindPage:
 		p, err := decodePage(it)
 		return &p, err

@@ -150,20 +150,7 @@ func (c *Catalog) DeleteTenant(ctx context.Context, t Tenant, fence Fence) error
 	}
 	ops := []clientv3.Op{clientv3.OpDelete(key), clientv3.OpDelete(tenantPrefix(t.Name), clientv3.WithPrefix()),
 		clientv3.OpPut(retiredKey(t.Name), value)}
-	r, err := c.txn(ctx, what, cmps, ops, append(fence.probe(nil), clientv3.OpGet(key, clientv3.WithKeysOnly())))
-	if err != nil {
-		return err
-	}
-	if r.Succeeded {
-		return nil
-	}
-	if err := fence.check(r); err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	if len(r.Responses[len(r.Responses)-1].GetResponseRange().Kvs) == 0 {
-		return nil // removed before
-	}
-	return fmt.Errorf("%s: %w", what, ErrConflict)
+	return c.removeAll(ctx, what, key, cmps, ops, fence)
 }
 
 // Tenant reads one tenant linearizably. The default tenant is always found.

@@ -201,6 +201,12 @@ func (c *Catalog) RemoveTopic(ctx context.Context, t Topic, fence Fence) error {
 		clientv3.OpDelete(dataRoot+"hold/"+t.ID.String()+"/", clientv3.WithPrefix()),
 		clientv3.OpDelete(dataRoot+"alarm/"+t.ID.String()+"/", clientv3.WithPrefix()),
 	}
+	return c.removeAll(ctx, what, key, cmps, ops, fence)
+}
+
+// removeAll removes key and what belongs to it, in one transaction. What is gone already is
+// no error; a key that stands although cmps do not hold is an [ErrConflict].
+func (c *Catalog) removeAll(ctx context.Context, what, key string, cmps []clientv3.Cmp, ops []clientv3.Op, fence Fence) error {
 	r, err := c.txn(ctx, what, cmps, ops, append(fence.probe(nil), clientv3.OpGet(key, clientv3.WithKeysOnly())))
 	if err != nil {
 		return err

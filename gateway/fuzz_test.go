@@ -45,23 +45,7 @@ func FuzzConnection(f *testing.F) {
 		}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		client, server := net.Pipe()
-		g.mu.Lock()
-		c := g.newConn(g.listeners[0], server)
-		g.conns[c] = struct{}{}
-		g.perIP[c.host]++
-		g.mu.Unlock()
-		g.metrics.connections.WithLabelValues(c.l.cfg.Name).Inc()
-		done := make(chan struct{})
-		go func() {
-			c.serve()
-			close(done)
-		}()
-		drained := make(chan struct{})
-		go func() {
-			_, _ = io.Copy(io.Discard, client) // until either side closes
-			close(drained)
-		}()
+		client, c, done, drained := pipeTo(g)
 		_ = client.SetWriteDeadline(time.Now().Add(5 * time.Second))
 		_, err := client.Write(b)
 		if ne, ok := err.(net.Error); ok && ne.Timeout() {
@@ -82,4 +66,26 @@ func FuzzConnection(f *testing.F) {
 			t.Fatalf("%d bytes made it allocate %d", len(b), grown)
 		}
 	})
+}
+
+// pipeTo serves one end of a pipe as a client's connection, and throws away what is answered.
+// done is closed when it is served no more, drained when the pipe is closed too.
+func pipeTo(g *Gateway) (client net.Conn, c *conn, done, drained chan struct{}) {
+	client, server := net.Pipe()
+	g.mu.Lock()
+	c = g.newConn(g.listeners[0], server)
+	g.conns[c] = struct{}{}
+	g.perIP[c.host]++
+	g.mu.Unlock()
+	g.metrics.connections.WithLabelValues(c.l.cfg.Name).Inc()
+	done, drained = make(chan struct{}), make(chan struct{})
+	go func() {
+		c.serve()
+		close(done)
+	}()
+	go func() {
+		_, _ = io.Copy(io.Discard, client) // until either side closes
+		close(drained)
+	}()
+	return client, c, done, drained
 }

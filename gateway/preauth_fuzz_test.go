@@ -1,8 +1,6 @@
 package gateway
 
 import (
-	"io"
-	"net"
 	"runtime"
 	"testing"
 	"time"
@@ -55,22 +53,7 @@ func FuzzBeforeAuthentication(f *testing.F) {
 		}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		client, server := net.Pipe()
-		g.mu.Lock()
-		c := g.newConn(g.listeners[0], server)
-		g.conns[c] = struct{}{}
-		g.perIP[c.host]++
-		g.mu.Unlock()
-		g.metrics.connections.WithLabelValues(c.l.cfg.Name).Inc()
-		done, drained := make(chan struct{}), make(chan struct{})
-		go func() {
-			c.serve()
-			close(done)
-		}()
-		go func() {
-			_, _ = io.Copy(io.Discard, client) // until either side closes
-			close(drained)
-		}()
+		client, c, done, drained := pipeTo(g)
 		_ = client.SetWriteDeadline(time.Now().Add(30 * time.Second)) // a pipe has deadlines
 		_, _ = client.Write(b)                                        // the gateway may close before it has read all
 		_ = client.Close()

@@ -168,19 +168,12 @@ What its limits and its budget do: braid tenant set --help.`,
 
 // changeTenant asks for a change and prints what came of it: JSON, or the words,
 // which take the name.
-func (e *env) changeTenant(cmd *cobra.Command, ask func(context.Context, *api.Client) (api.Tenant, error), words string) error {
-	c, err := e.client()
-	if err != nil {
-		return err
-	}
-	t, err := ask(cmd.Context(), c)
-	if err != nil {
-		return err
-	}
-	return e.print(t, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, words, t.Name)
-		return err
-	})
+func (e *env) changeTenant(cmd *cobra.Command, change func(context.Context, *api.Client) (api.Tenant, error), words string) error {
+	return ask(e, func(ctx context.Context, c *api.Client, _ []string) (api.Tenant, error) { return change(ctx, c) },
+		func(w io.Writer, t api.Tenant) error {
+			_, err := fmt.Fprintf(w, words, t.Name)
+			return err
+		})(cmd, nil)
 }
 
 func newTenantList(e *env) *cobra.Command {

@@ -122,23 +122,16 @@ only a salted hash of it is kept.`,
 }
 
 // credential asks for a user's credentials and shows a generated password, once.
-func (e *env) credential(cmd *cobra.Command, ask func(context.Context, *api.Client) (api.User, error), verb string) error {
-	c, err := e.client()
-	if err != nil {
-		return err
-	}
-	u, err := ask(cmd.Context(), c)
-	if err != nil {
-		return err
-	}
-	return e.print(u, func(w io.Writer) error {
-		text := fmt.Sprintf("user %s %s tenant %s (%s)\n", u.Name, verb, u.Tenant, strings.Join(u.Mechanisms, ", "))
-		if u.Password != "" {
-			text += "password " + u.Password + "\nit is not shown again\n"
-		}
-		_, err := io.WriteString(w, text)
-		return err
-	})
+func (e *env) credential(cmd *cobra.Command, change func(context.Context, *api.Client) (api.User, error), verb string) error {
+	return ask(e, func(ctx context.Context, c *api.Client, _ []string) (api.User, error) { return change(ctx, c) },
+		func(w io.Writer, u api.User) error {
+			text := fmt.Sprintf("user %s %s tenant %s (%s)\n", u.Name, verb, u.Tenant, strings.Join(u.Mechanisms, ", "))
+			if u.Password != "" {
+				text += "password " + u.Password + "\nit is not shown again\n"
+			}
+			_, err := io.WriteString(w, text)
+			return err
+		})(cmd, nil)
 }
 
 func newUserList(e *env) *cobra.Command {
