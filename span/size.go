@@ -7,6 +7,7 @@ import "context"
 type Sizer interface {
 	// Sizes gives the bytes that the batches of each partition take, by index; -1
 	// where nobody could be asked. What a store has not removed yet although it lies
-	// before the log start may be counted.
+	// before the log start may be counted, and a topic that was deleted a moment ago
+	// may be measured once more.
 	Sizes(ctx context.Context, t Topic) ([]int64, error)
 }

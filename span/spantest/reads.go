@@ -220,8 +220,7 @@ func (e *env) sizes() {
 	if err := e.s.Delete(e.ctx, t); err != nil {
 		e.Fatal(err)
 	}
-	_, err = m.Sizes(e.ctx, t)
-	e.wantErr("sizes of what is gone", err, span.ErrGone)
+	e.untilGone("sizes", func() error { _, err := m.Sizes(e.ctx, t); return err })
 }
 
 func (e *env) transactions() {

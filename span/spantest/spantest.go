@@ -319,6 +319,21 @@ func (e *env) wantErr(what string, err, kind error) {
 	}
 }
 
+// untilGone repeats a request to a deleted topic until it finds the topic gone: brokers
+// of several nodes learn of a deletion one after the other, and a busy one is late.
+func (e *env) untilGone(what string, request func() error) {
+	e.Helper()
+	for end := time.Now().Add(e.caps.Patience); ; {
+		err := request()
+		if errors.Is(err, span.ErrGone) {
+			return
+		}
+		if err != nil && !errors.Is(err, span.ErrUnavailable) || time.Now().After(end) {
+			e.Fatalf("%s of a deleted topic: got error %v, want kind %q", what, err, span.ErrGone)
+		}
+	}
+}
+
 func (e *env) wantCode(what string, err error, code wire.Code) {
 	e.Helper()
 	var r *span.RejectedError

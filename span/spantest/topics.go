@@ -53,8 +53,7 @@ func (e *env) freshIDs() {
 		e.Fatal("the id was used again")
 	}
 	// The old topic's handle must never reach the new one.
-	a := e.put(l, e.plain(now(), "stray"))
-	e.wantErr("append to the deleted topic", a.Err, span.ErrGone)
+	e.untilGone("append to the deleted topic", func() error { return e.put(l, e.plain(now(), "stray")).Err })
 	if got := e.all(e.log(second, 0), 0); len(got) != 0 {
 		e.Fatalf("the new topic holds %v", got)
 	}
@@ -96,25 +95,23 @@ func (e *env) gone() {
 	if err := e.s.Delete(e.ctx, t); err != nil {
 		e.Fatalf("delete what is gone: %v", err)
 	}
-	a := e.put(l, e.plain(now(), "y"))
-	e.wantErr("append", a.Err, span.ErrGone)
-	_, err := l.Offsets(e.ctx)
-	e.wantErr("offsets", err, span.ErrGone)
-	r, err := l.Read(e.ctx, span.ReadRequest{Offset: 0})
-	r.Release()
-	e.wantErr("read", err, span.ErrGone)
-	_, _, err = l.OffsetFor(e.ctx, 0)
-	e.wantErr("offset by time", err, span.ErrGone)
-	_, err = l.DeleteBefore(e.ctx, 1)
-	e.wantErr("delete before", err, span.ErrGone)
-	e.wantErr("probe", l.Probe(e.ctx), span.ErrGone)
-	_, err = l.Producers(e.ctx)
-	e.wantErr("producers", err, span.ErrGone)
-	e.wantErr("add partitions", e.s.AddPartitions(e.ctx, t, 2), span.ErrGone)
-	e.wantErr("configure", e.s.Configure(e.ctx, t, map[string]string{"retention.ms": "-1"}), span.ErrGone)
+	e.untilGone("append", func() error { return e.put(l, e.plain(now(), "y")).Err })
+	e.untilGone("offsets", func() error { _, err := l.Offsets(e.ctx); return err })
+	e.untilGone("read", func() error {
+		r, err := l.Read(e.ctx, span.ReadRequest{Offset: 0})
+		r.Release()
+		return err
+	})
+	e.untilGone("offset by time", func() error { _, _, err := l.OffsetFor(e.ctx, 0); return err })
+	e.untilGone("delete before", func() error { _, err := l.DeleteBefore(e.ctx, 1); return err })
+	e.untilGone("probe", func() error { return l.Probe(e.ctx) })
+	e.untilGone("producers", func() error { _, err := l.Producers(e.ctx); return err })
+	e.untilGone("add partitions", func() error { return e.s.AddPartitions(e.ctx, t, 2) })
+	e.untilGone("configure", func() error {
+		return e.s.Configure(e.ctx, t, map[string]string{"retention.ms": "-1"})
+	})
 	if !e.caps.NoSeal {
-		_, err = e.s.Seal(e.ctx, t)
-		e.wantErr("seal", err, span.ErrGone)
+		e.untilGone("seal", func() error { _, err := e.s.Seal(e.ctx, t); return err })
 	}
 	select {
 	case err := <-waiting:
@@ -129,7 +126,7 @@ func (e *env) gone() {
 	live := e.create(1)
 	stranger := live
 	stranger.ID[0] ^= 0xff
-	a = e.put(e.log(stranger, 0), e.plain(now(), "z"))
+	a := e.put(e.log(stranger, 0), e.plain(now(), "z"))
 	e.wantErr("append under a wrong id", a.Err, span.ErrGone)
 	if o := e.offsets(e.log(live, 0)); o.End != 0 {
 		e.Fatalf("it landed: %+v", o)
