@@ -105,11 +105,8 @@ func (s *Server) cluster(r *http.Request) (any, error) {
 	v := clusterView(c, snap, clusterUses(snap))
 	ctx, cancel := context.WithTimeout(r.Context(), healthLimit)
 	defer cancel()
-	if h, err := s.opts.Admin.ClusterHealth(ctx, name); err != nil {
-		v.Health, v.Detail = "down", err.Error()
-	} else {
-		v.Health, v.Detail = "up", h.Detail
-	}
+	h, err := s.opts.Admin.ClusterHealth(ctx, name)
+	v.Health, v.Detail = askedHealth(v.Health, v.Detail, h.Detail, err)
 	kept, err := s.opts.Admin.Kept(r.Context(), name)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -28,6 +29,29 @@ func TestOtherOriginsAreRefused(t *testing.T) {
 		h.ServeHTTP(w, r)
 		if w.Code != c.want {
 			t.Errorf("%s with %s %s: status %d, want %d", c.path, c.header, c.value, w.Code, c.want)
+		}
+	}
+}
+
+// Who is cut off, the gateways or this process, is told where they disagree.
+func TestHealthAsAsked(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		voted  string
+		err    error
+		health string
+		detail string
+	}{
+		"all well":             {"up", nil, "up", "1 broker"},
+		"nobody voted":         {"unknown", nil, "up", "1 broker"},
+		"nobody voted, silent": {"unknown", errors.New("no answer"), "down", "no answer"},
+		"gone":                 {"down", errors.New("no answer"), "down", "no answer"},
+		"gateways are cut off": {"down", nil, "up", "this process reaches it, most gateways do not: refused"},
+		"process is cut off":   {"up", errors.New("no answer"), "up", "most gateways reach it, this process does not: no answer"},
+	} {
+		health, detail := askedHealth(c.voted, "refused", "1 broker", c.err)
+		if health != c.health || detail != c.detail {
+			t.Errorf("%s: %s: %s, want %s: %s", name, health, detail, c.health, c.detail)
 		}
 	}
 }

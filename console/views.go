@@ -50,6 +50,20 @@ func votedHealth(s *catalog.Snapshot, cluster string) (health, detail string) {
 	}
 }
 
+// askedHealth joins what most gateways think of a cluster with the answer that this process
+// has just had from it. One of them may be cut off, so a contradiction is told, not settled.
+func askedHealth(voted, votedDetail, answer string, err error) (health, detail string) {
+	switch {
+	case err == nil && voted == "down":
+		return "up", "this process reaches it, most gateways do not: " + votedDetail
+	case err == nil:
+		return "up", answer
+	case voted == "up":
+		return "up", "most gateways reach it, this process does not: " + err.Error()
+	}
+	return "down", err.Error()
+}
+
 // redact hides every value of a client config whose key speaks of a secret,
 // references too: where a secret lies is nobody's business.
 func redact(config map[string]string) map[string]string {

@@ -2,5 +2,13 @@
 
 package main
 
+import (
+	"context"
+	"net"
+)
+
 // faultHook stops the controller at its fault points: only in the tests' build.
 func faultHook() func(point string) error { return nil }
+
+// brokerDial is how brokers are connected to: by ways of the tests only in their build.
+func brokerDial() func(ctx context.Context, addr string) (net.Conn, error) { return nil }

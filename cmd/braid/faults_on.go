@@ -3,8 +3,11 @@
 package main
 
 import (
+	"context"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -30,5 +33,23 @@ func faultHook() func(point string) error {
 			}
 			time.Sleep(2 * time.Millisecond)
 		}
+	}
+}
+
+// brokerDial leads this process to other addresses than the brokers tell, as the
+// environment says: ADDRESS=INSTEAD,…. So one process can be cut off from a cluster that
+// the others reach.
+func brokerDial() func(ctx context.Context, addr string) (net.Conn, error) {
+	instead := map[string]string{}
+	for route := range strings.SplitSeq(os.Getenv("BRAID_FAULTS_ROUTES"), ",") {
+		if from, to, ok := strings.Cut(route, "="); ok {
+			instead[from] = to
+		}
+	}
+	return func(ctx context.Context, addr string) (net.Conn, error) {
+		if to, ok := instead[addr]; ok {
+			addr = to
+		}
+		return new(net.Dialer).DialContext(ctx, "tcp", addr)
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/braidstream/braid/controller"
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/span/fleet"
+	"github.com/braidstream/braid/span/kafka"
 	"github.com/braidstream/braid/span/local"
 	"github.com/braidstream/braid/span/remote"
 	"github.com/braidstream/braid/tenant/sasl"
@@ -370,7 +371,7 @@ func (p *process) openFleet(ctx context.Context) error {
 	}
 	p.onEnd(func(context.Context) error { p.watcher.Close(); return nil })
 	p.stores, err = fleet.New(fleet.Options{Watcher: p.watcher, Catalog: p.catalog, ProcessID: p.id,
-		Local: p.engines, Logger: p.logger})
+		Local: p.engines, Kafka: kafka.Options{Dial: brokerDial()}, Logger: p.logger})
 	if err != nil {
 		return err
 	}

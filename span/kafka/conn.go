@@ -44,13 +44,19 @@ type dialer struct {
 	security *security
 	clientID []byte
 	timeout  time.Duration
+	connect  func(ctx context.Context, addr string) (net.Conn, error)
+}
+
+// overTCP is how brokers are connected to unless [Options.Dial] says otherwise.
+func overTCP(ctx context.Context, addr string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", addr)
 }
 
 // dial connects, secures and authenticates. The context's end aborts all of it.
 func (d *dialer) dial(ctx context.Context, addr string) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	nc, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	nc, err := d.connect(ctx, addr)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}

@@ -1,9 +1,11 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 )
 
@@ -49,6 +51,9 @@ type Options struct {
 	// before they end with span.ErrUnavailable or span.ErrUnknownOutcome; 0: until
 	// their deadlines. A partition without a leader, of a cluster that answers, is waited for.
 	AwayAfter time.Duration
+	// Dial connects to a broker's HOST:PORT, in place of plain TCP; TLS and SASL are done on
+	// what it returns. It is called from several goroutines.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// DialTimeout bounds connecting, TLS and SASL together; 5 s.
 	DialTimeout time.Duration
 	// RequestTimeout bounds one control request to one broker; 5 s.
@@ -76,6 +81,9 @@ func (o *Options) defaults() {
 	setDefault(&o.RequestTimeout, 5*time.Second)
 	setDefault(&o.HealthTimeout, time.Second)
 	setDefault(&o.SlowRequest, time.Second)
+	if o.Dial == nil {
+		o.Dial = overTCP
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

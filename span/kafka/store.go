@@ -85,7 +85,7 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{
 		opts: o, log: o.Logger.With("cluster", o.Name),
-		dialer:     &dialer{security: sec, clientID: []byte(o.ClientID), timeout: o.DialTimeout},
+		dialer:     &dialer{security: sec, clientID: []byte(o.ClientID), timeout: o.DialTimeout, connect: o.Dial},
 		read:       newBudget(o.ReadBytes),
 		brokers:    map[int32]*broker{},
 		partitions: map[partitionKey]*partition{},
