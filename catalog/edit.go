@@ -19,6 +19,7 @@ type Change struct {
 	Groups   bool // configs of groups
 	// Tenants whose record, users, ACLs or client quotas changed.
 	Tenants, Users, ACLs, Quotas []string
+	Operators                    bool
 }
 
 // edit makes the next snapshot from one. Values are decoded before they come
@@ -32,9 +33,9 @@ type edit struct {
 	clusters        map[string]struct{}
 	states          map[ID]*topicState // made by this edit: changed in place
 	// Maps that this edit has cloned.
-	ownClusters, ownGateways, ownProcesses, ownShards, ownVotes, ownNames, ownGroups, ownTenants bool
-	tenants                                                                                      map[string]struct{}
-	users, acls, quotas                                                                          bagEdit
+	ownClusters, ownGateways, ownProcesses, ownShards, ownVotes, ownNames, ownGroups, ownTenants, ownOperators bool
+	tenants                                                                                                    map[string]struct{}
+	users, acls, quotas                                                                                        bagEdit
 }
 
 func newEdit(old *Snapshot) *edit {
@@ -83,6 +84,8 @@ func decoded(a address, it item) (any, error) {
 		return record(it, func(v *GroupConfig) { v.Revision = it.revision })
 	case kindTenant:
 		return record(it, func(v *Tenant) { v.Revision = it.revision })
+	case kindOperator:
+		return record(it, func(v *Operator) { v.Name, v.Revision = a.name, it.revision })
 	case kindUser:
 		return record(it, func(v *User) { v.Tenant, v.Name, v.Revision = a.tenant, a.name, it.revision })
 	case kindACL:
@@ -129,6 +132,10 @@ func (e *edit) revision(a address) int64 {
 		}
 	case kindTenant:
 		if v := e.s.tenants[a.name]; v != nil {
+			return v.Revision
+		}
+	case kindOperator:
+		if v := e.s.operators[a.name]; v != nil {
 			return v.Revision
 		}
 	case kindUser:
@@ -185,6 +192,9 @@ func (e *edit) put(a address, v any) {
 		own(&e.ownTenants, &e.s.tenants)
 		e.s.tenants[a.name] = v
 		e.tenants[a.name] = struct{}{}
+	case *Operator:
+		own(&e.ownOperators, &e.s.operators)
+		e.s.operators[a.name] = v
 	case *User:
 		writable(&e.users, e.gen, &e.s.users, a.tenant).m[a.name] = v
 		e.nameUser(a, v)
@@ -240,6 +250,9 @@ func (e *edit) remove(a address) {
 		own(&e.ownTenants, &e.s.tenants)
 		delete(e.s.tenants, a.name)
 		e.tenants[a.name] = struct{}{}
+	case kindOperator:
+		own(&e.ownOperators, &e.s.operators)
+		delete(e.s.operators, a.name)
 	case kindUser:
 		delete(writable(&e.users, e.gen, &e.s.users, a.tenant).m, a.name)
 		e.nameUser(a, nil)
@@ -337,6 +350,9 @@ func (s *Snapshot) addresses(yield func(address)) {
 	for n := range s.tenants {
 		yield(address{kind: kindTenant, name: n})
 	}
+	for n := range s.operators {
+		yield(address{kind: kindOperator, name: n})
+	}
 	s.users.each(kindUser, yield)
 	s.acls.each(kindACL, yield)
 	s.quotas.each(kindQuota, yield)
@@ -367,7 +383,7 @@ func (e *edit) finish(revision int64) (c Change, changed bool) {
 	if e.ownTenants {
 		e.s.listTenants()
 	}
-	c = Change{Old: e.old, New: e.s, Gateways: e.ownGateways, Shards: e.ownShards, Votes: e.ownVotes, Process: e.ownProcesses, Groups: e.ownGroups}
+	c = Change{Old: e.old, New: e.s, Gateways: e.ownGateways, Shards: e.ownShards, Votes: e.ownVotes, Process: e.ownProcesses, Groups: e.ownGroups, Operators: e.ownOperators}
 	for id := range e.topics {
 		c.Topics = append(c.Topics, id)
 	}
@@ -379,7 +395,7 @@ func (e *edit) finish(revision int64) (c Change, changed bool) {
 	}
 	c.Tenants = slices.Sorted(maps.Keys(e.tenants))
 	c.Users, c.ACLs, c.Quotas = finishBags(&e.users, e.s.users), finishBags(&e.acls, e.s.acls), finishBags(&e.quotas, e.s.quotas)
-	changed = len(c.Topics)+len(c.Extends)+len(c.Clusters) > 0 || c.Gateways || c.Shards || c.Votes || c.Process || c.Groups ||
+	changed = len(c.Topics)+len(c.Extends)+len(c.Clusters) > 0 || c.Gateways || c.Shards || c.Votes || c.Process || c.Groups || c.Operators ||
 		len(c.Tenants)+len(c.Users)+len(c.ACLs)+len(c.Quotas) > 0
 	return c, changed
 }

@@ -17,6 +17,7 @@ import (
 //	f/shard/<number>                          Shard, leased
 //	f/vote/<cluster>/<node>                   ClusterVote, leased
 //	f/tenant/<name>                           Tenant
+//	f/operator/<name>                         Operator
 //	t/<tenant>/topic/<id>                     Topic
 //	t/<tenant>/topic/<id>/<first partition>   Page
 //	t/<tenant>/extend/<id>                    Extend
@@ -128,6 +129,7 @@ const (
 	kindExtend
 	kindGroup
 	kindTenant
+	kindOperator
 	kindUser
 	kindACL
 	kindQuota
@@ -161,6 +163,10 @@ func parseKey(key string) address {
 		case "tenant":
 			if name, ok := unsegment(rest); ok {
 				return address{kind: kindTenant, name: name}
+			}
+		case "operator":
+			if name, ok := unsegment(rest); ok {
+				return address{kind: kindOperator, name: name}
 			}
 		case "gateway":
 			return numbered(kindGateway, "", rest)

@@ -20,6 +20,7 @@ type Snapshot struct {
 	votes     map[string]map[int32]*ClusterVote
 	groups    map[string]map[string]*GroupConfig // by tenant and group
 	tenants   map[string]*Tenant
+	operators map[string]*Operator
 	users     bags[*User]
 	acls      bags[*ACL]
 	quotas    bags[*ClientQuota]

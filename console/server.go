@@ -4,6 +4,7 @@ package console
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,10 +12,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/console/api"
@@ -57,12 +58,13 @@ const (
 
 // Options of a server.
 type Options struct {
-	Listen  string // host:port
-	Admin   Admin
-	Rules   gateway.RuleAdmin
-	Catalog *catalog.Catalog
-	Watcher *catalog.Watcher
-	Version string
+	Listen   string // host:port
+	Security Security
+	Admin    Admin
+	Rules    gateway.RuleAdmin
+	Catalog  *catalog.Catalog
+	Watcher  *catalog.Watcher
+	Version  string
 	// Fleet is the cluster id that clients see.
 	Fleet string
 	// DefaultPartitions of a topic that names none.
@@ -77,10 +79,14 @@ type Options struct {
 
 // Server is the admin API of one process.
 type Server struct {
-	opts Options
-	ln   net.Listener
-	http *http.Server
-	done chan error
+	opts  Options
+	ln    net.Listener
+	certs *gateway.Certificates // nil: plain HTTP
+	http  *http.Server
+	done  chan error
+
+	cancel  context.CancelFunc // of what keeps the certificates
+	keeping sync.WaitGroup
 }
 
 // Start listens and serves.
@@ -88,11 +94,12 @@ func Start(opts Options) (*Server, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
-	ln, err := net.Listen("tcp", opts.Listen)
-	if err != nil {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Server{opts: opts, done: make(chan error, 1), cancel: cancel}
+	if err := s.listen(); err != nil {
+		cancel()
 		return nil, fmt.Errorf("admin API: %w", err)
 	}
-	s := &Server{opts: opts, ln: ln, done: make(chan error, 1)}
 	s.http = &http.Server{
 		Handler:           s.routes(),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -101,8 +108,32 @@ func Start(opts Options) (*Server, error) {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(opts.Logger.Handler(), slog.LevelDebug),
 	}
-	go func() { s.done <- s.http.Serve(ln) }()
+	if s.certs != nil {
+		s.keeping.Go(func() { s.certs.Keep(ctx, "admin API", opts.Logger) })
+	}
+	go func() { s.done <- s.http.Serve(s.ln) }()
 	return s, nil
+}
+
+// listen opens the socket, and TLS on it with certificates as they are at each
+// handshake.
+func (s *Server) listen() error {
+	if files := s.opts.Security.TLS; files != nil {
+		var err error
+		if s.certs, err = gateway.OpenCertificates(*files); err != nil {
+			return err
+		}
+	}
+	ln, err := net.Listen("tcp", s.opts.Listen)
+	if err != nil {
+		return err
+	}
+	s.ln = newBounded(ln, maxConnections)
+	if s.certs != nil {
+		s.ln = tls.NewListener(s.ln, &tls.Config{MinVersion: tls.VersionTLS12,
+			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.certs.Config(), nil }})
+	}
+	return nil
 }
 
 // Addr is where the server listens.
@@ -114,73 +145,12 @@ func (s *Server) Close(ctx context.Context) error {
 	if err != nil {
 		err = errors.Join(err, s.http.Close())
 	}
+	s.cancel()
+	s.keeping.Wait()
 	if serr := <-s.done; !errors.Is(serr, http.ErrServerClosed) {
 		err = errors.Join(err, serr)
 	}
 	return err
-}
-
-func (s *Server) routes() http.Handler {
-	mux := http.NewServeMux()
-	v1 := func(pattern string, h func(*http.Request) (any, error)) {
-		method, path := cutPattern(pattern)
-		mux.HandleFunc(method+" "+api.Version+path, func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, h) })
-	}
-	v1("GET /status", s.status)
-	v1("GET /clusters", s.clusters)
-	v1("POST /clusters", s.addCluster)
-	v1("GET /clusters/{name}", s.cluster)
-	v1("GET /clusters/{name}/rights", s.clusterRights)
-	v1("DELETE /clusters/{name}", s.removeCluster)
-	v1("GET /topics", s.topics)
-	v1("POST /topics", s.createTopic)
-	v1("GET /topics/{name}", s.topic)
-	v1("DELETE /topics/{name}", s.deleteTopic)
-	v1("GET /tenants", s.tenants)
-	v1("POST /tenants", s.createTenant)
-	v1("GET /tenants/{tenant}", s.tenant)
-	v1("PATCH /tenants/{tenant}", s.setTenant)
-	v1("DELETE /tenants/{tenant}", s.deleteTenant)
-	v1("POST /tenants/{tenant}/undelete", s.undeleteTenant)
-	v1("GET /tenants/{tenant}/users", s.users)
-	v1("POST /tenants/{tenant}/users", s.addUser)
-	v1("POST /tenants/{tenant}/users/{user}/rotate", s.rotateUser)
-	v1("DELETE /tenants/{tenant}/users/{user}", s.deleteUser)
-	v1("GET /tenants/{tenant}/acls", s.acls)
-	v1("POST /tenants/{tenant}/acls", s.addACLs)
-	v1("POST /tenants/{tenant}/acls/delete", s.deleteACLs)
-	v1("GET /tenants/{tenant}/quotas", s.quotas)
-	v1("POST /tenants/{tenant}/quotas", s.setQuota)
-	v1("GET /ops", s.ops)
-	v1("POST /ops", s.submit)
-	v1("POST /plans", s.plan)
-	v1("GET /ops/{id}", s.op)
-	v1("POST /ops/{id}/cancel", s.cancelOp)
-	mux.HandleFunc(api.Version+"/", func(w http.ResponseWriter, r *http.Request) {
-		s.fail(w, r, &api.Error{Status: http.StatusNotFound, Code: "unknown_resource",
-			Message: fmt.Sprintf("no resource %s %s", r.Method, r.URL.Path)})
-	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.opts.Gatherer, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := s.opts.Ready(); err != nil {
-			plain(w, http.StatusServiceUnavailable, err.Error())
-			return
-		}
-		plain(w, http.StatusOK, "ready")
-	})
-	// A page that the operator's browser shows must not administer the fleet: the
-	// API asks nobody who they are, and loopback is no bound to a browser.
-	return http.MaxBytesHandler(http.NewCrossOriginProtection().Handler(mux), maxBody)
-}
-
-func cutPattern(pattern string) (method, path string) {
-	for i := range pattern {
-		if pattern[i] == ' ' {
-			return pattern[:i], pattern[i+1:]
-		}
-	}
-	return "", pattern
 }
 
 func plain(w http.ResponseWriter, code int, text string) {

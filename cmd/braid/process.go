@@ -36,6 +36,7 @@ type ready struct {
 	Kafka   []string      `json:"kafka"` // first listener of every gateway
 	Nodes   []readyNode   `json:"gateways"`
 	HTTP    string        `json:"http"`
+	Admin   string        `json:"admin"` // URL of the admin API
 	Catalog []string      `json:"catalog"`
 	Version string        `json:"version"`
 	Took    time.Duration `json:"-"`
@@ -414,14 +415,21 @@ func (p *process) startController() {
 }
 
 func (p *process) startConsole() error {
-	s, err := console.Start(console.Options{Listen: p.cfg.HTTP, Admin: p.admin, Rules: p.rules(p.logger), Catalog: p.catalog, Watcher: p.watcher,
+	security, err := p.cfg.admin.security()
+	if err != nil {
+		return err
+	}
+	if security.LocalToken, err = p.localToken(security.Demand); err != nil {
+		return err
+	}
+	s, err := console.Start(console.Options{Listen: p.cfg.admin.Bind, Security: security, Admin: p.admin, Rules: p.rules(p.logger), Catalog: p.catalog, Watcher: p.watcher,
 		Version: version, Fleet: p.clusterID(), DefaultPartitions: p.settings.Gateway.NumPartitions,
 		Warnings: p.warnings(), Ready: p.ready, Gatherer: p.metrics, Logger: p.logger})
 	if err != nil {
 		return portTaken(err, "--http")
 	}
 	p.onEnd(s.Close)
-	p.info.HTTP = s.Addr()
+	p.info.HTTP, p.info.Admin = s.Addr(), p.cfg.admin.scheme()+"://"+advertisable(s.Addr())
 	return nil
 }
 
@@ -430,7 +438,7 @@ func (p *process) clusterID() string { return "braid-" + p.catalog.Fleet() }
 
 // warnings name what is open to the network without authentication.
 func (p *process) warnings() []string {
-	var out []string
+	out := p.cfg.admin.warnings()
 	for i := range p.cfg.Listeners {
 		out = append(out, p.cfg.Listeners[i].warnings()...)
 	}

@@ -39,6 +39,7 @@ func (e *silentError) Error() string { return e.reason }
 type env struct {
 	streams
 	admin  string
+	signOn signOnFlags
 	output string
 	tenant string // of commands that take --tenant
 }
@@ -73,6 +74,7 @@ you like, move between them while clients run, and survive the loss of one.`,
 		admin = defaultAdmin
 	}
 	flags.StringVar(&e.admin, "admin", admin, "address of the admin API (environment: BRAID_ADMIN)")
+	e.signOn.add(root)
 	flags.StringVarP(&e.output, "output", "o", "text", "output format: text or json")
 	complete(root, "output", "text", "json")
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
@@ -84,7 +86,7 @@ you like, move between them while clients run, and survive the loss of one.`,
 	root.AddCommand(
 		newUp(e), newGateway(e), newController(e),
 		newCluster(e), newTopic(e), newFailover(e), newFailback(e), newOp(e),
-		newTenant(e), newUser(e),
+		newTenant(e), newUser(e), newOperator(e),
 		newACL(e), newQuota(e),
 		newStatus(e), newVerify(e), newStorage(e), newVersion(e),
 	)
@@ -93,7 +95,11 @@ you like, move between them while clients run, and survive the loss of one.`,
 
 // client returns a client of the admin API.
 func (e *env) client() (*api.Client, error) {
-	c, err := api.NewClient(e.admin)
+	o, err := e.signOn.options()
+	if err != nil {
+		return nil, err
+	}
+	c, err := api.NewClientWith(e.admin, o)
 	if err != nil {
 		return nil, &usageError{err.Error()}
 	}

@@ -138,6 +138,9 @@ func (c *upConfig) refuseOpen() error {
 		}
 	}
 	if len(open) == 0 {
+		if w := c.admin.open(); w != "" {
+			return usagef("%s: give it cert=FILE,key=FILE, or sign-on=required where something else encrypts it (docs/security.md), or start with --insecure if that is meant", w)
+		}
 		return nil
 	}
 	return usagef("%s: give it security=SASL_SSL,cert=FILE,key=FILE (docs/security.md), or start with --insecure if that is meant", strings.Join(open, "; "))

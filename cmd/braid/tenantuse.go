@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/braidstream/braid/console/api"
+	"github.com/braidstream/braid/tenant/sasl"
 )
 
 // usage forms of a tenant's connection.
@@ -68,7 +69,7 @@ is taken, one that is its own before one that tells tenants apart by user.`,
 				return err
 			}
 			if passwordFile != "" {
-				if x.password, err = readPassword(passwordFile); err != nil {
+				if x.password, err = readSecret("password", passwordFile, sasl.MaxPassword); err != nil {
 					return err
 				}
 			}

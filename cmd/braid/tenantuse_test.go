@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/braidstream/braid/tenant/sasl"
+
 	"github.com/braidstream/braid/console/api"
 )
 
@@ -108,7 +110,7 @@ func TestPasswordFiles(t *testing.T) {
 		{name: "lines", text: "s3cret\nmore\n", fails: "more than one line", mode: 0o600},
 		{name: "large", text: strings.Repeat("s3cret", 1000), fails: "at most 1024 bytes", mode: 0o600},
 	} {
-		got, err := readPassword(write(c.name, c.text, c.mode))
+		got, err := readSecret("password", write(c.name, c.text, c.mode), sasl.MaxPassword)
 		if c.fails == "" && (err != nil || got != c.want) {
 			t.Errorf("%s: %q, %v", c.name, got, err)
 		}
@@ -116,7 +118,7 @@ func TestPasswordFiles(t *testing.T) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.fails)
 		}
 	}
-	if _, err := readPassword(filepath.Join(dir, "none")); err == nil {
+	if _, err := readSecret("password", filepath.Join(dir, "none"), sasl.MaxPassword); err == nil {
 		t.Error("a file that is not there was read")
 	}
 }

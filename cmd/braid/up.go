@@ -15,6 +15,7 @@ type upConfig struct {
 	DataDir          string
 	Listeners        []listener
 	HTTP             string
+	admin            adminListener // HTTP, read
 	CatalogListen    string
 	CatalogEndpoints []string
 	Gateways         int
@@ -78,8 +79,8 @@ message.max.bytes, …); an unknown one is an error that names the nearest known
 	f.StringVar(&cfg.DataDir, "data-dir", "./braid-data", "where the catalog and the local clusters keep their data")
 	f.StringVar(&listen, "listen", "127.0.0.1:9092", "address for Kafka clients")
 	f.StringArrayVar(&listeners, "listener", nil, "named address "+listenerForm+", instead of --listen (repeatable; docs/security.md)")
-	f.BoolVar(&cfg.Insecure, "insecure", false, "let everybody in by listeners that are not loopback and have no authentication")
-	f.StringVar(&cfg.HTTP, "http", "127.0.0.1:9080", "address of the admin API, /metrics, /healthz and /readyz")
+	f.BoolVar(&cfg.Insecure, "insecure", false, "let everybody in by listeners, and to an admin API, that are not loopback and have no authentication")
+	f.StringVar(&cfg.HTTP, "http", "127.0.0.1:9080", "address of the admin API, /metrics, /healthz and /readyz: "+adminForm+" (docs/security.md)")
 	f.StringVar(&cfg.CatalogListen, "catalog-listen", "127.0.0.1:9079", "address of the embedded catalog, for further processes")
 	f.StringVar(&endpoints, "catalog-endpoints", "", "use an external etcd, URL,…, instead of the embedded one")
 	f.IntVar(&cfg.Gateways, "gateways", 1, "number of gateways, on consecutive ports")
@@ -138,13 +139,15 @@ func (c *upConfig) fill(listen string, listeners, set []string, localClusters, e
 			return err
 		}
 	}
-	if err := c.refuseOpen(); err != nil {
+	var err error
+	if c.HTTP == "" {
+		c.HTTP = "127.0.0.1:0"
+	}
+	if c.admin, err = parseAdminListener(c.HTTP); err != nil {
 		return err
 	}
-	if c.HTTP != "" {
-		if err := checkHostPort("--http", c.HTTP); err != nil {
-			return err
-		}
+	if err := c.refuseOpen(); err != nil {
+		return err
 	}
 	if c.CatalogListen != "" {
 		if err := checkHostPort("--catalog-listen", c.CatalogListen); err != nil {
@@ -239,10 +242,10 @@ that process's internal listener.`,
 	f.StringVar(&endpoints, "catalog-endpoints", "", "the catalog of the fleet, URL,…")
 	f.StringVar(&listen, "listen", "127.0.0.1:9093", "address for Kafka clients")
 	f.StringArrayVar(&listeners, "listener", nil, "named address as of braid up, instead of --listen (repeatable)")
-	f.BoolVar(&cfg.Insecure, "insecure", false, "let everybody in by listeners that are not loopback and have no authentication")
+	f.BoolVar(&cfg.Insecure, "insecure", false, "let everybody in by listeners, and to an admin API, that are not loopback and have no authentication")
 	f.StringVar(&advertise, "advertise", "", "address that clients are told (default: the one it listens on)")
 	f.StringVar(&cfg.Zone, "zone", "", "zone of this gateway")
-	f.StringVar(&cfg.HTTP, "http", "127.0.0.1:0", "address of /metrics, /healthz, /readyz and the admin API")
+	f.StringVar(&cfg.HTTP, "http", "127.0.0.1:0", "address of /metrics, /healthz, /readyz and the admin API, as of braid up")
 	f.StringArrayVar(&set, "set", nil, "config KEY=VALUE by Kafka's names (repeatable)")
 	processFlags(cmd, &cfg)
 	return cmd
@@ -266,14 +269,15 @@ func newController(e *env) *cobra.Command {
 			}
 			cfg.Listeners, cfg.Gateways = nil, 0
 			return runProcess(cmd.Context(), e, cfg, func(w io.Writer, r ready) error {
-				_, err := fmt.Fprintf(w, "controller, admin API http://%s\n", r.HTTP)
+				_, err := fmt.Fprintf(w, "controller, admin API %s\n", r.Admin)
 				return err
 			})
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&endpoints, "catalog-endpoints", "", "the catalog of the fleet, URL,…")
-	f.StringVar(&cfg.HTTP, "http", "127.0.0.1:0", "address of the admin API, /metrics, /healthz and /readyz")
+	f.StringVar(&cfg.HTTP, "http", "127.0.0.1:0", "address of the admin API, /metrics, /healthz and /readyz, as of braid up")
+	f.BoolVar(&cfg.Insecure, "insecure", false, "let everybody in to an admin API that is not loopback and has no authentication")
 	f.StringArrayVar(&set, "set", nil, "config KEY=VALUE by Kafka's names (repeatable)")
 	processFlags(cmd, &cfg)
 	return cmd
@@ -302,7 +306,7 @@ func clientAddresses(nodes []readyNode) string {
 func greet(w io.Writer, cfg upConfig, r ready) error {
 	_, err := fmt.Fprintf(w, `braid %s is up after %s
   Kafka clients    %s
-  admin API        http://%s
+  admin API        %s
   catalog          %s
   local clusters   %s (in %s)
 
@@ -311,7 +315,7 @@ next:
   braid topic describe packages
   braid cluster add east --bootstrap 127.0.0.1:19092
   braid topic move packages --to east
-`, version, r.Took.Round(time.Millisecond), clientAddresses(r.Nodes), r.HTTP, strings.Join(r.Catalog, ","),
+`, version, r.Took.Round(time.Millisecond), clientAddresses(r.Nodes), r.Admin, strings.Join(r.Catalog, ","),
 		strings.Join(cfg.LocalClusters, ", "), cfg.DataDir, r.Kafka[0])
 	return err
 }

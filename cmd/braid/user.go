@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -59,42 +57,11 @@ func (p *passwordFlags) request(name string) (api.UserAdd, error) {
 	}
 	if p.file != "" {
 		var err error
-		if req.Password, err = readPassword(p.file); err != nil {
+		if req.Password, err = readSecret("password", p.file, sasl.MaxPassword); err != nil {
 			return req, err
 		}
 	}
 	return req, nil
-}
-
-// readPassword reads a file that nobody else may read; a newline at its end is
-// not part of the password.
-func readPassword(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("password file: %w", err)
-	}
-	defer func() { _ = f.Close() }() // only read
-	info, err := f.Stat()
-	if err != nil {
-		return "", fmt.Errorf("password file: %w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("password file %s has mode %04o: others may read it (chmod 600 %s)", path, info.Mode().Perm(), path)
-	}
-	b, err := io.ReadAll(io.LimitReader(f, sasl.MaxPassword+3))
-	if err != nil {
-		return "", fmt.Errorf("password file: %w", err)
-	}
-	b = bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r"))
-	switch {
-	case len(b) == 0:
-		return "", fmt.Errorf("password file %s is empty", path)
-	case len(b) > sasl.MaxPassword:
-		return "", fmt.Errorf("password file %s: a password has at most %d bytes", path, sasl.MaxPassword)
-	case bytes.ContainsAny(b, "\n\r\x00"):
-		return "", fmt.Errorf("password file %s holds more than one line", path)
-	}
-	return string(b), nil
 }
 
 func newUserAdd(e *env) *cobra.Command {

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,20 +23,33 @@ type Client struct {
 	base   string
 	http   *http.Client
 	tenant string // whose topics and operations; "" is the default tenant's
+	token  string // of an operator; "" shows none
+}
+
+// ClientOptions say how a client signs on, and whom it trusts.
+type ClientOptions struct {
+	Token string // of an operator
+	TLS   *tls.Config
 }
 
 // NewClient takes a base URL such as http://127.0.0.1:9080.
-func NewClient(base string) (*Client, error) {
+func NewClient(base string) (*Client, error) { return NewClientWith(base, ClientOptions{}) }
+
+// NewClientWith is NewClient with options.
+func NewClientWith(base string, o ClientOptions) (*Client, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, fmt.Errorf("admin address %q is not a URL like http://127.0.0.1:9080", base)
 	}
 	return &Client{
-		base: strings.TrimRight(base, "/"),
+		base:  strings.TrimRight(base, "/"),
+		token: o.Token,
 		http: &http.Client{Transport: &http.Transport{
 			DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 			MaxIdleConnsPerHost: 4,
 			IdleConnTimeout:     30 * time.Second,
+			TLSClientConfig:     o.TLS,
+			TLSHandshakeTimeout: 5 * time.Second,
 		}},
 	}, nil
 }
@@ -147,6 +161,9 @@ func send[T any](ctx context.Context, c *Client, method, path string, body any) 
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
