@@ -87,6 +87,13 @@ func (p *Partition) open() {
 		return
 	}
 	c := &s.Copies[0]
+	// In this order: an extend that is not seen any more may have been committed, and
+	// this partition about to hear of it. The copy that it knows takes nothing then.
+	e := p.l.source.Extend(p.topic)
+	if p.behind() {
+		p.startLearning()
+		return
+	}
 	st, err := p.l.stores.Store(c.Cluster)
 	if err != nil {
 		p.l.log.Warn("no store for a cluster", "cluster", c.Cluster, "err", err)
@@ -101,7 +108,7 @@ func (p *Partition) open() {
 	t.stateReady = t.stateRef == ""
 	t.acks.next = -1
 	p.cur = t
-	if e := p.l.source.Extend(p.topic); fences(e, t.copy.TopicID) {
+	if fences(e, t.copy.TopicID) {
 		p.fenceTarget(t, e)
 	}
 }

@@ -56,7 +56,8 @@ func (l *Logs) holds(lease int64) bool { return l.alive() && l.lease() == lease 
 // reader's question sent under a lease may be passed on. A session that is new has
 // loaded the fences before it began, though they may not have been heeded yet.
 func (p *Partition) mayServe(lease int64, c *catalog.Copy) bool {
-	return p.l.holds(lease) && !fences(p.l.source.Extend(p.topic), c.TopicID)
+	// In this order: where no extend is seen any more, its commit is.
+	return p.l.holds(lease) && !fences(p.l.source.Extend(p.topic), c.TopicID) && !p.behind()
 }
 
 // accountBatches bounds the batches that one acknowledgement lists: it is one

@@ -147,7 +147,7 @@ func (p *Partition) resume(t *target) {
 		p.wakes = append(p.wakes, t.log.Release)
 		t.store, t.log = st, st.Log(span.Topic{Name: t.copy.Topic, ID: t.copy.TopicID}, t.copy.Partition)
 	}
-	t.stop = flowing
+	t.stop, t.fencedBy, t.gone = flowing, "", false
 	if p.mute == t.seq {
 		p.mute = -1
 		p.wakeAll()

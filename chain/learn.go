@@ -148,7 +148,7 @@ func (p *Partition) findOut(ctx context.Context, t *target, catalogErr error) {
 		p.unlock()
 		return
 	}
-	stop, stopped, flying, alarm := t.stop, time.Since(t.stoppedAt), t.flying.n, t.alarm
+	stop, fence, stopped, flying, alarm := t.stop, t.fencedBy, time.Since(t.stoppedAt), t.flying.n, t.alarm
 	if t.end >= 0 && flying > 0 && (t.lossy || stopped > graceAfterEnd) || t.fencedBy != "" && flying > 0 && (t.gone || stopped > graceAfterEnd) {
 		p.giveUp(t)
 		p.unlock()
@@ -173,9 +173,10 @@ func (p *Partition) findOut(ctx context.Context, t *target, catalogErr error) {
 	if flying > 0 {
 		return
 	}
+	goOn := func() { p.goOn(t, stop, fence) }
 	switch stop {
 	case stopUnknown:
-		p.probe(ctx, t, log, catalogErr)
+		p.probe(ctx, t, log, catalogErr, goOn)
 	case stopSealed:
 		if stopped < probeAfter {
 			return
@@ -184,17 +185,19 @@ func (p *Partition) findOut(ctx context.Context, t *target, catalogErr error) {
 		// partition leader says: a new one may not have applied it yet.
 		if catalogErr == nil {
 			e, err := p.l.source.ReadExtend(ctx, p.topic)
-			if err != nil || extending(e) {
+			// In this order: an extend that is gone was undone, unless the chain as it is
+			// read now says that it was committed.
+			if err != nil || extending(e) || p.refresh(ctx) != nil {
 				return
 			}
 		}
-		p.probe(ctx, t, log, catalogErr)
+		p.probe(ctx, t, log, catalogErr, goOn)
 	case stopFenced:
 		e, err := p.l.source.ReadExtend(ctx, p.topic)
-		if err != nil || fences(e, t.copy.TopicID) {
+		if err != nil || fences(e, t.copy.TopicID) || p.refresh(ctx) != nil {
 			return
 		}
-		p.goOn(t)
+		goOn()
 	}
 }
 
@@ -235,15 +238,15 @@ func fences(e *catalog.Extend, id catalog.ID) bool {
 	return false
 }
 
-// probe asks the copy whether it takes appends.
-func (p *Partition) probe(ctx context.Context, t *target, log span.Log, catalogErr error) {
+// probe asks the copy whether it takes appends, and goes on if it does.
+func (p *Partition) probe(ctx context.Context, t *target, log span.Log, catalogErr error, goOn func()) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	err := log.Probe(ctx)
 	var truncated *span.TruncatedError
 	switch {
 	case err == nil:
-		p.goOn(t)
+		goOn()
 	case errors.Is(err, span.ErrSealed), errors.Is(err, span.ErrGone):
 		p.mu.Lock()
 		if p.cur == t && t.stop == stopUnknown {
@@ -271,9 +274,14 @@ func (p *Partition) probe(ctx context.Context, t *target, log span.Log, catalogE
 	}
 }
 
-func (p *Partition) goOn(t *target) {
+// goOn lets a target flow again that was stopped for this reason by this fence. One
+// that was fenced while the answer was on its way stays stopped: the controller has
+// its word.
+func (p *Partition) goOn(t *target, stop stopReason, fence string) {
 	p.mu.Lock()
-	p.resume(t)
+	if t.stop == stop && t.fencedBy == fence {
+		p.resume(t)
+	}
 	p.unlock()
 }
 
