@@ -164,6 +164,8 @@ func TestClusters(t *testing.T) {
 	f.doubles["c"] = f.doubles["a"] // before the controller reads the map
 	f.doubles["d"] = newDouble("d")
 	f.doubles["d"].full = true
+	f.doubles["e"], f.doubles["mute"] = newDouble("e"), newDouble("mute")
+	f.doubles["e"].unasked, f.doubles["mute"].unasked = 2, 1<<30
 	f.controller()
 	topic := f.topic("t", 1, "a", map[string]string{"retention.ms": "3600000"})
 	w := f.writer(topic, 0, 1)
@@ -178,7 +180,16 @@ func TestClusters(t *testing.T) {
 	wantProblem(t, add("A B", ClusterSpec{}), Invalid, "no name")
 	wantProblem(t, add("none", ClusterSpec{}), Unavailable, "none")
 	wantProblem(t, add("d", ClusterSpec{}), Refused, "disk is full")
-	_, err := f.admin.AddCluster(f.ctx, ClusterSpec{Name: "k"})
+	// One that is too busy to say at once whether it grants a seal is asked again.
+	f.check(add("e", ClusterSpec{}))
+	if s, err := f.watch.Refresh(f.ctx); err != nil || !s.Cluster("e").CanSeal {
+		t.Errorf("it grants a seal: %v", err)
+	}
+	short, cancel := context.WithTimeout(f.ctx, 200*time.Millisecond)
+	defer cancel()
+	_, err := f.admin.AddCluster(short, ClusterSpec{Name: "mute", Kind: catalog.KindLocal})
+	wantProblem(t, err, Unavailable, "ALTER_CONFIGS")
+	_, err = f.admin.AddCluster(f.ctx, ClusterSpec{Name: "k"})
 	wantProblem(t, err, Invalid, "bootstrap")
 	wantProblem(t, f.admin.RemoveCluster(f.ctx, "a"), Refused, "topic t")
 	wantProblem(t, f.admin.RemoveCluster(f.ctx, "zzz"), Unknown, "zzz")

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -46,7 +47,7 @@ func (a *Admin) AddCluster(ctx context.Context, spec ClusterSpec) (catalog.Clust
 	if err != nil {
 		return c, dialError(c.Name, err)
 	}
-	h, herr := st.Health(dctx)
+	h, herr := firstHealth(dctx, st)
 	if err := st.Close(); err != nil {
 		a.Logger.Debug("close of a cluster that was looked at", "err", err)
 	}
@@ -70,6 +71,20 @@ func (a *Admin) AddCluster(ctx context.Context, spec ClusterSpec) (catalog.Clust
 		a.Logger.Debug("refresh after a cluster was added", "err", err)
 	}
 	return c, nil
+}
+
+// firstHealth asks a cluster until it has told whether it grants a seal: what is
+// recorded of that decides for good how topics move away from it.
+func firstHealth(ctx context.Context, st span.Store) (span.Health, error) {
+	for {
+		h, err := st.Health(ctx)
+		if err != nil || !h.SealUnknown {
+			return h, err
+		}
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return h, fmt.Errorf("%w: it did not say whether it lets its topics be sealed (ALTER_CONFIGS): %w", span.ErrUnavailable, err)
+		}
+	}
 }
 
 func dialError(name string, err error) error {

@@ -99,8 +99,10 @@ type Health struct {
 	Answering int    // of them
 	Kafka     string // release or feature level as far as it can be told; "" otherwise
 	CanSeal   bool   // ALTER_CONFIGS granted (kafka), always (local)
-	Writable  bool
-	Detail    string // one line for people
+	// SealUnknown: there was no answer to the question for CanSeal, which is false then.
+	SealUnknown bool
+	Writable    bool
+	Detail      string // one line for people
 	// Latency of the check.
 	Latency time.Duration
 }

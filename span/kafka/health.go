@@ -54,7 +54,8 @@ func (s *Store) Health(ctx context.Context) (span.Health, error) {
 	if len(silent) > 0 {
 		h.Detail += fmt.Sprintf("; silent: %v", silent)
 	}
-	h.CanSeal = s.canSeal(ctx)
+	can, known := s.canSeal(ctx)
+	h.CanSeal, h.SealUnknown = can, !known
 	h.Kafka = s.kafkaRelease()
 	return h, nil
 }
@@ -155,11 +156,11 @@ func (s *Store) countAnswering(ctx context.Context, list []kmsg.DescribeClusterR
 // canSeal finds out whether ALTER_CONFIGS is granted. An authorizer is asked
 // before the topic is looked for, so a config that is only validated, of a topic
 // that does not exist where none is known, tells without a change.
-func (s *Store) canSeal(ctx context.Context) bool {
+func (s *Store) canSeal(ctx context.Context) (can, known bool) {
 	s.mu.Lock()
 	if g := s.limits; g != nil && time.Since(g.asked) < grantFor {
 		s.mu.Unlock()
-		return g.can
+		return g.can, true
 	}
 	name := s.opts.ProbeTopic
 	for _, p := range s.partitions {
@@ -170,13 +171,13 @@ func (s *Store) canSeal(ctx context.Context) bool {
 	zero := sealedValue
 	err := s.alterConfigs(ctx, span.Topic{Name: name}, map[string]*string{configMaxMessage: &zero}, true)
 	if errors.Is(err, span.ErrUnavailable) {
-		return false
+		return false, false
 	}
-	can := err == nil || errors.Is(err, span.ErrGone)
+	can = err == nil || errors.Is(err, span.ErrGone)
 	s.mu.Lock()
 	s.limits = &sealGrant{can: can, asked: time.Now()}
 	s.mu.Unlock()
-	return can
+	return can, true
 }
 
 // kafkaRelease tells about the brokers' release by what they speak: 4.x has Produce by
