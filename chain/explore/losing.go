@@ -23,6 +23,8 @@ const (
 	ReadAfterLease Bug = "reads are served after the lease"
 	// EarlyWord acknowledges a fence while appends are under way.
 	EarlyWord Bug = "a word with appends under way"
+	// StaleResume goes on at the old copy when the fence is gone from the catalog, by the chain as it was read before.
+	StaleResume Bug = "a fence that is gone is taken for undone"
 	// StaleEnd commits the end that was read first, though the state says that more has landed since.
 	StaleEnd Bug = "producers' state past the end is cut off"
 	// CutAtHighest ends a lost span at the highest word, whatever is in doubt.

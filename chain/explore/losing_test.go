@@ -105,6 +105,7 @@ func TestPlantedLossesAreFound(t *testing.T) {
 		explore.AnswerAcrossLeases: fence,
 		explore.ReadAfterLease:     fence,
 		explore.EarlyWord:          fence,
+		explore.StaleResume:        fence,
 		explore.StaleEnd:           fence,
 		explore.CutAtHighest:       two,
 		explore.CutAtDoubt:         two,

@@ -446,6 +446,11 @@ func (e *loser) catalogEvents(w *loss, g uint8) {
 		n.gws[g].fenced = true
 		e.emit(n, "gateway %d heeds the fence", g)
 	}
+	if e.cfg.Bug == StaleResume && w.phase > fencing && h.fenced && h.known == h.target {
+		n := *w
+		n.gws[g].fenced = false
+		e.emit(n, "gateway %d finds the fence gone", g)
+	}
 	if w.phase == fencing && h.fenced && !h.word && (w.outOf(g) == 0 || e.cfg.Bug == EarlyWord) {
 		n := *w
 		n.gws[g].word = true
