@@ -48,3 +48,7 @@ bench: deps ## speed and memory as ratios against named peers
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (30s)
 	./scripts/fuzz.sh $(or $(FUZZTIME),30s)
+
+.PHONY: vuln
+vuln: ## known vulnerabilities in what is built (needs the network: vuln.go.dev)
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@latest ./...

@@ -40,11 +40,42 @@ func hashed(parts ...string) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
+// RulesAt is what a tenant's rules and its record were at: a write that is guarded
+// by it lands only if no rule, and nothing of the tenant, has changed since.
+type RulesAt struct{ rules, tenant int64 }
+
+// RulesAt reads where a tenant's rules are. Read it before the rules themselves:
+// a change in between is then found.
+func (c *Catalog) RulesAt(ctx context.Context, tenant string) (RulesAt, error) {
+	r, err := c.txn(ctx, "ACLs", nil, []clientv3.Op{clientv3.OpGet(rulesKey(tenant), clientv3.WithKeysOnly()),
+		clientv3.OpGet(tenantKey(tenant), clientv3.WithKeysOnly())}, nil)
+	if err != nil {
+		return RulesAt{}, err
+	}
+	at := func(i int) int64 {
+		if kvs := r.Responses[i].GetResponseRange().Kvs; len(kvs) > 0 {
+			return kvs[0].ModRevision
+		}
+		return 0
+	}
+	return RulesAt{rules: at(0), tenant: at(1)}, nil
+}
+
 // PutACLs writes rules of an existing tenant, all of them or none as far as one
-// transaction goes (120 rules; more are written in their order, in several), and
+// transaction goes (119 rules; more are written in their order, in several), and
 // returns the revision from which snapshots have them. A rule that is there
 // stays. It fails with [ErrNoTenant] where the tenant does not exist.
 func (c *Catalog) PutACLs(ctx context.Context, tenant string, acls []ACL) (revision int64, err error) {
+	return c.putACLs(ctx, tenant, acls, nil)
+}
+
+// PutACLsAt is PutACLs while the rules are at what was read; [ErrConflict] if not.
+// With a revision besides an error, some have landed.
+func (c *Catalog) PutACLsAt(ctx context.Context, tenant string, acls []ACL, at RulesAt) (revision int64, err error) {
+	return c.putACLs(ctx, tenant, acls, &at)
+}
+
+func (c *Catalog) putACLs(ctx context.Context, tenant string, acls []ACL, at *RulesAt) (int64, error) {
 	ops := make([]clientv3.Op, len(acls))
 	for i := range acls {
 		a := acls[i]
@@ -55,20 +86,69 @@ func (c *Catalog) PutACLs(ctx context.Context, tenant string, acls []ACL) (revis
 		}
 		ops[i] = clientv3.OpPut(aclPrefix(tenant)+a.key(), value)
 	}
-	return c.ofTenant(ctx, "ACLs", tenant, nil, ops)
+	return c.changeACLs(ctx, tenant, ops, at)
 }
 
 // DeleteACLs removes rules, as [Catalog.PutACLs] writes them. What is not there is no error.
 func (c *Catalog) DeleteACLs(ctx context.Context, tenant string, acls []ACL) (revision int64, err error) {
+	return c.deleteACLs(ctx, tenant, acls, nil)
+}
+
+// DeleteACLsAt is DeleteACLs as [Catalog.PutACLsAt] is PutACLs.
+func (c *Catalog) DeleteACLsAt(ctx context.Context, tenant string, acls []ACL, at RulesAt) (revision int64, err error) {
+	return c.deleteACLs(ctx, tenant, acls, &at)
+}
+
+func (c *Catalog) deleteACLs(ctx context.Context, tenant string, acls []ACL, at *RulesAt) (int64, error) {
 	ops := make([]clientv3.Op, len(acls))
 	for i := range acls {
 		ops[i] = clientv3.OpDelete(aclPrefix(tenant) + acls[i].key())
 	}
-	return c.ofTenant(ctx, "ACLs", tenant, nil, ops)
+	return c.changeACLs(ctx, tenant, ops, at)
+}
+
+// changeACLs runs operations on a tenant's rules. Each transaction writes the key
+// of the rules too, by whose revision others see that something has changed.
+func (c *Catalog) changeACLs(ctx context.Context, tenant string, ops []clientv3.Op, at *RulesAt) (revision int64, err error) {
+	if len(ops) == 0 {
+		return c.Now(ctx)
+	}
+	for from := 0; from < len(ops); {
+		to := portion(ops, from, tenantOps-1)
+		guards := ofTenant(tenant)
+		if at != nil {
+			guards = append(guards, clientv3.Compare(clientv3.ModRevision(rulesKey(tenant)), "=", at.rules),
+				clientv3.Compare(clientv3.ModRevision(tenantKey(tenant)), "=", at.tenant))
+		}
+		then := append([]clientv3.Op{clientv3.OpPut(rulesKey(tenant), "")}, ops[from:to]...)
+		r, err := c.txn(ctx, "ACLs", guards, then, []clientv3.Op{clientv3.OpGet(tenantKey(tenant), clientv3.WithKeysOnly())})
+		if err != nil {
+			return revision, err
+		}
+		if !r.Succeeded {
+			return revision, refusedOf("ACLs", tenant, r)
+		}
+		from, revision = to, r.Header.Revision
+		if at != nil {
+			at.rules = revision
+		}
+	}
+	return revision, nil
 }
 
 // tenantOps is how many operations of a tenant's records one transaction holds.
 const tenantOps = txnOps - 8
+
+// portion is the end of those of the operations from an index on that go into one
+// transaction.
+func portion(ops []clientv3.Op, from, most int) int {
+	to, size := from, 0
+	for to < len(ops) && to-from < most && (to == from || size+len(ops[to].ValueBytes()) <= txnBytes) {
+		size += len(ops[to].ValueBytes())
+		to++
+	}
+	return to
+}
 
 // ofTenant runs operations under the tenant's existence, in as few transactions
 // as etcd takes; cmps, if any, guard the operation of the same index.
@@ -77,11 +157,7 @@ func (c *Catalog) ofTenant(ctx context.Context, what, tenant string, cmps []clie
 		return c.Now(ctx)
 	}
 	for from := 0; from < len(ops); {
-		to, size := from, 0
-		for to < len(ops) && to-from < tenantOps && (to == from || size+len(ops[to].ValueBytes()) <= txnBytes) {
-			size += len(ops[to].ValueBytes())
-			to++
-		}
+		to := portion(ops, from, tenantOps)
 		guards := ofTenant(tenant)
 		if cmps != nil {
 			guards = append(guards, cmps[from:to]...)

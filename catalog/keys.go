@@ -24,6 +24,7 @@ import (
 //	t/<tenant>/group/<name>                   GroupConfig
 //	t/<tenant>/user/<name>                    User
 //	t/<tenant>/acl/<hash of the rule>         ACL
+//	t/<tenant>/rules                          nothing; written with every change of an ACL
 //	t/<tenant>/quota/<hash of the entity>     ClientQuota
 //	d/name/<tenant>/<name>                    topic id; makes names unique
 //	d/retired/<tenant>                        when a tenant of the name was removed
@@ -64,6 +65,7 @@ func retiredKey(tenant string) string       { return dataRoot + "retired/" + seg
 func userPrefix(tenant string) string       { return tenantPrefix(tenant) + "user/" }
 func userKey(tenant, name string) string    { return userPrefix(tenant) + segment(name) }
 func aclPrefix(tenant string) string        { return tenantPrefix(tenant) + "acl/" }
+func rulesKey(tenant string) string         { return tenantPrefix(tenant) + "rules" }
 func quotaPrefix(tenant string) string      { return tenantPrefix(tenant) + "quota/" }
 func nameKey(tenant, name string) string {
 	return dataRoot + "name/" + segment(tenant) + "/" + segment(name)

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -54,6 +55,19 @@ func TestRoles(t *testing.T) {
 	} {
 		if x.has.Allows(x.need) != x.want {
 			t.Errorf("%q for what needs %q: %t", x.has, x.need, !x.want)
+		}
+	}
+}
+
+func TestUserNames(t *testing.T) {
+	for name, good := range map[string]bool{
+		"alice": true, "a b": true, "CN=ünï,O=x": true, "alice@acme": true, "日本": true, strings.Repeat("x", MaxUserName): true,
+		"": false, "*": false, "ANONYMOUS": false, " alice": false, "alice ": false, "a  b": false, "a\tb": false, "a\x00b": false, "a\nb": false, "a\u00a0b": false,
+		"ali\u200bce": false, "\u202ealice": false, "alice\ufeff": false, "a\u00adb": false, "a\u3164b": false, "a\xffb": false, "a\ufe0f": false, "a\U000e0041": false,
+		strings.Repeat("x", MaxUserName+1): false, strings.Repeat("x", 10<<10): false,
+	} {
+		if err := CheckUserName(name); (err == nil) != good {
+			t.Errorf("%.40q: %v", name, err)
 		}
 	}
 }

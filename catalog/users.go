@@ -10,12 +10,41 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // MaxUserName bounds a user's name, in bytes.
 const MaxUserName = 1024
+
+// MaxUsers bounds the users of one tenant: every gateway keeps all of them in mind.
+const MaxUsers = 10_000
+
+// CheckUserName tells why a name must not be given to a user: it is empty or too
+// long, stands for others already, or cannot be told from another when it is
+// shown, since it holds characters that are not seen or blanks that are not
+// noticed. Letters of different alphabets that look the same are not found out.
+func CheckUserName(name string) error {
+	switch {
+	case name == "" || len(name) > MaxUserName:
+		return fmt.Errorf("a user's name has 1 to %d bytes, not %d", MaxUserName, len(name))
+	case name == "*" || name == "ANONYMOUS":
+		return fmt.Errorf("%q stands for others and is no user's name", name)
+	case !utf8.ValidString(name):
+		return errors.New("a user's name is UTF-8")
+	case strings.HasPrefix(name, " ") || strings.HasSuffix(name, " ") || strings.Contains(name, "  "):
+		return errors.New("a user's name has no blanks at its ends, nor two together")
+	}
+	for _, r := range name {
+		// Not graphic: control characters, formats (bidirectional, zero width), private use, surrogates.
+		if !unicode.IsGraphic(r) || unicode.IsSpace(r) && r != ' ' || unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point) {
+			return fmt.Errorf("a user's name holds no characters that are not seen (%U)", r)
+		}
+	}
+	return nil
+}
 
 // Scram is one salted credential (RFC 5802): what a server needs to check a
 // password, not the password.

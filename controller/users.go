@@ -43,14 +43,14 @@ func (c Credentials) make() (mechanism string, cred catalog.Scram, generated str
 // AddUser makes a user of a tenant. password is the generated one, "" if the
 // caller gave one: it is not kept, nor shown again.
 func (a *Admin) AddUser(ctx context.Context, tenant, name string, c Credentials) (u catalog.User, password string, err error) {
-	if name == "" || name == "*" || name == "ANONYMOUS" {
-		return u, "", refuse(Invalid, "choose another", "%q is no name for a user", name)
-	}
-	if err := checkText("user name", name, catalog.MaxUserName); err != nil {
-		return u, "", err
+	if err := catalog.CheckUserName(name); err != nil {
+		return u, "", refuse(Invalid, "choose another", "%.70q is no name for a user: %v", name, err)
 	}
 	if err := a.activeTenant(tenant); err != nil {
 		return u, "", err
+	}
+	if len(a.Watcher.Snapshot().Users(tenant)) >= catalog.MaxUsers {
+		return u, "", refuse(Refused, "braid user delete makes room", "tenant %s has %d users: there may be no more", tenant, catalog.MaxUsers)
 	}
 	mechanism, cred, password, err := c.make()
 	if err != nil {

@@ -6,18 +6,19 @@ package gateway
 // a user with any change that cannot be, none is made.
 //
 // Differences: a salt or a salted password of a size that cannot be right, and
-// names with control characters, are UNACCEPTABLE_CREDENTIAL. A user whose last
+// names that cannot be told from another when they are shown (control and invisible
+// characters, white space but single blanks inside, "*", ANONYMOUS), are
+// UNACCEPTABLE_CREDENTIAL, and so is a user more than a tenant may have. A user whose last
 // credential is removed is gone. Who signs on with what was changed is signed
 // off within seconds.
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
-	"strings"
-	"unicode"
-	"unicode/utf8"
+	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -52,8 +53,10 @@ func (c *credentialChanges) add(number int8, to *catalog.Scram, err error) {
 	}
 	switch _, twice := c.to[mechanism]; {
 	case c.err != nil:
-	case !goodUserName(c.name):
-		c.err = unacceptable("Username must not be empty, and holds no control characters")
+	case c.name == "":
+		c.err = unacceptable("Username must not be empty")
+	case to != nil && catalog.CheckUserName(c.name) != nil: // who is there may go, whatever the name
+		c.err = unacceptable("Username is not acceptable: " + catalog.CheckUserName(c.name).Error())
 	case mechanism == "":
 		c.err = &span.RejectedError{Code: wire.UnsupportedSASLMechanism, Detail: "Unknown SCRAM mechanism"}
 	case twice:
@@ -66,10 +69,6 @@ func (c *credentialChanges) add(number int8, to *catalog.Scram, err error) {
 
 func unacceptable(text string) error {
 	return &span.RejectedError{Code: wire.UnacceptableCredential, Detail: text}
-}
-
-func goodUserName(s string) bool {
-	return s != "" && len(s) <= catalog.MaxUserName && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
 func alterUserScramCredentials(call *call, req *kmsg.AlterUserSCRAMCredentialsRequest) kmsg.Response {
@@ -92,6 +91,8 @@ func alterUserScramCredentials(call *call, req *kmsg.AlterUserSCRAMCredentialsRe
 	resp := kmsg.NewPtrAlterUserSCRAMCredentialsResponse()
 	denied := call.onCluster(acl.Alter)
 	resp.Results = make([]kmsg.AlterUserSCRAMCredentialsResponseResult, len(order))
+	var room atomic.Int64 // for new users; requests at the same moment may each find it
+	room.Store(int64(call.g.cfg.MaxUsers - len(call.g.watcher.Snapshot().Users(call.tenant))))
 	each(len(order), func(i int) {
 		r := kmsg.NewAlterUserSCRAMCredentialsResponseResult()
 		r.User = order[i].name
@@ -100,7 +101,7 @@ func alterUserScramCredentials(call *call, req *kmsg.AlterUserSCRAMCredentialsRe
 			err = denied
 		}
 		if err == nil {
-			err = call.change(order[i])
+			err = call.change(order[i], &room)
 		}
 		if err != nil {
 			r.ErrorCode, r.ErrorMessage = call.refusal(err)
@@ -137,9 +138,10 @@ func credentialOf(u *kmsg.AlterUserSCRAMCredentialsRequestUpsertion) (catalog.Sc
 const maxSalt = 256
 
 // change makes a user's changes, all or none.
-func (call *call) change(c *credentialChanges) error {
+func (call *call) change(c *credentialChanges, room *atomic.Int64) error {
 	ctx, cancel := call.limited(0)
 	defer cancel()
+	counted := false
 	for {
 		u, err := call.g.opts.Users.User(ctx, call.tenant, c.name)
 		if errors.Is(err, catalog.ErrNotFound) {
@@ -147,6 +149,11 @@ func (call *call) change(c *credentialChanges) error {
 		}
 		if err != nil {
 			return err
+		}
+		if u.Revision == 0 && !counted {
+			if counted = true; room.Add(-1) < 0 {
+				return unacceptable(fmt.Sprintf("There are %d users, and no more may be added", call.g.cfg.MaxUsers))
+			}
 		}
 		next := u
 		if next.Credentials = maps.Clone(u.Credentials); next.Credentials == nil {

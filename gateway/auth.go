@@ -126,16 +126,20 @@ func (c *conn) step(message []byte, start time.Time) ([]byte, error) {
 	from := origin(c.host)
 	ctx, cancel := context.WithTimeout(c.ctx, g.cfg.AuthTimeout)
 	defer cancel()
-	err := g.penalties.turn(ctx, from)
+	done, err := g.penalties.turn(ctx, from)
 	var answer []byte
 	switch {
 	case err != nil:
 		return nil, errAuthTimeout
 	case a.other:
+		done()
 		err = &sasl.FailedError{Client: fmt.Sprintf("SASL mechanism '%s' requested by client is not supported for re-authentication of mechanism '%s'", a.mechanism, a.id.Mechanism),
 			Reason: "another mechanism than before"}
 	default:
-		answer, err = a.exchange.Step(ctx, message)
+		answer, err = func() ([]byte, error) {
+			defer done()
+			return a.exchange.Step(ctx, message)
+		}()
 	}
 	if err == nil {
 		id := a.exchange.Identity()

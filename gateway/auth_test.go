@@ -4,11 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	client "github.com/twmb/franz-go/pkg/sasl"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
@@ -442,31 +444,50 @@ func unknownVersions() []byte {
 // Many wrong guesses do not keep the user out, from the same address either.
 func TestGuessesDoNotLockOut(t *testing.T) {
 	f := newFleet(t, secure(Security{Mechanisms: mechanisms, Demand: true}), withConfig(func(c *Config) {
-		c.FailedAuthDelay, c.MaxFailedAuthDelay = time.Millisecond, time.Hour
+		c.FailedAuthDelay, c.MaxFailedAuthDelay, c.AuthTimeout = time.Millisecond, time.Hour, time.Hour
 	}))
 	f.user(catalog.DefaultTenant, "alice", "secret")
 	g := f.gateways[0]
 	for range 30 {
 		g.penalties.failed(origin("127.0.0.1"), "alice", time.Now())
 	}
-	// This guess is answered in an hour.
-	guess := f.raw()
-	hello := kmsg.NewPtrSASLHandshakeRequest()
-	hello.Mechanism = sasl.Plain
-	do[*kmsg.SASLHandshakeResponse](guess, 1, hello)
-	token := withVersion(kmsg.NewPtrSASLAuthenticateRequest(), 2)
-	token.SASLAuthBytes = []byte("\x00alice\x00wrong")
-	guess.send(token)
-	eventually(t, func() error {
-		g.penalties.mu.Lock()
-		defer g.penalties.mu.Unlock()
-		if len(g.penalties.delayed) != 1 {
-			return errors.New("nobody is delayed")
-		}
-		return nil
-	})
+	// These guesses are answered in an hour. A guesser who fills the delay of the
+	// address keeps nobody out either.
+	guess := func() {
+		c := f.raw()
+		hello := kmsg.NewPtrSASLHandshakeRequest()
+		hello.Mechanism = sasl.Plain
+		do[*kmsg.SASLHandshakeResponse](c, 1, hello)
+		token := withVersion(kmsg.NewPtrSASLAuthenticateRequest(), 2)
+		token.SASLAuthBytes = []byte("\x00alice\x00wrong")
+		c.send(token)
+	}
+	delayed := func(want int) {
+		t.Helper()
+		eventually(t, func() error {
+			g.penalties.mu.Lock()
+			defer g.penalties.mu.Unlock()
+			for _, n := range g.penalties.delayed {
+				if n >= want {
+					return nil
+				}
+			}
+			return errors.New("too few are delayed")
+		})
+	}
+	guess()
+	delayed(1)
 	if resp := f.raw().signOn(as("alice", "secret")); resp.ErrorCode != 0 {
 		t.Fatal(wire.Code(resp.ErrorCode))
+	}
+	for range maxDelayed + 5 {
+		guess()
+	}
+	delayed(maxDelayed + 6)
+	for range 3 {
+		if resp := f.raw().signOn(as("alice", "secret")); resp.ErrorCode != 0 {
+			t.Fatal(wire.Code(resp.ErrorCode))
+		}
 	}
 }
 
@@ -501,5 +522,55 @@ func TestUserScramCredentials(t *testing.T) {
 	}
 	if resp := f.raw().signOn(as("alice", "one")); wire.Code(resp.ErrorCode) != wire.SASLAuthenticationFailed {
 		t.Error(wire.Code(resp.ErrorCode))
+	}
+}
+
+// Names that cannot be told from others, and more users than there may be, are
+// refused; the others of the same request are made.
+func TestUsersOfBadNames(t *testing.T) {
+	f := newFleet(t, secure(Security{Mechanisms: mechanisms}), withConfig(func(c *Config) { c.MaxUsers = 3 }))
+	adm := kadm.NewClient(f.client())
+	up := func(names ...string) (codes []wire.Code) {
+		t.Helper()
+		var list []kadm.UpsertSCRAM
+		for _, name := range names {
+			list = append(list, kadm.UpsertSCRAM{User: name, Mechanism: kadm.ScramSha256, Iterations: 4096, Password: "secret"})
+		}
+		res, err := adm.AlterUserSCRAMs(t.Context(), nil, list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			code := wire.None
+			var ke *kerr.Error
+			if errors.As(res[name].Err, &ke) {
+				code = wire.Code(ke.Code)
+			}
+			codes = append(codes, code)
+		}
+		return codes
+	}
+	if got := up("alice", "alice\u200b", "\u202eecila", "al\x01ice", strings.Repeat("x", 10<<10), "ANONYMOUS", "*", " alice"); got[0] != wire.None ||
+		slices.ContainsFunc(got[1:], func(c wire.Code) bool { return c != wire.UnacceptableCredential }) {
+		t.Errorf("%v", got)
+	}
+	made := 0
+	for _, code := range up("b1", "b2", "b3", "b4") {
+		switch code {
+		case wire.None:
+			made++
+		case wire.UnacceptableCredential:
+		default:
+			t.Error(code)
+		}
+	}
+	if made != 2 {
+		t.Errorf("%d were made besides alice", made)
+	}
+	if got := up("alice"); got[0] != wire.None {
+		t.Errorf("a user who is there: %v", got)
+	}
+	if got := up("eve"); got[0] != wire.UnacceptableCredential {
+		t.Errorf("one more: %v", got)
 	}
 }

@@ -39,6 +39,7 @@ type Config struct {
 	InflightConnBytes int64         // their bytes (32 MiB; one request may exceed it)
 	InflightBytes     int64         // queued.max.request.bytes, over all connections (512 MiB)
 
+	MaxUsers                int           // of a tenant, as far as its own administrators add them (10,000)
 	MaxReauth               time.Duration // connections.max.reauth.ms (no limit): how long an authentication lasts
 	AuthTimeout             time.Duration // from accept until a client is authenticated, where it has to be (30 s)
 	FailedAuthDelay         time.Duration // connection.failed.authentication.delay.ms (100 ms): until the first failure is answered
@@ -70,6 +71,7 @@ func (c *Config) withDefaults() Config {
 	d.InflightPerConn = cmp.Or(d.InflightPerConn, 64)
 	d.InflightConnBytes = cmp.Or(d.InflightConnBytes, 32<<20)
 	d.InflightBytes = cmp.Or(d.InflightBytes, 512<<20)
+	d.MaxUsers = cmp.Or(d.MaxUsers, catalog.MaxUsers)
 	d.AuthTimeout = cmp.Or(d.AuthTimeout, 30*time.Second)
 	d.FailedAuthDelay = cmp.Or(d.FailedAuthDelay, 100*time.Millisecond)
 	d.MaxFailedAuthDelay = cmp.Or(d.MaxFailedAuthDelay, 5*time.Second)

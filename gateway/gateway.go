@@ -128,7 +128,7 @@ func New(o Options) (*Gateway, error) {
 		revocations: make(chan struct{}, 1),
 		unknownFrom: map[netip.Prefix]int{},
 	}
-	g.penalties = newPenalties(g.cfg.FailedAuthDelay, g.cfg.MaxFailedAuthDelay)
+	g.penalties = newPenalties(g.cfg.FailedAuthDelay, g.cfg.MaxFailedAuthDelay, g.cfg.AuthTimeout)
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.undrained, g.stopWaits = context.WithCancel(g.ctx)
 	g.topics = newTopics(g)

@@ -13,25 +13,34 @@ import (
 // is not long ago, up to most. An attempt that succeeds is answered at once,
 // whatever came before it, so that nobody is locked out by another's failures.
 //
-// A guesser with many connections gains little: of one address, some connections
-// at most are in the delay at the same time, and while they are, further
-// attempts from there wait for their turn.
+// A guesser with many connections gains little: once some of an address are in the
+// delay, all its further failures are answered as late as can be, when the time to
+// authenticate is over; and how many connections wait for that is bounded
+// (MaxUnauthenticatedPerIP). Of such an address one attempt is looked at after the
+// other, so that it takes no more of the gateway than one client does.
 //
 // Both tables are bounded. Who fills one by ever new names loses what it knew
 // of others, not the table of addresses.
 type penalties struct {
 	base, most time.Duration
+	crowd      time.Duration // until a failure of a crowded address is answered
 
 	mu        sync.Mutex
 	addresses map[netip.Prefix]score
 	users     map[string]score
 	delayed   map[netip.Prefix]int
-	room      chan struct{} // closed when a delay ends; nil if nobody waits
+	looking   map[netip.Prefix]*queue // of crowded addresses
+}
+
+// queue has one attempt looked at after the other.
+type queue struct {
+	turn    chan struct{}
+	waiting int // those in it and the one whose turn it is; under penalties.mu
 }
 
 const (
 	maxScores = 10_000
-	// maxDelayed is how many connections of an address are in the delay at once.
+	// maxDelayed is how many of an address are in the delay until it is crowded.
 	maxDelayed = 64
 	// halfLife of a failure.
 	halfLife = 30 * time.Second
@@ -47,8 +56,9 @@ func (s score) now(t time.Time) float64 {
 	return s.n * math.Exp2(-t.Sub(s.at).Seconds()/halfLife.Seconds())
 }
 
-func newPenalties(base, most time.Duration) *penalties {
-	return &penalties{base: base, most: max(base, most), addresses: map[netip.Prefix]score{}, users: map[string]score{}, delayed: map[netip.Prefix]int{}}
+func newPenalties(base, most, crowd time.Duration) *penalties {
+	return &penalties{base: base, most: max(base, most), crowd: crowd, addresses: map[netip.Prefix]score{}, users: map[string]score{},
+		delayed: map[netip.Prefix]int{}, looking: map[netip.Prefix]*queue{}}
 }
 
 // origin is an IPv4 address, or the network of an IPv6 address: its owner has 2^64 of them.
@@ -77,8 +87,11 @@ func (p *penalties) failed(from netip.Prefix, user string, now time.Time) time.D
 	if user != "" {
 		n = max(n, count(p.users, user, now))
 	}
-	d := float64(p.base) * math.Exp2(math.Floor(min(n-1, 30)))
-	return time.Duration(min(d, float64(p.most)))
+	d := time.Duration(min(float64(p.base)*math.Exp2(math.Floor(min(n-1, 30))), float64(p.most)))
+	if p.delayed[from] >= maxDelayed {
+		return max(d, p.crowd)
+	}
+	return d
 }
 
 func count[K comparable](m map[K]score, k K, now time.Time) float64 {
@@ -94,24 +107,34 @@ func count[K comparable](m map[K]score, k K, now time.Time) float64 {
 	return n
 }
 
-// turn waits until an address has fewer connections in the delay than it may have.
-func (p *penalties) turn(ctx context.Context, from netip.Prefix) error {
-	for {
-		p.mu.Lock()
-		if p.delayed[from] < maxDelayed {
-			p.mu.Unlock()
-			return nil
-		}
-		if p.room == nil {
-			p.room = make(chan struct{})
-		}
-		room := p.room
+// turn waits until an attempt of a crowded address may be looked at, which is when
+// the one before it was: done ends it. Others do not wait.
+func (p *penalties) turn(ctx context.Context, from netip.Prefix) (done func(), err error) {
+	p.mu.Lock()
+	q := p.looking[from]
+	if q == nil && p.delayed[from] < maxDelayed {
 		p.mu.Unlock()
-		select {
-		case <-room:
-		case <-ctx.Done():
-			return ctx.Err()
+		return func() {}, nil
+	}
+	if q == nil {
+		q = &queue{turn: make(chan struct{}, 1)}
+		p.looking[from] = q
+	}
+	q.waiting++
+	p.mu.Unlock()
+	leave := func() {
+		p.mu.Lock()
+		if q.waiting--; q.waiting == 0 {
+			delete(p.looking, from)
 		}
+		p.mu.Unlock()
+	}
+	select {
+	case q.turn <- struct{}{}:
+		return func() { <-q.turn; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, ctx.Err()
 	}
 }
 
@@ -129,10 +152,6 @@ func (p *penalties) delay(ctx context.Context, from netip.Prefix, until time.Tim
 	p.mu.Lock()
 	if p.delayed[from]--; p.delayed[from] <= 0 {
 		delete(p.delayed, from)
-	}
-	if p.room != nil {
-		close(p.room)
-		p.room = nil
 	}
 	p.mu.Unlock()
 }

@@ -8,7 +8,7 @@ import (
 )
 
 func TestPenaltiesGrowAndPass(t *testing.T) {
-	p := newPenalties(100*time.Millisecond, 5*time.Second)
+	p := newPenalties(100*time.Millisecond, 5*time.Second, time.Minute)
 	now := time.Now()
 	one, two := origin("10.0.0.1"), origin("10.0.0.2")
 	for i, want := range []time.Duration{100, 200, 400, 800, 1600, 3200, 5000, 5000} {
@@ -32,7 +32,7 @@ func TestPenaltiesGrowAndPass(t *testing.T) {
 }
 
 func TestPenaltiesAreBounded(t *testing.T) {
-	p := newPenalties(time.Millisecond, time.Second)
+	p := newPenalties(time.Millisecond, time.Second, time.Minute)
 	now := time.Now()
 	for i := range 3 * maxScores {
 		p.failed(origin(fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255)), fmt.Sprint("user", i), now)
@@ -42,16 +42,18 @@ func TestPenaltiesAreBounded(t *testing.T) {
 	}
 }
 
-// While an address has as many in the delay as it may, further ones wait; others do not.
-func TestTurns(t *testing.T) {
-	p := newPenalties(time.Millisecond, time.Second)
+// The failures of an address that has many in the delay are answered as late as can
+// be, and its attempts are looked at one after the other; others' are not.
+func TestCrowdedAddresses(t *testing.T) {
+	p := newPenalties(time.Millisecond, time.Second, time.Minute)
 	one, two := origin("10.0.0.1"), origin("10.0.0.2")
+	now := time.Now()
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
+	ended := make(chan struct{})
 	for range maxDelayed {
 		go func() {
 			p.delay(ctx, one, time.Now().Add(time.Hour))
-			done <- struct{}{}
+			ended <- struct{}{}
 		}()
 	}
 	eventually(t, func() error {
@@ -62,24 +64,43 @@ func TestTurns(t *testing.T) {
 		}
 		return nil
 	})
+	if d := p.failed(one, "", now); d != time.Minute {
+		t.Errorf("a failure of the crowd: %v", d)
+	}
+	if d := p.failed(two, "", now); d != time.Millisecond {
+		t.Errorf("a failure of another: %v", d)
+	}
+	done, err := p.turn(t.Context(), one)
+	if err != nil {
+		t.Fatal(err)
+	}
 	over, stop := context.WithCancel(t.Context())
 	stop()
-	if err := p.turn(over, one); err == nil {
-		t.Error("a turn though there is no room")
+	if _, err := p.turn(over, one); err == nil {
+		t.Error("two of the crowd at the same time")
 	}
-	if err := p.turn(t.Context(), two); err != nil {
-		t.Error(err)
+	for range 2 {
+		free, err := p.turn(t.Context(), two)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer free()
 	}
-	turn := make(chan error, 1)
-	go func() { turn <- p.turn(t.Context(), one) }()
+	next := make(chan func())
+	go func() {
+		done, err := p.turn(t.Context(), one)
+		if err != nil {
+			t.Error(err)
+		}
+		next <- done
+	}()
+	done()
+	(<-next)()
 	cancel()
 	for range maxDelayed {
-		<-done
+		<-ended
 	}
-	if err := <-turn; err != nil {
-		t.Error(err)
-	}
-	if len(p.delayed) != 0 {
-		t.Errorf("%v", p.delayed)
+	if len(p.delayed)+len(p.looking) != 0 {
+		t.Errorf("%v %v", p.delayed, p.looking)
 	}
 }

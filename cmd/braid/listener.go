@@ -135,6 +135,9 @@ func (l *listener) gateway(tokens *bool) (gateway.Security, error) {
 		}
 		s.Mapping = m
 	}
+	if l.ClientCA != "" && l.Mapping == "" && l.Tenant == "" && !signsOn {
+		return s, usagef("%s: a certificate's subject names no tenant, so nobody would be let in by one: give the listener tenant=NAME, or mapping=RULES whose result is PRINCIPAL@TENANT", what)
+	}
 	s.Demand = signsOn || l.ClientCA != "" && l.ClientAuth != "requested"
 	var err error
 	if s.Mechanisms, err = l.mechanisms(signsOn, encrypted, tokens); err != nil {

@@ -28,7 +28,7 @@ func TestListeners(t *testing.T) {
 		{flag: "a=10.0.0.1:1,security=SASL_SSL" + files, demand: true, mechanisms: "SCRAM-SHA-512 SCRAM-SHA-256 PLAIN"},
 		{flag: "a=10.0.0.1:1,security=SASL_SSL,sasl=OAUTHBEARER+SCRAM-SHA-256" + files, demand: true, mechanisms: "OAUTHBEARER SCRAM-SHA-256"},
 		{flag: "a=10.0.0.1:1,security=SSL,client-ca=ca.pem" + files + ",mapping=RULE:^CN=(.*?),O=x$/$1/L,DEFAULT", demand: true},
-		{flag: "a=10.0.0.1:1,security=SSL,client-ca=ca.pem,client-auth=requested" + files, warns: "asks nobody", insecure: true},
+		{flag: "a=10.0.0.1:1,security=SSL,client-ca=ca.pem,client-auth=requested,tenant=acme" + files, warns: "asks nobody", insecure: true},
 		{flag: "a=10.0.0.1:1,security=SASL_SSL,sni-domain=kafka.example,advertise=k.example:9,zone=z" + files, demand: true, mechanisms: "SCRAM-SHA-512 SCRAM-SHA-256 PLAIN"},
 	} {
 		l, err := parseListener(c.flag)
@@ -59,6 +59,7 @@ func TestListeners(t *testing.T) {
 	for _, bad := range []string{
 		"a", "=x:1", "a=x", "a=x:1,zoom=1", "a=x:1,security=TLS", "a=x:1,security=SSL", "a=x:1,security=SSL,cert=c", "a=x:1,cert=c,key=k", "a=x:1,mapping=DEFAULT",
 		"a=x:1,security=SSL,mapping=DEFAULT" + files, "a=x:1,security=SSL,client-ca=c,mapping=RULE:x" + files, "a=x:1,security=SSL,client-ca=c,client-auth=none" + files,
+		"a=x:1,security=SSL,client-ca=c" + files, "a=x:1,security=SSL,client-ca=c,client-auth=requested,sni-domain=kafka.example" + files,
 		"a=x:1,sasl=GSSAPI", "a=x:1,sasl=PLAIN+PLAIN", "a=x:1,security=SASL_PLAINTEXT,sasl=none", "a=x:1,tenant=braid", "a=x:1,advertise=y", "a=x:1,client-auth=required",
 	} {
 		if l, err := parseListener(bad); err == nil {

@@ -24,6 +24,11 @@ func (s *Store) Rights(ctx context.Context) ([]span.Right, error) {
 	var out []span.Right
 	for _, t := range rightsNeeded(name) {
 		codes, err := t.ask(ctx, list[0])
+		for err != nil && len(list) > 1 && ctx.Err() == nil {
+			// The broker may be away: what the cluster grants, each of them knows.
+			list = list[1:]
+			codes, err = t.ask(ctx, list[0])
+		}
 		if err != nil {
 			return nil, s.wrap(fmt.Sprintf("ask for %s %s on", t.Resource, t.Operation), span.Topic{Name: "cluster"}, err)
 		}

@@ -52,21 +52,40 @@ func invalid(err error) error {
 	return &span.RejectedError{Code: wire.InvalidRequest, Detail: err.Error()}
 }
 
+// holding is what holds of a tenant's rules.
+type holding struct {
+	at      catalog.RulesAt // a write under it finds everything as it is here
+	records []catalog.ACL
+	rules   []acl.Binding
+	supers  []string
+}
+
 // current reads what holds now, linearizably.
-func (s *Store) current(ctx context.Context, tenant string) (records []catalog.ACL, rules []acl.Binding, supers []string, err error) {
+func (s *Store) current(ctx context.Context, tenant string) (h holding, err error) {
+	if h.at, err = s.Catalog.RulesAt(ctx, tenant); err != nil {
+		return h, err
+	}
 	t, err := s.Catalog.Tenant(ctx, tenant)
 	if err != nil {
-		return nil, nil, nil, err
+		return h, err
 	}
-	if records, err = s.Catalog.ACLs(ctx, tenant); err != nil {
-		return nil, nil, nil, err
+	h.supers = t.SuperUsers
+	if h.records, err = s.Catalog.ACLs(ctx, tenant); err != nil {
+		return h, err
 	}
-	for i := range records {
-		if b, err := acl.FromRecord(&records[i]); err == nil {
-			rules = append(rules, b)
+	for i := range h.records {
+		if b, err := acl.FromRecord(&h.records[i]); err == nil {
+			h.rules = append(h.rules, b)
 		}
 	}
-	return records, rules, t.SuperUsers, nil
+	return h, nil
+}
+
+// quicker tells whether a write failed since somebody else was quicker: what holds
+// now is to be looked at again, so that two changes that are harmless each do not
+// lock everybody out together.
+func quicker(ctx context.Context, err error) bool {
+	return errors.Is(err, catalog.ErrConflict) && !errors.Is(err, catalog.ErrNoTenant) && ctx.Err() == nil
 }
 
 // lockout tells why a change must not be made without force.
@@ -114,32 +133,37 @@ func (s *Store) CreateACLs(ctx context.Context, tenant string, asked []acl.Bindi
 	if len(good) == 0 {
 		return errs
 	}
-	_, before, supers, err := s.current(ctx, tenant)
-	if err != nil {
-		return all(err)
-	}
-	after := append(slices.Clone(before), good...)
-	slices.SortFunc(after, acl.Compare)
-	after = slices.Compact(after)
-	if len(after) > MaxACLs {
-		return all(refuse(wire.PolicyViolation, "%d rules: a tenant has at most %d", len(after), MaxACLs))
-	}
-	if err := lockout(before, after, supers, o); err != nil {
-		return all(err)
-	}
-	if o.DryRun {
-		return errs
-	}
 	records := make([]catalog.ACL, len(good))
 	for i, b := range good {
 		records[i] = b.Record()
 	}
-	revision, err := s.Catalog.PutACLs(ctx, tenant, records)
-	if err != nil {
-		return all(err)
+	for {
+		now, err := s.current(ctx, tenant)
+		if err != nil {
+			return all(err)
+		}
+		after := append(slices.Clone(now.rules), good...)
+		slices.SortFunc(after, acl.Compare)
+		after = slices.Compact(after)
+		if len(after) > MaxACLs {
+			return all(refuse(wire.PolicyViolation, "%d rules: a tenant has at most %d", len(after), MaxACLs))
+		}
+		if err := lockout(now.rules, after, now.supers, o); err != nil {
+			return all(err)
+		}
+		if o.DryRun {
+			return errs
+		}
+		revision, err := s.Catalog.PutACLsAt(ctx, tenant, records, now.at)
+		if quicker(ctx, err) {
+			continue
+		}
+		if err != nil {
+			return all(err)
+		}
+		s.saw(ctx, revision)
+		return errs
 	}
-	s.saw(ctx, revision)
-	return errs
 }
 
 // DeleteACLs removes the rules that filters select, and returns for each filter
@@ -155,36 +179,50 @@ func (s *Store) DeleteACLs(ctx context.Context, tenant string, filters []acl.Fil
 		}
 		return deleted, errs
 	}
-	records, before, supers, err := s.current(ctx, tenant)
-	if err != nil {
-		return fail(err)
-	}
-	slices.SortFunc(before, acl.Compare)
-	of, going, err := selected(ctx, before, filters, errs)
-	if err != nil {
-		return fail(err)
-	}
-	deleted = of
-	if len(going) == 0 {
+	var removed []acl.Binding // by an attempt that others cut short
+	for {
+		now, err := s.current(ctx, tenant)
+		if err != nil {
+			return fail(err)
+		}
+		told := append(slices.Clone(now.rules), removed...)
+		slices.SortFunc(told, acl.Compare)
+		told = slices.Compact(told)
+		clear(errs)
+		of, going, err := selected(ctx, told, filters, errs)
+		if err != nil {
+			return fail(err)
+		}
+		deleted = of
+		after := slices.DeleteFunc(slices.Clone(now.rules), func(b acl.Binding) bool { return going[b] })
+		if len(after) == len(now.rules) {
+			return deleted, errs
+		}
+		if err := lockout(now.rules, after, now.supers, o); err != nil {
+			return fail(err)
+		}
+		if o.DryRun {
+			return deleted, errs
+		}
+		records := slices.DeleteFunc(now.records, func(r catalog.ACL) bool {
+			b, err := acl.FromRecord(&r)
+			return err != nil || !going[b]
+		})
+		revision, err := s.Catalog.DeleteACLsAt(ctx, tenant, records, now.at)
+		if quicker(ctx, err) {
+			if revision > 0 { // which of them went is seen when they are read again
+				for b := range going {
+					removed = append(removed, b)
+				}
+			}
+			continue
+		}
+		if err != nil {
+			return fail(err)
+		}
+		s.saw(ctx, revision)
 		return deleted, errs
 	}
-	after := slices.DeleteFunc(slices.Clone(before), func(b acl.Binding) bool { return going[b] })
-	if err := lockout(before, after, supers, o); err != nil {
-		return fail(err)
-	}
-	if o.DryRun {
-		return deleted, errs
-	}
-	records = slices.DeleteFunc(records, func(r catalog.ACL) bool {
-		b, err := acl.FromRecord(&r)
-		return err != nil || !going[b]
-	})
-	revision, err := s.Catalog.DeleteACLs(ctx, tenant, records)
-	if err != nil {
-		return fail(err)
-	}
-	s.saw(ctx, revision)
-	return deleted, errs
 }
 
 // selected lists the rules that each filter selects, and all of them together. A
