@@ -174,6 +174,10 @@ func TestHeaderWorkAllocatesNothing(t *testing.T) {
 		run = append(run, simple(t, int64(i*10), 10)...)
 	}
 	one := run[:len(simple(t, 0, 10))]
+	head, _, err := Parse(one)
+	if err != nil {
+		t.Fatal(err)
+	}
 	cases := map[string]func(){
 		"parse": func() {
 			if _, _, err := Parse(one); err != nil {
@@ -210,9 +214,9 @@ func TestHeaderWorkAllocatesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
-		"has keys": func() {
-			if ok, err := HasKeys(one, 1<<20); !ok || err != nil {
-				t.Fatal(ok, err)
+		"admission": func() {
+			if err := (Admission{Keys: true, Before: -1, After: -1}).Check(one, &head, 1<<20); err != nil {
+				t.Fatal(err)
 			}
 		},
 	}

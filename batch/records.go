@@ -238,22 +238,6 @@ func Records(b []byte, budget int) iter.Seq2[*Record, error] {
 	}
 }
 
-// HasKeys tells whether every record of the batch has a key, as compacted
-// topics need it. It unpacks the batch within the budget.
-func HasKeys(b []byte, budget int) (bool, error) {
-	var rr RecordReader
-	if err := rr.Reset(b, budget); err != nil {
-		return false, err
-	}
-	defer rr.Close()
-	for rr.Next() {
-		if rr.Record.Key == nil {
-			return false, nil
-		}
-	}
-	return rr.err == nil, rr.err
-}
-
 // CheckRecords looks at every record of a batch that Validate took, as a broker
 // does: the count is right, offset deltas are 0, 1, 2, …. It returns the largest
 // timestamp of the records in ms.

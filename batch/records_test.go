@@ -232,22 +232,6 @@ func TestHeadersCountAgainstTheBudget(t *testing.T) {
 	}
 }
 
-func TestHasKeys(t *testing.T) {
-	for _, codec := range codecs {
-		with := simple(t, 0, 5, func(b *Builder) { b.Codec(codec) })
-		if ok, err := HasKeys(with, 1<<20); !ok || err != nil {
-			t.Errorf("%v: %v, %v", codec, ok, err)
-		}
-		without, err := NewBuilder().Codec(codec).Add(Record{Key: []byte{}}).Add(Record{Value: []byte("v")}).Build()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if ok, err := HasKeys(without, 1<<20); ok || err != nil {
-			t.Errorf("%v: %v, %v", codec, ok, err)
-		}
-	}
-}
-
 func TestCheckRecordsRefusesGaps(t *testing.T) {
 	b := NewBuilder().AddAt(Record{Offset: 0}).AddAt(Record{Offset: 2}).AddAt(Record{Offset: 3})
 	raw, err := b.Build()

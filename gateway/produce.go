@@ -204,43 +204,25 @@ func (s *topicSettings) check(records []byte, version int16, now int64) (batch.H
 		return h, &span.RejectedError{Code: wire.InvalidTimestamp,
 			Detail: "Invalid timestamp type in message. Producer should not set timestamp type to LogAppendTime."}
 	}
-	if !s.logAppendTime {
-		if err := s.checkTimestamps(records, &h, now); err != nil {
-			return h, err
-		}
-	}
-	if s.compact {
-		keyed, err := batch.HasKeys(records, recordsBudget)
-		if err != nil {
-			return h, err
-		}
-		if !keyed {
-			return h, &span.RejectedError{Code: wire.InvalidRecord, Detail: "Compacted topic cannot accept message without key"}
-		}
-	}
-	return h, nil
+	return h, s.admit(records, &h, now)
 }
 
-func (s *topicSettings) checkTimestamps(records []byte, h *batch.Header, now int64) error {
-	refuse := func(ts int64) error {
+// admit checks keys and times as the topic's configs ask for it.
+func (s *topicSettings) admit(records []byte, h *batch.Header, now int64) error {
+	asked := batch.Admission{Keys: s.compact, Before: -1, After: -1, Now: now}
+	if !s.logAppendTime {
+		asked.Before, asked.After = s.beforeMax, s.afterMax
+	}
+	err := asked.Check(records, h, recordsBudget)
+	var out *batch.TimeError
+	switch {
+	case errors.Is(err, batch.ErrNoKey):
+		return &span.RejectedError{Code: wire.InvalidRecord, Detail: "Compacted topic cannot accept message without key"}
+	case errors.As(err, &out):
 		return &span.RejectedError{Code: wire.InvalidTimestamp, Detail: fmt.Sprintf(
-			"Timestamp %d of message is out of range [%s, %s] of the topic", ts, bound(now, -s.beforeMax, s.beforeMax), bound(now, s.afterMax, s.afterMax))}
+			"Timestamp %d of message is out of range [%s, %s] of the topic", out.Timestamp, bound(now, -s.beforeMax, s.beforeMax), bound(now, s.afterMax, s.afterMax))}
 	}
-	if s.afterMax >= 0 && h.MaxTimestamp-now > s.afterMax {
-		return refuse(h.MaxTimestamp)
-	}
-	if s.beforeMax < 0 {
-		return nil
-	}
-	for r, err := range batch.Records(records, recordsBudget) {
-		if err != nil {
-			return err
-		}
-		if r.Timestamp != batch.NoTimestamp && now-r.Timestamp > s.beforeMax {
-			return refuse(r.Timestamp)
-		}
-	}
-	return nil
+	return err
 }
 
 func bound(now, d, limit int64) string {

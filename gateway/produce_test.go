@@ -23,6 +23,7 @@ func TestProduceValidation(t *testing.T) {
 	f.topic("small", 1, "max.message.bytes", "200")
 	f.topic("compacted", 1, "cleanup.policy", "compact")
 	f.topic("strict", 1, "message.timestamp.before.max.ms", "1000")
+	f.topic("strict-compacted", 1, "cleanup.policy", "compact", "message.timestamp.before.max.ms", "3600000")
 	r := f.raw()
 	old := func(b *batch.Builder) {
 		b.Add(batch.Record{Timestamp: time.Now().Add(-time.Hour).UnixMilli(), Key: []byte("k")})
@@ -66,6 +67,13 @@ func TestProduceValidation(t *testing.T) {
 			b.Add(batch.Record{Timestamp: time.Now().UnixMilli()})
 			old(b)
 		}), want: wire.InvalidTimestamp},
+		{name: "a null key, and too old, in two records", topic: "strict-compacted", records: records(t, func(b *batch.Builder) {
+			b.Add(batch.Record{Timestamp: time.Now().UnixMilli(), Value: []byte("v")})
+			b.Add(batch.Record{Timestamp: time.Now().Add(-2 * time.Hour).UnixMilli(), Key: []byte("k")})
+		}), want: wire.InvalidTimestamp},
+		{name: "a null key, and too old, in one record", topic: "strict-compacted", records: records(t, func(b *batch.Builder) {
+			b.Add(batch.Record{Timestamp: time.Now().Add(-2 * time.Hour).UnixMilli(), Value: []byte("v")})
+		}), want: wire.InvalidRecord},
 		{name: "old where it may be", topic: "plain", records: records(t, old)},
 		{name: "log append time", topic: "plain", records: records(t, func(b *batch.Builder) { b.LogAppendTime(time.Now().UnixMilli()) }, "v"), want: wire.InvalidTimestamp},
 		{name: "transactional", topic: "plain", records: records(t, func(b *batch.Builder) { b.Producer(1, 0, 0).Transactional() }, "v"), want: wire.InvalidRecord, message: "transactional id"},

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -17,24 +18,21 @@ func (c *topicConfig) admissible(b []byte, h *batch.Header, now int64) error {
 	if h.IsControl() || h.NumRecords == 0 {
 		return nil
 	}
-	if !c.logAppendTime && c.afterMax >= 0 && h.MaxTimestamp-now > c.afterMax {
-		return badTime(h.MaxTimestamp)
+	asked := batch.Admission{Keys: c.compacts, Before: -1, After: -1, Now: now}
+	if !c.logAppendTime {
+		asked.Before, asked.After = c.beforeMax, c.afterMax
 	}
-	before := !c.logAppendTime && c.beforeMax >= 0
-	if !before && !c.compacts {
+	err := asked.Check(b, h, unpackBudget)
+	var out *batch.TimeError
+	switch {
+	case err == nil:
 		return nil
+	case errors.Is(err, batch.ErrNoKey):
+		return errNoKey
+	case errors.As(err, &out):
+		return badTime(out.Timestamp)
 	}
-	for r, err := range batch.Records(b, unpackBudget) {
-		switch {
-		case err != nil:
-			return corrupt(err)
-		case c.compacts && r.Key == nil:
-			return errNoKey
-		case before && r.Timestamp != batch.NoTimestamp && now-r.Timestamp > c.beforeMax:
-			return badTime(r.Timestamp)
-		}
-	}
-	return nil
+	return corrupt(err)
 }
 
 var errNoKey = reject(wire.InvalidRecord, "a record without a key in a compacted topic")
