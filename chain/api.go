@@ -145,6 +145,8 @@ type ReadRequest struct {
 	LastFetchedEpoch int32
 	// FromCopy passes the tail cache by: what is given is what the copy holds now.
 	FromCopy bool
+	// Apart allows the result to be in Apart instead of in Batches.
+	Apart bool
 	// Burst, if not nil, says with what else this is read.
 	Burst *span.Burst
 
@@ -154,7 +156,9 @@ type ReadRequest struct {
 // ReadResult holds whole batches; the first may begin before the asked offset.
 type ReadResult struct {
 	// Batches is shared between readers and must not be changed; valid until Release.
-	Batches       []byte
+	Batches []byte
+	// Apart, if not empty, is in the place of Batches, of a read that allowed it.
+	Apart         []span.Apart
 	Start         int64 // log start
 	HighWatermark int64
 	LastStable    int64

@@ -200,7 +200,7 @@ func (p *Partition) readSealed(ctx context.Context, v *view, s *catalog.Span, r 
 		return ReadResult{}, 0, errChanged
 	}
 	end := ToPhysical(h.copy, s.End)
-	rr, err := h.log.Read(ctx, span.ReadRequest{Offset: ToPhysical(h.copy, r.Offset), MaxBytes: r.MaxBytes, Committed: r.Committed, Burst: r.Burst})
+	rr, err := h.log.Read(ctx, r.toCopy(h.copy))
 	if err != nil {
 		return ReadResult{}, 0, p.readFailed(ctx, v, s, err)
 	}
@@ -209,7 +209,7 @@ func (p *Partition) readSealed(ctx context.Context, v *view, s *catalog.Span, r 
 		rr.Release()
 		return ReadResult{}, 0, err
 	}
-	if len(res.Batches) == 0 {
+	if res.Size() == 0 {
 		next := nextAfterRun(&rr, h.copy)
 		rr.Release()
 		if next > r.Offset && next < s.End {
@@ -225,7 +225,7 @@ func (p *Partition) readSealed(ctx context.Context, v *view, s *catalog.Span, r 
 		r.Offset = s.End
 		return ReadResult{}, 0, errChanged
 	}
-	p.l.metrics.CacheMisses.Add(float64(len(res.Batches)))
+	p.l.metrics.CacheMisses.Add(float64(res.Size()))
 	return res, rr.Held, nil
 }
 
@@ -255,7 +255,7 @@ func (p *Partition) readOpen(ctx context.Context, v *view, s *catalog.Span, r *R
 		return p.empty(v), 0, nil
 	}
 	lease := p.l.lease()
-	rr, err := h.log.Read(ctx, span.ReadRequest{Offset: ToPhysical(h.copy, r.Offset), MaxBytes: r.MaxBytes, Committed: r.Committed, Burst: r.Burst})
+	rr, err := h.log.Read(ctx, r.toCopy(h.copy))
 	if err != nil {
 		return ReadResult{}, 0, p.readFailed(ctx, v, s, err)
 	}
@@ -281,11 +281,11 @@ func (p *Partition) readOpen(ctx context.Context, v *view, s *catalog.Span, r *R
 		rr.Release()
 		return ReadResult{}, 0, err
 	}
-	if len(res.Batches) == 0 {
+	if res.Size() == 0 {
 		rr.Release()
 		res.Batches, res.Release = nil, nothing
 	}
-	p.l.metrics.CacheMisses.Add(float64(len(res.Batches)))
+	p.l.metrics.CacheMisses.Add(float64(res.Size()))
 	return res, rr.Held, nil
 }
 
@@ -323,6 +323,12 @@ func (p *Partition) logFor(s *catalog.Span) (handle, error) {
 // patch gives the batches logical offsets and the span's epoch, in the store's
 // buffer, and cuts off what lies at or past the physical end.
 func patch(res *ReadResult, rr *span.ReadResult, c *catalog.Copy, s *catalog.Span, end int64) error {
+	res.Aborted = nil
+	for _, a := range rr.Aborted {
+		a.FirstOffset = ToLogical(c, a.FirstOffset)
+		res.Aborted = append(res.Aborted, a)
+	}
+	res.Release = rr.Release
 	it := batch.NewIter(rr.Batches)
 	n, i := 0, 0
 	for it.Next() {
@@ -349,13 +355,53 @@ func patch(res *ReadResult, rr *span.ReadResult, c *catalog.Copy, s *catalog.Spa
 	if err := it.Err(); err != nil {
 		return because(ErrStorage, err)
 	}
-	res.Batches, res.Release = rr.Batches[:n], rr.Release
-	res.Aborted = nil
-	for _, a := range rr.Aborted {
-		a.FirstOffset = ToLogical(c, a.FirstOffset)
-		res.Aborted = append(res.Aborted, a)
+	res.Batches = rr.Batches[:n]
+	// A copy that leaves something out was not asked for batches apart.
+	for k := range rr.Apart {
+		header := rr.Apart[k].Header
+		base := batch.BaseOffset(header)
+		if base >= end {
+			break
+		}
+		for i+1 < len(c.Map) && c.Map[i+1].Physical <= base {
+			i++
+		}
+		batch.SetBaseOffset(header, base+c.Map[i].Delta)
+		batch.SetLeaderEpoch(header, s.Epoch)
+		res.Apart = rr.Apart[:k+1]
 	}
 	return nil
+}
+
+// toCopy is the request as the copy understands it.
+func (r *ReadRequest) toCopy(c *catalog.Copy) span.ReadRequest {
+	return span.ReadRequest{Offset: ToPhysical(c, r.Offset), MaxBytes: r.MaxBytes, Committed: r.Committed,
+		Apart: r.Apart && len(c.Skip) == 0, Burst: r.Burst}
+}
+
+// Size is how many bytes of batches there are.
+func (r *ReadResult) Size() int {
+	n := len(r.Batches)
+	for i := range r.Apart {
+		n += len(r.Apart[i].Header) + len(r.Apart[i].Rest)
+	}
+	return n
+}
+
+// Next is the first offset past the batches, -1 if there are none that can be understood.
+func (r *ReadResult) Next() int64 {
+	if n := len(r.Apart); n > 0 {
+		h, _, err := batch.Parse(r.Apart[n-1].Header)
+		if err != nil {
+			return -1
+		}
+		return h.NextOffset()
+	}
+	run, err := batch.Inspect(r.Batches)
+	if err != nil || len(r.Batches) == 0 {
+		return -1
+	}
+	return run.Next
 }
 
 // readFailed makes of a copy's error what a reader is told.

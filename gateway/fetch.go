@@ -459,8 +459,13 @@ func (f *fetcher) result(fp *fetchPart, r *wire.FetchResult) {
 		return
 	}
 	r.Records = first.Batches
-	for i := 1; i < len(j.runs); i++ {
-		r.More = append(r.More, j.runs[i].Batches)
+	for i := range j.runs {
+		if i > 0 {
+			r.More = append(r.More, j.runs[i].Batches)
+		}
+		for _, b := range j.runs[i].Apart {
+			r.More = append(r.More, b.Header, b.Rest)
+		}
 	}
 	if !f.committed {
 		return

@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/chain"
 	"github.com/braidstream/braid/wire"
 )
@@ -101,7 +100,8 @@ func (j *fetchJob) run(ctx context.Context) {
 // take adds a result to the job's and moves the request past it. It returns
 // whether more should be read.
 func (j *fetchJob) take(req *chain.ReadRequest, res chain.ReadResult) bool {
-	if len(res.Batches) == 0 {
+	size := res.Size()
+	if size == 0 {
 		if len(j.runs) == 0 {
 			j.runs = append(j.runs, res)
 		} else {
@@ -110,20 +110,20 @@ func (j *fetchJob) take(req *chain.ReadRequest, res chain.ReadResult) bool {
 		return false
 	}
 	j.runs = append(j.runs, res)
-	j.size += len(res.Batches)
-	run, err := batch.Inspect(res.Batches)
-	if err != nil || run.Next <= req.Offset {
+	j.size += size
+	next := res.Next()
+	if next <= req.Offset {
 		return false
 	}
-	j.next = run.Next
-	req.MaxBytes -= len(res.Batches)
+	j.next = next
+	req.MaxBytes -= size
 	// The answer has one list of aborted transactions for each partition, made
 	// for the range of one read.
 	if req.Committed && len(res.Aborted) > 0 {
 		return false
 	}
-	req.Offset, req.LastFetchedEpoch = run.Next, -1
-	if run.Next >= res.LastStable && req.Committed || run.Next >= res.HighWatermark {
+	req.Offset, req.LastFetchedEpoch = next, -1
+	if next >= res.LastStable && req.Committed || next >= res.HighWatermark {
 		return false
 	}
 	return req.MaxBytes >= minRun && len(j.runs) < maxRuns
@@ -202,6 +202,8 @@ func (f *fetcher) read(parts []*fetchPart, until time.Time) {
 			fp.job = &fetchJob{p: fp.part, done: f.wake, req: chain.ReadRequest{
 				Offset: fp.offset, MaxBytes: n, Committed: f.committed,
 				ClientEpoch: fp.leaderEpoch, LastFetchedEpoch: fp.lastFetchedEpoch, FromCopy: f.fromCopy(), Burst: &f.burst,
+				// TLS would read the records in this process.
+				Apart: f.call.c.sock != nil,
 			}}
 		}
 		if len(f.batch) == 0 {

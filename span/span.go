@@ -205,6 +205,8 @@ type ReadRequest struct {
 	// Committed limits the read to below the last stable offset and fills
 	// Aborted (isolation.level=read_committed).
 	Committed bool
+	// Apart allows the result to be in Apart instead of in Batches.
+	Apart bool
 	// Burst, if not nil, says with what else this is read.
 	Burst *Burst
 }
@@ -212,7 +214,9 @@ type ReadRequest struct {
 // ReadResult holds whole batches; the first may begin before the asked offset.
 type ReadResult struct {
 	// Batches belongs to the caller, who may patch it, until Release.
-	Batches       []byte
+	Batches []byte
+	// Apart, if not empty, is in the place of Batches, of a read that allowed it.
+	Apart         []Apart
 	Start         int64
 	HighWatermark int64
 	LastStable    int64
@@ -222,6 +226,16 @@ type ReadResult struct {
 	Held int
 	// Release gives the buffer back. Never nil.
 	Release func()
+}
+
+// Apart is a batch whose records are where the page cache has them, for readers who
+// only pass them on to a socket: they are copied once less.
+type Apart struct {
+	// Header is the batch's first batch.HeaderSize bytes. It belongs to the caller, who may patch it.
+	Header []byte
+	// Rest is what follows, 1 KiB and more. It is for system calls only, which fail where it cannot be
+	// read; the process itself would be ended by a signal. Until Release.
+	Rest []byte
 }
 
 // Aborted is one aborted transaction in the range that was read.

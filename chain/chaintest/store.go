@@ -2,6 +2,7 @@ package chaintest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -373,6 +374,9 @@ func (l *Log) Read(ctx context.Context, r span.ReadRequest) (span.ReadResult, er
 				l.s.readB += int64(len(res.Batches))
 				l.s.mu.Unlock()
 			}
+			if r.Apart {
+				err = errors.Join(err, takeApart(&res))
+			}
 			return res, err
 		}
 		t := time.NewTimer(left)
@@ -388,6 +392,16 @@ func (l *Log) Read(ctx context.Context, r span.ReadRequest) (span.ReadResult, er
 		}
 		t.Stop()
 	}
+}
+
+// takeApart gives a result the other of its two forms.
+func takeApart(res *span.ReadResult) error {
+	it := batch.NewIter(res.Batches)
+	for it.Next() {
+		res.Apart = append(res.Apart, span.Apart{Header: it.Bytes[:batch.HeaderSize:batch.HeaderSize], Rest: it.Bytes[batch.HeaderSize:]})
+	}
+	res.Batches = nil
+	return it.Err()
 }
 
 func (l *Log) readOnce(r span.ReadRequest) (span.ReadResult, <-chan struct{}, error) {

@@ -17,6 +17,7 @@ type files struct {
 	fs       vfs.FS
 	max      int
 	readOnly bool
+	maps     *mappings
 
 	mu   sync.Mutex
 	open map[*segment]*openFile
@@ -40,10 +41,13 @@ type openFile struct {
 	cold atomic.Int64 // bytes that readers took past the page cache
 
 	checks checks
+
+	mapped []*mapping // guarded by mappings.mu
 }
 
-func newFiles(fs vfs.FS, limit int) *files {
-	return &files{fs: fs, max: limit, open: make(map[*segment]*openFile), lru: list.New()}
+// newFiles keeps up to limit files open, and about so many bytes of them mapped.
+func newFiles(fs vfs.FS, limit int, mapped int64) *files {
+	return &files{fs: fs, max: limit, maps: newMappings(mapped), open: make(map[*segment]*openFile), lru: list.New()}
 }
 
 // get opens the segment at path, or creates it. put gives it back.
@@ -60,7 +64,7 @@ func (c *files) get(seg *segment, path string, create bool) (*openFile, error) {
 	of.pins++
 	evicted := c.evict()
 	c.mu.Unlock()
-	closeAll(evicted)
+	c.closeAll(evicted)
 	of.once.Do(func() {
 		switch {
 		case create:
@@ -86,7 +90,7 @@ func (c *files) put(of *openFile) {
 	last := of.dead && of.pins == 0
 	c.mu.Unlock()
 	if last && of.f != nil {
-		closeAll([]*openFile{of})
+		c.closeAll([]*openFile{of})
 	}
 }
 
@@ -101,7 +105,7 @@ func (c *files) forget(seg *segment) {
 	}
 	c.mu.Unlock()
 	if last {
-		closeAll([]*openFile{of})
+		c.closeAll([]*openFile{of})
 	}
 }
 
@@ -134,12 +138,13 @@ func (c *files) close() {
 		}
 	}
 	c.mu.Unlock()
-	closeAll(all)
+	c.closeAll(all)
 }
 
-func closeAll(all []*openFile) {
+func (c *files) closeAll(all []*openFile) {
 	for _, of := range all {
 		if of.f != nil {
+			c.maps.drop(of)
 			// What was written was synced before it counted: nothing hangs on this.
 			_ = of.f.Close()
 		}

@@ -43,6 +43,17 @@ func (s *Store) read(ctx context.Context, l *log, r span.ReadRequest) (span.Read
 		if p.t.gone.Load() {
 			return out, errGone
 		}
+		if !wait && r.Apart {
+			if parts, next, release, ok := s.fetchApart(p, r.Offset, limit, r.MaxBytes); ok {
+				out.Apart, out.Release = parts, release
+				if r.Committed {
+					p.mu.Lock()
+					out.Aborted = p.abortedIn(r.Offset, next)
+					p.mu.Unlock()
+				}
+				return out, nil
+			}
+		}
 		if !wait {
 			buf, batches, err := s.fetch(p, r.Offset, limit, r.MaxBytes)
 			if err != nil {
@@ -141,11 +152,7 @@ func (s *Store) fetchFrom(p *partition, offset, limit int64, maxBytes int) (buf 
 			limit = min(limit, f.from)
 		}
 	}
-	inMemory := s.log.tail.first.Load()
-	i := p.refAt(offset)
-	// A ref below flushed is only worth something while its chunk is in memory.
-	if i < len(p.refs) && (i > 0 || p.refs[0].base <= offset || offset >= p.flushed) &&
-		(p.refs[i].base >= p.flushed || p.refs[i].lsn >= inMemory) {
+	if i := p.refAt(offset); s.inLog(p, i, offset) {
 		// Reading stays outside the lock: take the refs along.
 		n, total := 0, 0
 		for n < len(p.refs)-i {
@@ -169,6 +176,13 @@ func (s *Store) fetchFrom(p *partition, offset, limit int64, maxBytes int) (buf 
 	}
 	buf, batches, err = s.fetchSegment(p, v, offset, min(limit, segLimit), pos, maxBytes)
 	return buf, batches, segLimit, err
+}
+
+// inLog tells whether the batch of offset, whose ref is the i-th, is read from the log; under p.mu.
+func (s *Store) inLog(p *partition, i int, offset int64) bool {
+	// A ref below flushed is only worth something while its chunk is in memory.
+	return i < len(p.refs) && (i > 0 || p.refs[0].base <= offset || offset >= p.flushed) &&
+		(p.refs[i].base >= p.flushed || p.refs[i].lsn >= s.log.tail.first.Load())
 }
 
 // fetchLog copies batches out of the shared log: from memory, else from its files.

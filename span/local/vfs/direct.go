@@ -72,3 +72,11 @@ func (f *osFile) Cached(offset, length int64) (all, known bool) {
 	// Pages are counted in the kernel's size.
 	return err == nil && int64(st.Cache)*int64(os.Getpagesize()) >= length, err == nil
 }
+
+// Map implements [File].
+func (f *osFile) Map(offset int64, length int) (mem []byte, unmap func() error, err error) {
+	if mem, err = unix.Mmap(int(f.Fd()), offset, length, unix.PROT_READ, unix.MAP_SHARED); err != nil {
+		return nil, nil, &fs.PathError{Op: "map", Path: f.Name(), Err: err}
+	}
+	return mem, func() error { return unix.Munmap(mem) }, nil
+}

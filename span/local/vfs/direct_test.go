@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"unsafe"
 
@@ -58,6 +59,16 @@ func TestDirect(t *testing.T) {
 				t.Fatal(n, err)
 			}
 			f.Cached(0, int64(len(want))) // either is right; it must not fail
+			mem, unmap, err := f.Map(vfs.Block, len(want)-vfs.Block)
+			if err != nil || !bytes.Equal(mem, want[vfs.Block:]) {
+				t.Fatal(err)
+			}
+			if err := unmap(); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := f.Map(1, vfs.Block); !errors.Is(err, syscall.EINVAL) {
+				t.Fatalf("map from an odd byte: %v", err)
+			}
 		})
 	}
 }

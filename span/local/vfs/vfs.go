@@ -64,6 +64,11 @@ type File interface {
 	// Cached tells whether reading a range would find all of it in the page cache.
 	// known is false where that cannot be told.
 	Cached(offset, length int64) (all, known bool)
+	// Map returns length bytes from offset on as memory of the page cache, until unmap.
+	// All of them must lie within the file, and not be written to or cut off meanwhile.
+	// offset is a multiple of [Block]. The memory is for the kernel: a system call that
+	// is given it fails where the disk does, and the process would end by a signal.
+	Map(offset int64, length int) (mem []byte, unmap func() error, err error)
 	// Drop tells that a range will not be read soon, so that it does not push
 	// hotter pages out of the page cache. A hint: there is no error.
 	Drop(offset, length int64)
