@@ -2,6 +2,7 @@ package local
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/span/local/vfs"
@@ -11,6 +12,8 @@ const (
 	writeBuffer = 1 << 20
 	// A large write keeps several requests of the disk under way.
 	directBuffer = 4 << 20
+	// Where the keeper takes its time, an append never waits behind more than this.
+	calmBuffer = 1 << 20
 	// From so many bytes on a segment is written past the page cache. What was just
 	// appended is read from memory; in the cache it would displace what is read from
 	// there, and a copy into fresh pages costs more CPU time than all else of an append.
@@ -28,6 +31,9 @@ func (r *round) fill(d *draft, refs []ref, cfg *topicConfig) (int, error) {
 	w := writer{s: s, d: d, buf: r.buf, size: writeBuffer, direct: total >= int64(s.log.directFrom())}
 	if w.direct {
 		w.size = int(min(total, directBuffer))
+		if s.calm() {
+			w.size = min(w.size, calmBuffer)
+		}
 	}
 	if err := w.begin(); err != nil {
 		return 0, err
@@ -132,9 +138,11 @@ func (w *writer) put(n int) error {
 	if w.direct {
 		write = w.d.of.f.WriteDirect
 	}
+	began := time.Now()
 	if _, err := write(w.buf[:n], w.at); err != nil {
 		return w.failed(err)
 	}
+	w.s.pace(time.Since(began))
 	w.s.stats.segmentBytes.Add(int64(n))
 	w.at += int64(n)
 	w.buf = w.buf[:copy(w.buf, w.buf[n:])]

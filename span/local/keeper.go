@@ -95,6 +95,32 @@ func (s *Store) brake(bytes int64) {
 	}
 }
 
+// calm tells whether segments follow the log without effort.
+func (s *Store) calm() bool {
+	at := s.flushAt()
+	return s.log.liveBytes(s.log.replayed.Load()) < at+at/4
+}
+
+// pace leaves the disk to the log for as long as a write to a segment took. A flush is tens
+// of mebibytes, and an append that comes meanwhile waits behind what the disk has in its
+// queue. When the log grows faster than this lets segments follow, they have the disk.
+func (s *Store) pace(took time.Duration) {
+	if took < paceFrom || !s.calm() {
+		return
+	}
+	timer := time.NewTimer(min(took, paceMost))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.keeper.quit: // the store is closed: what is left goes without a break
+	}
+}
+
+const (
+	paceFrom = 500 * time.Microsecond
+	paceMost = 50 * time.Millisecond
+)
+
 const (
 	brakeStep = 10 * time.Millisecond // delay of a whole group for each flushAt of excess
 	steepest  = 20
