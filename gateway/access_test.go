@@ -108,6 +108,7 @@ func authorization(c wire.Code) bool {
 // Every key that is advertised asks for the rights that Apache Kafka asks for: with
 // all of them it is served, without any one of them it is denied.
 func TestEveryKeyIsGuarded(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	topic := f.topic("orders", 2)
 	f.awaitGroups()
@@ -188,6 +189,7 @@ func TestEveryKeyIsGuarded(t *testing.T) {
 // A name that may not be described is answered alike whether there is such a topic
 // or not, in every key that takes names.
 func TestDeniedNamesTellNothing(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	topic := f.topic("orders", 1)
 	f.awaitGroups()
@@ -219,6 +221,7 @@ func kmsgText(resp kmsg.Response) string { return fmt.Sprintf("%q", resp.AppendT
 
 // A tenant is guarded from its first rule or super user on, and super users pass.
 func TestWhenATenantIsGuarded(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.topic("orders", 1)
 	r := f.raw()
@@ -263,6 +266,7 @@ func TestWhenATenantIsGuarded(t *testing.T) {
 }
 
 func TestAuthorizerOnGuardsWithoutRules(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, withConfig(func(c *Config) { c.Authorizer = true }))
 	f.topic("orders", 1)
 	req := kmsg.NewPtrMetadataRequest()
@@ -272,6 +276,7 @@ func TestAuthorizerOnGuardsWithoutRules(t *testing.T) {
 }
 
 func TestAuthorizedOperationsAreThoseOfTheRules(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.topic("orders", 1)
 	r := f.raw()

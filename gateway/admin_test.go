@@ -15,6 +15,7 @@ import (
 func ptr[T any](v T) *T { return &v }
 
 func TestCreateTopics(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, withConfig(func(c *Config) { c.NumPartitions = 5 }))
 	f.topic("taken", 1)
 	f.topic("col.lide", 1)
@@ -87,6 +88,7 @@ func TestCreateTopics(t *testing.T) {
 }
 
 func TestDeleteTopics(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, gateways(2))
 	one, two := f.topic("one", 1), f.topic("two", 1)
 	r := f.rawTo(1)
@@ -112,6 +114,7 @@ func TestDeleteTopics(t *testing.T) {
 }
 
 func TestCreatePartitions(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, gateways(2))
 	f.topic("grow", 2)
 	r, other := f.rawTo(0), f.rawTo(1)
@@ -137,6 +140,7 @@ func TestCreatePartitions(t *testing.T) {
 }
 
 func TestConfigs(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, withConfig(func(c *Config) { c.MaxMessageBytes = 5000 }))
 	f.topic("conf", 1, "retention.ms", "77")
 	r := f.raw()
@@ -249,6 +253,7 @@ func TestConfigs(t *testing.T) {
 }
 
 func TestDescribeTopicPartitionsInPages(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.topic("a", 3)
 	f.topic("b", 4)

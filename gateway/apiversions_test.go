@@ -13,6 +13,7 @@ var update = flag.Bool("update", false, "write generated pages anew")
 
 // What is served is within what Apache Kafka has as stable.
 func TestServedVersionsAreStable(t *testing.T) {
+	t.Parallel()
 	for _, a := range servedAPIs() {
 		k, ok := wire.LookupAPI(a.key)
 		if !ok || a.min < k.Min || a.max > k.Stable {
@@ -25,6 +26,7 @@ func TestServedVersionsAreStable(t *testing.T) {
 }
 
 func TestApiVersionsOfTheFuture(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	for _, version := range []int16{5, 6, 99, 32767} {
 		r := f.raw()

@@ -102,6 +102,7 @@ func (r *raw) metadata() *kmsg.MetadataResponse {
 // Before authentication a connection is answered ApiVersions, once, and what
 // authentication needs; anything else ends it, as it does a broker's.
 func TestNothingBeforeAuthentication(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, secure(Security{Mechanisms: mechanisms, Demand: true}))
 	f.user(catalog.DefaultTenant, "alice", "secret")
 	hello := func(mechanism string) *kmsg.SASLHandshakeRequest {
@@ -173,6 +174,7 @@ func withVersion[R kmsg.Request](r R, v int16) R {
 // Whatever is wrong, a client hears the same of a user who is there and of one
 // who is not, by PLAIN and by SCRAM.
 func TestFailuresTellNothing(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, secure(Security{Mechanisms: mechanisms, Demand: true}))
 	f.user(catalog.DefaultTenant, "alice", "secret")
 	for _, mechanism := range mechanisms {
@@ -204,6 +206,7 @@ func TestFailuresTellNothing(t *testing.T) {
 // Version 0 of the handshake is followed by tokens without a header (KIP-43), as
 // Apache Kafka 4 still has it.
 func TestRawTokens(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, secure(Security{Mechanisms: mechanisms, Demand: true}))
 	f.user(catalog.DefaultTenant, "alice", "secret")
 	begin := func() *raw {
@@ -229,6 +232,7 @@ func TestRawTokens(t *testing.T) {
 // A listener that lets everybody in takes those who sign on too, before their
 // first other request.
 func TestSigningOnIsOptional(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, secure(Security{Mechanisms: mechanisms}))
 	f.user(catalog.DefaultTenant, "alice", "secret")
 	f.topic("t", 1)
@@ -259,6 +263,7 @@ func TestSigningOnIsOptional(t *testing.T) {
 
 // Sessions end with the user, with the credential that it signed on with, and with the tenant.
 func TestSessionsEnd(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, secure(Security{Mechanisms: mechanisms, Demand: true}))
 	acme, err := f.cat.CreateTenant(t.Context(), catalog.Tenant{Name: "acme"})
 	if err != nil {
@@ -305,6 +310,7 @@ func TestSessionsEnd(t *testing.T) {
 
 // KIP-368: a session has an end, which its client can put off.
 func TestSessionsAreRenewed(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, secure(Security{Mechanisms: mechanisms, Demand: true}), withConfig(func(c *Config) { c.MaxReauth = time.Hour }))
 	f.user(catalog.DefaultTenant, "alice", "secret")
 	f.user(catalog.DefaultTenant, "bob", "secret")
@@ -341,6 +347,7 @@ func TestSessionsAreRenewed(t *testing.T) {
 }
 
 func TestSessionsExpire(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, secure(Security{Mechanisms: mechanisms, Demand: true}), withConfig(func(c *Config) { c.MaxReauth = 50 * time.Millisecond }))
 	f.user(catalog.DefaultTenant, "alice", "secret")
 	r := f.raw()
@@ -372,6 +379,7 @@ func TestSessionsExpire(t *testing.T) {
 // What a connection may send before it is authenticated is little, and takes
 // little: time, bytes, requests, connections.
 func TestLimitsBeforeAuthentication(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, secure(Security{Mechanisms: mechanisms, Demand: true}), withConfig(func(c *Config) {
 		c.AuthTimeout, c.MaxUnauthenticatedPerIP = 5*time.Minute, 3
 	}))
@@ -422,6 +430,7 @@ func TestLimitsBeforeAuthentication(t *testing.T) {
 
 // An ApiVersions that the gateway does not know is answered, and counts as much as another.
 func TestUnknownVersionsBeforeAuthenticationAreCounted(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, secure(Security{Mechanisms: mechanisms, Demand: true}))
 	r := f.raw()
 	for range preAuthRequests {
@@ -443,6 +452,7 @@ func unknownVersions() []byte {
 
 // Many wrong guesses do not keep the user out, from the same address either.
 func TestGuessesDoNotLockOut(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, secure(Security{Mechanisms: mechanisms, Demand: true}), withConfig(func(c *Config) {
 		c.FailedAuthDelay, c.MaxFailedAuthDelay, c.AuthTimeout = time.Millisecond, time.Hour, time.Hour
 	}))
@@ -492,6 +502,7 @@ func TestGuessesDoNotLockOut(t *testing.T) {
 }
 
 func TestUserScramCredentials(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, secure(Security{Mechanisms: mechanisms}))
 	adm := kadm.NewClient(f.client())
 	ctx := t.Context()

@@ -42,6 +42,7 @@ func framed(b []byte) []byte {
 }
 
 func TestBadInputClosesTheConnectionAndIsLogged(t *testing.T) {
+	t.Parallel()
 	book := &logBook{}
 	f := newFleet(t, func(c *fleetConfig) { c.logger = book.logger() })
 	header := func(key, version int16) []byte { return wire.AppendRequestHeader(nil, key, version, 1, []byte("evil")) }
@@ -113,6 +114,7 @@ func eventually(tb testing.TB, try func() error) {
 }
 
 func TestSilentAndSlowClientsAreClosed(t *testing.T) {
+	t.Parallel()
 	// One limit at a time: a slow machine is not to meet another one first.
 	limited := func(limit func(c *Config)) *fleet {
 		return newFleet(t, withConfig(func(c *Config) {
@@ -137,6 +139,7 @@ func TestSilentAndSlowClientsAreClosed(t *testing.T) {
 }
 
 func TestConnectionLimits(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, withConfig(func(c *Config) { c.MaxConnections, c.MaxPerIP = 3, 2 }))
 	a, b := f.raw(), f.raw()
 	for _, r := range []*raw{a, b} {

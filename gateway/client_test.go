@@ -51,6 +51,7 @@ func consumeN(tb testing.TB, cl *kgo.Client, n int) map[string]int {
 }
 
 func TestIdempotentProducerAndGroup(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, gateways(2))
 	f.topic("orders", 6)
 	const n = 2000

@@ -69,6 +69,7 @@ func (f *fleet) write(cl *kgo.Client, topic string, from, to int) {
 // grows, the gateway that coordinates it leaves; everything is read, and tools on any
 // gateway are shown all groups.
 func TestConsumerProtocolGroup(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, gateways(3), func(c *fleetConfig) { c.beat = 100 * time.Millisecond })
 	f.awaitGroups()
 	f.topic("next", 4)

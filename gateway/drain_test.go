@@ -12,6 +12,7 @@ import (
 )
 
 func TestDrainAnswersWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.topic("t", 1)
 	idle, polling, busy := f.raw(), f.raw(), f.raw()
@@ -60,6 +61,7 @@ func waitForRequests(t *testing.T, g *Gateway, conns int) {
 
 // Clients of a gateway that goes away go on at another; nothing is lost or doubled.
 func TestGatewayLeavesUnderLoad(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, gateways(3))
 	f.topic("load", 6)
 	const n = 3000
@@ -93,6 +95,7 @@ func TestGatewayLeavesUnderLoad(t *testing.T) {
 // A connection that was just made is answered its first request before it ends:
 // clients take an end without a word for a broker that wants TLS, and give up.
 func TestDrainAnswersAFreshConnection(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	fresh := f.raw()
 	waitForConnections(t, f.gateways[0], 1)

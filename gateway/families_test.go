@@ -10,6 +10,7 @@ import (
 // Each family of clients, unmodified, produces and consumes in a group, whatever
 // stands behind the gateways.
 func TestEachClientFamily(t *testing.T) {
+	t.Parallel()
 	// kafka-python 3.0 joins before it has the topic's metadata, joins again when
 	// it has, and loses that second assignment if its poll ends just then. Kafka's
 	// own delay of 3 s hides it; this is enough.

@@ -62,6 +62,7 @@ func sessionFetch(id, epoch int32, topic string, offsets map[int32]int64) *kmsg.
 }
 
 func TestFetchSession(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.topic("s", 3)
 	r := f.raw()
@@ -123,6 +124,7 @@ func TestFetchSession(t *testing.T) {
 
 // A partition with an error is told each time, and again when it is well.
 func TestFetchSessionErrors(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	r := f.raw()
 	full := do[*kmsg.FetchResponse](r, 12, sessionFetch(0, 0, "later", map[int32]int64{0: 0}))
@@ -150,6 +152,7 @@ func TestFetchSessionErrors(t *testing.T) {
 }
 
 func TestFetchWaits(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, gateways(2))
 	f.topic("w", 2)
 	r, other, third := f.rawTo(0), f.rawTo(0), f.rawTo(1)
@@ -192,6 +195,7 @@ func TestFetchWaits(t *testing.T) {
 }
 
 func TestFetchLimits(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.topic("big", 2)
 	r := f.raw()
@@ -239,6 +243,7 @@ func TestFetchLimits(t *testing.T) {
 }
 
 func TestFetchEpochsAndOffsets(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	topic := f.topic("e", 1)
 	r := f.raw()
@@ -298,6 +303,7 @@ func TestFetchEpochsAndOffsets(t *testing.T) {
 
 // Sessions are bounded: further fetches work without one.
 func TestFetchSessionsAreBounded(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, withConfig(func(c *Config) { c.FetchSessions, c.SessionPartitions = 2, 3 }))
 	f.topic("b", 4)
 	a, b := f.raw(), f.raw()

@@ -214,7 +214,8 @@ func (f *fleet) bootstrap() []string {
 
 func (f *fleet) client(opts ...kgo.Opt) *kgo.Client {
 	f.tb.Helper()
-	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(f.bootstrap()...), kgo.RetryTimeout(patience)}, opts...)...)
+	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(f.bootstrap()...), kgo.RetryTimeout(patience),
+		kgo.MetadataMinAge(100 * time.Millisecond)}, opts...)...)
 	if err != nil {
 		f.tb.Fatal(err)
 	}

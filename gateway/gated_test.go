@@ -138,6 +138,7 @@ func valuesByTopic(t *testing.T, resp *kmsg.FetchResponse) map[string]int {
 
 // A cluster that hangs keeps no other partition of the same Fetch waiting.
 func TestHangingClusterHurtsOnlyItsOwnReads(t *testing.T) {
+	t.Parallel()
 	f, g := newGatedFleet(t, gateways(2))
 	writer, r := f.rawTo(0), f.rawTo(1) // two gateways, so that the reader's tail cache is cold
 	put(writer, "bad", 0, "b")
@@ -166,6 +167,7 @@ func TestHangingClusterHurtsOnlyItsOwnReads(t *testing.T) {
 
 // Appends behind one that waits are done; only the answers keep their order.
 func TestHangingClusterHurtsOnlyItsOwnAppends(t *testing.T) {
+	t.Parallel()
 	f, g := newGatedFleet(t)
 	r, reader := f.raw(), f.raw()
 	g.hang()
@@ -195,6 +197,7 @@ func TestHangingClusterHurtsOnlyItsOwnAppends(t *testing.T) {
 
 // Draining waits for appends under way, and their answers go out.
 func TestDrainWaitsForAppends(t *testing.T) {
+	t.Parallel()
 	f, g := newGatedFleet(t)
 	r := f.raw()
 	g.hang()
@@ -231,6 +234,7 @@ func TestDrainWaitsForAppends(t *testing.T) {
 
 // A member that waits for its group is sent away when the gateway drains.
 func TestDrainEndsJoins(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, func(c *fleetConfig) { c.rebalance = time.Minute })
 	f.awaitGroups()
 	r := f.raw()

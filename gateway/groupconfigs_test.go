@@ -10,6 +10,7 @@ import (
 )
 
 func TestGroupConfigs(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, gateways(2))
 	cl := f.client()
 	ctx := context.Background()
@@ -93,6 +94,7 @@ func TestGroupConfigs(t *testing.T) {
 
 // What has no configs that could be altered says so.
 func TestNothingElseIsAltered(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	cl := f.client()
 	for _, kind := range []kmsg.ConfigResourceType{

@@ -116,6 +116,7 @@ func differences(lines []string) string {
 // TestKafkaAPIPage holds docs/kafka-api.md to the table of keys and to the heads
 // of their files.
 func TestKafkaAPIPage(t *testing.T) {
+	t.Parallel()
 	var b strings.Builder
 	b.WriteString("# The Kafka API\n\nGenerated from the code (`go test ./gateway -run TestKafkaAPIPage -update`): every key of Apache Kafka 4.3, the versions\n" +
 		"that are served, and where an answer differs. What is not said to differ is as Apache Kafka 4.3 has it; tests compare\n" +
@@ -189,6 +190,7 @@ func cell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
 
 // kmsg knows the message definitions by the same numbers.
 func TestNamesOfKeys(t *testing.T) {
+	t.Parallel()
 	for _, a := range servedAPIs() {
 		if r := kmsg.RequestForKey(a.key); r == nil || r.MaxVersion() < a.max {
 			t.Errorf("key %d: %T cannot say version %d", a.key, r, a.max)

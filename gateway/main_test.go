@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"flag"
 	"log/slog"
 	"os"
 	"sync"
@@ -26,6 +27,12 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// These tests mostly wait: for an etcd to elect itself, for time limits, for clients. Those
+	// that measure the whole process are not parallel, so they have it for themselves.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
 	code := testkit.Main(m)
 	shared.ending.Wait()
 	if shared.failed.Load() {

@@ -465,6 +465,7 @@ func (w *walker) walk(f func(a api, v int16, build func(askedNames) kmsg.Request
 // by another's names. Nothing of the other is in any answer, what is another's is
 // answered like what is not there, and the other is as it was.
 func TestLeakMatrix(t *testing.T) {
+	t.Parallel()
 	p := newPlantedFleet(t)
 	own := askedNames{"own-topic", "own-group", "own-txn", "own-user", p.own.ID}
 	never := askedNames{neverTopic, neverGroup, neverTxn, neverUser, p.neverIDs}
@@ -542,6 +543,7 @@ func (p *plantedFleet) askBriefly(r **raw, frame []byte) []byte {
 
 // Two tenants use the same names for everything at once.
 func TestSameNamesInTwoTenants(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, func(c *fleetConfig) {
 		c.listeners = []ListenerConfig{
 			{Name: "one", Bind: "127.0.0.1:0", Security: Security{Tenant: "one"}},

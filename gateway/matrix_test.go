@@ -15,6 +15,7 @@ import (
 // Every key that is advertised answers in every version with what the client's
 // own decoder understands to the last byte, and says the right thing.
 func TestEveryKeyEveryVersion(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	topic := f.topic("matrix", 3)
 	f.topic("other_topic", 1)

@@ -86,6 +86,7 @@ func BenchmarkMetadata(b *testing.B) {
 // What is asked for again is not encoded again, whatever else happens in the
 // catalog; a topic that comes shows.
 func TestWholeMetadataIsShared(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.awaitGroups() // the coordinators' internal topic is a topic that comes, too
 	f.topic("one", 1)

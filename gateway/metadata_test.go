@@ -24,6 +24,7 @@ func metadata(r *raw, version int16, names ...string) *kmsg.MetadataResponse {
 }
 
 func TestMetadataCreatesTopics(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, gateways(2), withConfig(func(c *Config) { c.NumPartitions = 3 }))
 	a, b := f.rawTo(0), f.rawTo(1)
 	// Many clients at once, through both gateways.
@@ -64,6 +65,7 @@ func TestMetadataCreatesTopics(t *testing.T) {
 }
 
 func TestMetadataByIDAndAll(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	topic := f.topic("one", 2)
 	f.topic("two", 70)
@@ -104,6 +106,7 @@ func TestMetadataByIDAndAll(t *testing.T) {
 
 // A client is told the addresses of the listener that it came in by.
 func TestListenersAndZones(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, gateways(3), func(c *fleetConfig) {
 		c.listeners = []ListenerConfig{{Name: "INTERNAL", Bind: "127.0.0.1:0"}, {Name: "EXTERNAL", Bind: "127.0.0.1:0", Advertise: "kafka.example.com:9093"}}
 		c.zones = []string{"z1", "z2", "z2"}
@@ -153,6 +156,7 @@ func TestListenersAndZones(t *testing.T) {
 }
 
 func TestLeadersMoveLittle(t *testing.T) {
+	t.Parallel()
 	gw := func(nodes ...int32) *brokers {
 		var list []*catalog.Gateway
 		for _, n := range nodes {
@@ -180,6 +184,7 @@ func TestLeadersMoveLittle(t *testing.T) {
 
 // While a gateway is not registered, its clients still see it.
 func TestUnregisteredGatewayShowsItself(t *testing.T) {
+	t.Parallel()
 	b := newBrokers([]*catalog.Gateway{{Node: 2, Listeners: []catalog.Listener{{Name: "L", Advertise: "b:1"}}}}, "L", "", broker{node: 1, host: "a", port: 9})
 	if len(b.list) != 2 || b.list[0].node != 1 || b.list[0].host != "a" || b.find(2) == nil {
 		t.Errorf("%+v", b.list)
@@ -188,6 +193,7 @@ func TestUnregisteredGatewayShowsItself(t *testing.T) {
 
 // A gateway that drains is named to nobody as long as there is another.
 func TestDrainingGatewayIsNotNamed(t *testing.T) {
+	t.Parallel()
 	at := func(node int32, draining bool) *catalog.Gateway {
 		return &catalog.Gateway{Node: node, Draining: draining, Listeners: []catalog.Listener{{Name: "L", Advertise: fmt.Sprintf("h%d:9", node)}}}
 	}

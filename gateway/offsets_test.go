@@ -11,6 +11,7 @@ import (
 )
 
 func TestListOffsets(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.topic("l", 2)
 	r := f.raw()
@@ -68,6 +69,7 @@ func TestListOffsets(t *testing.T) {
 }
 
 func TestDeleteRecords(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.topic("d", 1)
 	f.topic("keep", 1, "cleanup.policy", "compact")
@@ -103,6 +105,7 @@ func TestDeleteRecords(t *testing.T) {
 
 // Who asks for what is not served is told so at once.
 func TestOtherCoordinatorsAreRefused(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	r := f.raw()
 	for _, kind := range []int8{2, 9} {

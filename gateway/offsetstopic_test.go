@@ -12,6 +12,7 @@ import (
 
 // Who looks for a group finds Kafka's internal topic from then on, once.
 func TestOffsetsTopic(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, gateways(2))
 	cl := f.client()
 	ctx := context.Background()

@@ -18,6 +18,7 @@ import (
 )
 
 func TestProduceValidation(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	plain := f.topic("plain", 1)
 	f.topic("small", 1, "max.message.bytes", "200")
@@ -115,6 +116,7 @@ func TestProduceValidation(t *testing.T) {
 // Answers leave in the order of the requests, whatever kind they are, and
 // appends land in it.
 func TestPipelinedRequestsKeepTheirOrder(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.topic("pipe", 4)
 	r := f.raw()
@@ -158,6 +160,7 @@ func TestPipelinedRequestsKeepTheirOrder(t *testing.T) {
 }
 
 func TestProduceWithoutAcknowledgement(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.topic("quiet", 1)
 	r := f.raw()
@@ -179,6 +182,7 @@ func TestProduceWithoutAcknowledgement(t *testing.T) {
 
 // A duplicate is answered with the offset of the first, also by another gateway.
 func TestDuplicateGetsItsOffset(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, gateways(2))
 	f.topic("dup", 1)
 	id := do[*kmsg.InitProducerIDResponse](f.raw(), 4, kmsg.NewPtrInitProducerIDRequest())
@@ -203,6 +207,7 @@ func TestDuplicateGetsItsOffset(t *testing.T) {
 }
 
 func TestErrorTable(t *testing.T) {
+	t.Parallel()
 	cases := []struct {
 		err  error
 		want wire.Code

@@ -11,6 +11,7 @@ import (
 
 // A topic that moves is listed until its records go to the new place.
 func TestMovesAreListedAsReassignments(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	f.topic("still", 2)
 	topic := f.topic("moving", 3)

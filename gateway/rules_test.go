@@ -92,6 +92,7 @@ func alterQuota(user, key string, value float64) *kmsg.AlterClientQuotasRequest 
 
 // A tenant's own admin cannot lock everybody out, nor take the last admin away.
 func TestNobodyIsLockedOut(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	r := f.raw()
 	create := func(rules ...acl.Binding) wire.Code {
@@ -135,6 +136,7 @@ func TestNobodyIsLockedOut(t *testing.T) {
 // Whoever exceeds a quota is told to wait, is not read from meanwhile, and loses
 // nothing.
 func TestQuotas(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	topic := f.topic("orders", 1)
 	r := f.raw()
@@ -203,6 +205,7 @@ func TestQuotas(t *testing.T) {
 // What is too much for a quota's window at any time is not held back for ever: one
 // batch that is larger, and batches of several partitions that are it together.
 func TestAQuotaDoesNotStarve(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t)
 	large, several := f.topic("large", 1), f.topic("several", 2)
 	r := f.raw()
@@ -234,6 +237,7 @@ func TestAQuotaDoesNotStarve(t *testing.T) {
 // A connection that has to be silent for days ends when one may no longer be idle: its
 // client may have gone long ago.
 func TestMutedConnectionsEnd(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, withConfig(func(c *Config) { c.IdleTimeout = 100 * time.Millisecond }))
 	topic := f.topic("orders", 1)
 	if e := do[*kmsg.AlterClientQuotasResponse](f.raw(), 1, alterQuota("ANONYMOUS", "producer_byte_rate", 1)).Entries[0]; e.ErrorCode != 0 {

@@ -81,6 +81,7 @@ func (f *fleet) who() (string, error) {
 }
 
 func TestClientCertificates(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	ours, clients, foreign := testkit.NewCA(t, "ours"), testkit.NewCA(t, "clients"), testkit.NewCA(t, "foreign")
 	cert, key := ours.IssueTo(t, dir, "server", pkix.Name{CommonName: "braid"}, nil)
@@ -139,6 +140,7 @@ func TestClientCertificates(t *testing.T) {
 // Connections of every protocol but TLS are closed, and none of TLS's own
 // refusals costs another connection.
 func TestTLSListenerTakesOnlyTLS(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	ca := testkit.NewCA(t, "ours")
 	cert, key := ca.IssueTo(t, dir, "server", pkix.Name{CommonName: "braid"}, nil)
@@ -177,6 +179,7 @@ func TestTLSListenerTakesOnlyTLS(t *testing.T) {
 // Certificates are read again when they change; connections that stand go on,
 // and files that are no certificates change nothing.
 func TestCertificatesAreReadAgain(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	before, after := testkit.NewCA(t, "before"), testkit.NewCA(t, "after")
 	cert, key := before.IssueTo(t, dir, "server", pkix.Name{CommonName: "braid"}, nil)
@@ -237,6 +240,7 @@ func until(tb testing.TB, try func() error) {
 
 // The server name says the tenant, and a listener of a tenant takes no other.
 func TestServerNamesAreTenants(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	ca := testkit.NewCA(t, "ours")
 	cert, key := ca.IssueTo(t, dir, "server", pkix.Name{CommonName: "braid"}, func(c *x509.Certificate) { c.DNSNames = []string{"*.kafka.example", "*.gw.kafka.example", "localhost"} })
@@ -289,6 +293,7 @@ func TestServerNamesAreTenants(t *testing.T) {
 
 // A client that does not end its handshake, or takes nothing, ends with a limit.
 func TestSlowHandshakes(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	ca := testkit.NewCA(t, "ours")
 	cert, key := ca.IssueTo(t, dir, "server", pkix.Name{CommonName: "braid"}, nil)
@@ -304,6 +309,7 @@ func TestSlowHandshakes(t *testing.T) {
 
 // Records go in and out over TLS as they do without.
 func TestProduceAndFetchOverTLS(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	ca := testkit.NewCA(t, "ours")
 	cert, key := ca.IssueTo(t, dir, "server", pkix.Name{CommonName: "braid"}, nil)
@@ -326,6 +332,7 @@ func TestProduceAndFetchOverTLS(t *testing.T) {
 
 // A certificate is good for the tenant that it names, whatever server name its client asks for.
 func TestServerNamesProveNothing(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	ours, clients := testkit.NewCA(t, "ours"), testkit.NewCA(t, "clients")
 	cert, key := ours.IssueTo(t, dir, "server", pkix.Name{CommonName: "braid"}, func(c *x509.Certificate) { c.DNSNames = []string{"*.kafka.example"} })
