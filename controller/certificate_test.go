@@ -16,6 +16,7 @@ import (
 // A cluster that drops, doubles, swaps or alters acknowledged records is named by
 // the certificate, wherever they lie, with the range of offsets.
 func TestCertificateNamesWhatAClusterDid(t *testing.T) {
+	t.Parallel()
 	swap := func(x, y *doubleBatch) {
 		batch.SetBaseOffset(x.bytes, y.offset)
 		batch.SetBaseOffset(y.bytes, x.offset)
@@ -153,6 +154,7 @@ func (f *fleet) lastWord(topic catalog.Topic, op catalog.Op) (p catalog.Partitio
 
 // What the log of a chunk holds beside, or instead of, what was acknowledged there.
 func TestJudgeContent(t *testing.T) {
+	t.Parallel()
 	b := func(offset int64, records int32, producer int64) seenBatch {
 		return seenBatch{offset: offset, next: offset + int64(records), records: records, crc: uint32(producer*1000 + offset), producer: producer, first: int32(offset), last: int32(offset) + records - 1}
 	}
@@ -213,6 +215,7 @@ func TestJudgeContent(t *testing.T) {
 }
 
 func TestJudge(t *testing.T) {
+	t.Parallel()
 	b := func(offset int64, records int32, producer int64, first int32) seenBatch {
 		return seenBatch{offset: offset, next: offset + int64(records), records: records, crc: uint32(offset), producer: producer, first: first, last: first + records - 1}
 	}

@@ -13,6 +13,7 @@ import (
 // A cluster that is failed or draining is active after a failback, also when no
 // topic has to go home, and takes topics again.
 func TestFailbackWithNothingToMove(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		kind  catalog.OpKind
 		topic string // where the topic is, that stays there

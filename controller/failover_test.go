@@ -96,6 +96,7 @@ func (f *fleet) vote(ctx context.Context, s *catalog.Session) {
 // A cluster is gone: topics that prefer to go on do so elsewhere at once, the
 // others wait. When it is back, what nobody had seen of it is taken in again.
 func TestFailoverAndReturn(t *testing.T) {
+	t.Parallel()
 	for _, stranded := range []string{strandedReplay, strandedInPlace} {
 		t.Run(stranded, func(t *testing.T) {
 			t.Parallel()
@@ -196,6 +197,7 @@ func TestFailoverAndReturn(t *testing.T) {
 // Between what was acknowledged lies what no gateway accounts for: it is left out,
 // and taken in when the cluster is back, less what was appended again.
 func TestWhatWasLeftOutIsTakenIn(t *testing.T) {
+	t.Parallel()
 	for _, stranded := range []string{strandedReplay, strandedInPlace} {
 		t.Run(stranded, func(t *testing.T) {
 			t.Parallel()
@@ -374,6 +376,7 @@ func TestFenceReadsTheEndAgain(t *testing.T) {
 }
 
 func TestDetectionNeedsMostGateways(t *testing.T) {
+	t.Parallel()
 	now := time.Unix(100, 0)
 	vote := func(up bool, ago time.Duration) opinion { return opinion{up, now.Add(-ago)} }
 	for _, tc := range []struct {

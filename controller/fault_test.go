@@ -15,6 +15,7 @@ import (
 // while a producer appends; the next one finishes what it left. Nothing that was
 // acknowledged is lost, doubled or reordered, and no physical topic is left.
 func TestControllerDiesAtEachPointOfAMove(t *testing.T) {
+	t.Parallel()
 	for _, point := range []string{FaultBegun, FaultCreated, FaultPrepared, FaultHolding, FaultSettled, FaultSealing,
 		FaultSealed, FaultStored, FaultCommitPage, FaultCommitted, FaultCertified} {
 		t.Run(point, func(t *testing.T) {
@@ -81,6 +82,7 @@ func TestControllerDiesAtEachPointOfAMove(t *testing.T) {
 // The same while an extend is undone: the topic goes on where it was, and can be
 // moved afterwards.
 func TestControllerDiesAtEachPointOfUndoing(t *testing.T) {
+	t.Parallel()
 	for _, point := range []string{FaultUndoing, FaultDropped, FaultUndone} {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
@@ -139,6 +141,7 @@ func TestControllerDiesAtEachPointOfUndoing(t *testing.T) {
 // A move is cancelled when it has begun to seal: it goes on to a fresh topic of the
 // cluster that it came from, whichever controller ends it, and says so.
 func TestCancelAfterTheSealRollsForward(t *testing.T) {
+	t.Parallel()
 	for _, point := range []string{"", FaultTurned, FaultCreated, FaultPrepared, FaultStored, FaultCommitted} {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
@@ -306,6 +309,7 @@ func (f *fleet) await(died chan struct{}) {
 }
 
 func TestControllerDiesAtEachPointOfADeletion(t *testing.T) {
+	t.Parallel()
 	for _, point := range []string{FaultDeleteSealed, FaultDeleteGone} {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
@@ -330,6 +334,7 @@ func TestControllerDiesAtEachPointOfADeletion(t *testing.T) {
 
 // Stranded records are taken in once, whichever controller ends what another began.
 func TestControllerDiesAtEachPointOfAReturn(t *testing.T) {
+	t.Parallel()
 	for _, point := range []string{FaultReplayed, FaultRestored} {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()

@@ -118,6 +118,7 @@ func FuzzCheckConfig(f *testing.F) {
 }
 
 func TestDefaultsOfConfigsAreValid(t *testing.T) {
+	t.Parallel()
 	for i := range topicConfigs {
 		c := &topicConfigs[i]
 		if err := checkConfig(c.Name, c.Default); err != nil {
@@ -132,6 +133,7 @@ func TestDefaultsOfConfigsAreValid(t *testing.T) {
 // The indexes of a physical topic are as large as its segments may need, unless the
 // topic says otherwise.
 func TestIndexesAreNoLargerThanTheirSegments(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		config map[string]string
 		kind   catalog.ClusterKind

@@ -9,6 +9,7 @@ import (
 )
 
 func TestRetained(t *testing.T) {
+	t.Parallel()
 	now := time.UnixMilli(1_000_000)
 	ch := &catalog.Chain{Start: 0, Spans: []catalog.Span{
 		{Seq: 0, Start: 0, End: 10, MaxTimestamp: 100_000},
@@ -125,6 +126,7 @@ func TestRetentionBySize(t *testing.T) {
 }
 
 func TestOrphansWait(t *testing.T) {
+	t.Parallel()
 	at := time.Unix(1000, 0)
 	x := physicalTopic{orphanKey: orphanKey{"a", catalog.ID{1}}}
 	none := func(physicalTopic) bool { return false }

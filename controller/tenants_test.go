@@ -27,6 +27,7 @@ func (f *fleet) topicOf(tenant, name string, partitions int32) (catalog.Topic, e
 }
 
 func TestTenantNames(t *testing.T) {
+	t.Parallel()
 	for _, ok := range []string{"a", "0", "team-7", strings.Repeat("x", 63), "xn--bcher-kva", "default"} {
 		if err := CheckTenantName(ok); err != nil {
 			t.Errorf("%q: %v", ok, err)

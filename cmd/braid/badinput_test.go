@@ -16,6 +16,7 @@ import (
 // TestWrongRequests: what cannot be done is refused with exit code 1 and words that
 // say what to do; the fleet stays as it is.
 func TestWrongRequests(t *testing.T) {
+	t.Parallel()
 	up := startUp(t)
 	up.must("topic", "create", "packages", "--partitions", "2", "--cluster", "a")
 	up.must("topic", "create", "other", "--partitions", "1", "--cluster", "b")
@@ -75,6 +76,7 @@ func TestWrongRequests(t *testing.T) {
 
 // TestDrainThenRemove: a cluster goes when no chain needs it any more, not before.
 func TestDrainThenRemove(t *testing.T) {
+	t.Parallel()
 	up := startUp(t, "--local-clusters", "a,b,c")
 	up.must("topic", "create", "kept", "--partitions", "1", "--cluster", "c")
 	up.must("topic", "create", "empty", "--partitions", "1", "--cluster", "c")
@@ -151,6 +153,7 @@ func TestTargetDown(t *testing.T) {
 
 // TestWrongStart: a process that cannot start says why, and how to start.
 func TestWrongStart(t *testing.T) {
+	t.Parallel()
 	up := startUp(t)
 	write := func(files map[string]string) string {
 		dir := t.TempDir()

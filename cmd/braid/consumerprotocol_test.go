@@ -19,6 +19,7 @@ import (
 // topics move between clusters, which rebalances nothing, and one of two gateways is
 // killed and comes back.
 func TestConsumerProtocolLivesThroughMovesAndKills(t *testing.T) {
+	t.Parallel()
 	moves := movesWanted(t, 2, 10)
 	up := startUp(t)
 	catalog := strings.Join(up.ready.Catalog, ",")

@@ -18,6 +18,7 @@ import (
 // it wakes, whatever it still sends; the one without the catalog goes on with chains that
 // did not change, and follows the move when the catalog is back.
 func TestGatewaysThatMissAMove(t *testing.T) {
+	t.Parallel()
 	east := testkit.Shared(t)
 	up := startUp(t)
 	up.addCluster("east", east)

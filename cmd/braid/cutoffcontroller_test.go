@@ -15,6 +15,7 @@ import (
 // elsewhere at once; clients notice nothing; who asks is told whose view is which. Moves off
 // and onto the cluster are refused with the topics untouched, and done when it is reached again.
 func TestOnlyTheControllerIsCutOff(t *testing.T) {
+	t.Parallel()
 	east := testkit.Shared(t)
 	proxy := testkit.NewProxy(t, east.Addrs()[0])
 	etcd, err := catalog.StartEmbedded(t.Context(), catalog.EmbeddedConfig{Dir: t.TempDir(), NoSync: true})
@@ -29,9 +30,8 @@ func TestOnlyTheControllerIsCutOff(t *testing.T) {
 	endpoint := etcd.Endpoints()[0]
 
 	// First of all, so that it leads; `braid up` stands by.
-	t.Setenv("BRAID_FAULTS_ROUTES", east.Addrs()[0]+"="+proxy.Addr())
-	cut := startBraid(t, "controller", "--catalog-endpoints", endpoint)
-	t.Setenv("BRAID_FAULTS_ROUTES", "")
+	cut := startBraidWith(t, []string{"BRAID_FAULTS_ROUTES=" + east.Addrs()[0] + "=" + proxy.Addr()},
+		"controller", "--catalog-endpoints", endpoint)
 	leads := func() string {
 		t.Helper()
 		s, err := cut.admin.Status(t.Context())

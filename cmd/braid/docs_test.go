@@ -96,6 +96,7 @@ func indent(s string) string {
 
 // TestConfigurationPage holds docs/configuration.md to the settings.
 func TestConfigurationPage(t *testing.T) {
+	t.Parallel()
 	var b strings.Builder
 	b.WriteString("# Configuration\n\nGenerated from the code. `braid up`, `braid gateway` and `braid controller` take these with\n" +
 		"`--set KEY=VALUE`, or under `set:` in the file of `--config`. Names are Kafka's where Kafka has the thing.\n\n" +
@@ -113,6 +114,7 @@ func TestConfigurationPage(t *testing.T) {
 
 // TestEveryCommandExplainsItself: help with an example, everywhere.
 func TestEveryCommandExplainsItself(t *testing.T) {
+	t.Parallel()
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
 		if c.Name() == "help" || c.Name() == "completion" {

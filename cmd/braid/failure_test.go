@@ -13,6 +13,7 @@ import (
 // TestNothingAcknowledgedIsLostOnKill kills the only process, catalog, local
 // clusters, gateway and all, again and again under load.
 func TestNothingAcknowledgedIsLostOnKill(t *testing.T) {
+	t.Parallel()
 	up := startUpThere(t)
 	kills := movesWanted(t, 4, 30)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
@@ -45,6 +46,7 @@ func TestNothingAcknowledgedIsLostOnKill(t *testing.T) {
 // TestMovesUnderKills moves a topic between local clusters through three gateways
 // in two further processes while one after the other is killed, or stopped.
 func TestMovesUnderKills(t *testing.T) {
+	t.Parallel()
 	up := startUp(t)
 	catalog := strings.Join(up.ready.Catalog, ",")
 	others := []*running{up.gateway(), up.gateway()}
@@ -105,6 +107,7 @@ func TestMovesUnderKills(t *testing.T) {
 
 // TestCleanEnd: SIGTERM drains and exits 0.
 func TestCleanEnd(t *testing.T) {
+	t.Parallel()
 	up := startUp(t)
 	up.signal(syscall.SIGTERM)
 	select {

@@ -42,6 +42,9 @@ var placements = []placement{
 // the next cluster every two seconds. The usual run does the first with few
 // records, and the last for the tests of groups; `make soak` does all in full.
 func TestFranzGoSuite(t *testing.T) {
+	if testing.Short() {
+		t.Parallel() // on Kafka clusters it loads the machine enough by itself
+	}
 	wanted, records := []string{"local"}, 2000
 	switch {
 	case os.Getenv("BRAID_KGO") != "":

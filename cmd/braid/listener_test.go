@@ -9,6 +9,7 @@ import (
 )
 
 func TestListeners(t *testing.T) {
+	t.Parallel()
 	const files = ",cert=c.pem,key=k.pem"
 	for _, c := range []struct {
 		flag       string
@@ -70,6 +71,7 @@ func TestListeners(t *testing.T) {
 
 // The configuration file takes what the flag takes.
 func TestListenersOfAFile(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "braid.yaml")
 	write := func(text string) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -88,6 +90,7 @@ func TestListenersOfAFile(t *testing.T) {
 }
 
 func TestTokenSettings(t *testing.T) {
+	t.Parallel()
 	const issuer, audience = "sasl.oauthbearer.expected.issuer", "sasl.oauthbearer.expected.audience"
 	for _, good := range []map[string]string{
 		{issuer: "https://id.example", audience: "a, b", "sasl.oauthbearer.clock.skew.seconds": "0", "braid.oauthbearer.tenant.claim": "t"},

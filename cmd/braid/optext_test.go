@@ -10,6 +10,7 @@ import (
 
 // TestPlanText: what a plan costs is said even when it moves nothing.
 func TestPlanText(t *testing.T) {
+	t.Parallel()
 	var b strings.Builder
 	if err := printPlan(&b, api.Plan{Nothing: true, Costs: []string{"1 topic waits for east (orders)"}}); err != nil {
 		t.Fatal(err)
@@ -22,6 +23,7 @@ func TestPlanText(t *testing.T) {
 // TestCertificateText: a pause that is not known is not shown as none, a check is
 // shown once with its partitions, and one that is still to come as such.
 func TestCertificateText(t *testing.T) {
+	t.Parallel()
 	pause := 12.34
 	c := api.Certificate{Kind: "move", Topic: "orders", From: "a", To: "b", Partitions: []api.CertifiedRecord{
 		{Partition: 0, Checked: []string{"read", "to come: the end"}},
@@ -53,6 +55,7 @@ func TestCertificateText(t *testing.T) {
 
 // TestClientAddresses: every listener is listed, by name where there are several.
 func TestClientAddresses(t *testing.T) {
+	t.Parallel()
 	one := readyNode{Listeners: map[string]string{"default": "127.0.0.1:1"}, Bound: map[string]string{"default": "127.0.0.1:1"}}
 	two := readyNode{Listeners: map[string]string{"in": "127.0.0.1:2", "out": "kafka.example.com:3"},
 		Bound: map[string]string{"in": "127.0.0.1:2", "out": "0.0.0.0:3"}}

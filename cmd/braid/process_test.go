@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,6 +19,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// Parallel are the tests that mostly wait and start no Kafka of their own.
+	if err := flag.Set("test.parallel", "3"); err != nil {
+		panic(err)
+	}
 	code := testkit.Main(m)
 	if binary.dir != "" {
 		if err := os.RemoveAll(binary.dir); err != nil {
@@ -62,6 +68,7 @@ func buildBraid(t testing.TB) string {
 type running struct {
 	t       testing.TB
 	args    []string
+	env     []string // besides the test's own
 	log     string
 	process *testkit.Process
 	ready   ready
@@ -72,8 +79,14 @@ type running struct {
 // killed at the end of the test, and its log shown if the test has failed.
 func startBraid(t testing.TB, args ...string) *running {
 	t.Helper()
+	return startBraidWith(t, nil, args...)
+}
+
+// startBraidWith is startBraid with further variables of the environment, NAME=VALUE.
+func startBraidWith(t testing.TB, env []string, args ...string) *running {
+	t.Helper()
 	dir := t.TempDir()
-	r := &running{t: t, log: filepath.Join(dir, "log")}
+	r := &running{t: t, env: env, log: filepath.Join(dir, "log")}
 	r.args = append(args, "--ready-file", filepath.Join(dir, "ready"))
 	t.Cleanup(func() {
 		r.kill()
@@ -127,6 +140,7 @@ func (r *running) start() {
 	defer func() { _ = log.Close() }() // the child has its own
 	cmd := exec.Command(buildBraid(r.t), r.args...)
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(cmd.Environ(), r.env...)
 	if r.process, err = testkit.StartProcess(cmd); err != nil {
 		r.t.Fatal(err)
 	}

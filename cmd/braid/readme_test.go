@@ -14,6 +14,7 @@ import (
 // TestReadmePath walks the README's session with the input that it names: the lists of
 // files of every package of this machine, through kcat.
 func TestReadmePath(t *testing.T) {
+	t.Parallel()
 	kcat, err := exec.LookPath("kcat")
 	if err != nil {
 		t.Fatalf("%v: scripts/install-test-deps.sh installs it", err)

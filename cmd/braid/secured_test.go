@@ -209,6 +209,7 @@ func options(t *testing.T, r clients.Secured) []kgo.Opt {
 // that must not come in is told so; meanwhile the certificate is replaced, and
 // clients that are connected do not notice.
 func TestSecuredClients(t *testing.T) {
+	t.Parallel()
 	s := startSecure(t)
 	s.must("topic", "create", "secured", "--partitions", "1")
 	s.must("topic", "create", "steady", "--partitions", "1")
@@ -340,8 +341,8 @@ func TestSecuredClients(t *testing.T) {
 func javaSignsOn(t *testing.T, s *secureUp, good, bad []clients.Secured) {
 	tokenFile := filepath.Join(s.dir, "token")
 	testkit.WriteWhole(t, tokenFile, []byte(good[3].Token))
-	t.Setenv("JAVA_TOOL_OPTIONS", "-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=file://"+tokenFile+" -Dorg.apache.kafka.sasl.oauthbearer.allowed.files="+tokenFile)
-	java := tools.Start(t)
+	java := tools.Start(t, "-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=file://"+tokenFile,
+		"-Dorg.apache.kafka.sasl.oauthbearer.allowed.files="+tokenFile)
 	config := func(r clients.Secured) string {
 		lines := []string{"security.protocol=" + r.Protocol, "ssl.truststore.type=PEM", "ssl.truststore.location=" + r.CA, "request.timeout.ms=60000"}
 		const security = "org.apache.kafka.common.security."

@@ -123,6 +123,7 @@ func content(t *testing.T, dir string) map[string]string {
 // TestStorage: what `braid storage` says of a whole directory and of a damaged one, as
 // text and as JSON, with which exit code, and that nothing is changed by it.
 func TestStorage(t *testing.T) {
+	t.Parallel()
 	whole, hurt := localDirectory(t), localDirectory(t)
 	flip(t, hurt)
 	foreign := t.TempDir()

@@ -18,6 +18,7 @@ import (
 // is killed. Each word's counts arrive as 1, 2, 3 … up to how often it was written: none is
 // missing, none comes twice.
 func TestKafkaStreams(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		return // the race detector learns nothing of a JVM
 	}

@@ -12,6 +12,7 @@ import (
 
 // TestTenantsPage types the path of docs/tenants.md as a new user would.
 func TestTenantsPage(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("kcat"); err != nil {
 		t.Fatalf("%v: scripts/install-test-deps.sh installs it", err)
 	}

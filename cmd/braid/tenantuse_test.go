@@ -12,6 +12,7 @@ import (
 )
 
 func TestConnectionOfATenant(t *testing.T) {
+	t.Parallel()
 	gateway := func(ls ...api.Listener) []api.Gateway {
 		var out []api.Gateway
 		for _, host := range []string{"one", "two"} {
@@ -87,6 +88,7 @@ func TestConnectionOfATenant(t *testing.T) {
 }
 
 func TestPasswordFiles(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	write := func(name, text string, mode os.FileMode) string {
 		path := filepath.Join(dir, name)

@@ -18,6 +18,7 @@ import (
 // TestKafkaTools runs Apache Kafka's own command line tools against Braid, and
 // holds what they print against what is so.
 func TestKafkaTools(t *testing.T) {
+	t.Parallel()
 	up := startUp(t, "--gateways", "1", "--local-clusters", "a")
 	bootstrap := up.ready.Kafka[0]
 	up.must("topic", "create", "filled", "--partitions", "2", "--cluster", "a")

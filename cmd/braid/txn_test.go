@@ -211,6 +211,7 @@ func (x *exactlyOnce) finish(most time.Duration) {
 // TestTransactionsOnLocalClusters: read, write to topics of two clusters and commit the
 // place, all in one transaction each, while gateways are killed.
 func TestTransactionsOnLocalClusters(t *testing.T) {
+	t.Parallel()
 	up := startUp(t, "--set", "group.initial.rebalance.delay.ms=0")
 	second := up.gateway("--set", "group.initial.rebalance.delay.ms=0")
 	for name, on := range map[string]string{"txn-in": "a", "txn-a": "a", "txn-b": "b"} {

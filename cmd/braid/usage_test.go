@@ -10,6 +10,7 @@ import (
 
 // TestWrongUsage: every slip on the command line ends with exit code 2 and says what was meant.
 func TestWrongUsage(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	file := func(name, text string) string {
 		path := filepath.Join(dir, name)
@@ -88,6 +89,7 @@ func TestWrongUsage(t *testing.T) {
 
 // TestNobodyAnswers: without a process behind it a command fails and says what to do.
 func TestNobodyAnswers(t *testing.T) {
+	t.Parallel()
 	var out, errs strings.Builder
 	code := run(context.Background(), []string{"--admin", "http://127.0.0.1:1", "status"}, streams{strings.NewReader(""), &out, &errs})
 	if code != exitFailed || !strings.Contains(errs.String(), "is `braid up` running?") {

@@ -20,6 +20,7 @@ import (
 // TestGarbageOnTheWire: whatever bytes a peer sends, it costs that peer its connection or
 // an error, and the process neither its life nor its memory.
 func TestGarbageOnTheWire(t *testing.T) {
+	t.Parallel()
 	up := startUp(t)
 	addr := up.ready.Kafka[0]
 	up.must("topic", "create", "calm", "--partitions", "1")

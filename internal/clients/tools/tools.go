@@ -45,8 +45,8 @@ var Classes = map[string]string{
 	"kafka-topics":              "org.apache.kafka.tools.TopicCommand",
 }
 
-// Start starts the JVM; it ends with the test.
-func Start(tb testing.TB) *Tools {
+// Start starts the JVM, with further options if given; it ends with the test.
+func Start(tb testing.TB, options ...string) *Tools {
 	tb.Helper()
 	_, here, _, ok := runtime.Caller(0)
 	if !ok || !filepath.IsAbs(here) {
@@ -60,6 +60,9 @@ func Start(tb testing.TB) *Tools {
 	cmd, err := testkit.Java(testkit.Kafka43, filepath.Join(filepath.Dir(here), "Tools.java"))
 	if err != nil {
 		tb.Fatal(err)
+	}
+	if len(options) > 0 {
+		cmd.Env = append(cmd.Environ(), "JAVA_TOOL_OPTIONS="+strings.Join(options, " "))
 	}
 	in, err := cmd.StdinPipe()
 	if err != nil {
