@@ -38,14 +38,22 @@ func (f *fleet) dial(addr string) *raw {
 		f.tb.Fatal(err)
 	}
 	f.tb.Cleanup(func() { _ = nc.Close() })
-	if err := nc.SetDeadline(time.Now().Add(patience)); err != nil {
-		f.tb.Fatal(err)
+	r := &raw{tb: f.tb, f: f, nc: nc}
+	r.patient()
+	return r
+}
+
+// patient gives what comes next its time.
+func (r *raw) patient() {
+	r.tb.Helper()
+	if err := r.nc.SetDeadline(time.Now().Add(patience)); err != nil {
+		r.tb.Fatal(err)
 	}
-	return &raw{tb: f.tb, f: f, nc: nc}
 }
 
 func (r *raw) write(b []byte) {
 	r.tb.Helper()
+	r.patient()
 	if _, err := r.nc.Write(b); err != nil {
 		r.tb.Fatal(err)
 	}
@@ -73,6 +81,7 @@ func (r *raw) send(req kmsg.Request) int32 {
 // receive reads the response to a request that was sent.
 func (r *raw) receive(req kmsg.Request, corr int32) kmsg.Response {
 	r.tb.Helper()
+	r.patient()
 	b, err := r.frame()
 	if err != nil {
 		r.tb.Fatalf("key %d version %d: %v", req.Key(), req.GetVersion(), err)
@@ -126,6 +135,7 @@ func do[R kmsg.Response](r *raw, version int16, req kmsg.Request) R {
 // says something first.
 func (r *raw) closed() {
 	r.tb.Helper()
+	r.patient()
 	b, err := r.frame()
 	if err == nil {
 		r.tb.Fatalf("got %d bytes instead of the end", len(b))
@@ -168,7 +178,7 @@ func produceRequest(topic string, id [16]byte, acks int16, parts map[int32][]byt
 
 func fetchRequest(topic string, id [16]byte, offsets map[int32]int64) *kmsg.FetchRequest {
 	req := kmsg.NewPtrFetchRequest()
-	req.MaxWaitMillis, req.MinBytes, req.MaxBytes, req.SessionEpoch = 100, 1, 1<<20, -1
+	req.MaxWaitMillis, req.MinBytes, req.MaxBytes, req.SessionEpoch = 1000, 1, 1<<20, -1
 	t := kmsg.NewFetchRequestTopic()
 	t.Topic, t.TopicID = topic, id
 	for p, o := range offsets {
