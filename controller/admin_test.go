@@ -257,9 +257,17 @@ func TestOperationsAreRefused(t *testing.T) {
 	first := f.move("b", "orders")
 	wantProblem(t, submit(OpRequest{Kind: catalog.OpMove, Topics: []string{"orders"}, To: "c"}), Busy, first.ID)
 	f.until("the extend", func() bool { return f.watch.Snapshot().Extend(topic.ID) != nil })
-	ctx, cancel := context.WithTimeout(f.ctx, 150*time.Millisecond)
-	defer cancel()
-	wantProblem(t, f.admin.GrowTopic(ctx, gateway.GrowSpec{Tenant: catalog.DefaultTenant, Name: "orders", Total: 2}), Busy, first.ID)
+	// It waits for the move, for as long as its caller does: long enough at least to find it.
+	for wait := 150 * time.Millisecond; ; wait *= 2 {
+		ctx, cancel := context.WithTimeout(f.ctx, wait)
+		err := f.admin.GrowTopic(ctx, gateway.GrowSpec{Tenant: catalog.DefaultTenant, Name: "orders", Total: 2})
+		cancel()
+		if errors.Is(err, catalog.ErrUnavailable) && wait < patience {
+			continue
+		}
+		wantProblem(t, err, Busy, first.ID)
+		break
+	}
 	f.doubles["a"].set(func() { f.doubles["a"].topics[physicalNameOf(f.chain(topic, 0))].parts[0].openTxn = false })
 	if first = f.done(first); first.State != catalog.OpDone {
 		t.Fatalf("%+v", first)

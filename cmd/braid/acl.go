@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -47,7 +48,16 @@ func (a *aclFlags) add(e *env, cmd *cobra.Command) {
 	f.StringVar(&a.host, "host", "", "address that clients come from (default: any)")
 	f.BoolVar(&a.deny, "deny", false, "deny instead of allow; a denial wins")
 	f.StringSliceVar(&a.operations, "operation", nil, "all, read, write, create, delete, alter, describe, cluster-action, describe-configs, alter-configs, idempotent-write")
-	complete(cmd, "operation", "all", "read", "write", "create", "delete", "alter", "describe", "cluster-action", "describe-configs", "alter-configs", "idempotent-write")
+	e.completeList(cmd, "operation", func(context.Context, *api.Client, []string) ([]string, error) {
+		return []string{"all", "read", "write", "create", "delete", "alter", "describe", "cluster-action", "describe-configs", "alter-configs", "idempotent-write"}, nil
+	})
+	tenant := func([]string) string { return a.tenant }
+	e.completeFlag(cmd, "tenant", allTenants)
+	e.completeFlag(cmd, "topic", func(ctx context.Context, c *api.Client, args []string) ([]string, error) {
+		return allTopics(ctx, c.Of(a.tenant), args)
+	})
+	e.completeFlag(cmd, "user", usersOf(tenant, "User:"))
+	e.completeFlag(cmd, "principal", usersOf(tenant, "User:"))
 }
 
 // resource tells which resource the flags name, if any.

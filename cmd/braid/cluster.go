@@ -80,6 +80,7 @@ file:PATH (mode 0600) or env:NAME, read by the processes that connect.`,
 	f.StringVar(&req.Region, "region", "", "region of the cluster")
 	f.StringVar(&req.Zone, "zone", "", "zone of the cluster")
 	f.StringArrayVar(&config, "config", nil, "client option KEY=VALUE (repeatable)")
+	completeKeys(cmd, "config", kafka.ConfigKeys...)
 	return cmd
 }
 
@@ -108,7 +109,7 @@ func newClusterDescribe(e *env) *cobra.Command {
 		Short:             "Show one cluster",
 		Example:           "  braid cluster describe east",
 		Args:              names(1, 1, "the name of a cluster"),
-		ValidArgsFunction: e.clusterNames,
+		ValidArgsFunction: e.first(allClusters),
 		RunE: ask(e, func(ctx context.Context, c *api.Client, args []string) (api.Cluster, error) {
 			return c.Cluster(ctx, args[0])
 		}, describeCluster),
@@ -165,7 +166,7 @@ retention ends; the command says what must be kept until when.`,
 		Example: `  braid cluster drain east --dry-run
   braid cluster drain east --to west`,
 		Args:              names(1, 1, "the name of a cluster"),
-		ValidArgsFunction: e.clusterNames,
+		ValidArgsFunction: e.first(allClusters),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Kind, req.Cluster = "drain", args[0]
 			if err := e.operate(cmd, req, dryRun, detach); err != nil || dryRun || detach || e.output == "json" {
@@ -184,7 +185,7 @@ retention ends; the command says what must be kept until when.`,
 	}
 	cmd.Flags().StringVar(&req.To, "to", "", "cluster to move to (default: placement chooses)")
 	e.opFlags(cmd, &dryRun, &detach)
-	e.completeClusters(cmd, "to")
+	e.completeFlag(cmd, "to", allClusters)
 	return cmd
 }
 
@@ -194,7 +195,7 @@ func newClusterRemove(e *env) *cobra.Command {
 		Short:             "Forget a cluster that no chain needs",
 		Example:           "  braid cluster remove east",
 		Args:              names(1, 1, "the name of a cluster"),
-		ValidArgsFunction: e.clusterNames,
+		ValidArgsFunction: e.first(allClusters),
 		RunE: ask(e, func(ctx context.Context, c *api.Client, args []string) (gone, error) {
 			return gone{"removed", "cluster", args[0]}, c.RemoveCluster(ctx, args[0])
 		}, printGone),
@@ -209,7 +210,7 @@ func newClusterCheck(e *env) *cobra.Command {
 and name those that are missing and what needs them. Exit code 1 if any is.`,
 		Example:           "  braid cluster check east",
 		Args:              names(1, 1, "the name of a cluster"),
-		ValidArgsFunction: e.clusterNames,
+		ValidArgsFunction: e.first(allClusters),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := e.client()
 			if err != nil {

@@ -41,51 +41,6 @@ func checkKeys[V any](flag string, m map[string]V, known []string) error {
 // sorted returns the keys of m in order.
 func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// clusterNames completes names of clusters; silently nothing when the process is away.
-func (e *env) clusterNames(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	c, err := e.client()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	list, err := c.Clusters(cmd.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var names []string
-	for _, cl := range list {
-		names = append(names, cl.Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
-}
-
-// topicNames completes names of topics.
-func (e *env) topicNames(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	c, err := e.client()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	list, err := c.Topics(cmd.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var names []string
-	for _, t := range list {
-		names = append(names, t.Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
-}
-
-func (e *env) completeClusters(cmd *cobra.Command, flag string) {
-	if err := cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, s string) ([]string, cobra.ShellCompDirective) {
-		return e.clusterNames(cmd, nil, s)
-	}); err != nil {
-		panic(err) // the flag does not exist: a slip in this package
-	}
-}
-
 // opFlags adds the flags that all operations share.
 func (e *env) opFlags(cmd *cobra.Command, dryRun, detach *bool) {
 	cmd.Flags().BoolVar(dryRun, "dry-run", false, "show the plan and what it would cost; change nothing")

@@ -55,10 +55,11 @@ func opWhat(o api.Op) string {
 
 func newOpWatch(e *env) *cobra.Command {
 	return &cobra.Command{
-		Use:     "watch ID",
-		Short:   "Follow an operation to its end",
-		Example: "  braid op watch 01J9",
-		Args:    names(1, 1, "the id of an operation"),
+		Use:               "watch ID",
+		Short:             "Follow an operation to its end",
+		Example:           "  braid op watch 01J9",
+		Args:              names(1, 1, "the id of an operation"),
+		ValidArgsFunction: e.first(opIDs(false)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := e.client()
 			if err != nil {
@@ -75,10 +76,11 @@ func newOpWatch(e *env) *cobra.Command {
 
 func newOpCancel(e *env) *cobra.Command {
 	return &cobra.Command{
-		Use:     "cancel ID",
-		Short:   "Cancel an operation; what is not begun is left, what is committed stays, what has begun to seal is finished",
-		Example: "  braid op cancel 01J9",
-		Args:    names(1, 1, "the id of an operation"),
+		Use:               "cancel ID",
+		Short:             "Cancel an operation; what is not begun is left, what is committed stays, what has begun to seal is finished",
+		Example:           "  braid op cancel 01J9",
+		Args:              names(1, 1, "the id of an operation"),
+		ValidArgsFunction: e.first(opIDs(true)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := e.client()
 			if err != nil {
@@ -108,7 +110,7 @@ return unless --force is given. --dry-run says first what it costs.`,
 		Example: `  braid failover east --dry-run
   braid failover east --to west`,
 		Args:              names(1, 1, "the name of a cluster"),
-		ValidArgsFunction: e.clusterNames,
+		ValidArgsFunction: e.first(allClusters),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Kind, req.Cluster = "failover", args[0]
 			if dryRun {
@@ -126,7 +128,7 @@ return unless --force is given. --dry-run says first what it costs.`,
 	cmd.Flags().StringVar(&req.To, "to", "", "cluster to go on at (default: placement chooses)")
 	cmd.Flags().BoolVar(&req.Force, "force", false, "also for topics whose guarantee it breaks")
 	e.opFlags(cmd, &dryRun, &detach)
-	e.completeClusters(cmd, "to")
+	e.completeFlag(cmd, "to", allClusters)
 	return cmd
 }
 
@@ -165,7 +167,7 @@ func newFailback(e *env) *cobra.Command {
 		Short:             "A cluster is back, or not drained after all: it is active, and topics that were failed over go home",
 		Example:           "  braid failback east",
 		Args:              names(1, 1, "the name of a cluster"),
-		ValidArgsFunction: e.clusterNames,
+		ValidArgsFunction: e.first(allClusters),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Kind, req.Cluster = "failback", args[0]
 			return e.operate(cmd, req, dryRun, detach)

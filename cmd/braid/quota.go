@@ -91,6 +91,8 @@ VALUE removes a quota. The most specific quota holds, as in Kafka. Quotas hold f
 	f.StringVar(&client, "client-id", "", "client id")
 	f.BoolVar(&anyClient, "client-id-default", false, "each client id that has no quota of its own")
 	f.StringVar(&ip, "ip", "", "address")
+	e.completeFlag(cmd, "tenant", allTenants)
+	e.completeFlag(cmd, "user", usersOf(func([]string) string { return tenant }, ""))
 	f.BoolVar(&anyIP, "ip-default", false, "each address that has no quota of its own")
 	return cmd
 }
@@ -115,6 +117,7 @@ func newQuotaList(e *env) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&tenant, "tenant", catalog.DefaultTenant, "tenant")
+	e.completeFlag(cmd, "tenant", allTenants)
 	return cmd
 }
 

@@ -153,11 +153,3 @@ func names(low, high int, what string) cobra.PositionalArgs {
 		return nil
 	}
 }
-
-// complete offers fixed values for a flag.
-func complete(cmd *cobra.Command, flag string, values ...string) {
-	// Fails only for a flag that does not exist, which every test of the command would show.
-	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
-		panic(err)
-	}
-}

@@ -45,18 +45,13 @@ func (f *tenantFlags) add(cmd *cobra.Command, e *env, set bool) {
 	fl.StringArrayVar(&f.budget, "budget", nil, "NAME=RATE over all gateways: "+strings.Join(controller.TenantBudgetNames(), ", ")+" (repeatable)")
 	if set {
 		fl.StringArrayVar(&f.remove, "remove", nil, "take a default or a budget away, by its name (repeatable)")
+		complete(cmd, "remove", tenantKeys()...)
+		e.completeList(cmd, "super-users", usersOf(firstArg, "User:"))
 	}
-	e.completeClusters(cmd, "clusters")
-	complete(cmd, "limit", suffixed(controller.TenantLimitNames(), "=")...)
-	complete(cmd, "budget", suffixed(controller.TenantBudgetNames(), "=")...)
-}
-
-func suffixed(names []string, s string) []string {
-	out := make([]string, len(names))
-	for i, n := range names {
-		out[i] = n + s
-	}
-	return out
+	e.completeList(cmd, "clusters", allClusters)
+	completeKeys(cmd, "default", controller.TopicConfigNames()...)
+	completeKeys(cmd, "limit", controller.TenantLimitNames()...)
+	completeKeys(cmd, "budget", controller.TenantBudgetNames()...)
 }
 
 // request reads the flags that were given.
@@ -207,7 +202,7 @@ func newTenantDescribe(e *env) *cobra.Command {
 		Short:             "Show a tenant",
 		Example:           "  braid tenant describe acme",
 		Args:              names(1, 1, "the name of a tenant"),
-		ValidArgsFunction: e.tenantNames,
+		ValidArgsFunction: e.first(allTenants),
 		RunE: ask(e, func(ctx context.Context, c *api.Client, args []string) (api.Tenant, error) {
 			return c.Tenant(ctx, args[0])
 		},
@@ -265,7 +260,7 @@ shown; nothing enforces them yet. Client quotas do hold, for each gateway: braid
 		Example: `  braid tenant set acme --limit topics=500 --limit partitions=0
   braid tenant set acme --default cleanup.policy=compact --remove retention.ms`,
 		Args:              names(1, 1, "the name of a tenant"),
-		ValidArgsFunction: e.tenantNames,
+		ValidArgsFunction: e.first(allTenants),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req, err := f.request(cmd)
 			if err != nil {
@@ -292,7 +287,7 @@ asks for the tenant's name, unless --yes is given.`,
 		Example: `  braid tenant delete acme
   braid tenant delete acme --grace 24h --yes`,
 		Args:              names(1, 1, "the name of a tenant"),
-		ValidArgsFunction: e.tenantNames,
+		ValidArgsFunction: e.first(allTenants),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if grace < 0 {
 				return usagef("--grace wants a time from 0 on, not %s", grace)
@@ -342,7 +337,7 @@ func newTenantUndelete(e *env) *cobra.Command {
 		Short:             "Bring back a deleted tenant in its grace time",
 		Example:           "  braid tenant undelete acme",
 		Args:              names(1, 1, "the name of a tenant"),
-		ValidArgsFunction: e.tenantNames,
+		ValidArgsFunction: e.first(allTenants),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return e.changeTenant(cmd, func(ctx context.Context, c *api.Client) (api.Tenant, error) {
 				return c.UndeleteTenant(ctx, args[0])
@@ -351,33 +346,8 @@ func newTenantUndelete(e *env) *cobra.Command {
 	}
 }
 
-// tenantNames completes names of tenants; silently nothing when the process is away.
-func (e *env) tenantNames(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	none := cobra.ShellCompDirectiveNoFileComp
-	if len(args) > 0 {
-		return nil, none
-	}
-	c, err := e.client()
-	if err != nil {
-		return nil, none
-	}
-	list, err := c.Tenants(cmd.Context())
-	if err != nil {
-		return nil, none
-	}
-	var out []string
-	for _, t := range list {
-		out = append(out, t.Name)
-	}
-	return out, none
-}
-
 // tenantFlag adds --tenant for commands about what belongs to one.
 func (e *env) tenantFlag(cmd *cobra.Command) {
 	cmd.PersistentFlags().StringVar(&e.tenant, "tenant", "", "whose (default: the default tenant)")
-	if err := cmd.RegisterFlagCompletionFunc("tenant", func(cmd *cobra.Command, _ []string, s string) ([]string, cobra.ShellCompDirective) {
-		return e.tenantNames(cmd, nil, s)
-	}); err != nil {
-		panic(err) // the flag does not exist: a slip in this package
-	}
+	e.completeFlag(cmd, "tenant", allTenants)
 }

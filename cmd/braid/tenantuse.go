@@ -40,7 +40,7 @@ is taken, one that is its own before one that tells tenants apart by user.`,
 		Example: `  braid tenant use acme --user alice > client.properties
   braid tenant use acme --user alice --password-file alice.password --form kcat`,
 		Args:              names(1, 1, "the name of a tenant"),
-		ValidArgsFunction: e.tenantNames,
+		ValidArgsFunction: e.first(allTenants),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !contains(useForms, form) {
 				return usagef("--form: unknown form %q%s", form, didYouMean(form, useForms))
@@ -98,6 +98,9 @@ is taken, one that is its own before one that tells tenants apart by user.`,
 	f.StringVar(&passwordFile, "password-file", "", "put this password in; readable by its owner alone")
 	f.StringVar(&form, "form", "properties", strings.Join(useForms, ", "))
 	complete(cmd, "form", useForms...)
+	e.completeFlag(cmd, "user", usersOf(firstArg, ""))
+	e.completeFlag(cmd, "listener", allListeners)
+	complete(cmd, "mechanism", sasl.ScramSHA256, sasl.ScramSHA512, sasl.Plain)
 	return cmd
 }
 

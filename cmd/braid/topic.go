@@ -67,7 +67,8 @@ func newTopicCreate(e *env) *cobra.Command {
 	f.Int32Var(&req.Partitions, "partitions", 0, "number of partitions")
 	f.StringVar(&req.Cluster, "cluster", "", "cluster to place it on (default: placement chooses)")
 	f.StringArrayVar(&config, "config", nil, "topic config KEY=VALUE (repeatable)")
-	e.completeClusters(cmd, "cluster")
+	e.completeFlag(cmd, "cluster", allClusters)
+	completeKeys(cmd, "config", controller.TopicConfigNames()...)
 	return cmd
 }
 
@@ -111,7 +112,7 @@ func newTopicDescribe(e *env) *cobra.Command {
 		Short:             "Show a topic's chains, span by span",
 		Example:           "  braid topic describe packages -o json | jq '.partitions[0].spans'",
 		Args:              names(1, 1, "the name of a topic"),
-		ValidArgsFunction: e.topicNames,
+		ValidArgsFunction: e.first(allTopics),
 		RunE: ask(e, func(ctx context.Context, c *api.Client, args []string) (api.Topic, error) {
 			return c.Topic(ctx, args[0])
 		}, describeTopic),
@@ -185,7 +186,7 @@ a certificate says what was checked.`,
 		Example: `  braid topic move packages --to east
   braid topic move orders payments --to west --dry-run`,
 		Args:              names(1, -1, "the names of topics"),
-		ValidArgsFunction: e.topicNames,
+		ValidArgsFunction: e.every(allTopics),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if req.To == "" {
 				return usagef("--to wants the name of the target cluster (braid cluster list shows them)")
@@ -196,7 +197,7 @@ a certificate says what was checked.`,
 	}
 	cmd.Flags().StringVar(&req.To, "to", "", "target cluster")
 	e.opFlags(cmd, &dryRun, &detach)
-	e.completeClusters(cmd, "to")
+	e.completeFlag(cmd, "to", allClusters)
 	return cmd
 }
 
@@ -206,7 +207,7 @@ func newTopicDelete(e *env) *cobra.Command {
 		Short:             "Delete a topic and its records",
 		Example:           "  braid topic delete packages",
 		Args:              names(1, 1, "the name of a topic"),
-		ValidArgsFunction: e.topicNames,
+		ValidArgsFunction: e.first(allTopics),
 		RunE: ask(e, func(ctx context.Context, c *api.Client, args []string) (gone, error) {
 			return gone{"deleted", "topic", args[0]}, c.DeleteTopic(ctx, args[0])
 		}, printGone),

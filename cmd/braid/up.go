@@ -87,6 +87,7 @@ message.max.bytes, …); an unknown one is an error that names the nearest known
 	f.StringVar(&localClusters, "local-clusters", "a,b", "names of the embedded clusters")
 	f.StringVar(&cfg.Zone, "zone", "", "zone of this process")
 	f.StringArrayVar(&set, "set", nil, "config KEY=VALUE by Kafka's names (repeatable)")
+	completeKeys(cmd, "set", settingKeys()...)
 	f.StringVar(&configFile, "config", "", "file (YAML or JSON) with the same settings; flags win over it")
 	processFlags(cmd, &cfg)
 	return cmd
@@ -247,6 +248,7 @@ that process's internal listener.`,
 	f.StringVar(&cfg.Zone, "zone", "", "zone of this gateway")
 	f.StringVar(&cfg.HTTP, "http", "127.0.0.1:0", "address of /metrics, /healthz, /readyz and the admin API, as of braid up")
 	f.StringArrayVar(&set, "set", nil, "config KEY=VALUE by Kafka's names (repeatable)")
+	completeKeys(cmd, "set", settingKeys()...)
 	processFlags(cmd, &cfg)
 	return cmd
 }
@@ -279,6 +281,7 @@ func newController(e *env) *cobra.Command {
 	f.StringVar(&cfg.HTTP, "http", "127.0.0.1:0", "address of the admin API, /metrics, /healthz and /readyz, as of braid up")
 	f.BoolVar(&cfg.Insecure, "insecure", false, "let everybody in to an admin API that is not loopback and has no authentication")
 	f.StringArrayVar(&set, "set", nil, "config KEY=VALUE by Kafka's names (repeatable)")
+	completeKeys(cmd, "set", settingKeys()...)
 	processFlags(cmd, &cfg)
 	return cmd
 }

@@ -33,6 +33,9 @@ func (e *env) whose() string {
 	return e.tenant
 }
 
+// owner is whose for listings.
+func (e *env) owner([]string) string { return e.whose() }
+
 // passwordFlags are where a password comes from.
 type passwordFlags struct {
 	mechanism, file string
@@ -130,7 +133,7 @@ void at once, and sessions that were opened with it end.`,
 		Example: `  braid user rotate alice --tenant acme
   braid user rotate batch --tenant acme --password-file new.password`,
 		Args:              names(1, 1, "the name of a user"),
-		ValidArgsFunction: e.userNames,
+		ValidArgsFunction: e.first(usersOf(e.owner, "")),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req, err := p.request("")
 			if err != nil {
@@ -151,30 +154,9 @@ func newUserDelete(e *env) *cobra.Command {
 		Short:             "Delete a user; its sessions end",
 		Example:           "  braid user delete alice --tenant acme",
 		Args:              names(1, 1, "the name of a user"),
-		ValidArgsFunction: e.userNames,
+		ValidArgsFunction: e.first(usersOf(e.owner, "")),
 		RunE: ask(e, func(ctx context.Context, c *api.Client, args []string) (gone, error) {
 			return gone{"deleted", "user", args[0]}, c.DeleteUser(ctx, e.whose(), args[0])
 		}, printGone),
 	}
-}
-
-// userNames completes names of the tenant's users.
-func (e *env) userNames(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	none := cobra.ShellCompDirectiveNoFileComp
-	if len(args) > 0 {
-		return nil, none
-	}
-	c, err := e.client()
-	if err != nil {
-		return nil, none
-	}
-	list, err := c.Users(cmd.Context(), e.whose())
-	if err != nil {
-		return nil, none
-	}
-	var out []string
-	for _, u := range list {
-		out = append(out, u.Name)
-	}
-	return out, none
 }

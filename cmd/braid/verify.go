@@ -67,6 +67,7 @@ cluster; run it while topics move. Exit code 1 when anything is wrong.`,
 	f.StringVar(&bootstrap, "bootstrap", "", "endpoint HOST:PORT,… (default: the first gateway of the fleet behind --admin)")
 	f.DurationVar(&opts.Duration, "duration", 10*time.Second, "how long the workload runs")
 	f.StringVar(&opts.Topic, "topic", "", "topic to use; created unless it exists (default: one of its own, deleted when clean)")
+	e.completeFlag(cmd, "topic", allTopics)
 	f.IntVar(&opts.Partitions, "partitions", 6, "partitions of a topic that is created")
 	f.IntVar(&opts.Producers, "producers", 2, "producers, each a client of its own")
 	f.IntVar(&opts.Rate, "rate", 1000, "records a second of all producers together")
