@@ -67,7 +67,9 @@ func TestHoldsWhatTheSealRefusesWithoutHavingHeardOfIt(t *testing.T) {
 	}
 }
 
-func TestUndoneExtendGoesOnWhereItWas(t *testing.T) {
+// A seal that found a transaction opens the copy again. While the extend stands, what was
+// refused waits all the same: the next try seals.
+func TestSealThatIsTakenBackAndTriedAgain(t *testing.T) {
 	w := newWorld(t, "a", "b")
 	g := w.gateway()
 	g.put("one")
@@ -76,7 +78,30 @@ func TestUndoneExtendGoesOnWhereItWas(t *testing.T) {
 	w.must(m.Seal(w.ctx))
 	held := g.send("two", 1, 7, 0, 0)
 	eventually(t, "refused", func() bool { return g.view.Refreshes() > 1 })
-	w.must(m.Undo(w.ctx))
+	w.must(m.TakeSealBack())
+	w.must(m.Seal(w.ctx))
+	w.must(m.Commit(w.ctx))
+	if a := held.wait(); a.Err != nil || a.BaseOffset != 1 || a.Epoch != 1 {
+		t.Fatalf("%+v", a)
+	}
+	if got := values(g.readAll(0)); !slices.Equal(got, []string{"one-0", "two-0"}) {
+		t.Fatal(got)
+	}
+}
+
+// A copy that refuses as a sealed one, without an extend, and takes appends again, as when
+// somebody sets its limits by hand and back: what was refused goes on where it was.
+func TestCopyThatIsOpenedAgainGoesOn(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	g := w.gateway()
+	g.put("one")
+	m, err := w.fleet.NewMove(w.ctx, w.topic, "b")
+	w.must(err)
+	w.must(m.Seal(w.ctx))
+	w.fleet.Catalog.SetExtend(w.topic, nil)
+	held := g.send("two", 1, 7, 0, 0)
+	eventually(t, "refused", func() bool { return g.view.Refreshes() > 1 })
+	w.must(m.TakeSealBack())
 	if a := held.wait(); a.Err != nil || a.BaseOffset != 1 || a.Epoch != 0 {
 		t.Fatalf("%+v", a)
 	}

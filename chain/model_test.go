@@ -24,7 +24,7 @@ type scenario struct {
 	plain     int
 	batches   int // of each
 	moves     int
-	undone    int // in 100 moves
+	takenBack int // seals, in 100 moves
 	drops     int // in 1000 batches: the client's connection is cut
 	lost      int // in 1000 appends, for each kind of fault
 	restarts  int // in 100 moves: a gateway is restarted
@@ -215,9 +215,13 @@ func (m *model) mover(rng *rand.Rand, stop *atomic.Bool) {
 			return
 		}
 		pause(rng)
-		if rng.IntN(100) < m.sc.undone {
-			err = mv.Undo(m.w.ctx)
-		} else {
+		if rng.IntN(100) < m.sc.takenBack {
+			err = mv.TakeSealBack()
+			pause(rng)
+			err = errors.Join(err, mv.Seal(m.w.ctx))
+			pause(rng)
+		}
+		if err == nil {
 			err = mv.Commit(m.w.ctx)
 		}
 		if err != nil {
@@ -352,7 +356,7 @@ func (m *model) run() {
 }
 
 // Random appends of producers with and without id through two gateways, one of
-// which mostly lags, while the chain is extended, extends are undone, answers are
+// which mostly lags, while the chain is extended, seals are taken back, answers are
 // lost and connections cut: each acknowledged record is in the chain exactly once,
 // at its offset, in its producer's order, and no producer is refused what Kafka
 // would have taken.
@@ -364,7 +368,7 @@ func TestModelOfTwoGatewaysUnderMoves(t *testing.T) {
 			plain:     rapid.IntRange(0, 2).Draw(rt, "plain"),
 			batches:   rapid.IntRange(5, 60).Draw(rt, "batches"),
 			moves:     rapid.IntRange(0, 8).Draw(rt, "moves"),
-			undone:    rapid.SampledFrom([]int{0, 30}).Draw(rt, "undone"),
+			takenBack: rapid.SampledFrom([]int{0, 30}).Draw(rt, "taken back"),
 			drops:     rapid.SampledFrom([]int{0, 20, 100}).Draw(rt, "drops"),
 			lost:      rapid.SampledFrom([]int{0, 0, 5, 30}).Draw(rt, "lost"),
 			restarts:  rapid.SampledFrom([]int{0, 0, 40}).Draw(rt, "restarts"),

@@ -185,16 +185,6 @@ func (l *doubleLog) size() (n int64) {
 	return n
 }
 
-func (d *double) Unseal(_ context.Context, t span.Topic) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	x, err := d.topic(t)
-	if err == nil {
-		x.sealed = false
-	}
-	return err
-}
-
 func (d *double) Log(t span.Topic, partition int32) span.Log {
 	return &doubleHandle{d: d, topic: t, partition: partition}
 }

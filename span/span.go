@@ -59,13 +59,12 @@ type Store interface {
 	// and every record below it is committed (high watermark = log end).
 	// One End per partition, by index. Idempotent.
 	//
+	// There is no way back from it: a request to unseal could land at any later time.
+	//
 	// It fails with [ErrCannotSeal] where the cluster grants no such operation,
 	// and with [ErrUnavailable] where it cannot be reached: nothing is known then,
 	// the seal may or may not hold.
 	Seal(ctx context.Context, t Topic) ([]End, error)
-
-	// Unseal undoes a seal. Only for an extend that was never committed.
-	Unseal(ctx context.Context, t Topic) error
 
 	// Log returns the handle of one partition: cheap, no I/O, never nil. Handles
 	// of one partition are the same object as long as one of them is in use, so

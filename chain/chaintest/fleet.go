@@ -133,13 +133,11 @@ func (m *Move) Seal(ctx context.Context) error {
 	return err
 }
 
-// Undo unseals and drops the fresh topic.
-func (m *Move) Undo(ctx context.Context) error {
-	if err := m.f.admin[m.from].Unseal(ctx, m.old); err != nil {
-		return err
-	}
-	m.f.Catalog.SetExtend(m.topic, nil)
-	return m.f.admin[m.to].Delete(ctx, m.fresh)
+// TakeSealBack has the seal open the copies again before it has told an end: the extend
+// stands, and seals once more.
+func (m *Move) TakeSealBack() error {
+	m.ends = nil
+	return m.f.admin[m.from].TakeSealBack(m.old)
 }
 
 // Commit reads the producers' state and commits all chains.

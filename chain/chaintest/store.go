@@ -163,7 +163,9 @@ func (p *part) sealedEnd(i int32) span.End {
 	return e
 }
 
-func (s *Store) Unseal(_ context.Context, t span.Topic) error {
+// TakeSealBack opens a sealed topic again, as span/kafka does where a seal finds a transaction
+// that was opened under it.
+func (s *Store) TakeSealBack(t span.Topic) error {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	found, err := s.c.find(t)

@@ -164,7 +164,7 @@ func (s *Store) grow(ctx context.Context, t span.Topic, total int32) error {
 }
 
 // Configure implements [span.Store]. What a seal sets is only remembered for
-// Unseal while the topic is sealed. Kafka compares nothing when it sets a config:
+// unseal while the topic is sealed. Kafka compares nothing when it sets a config:
 // a Configure that changes one of sealConfigs must not run beside a Seal by
 // another process.
 func (s *Store) Configure(ctx context.Context, t span.Topic, config map[string]string) error {

@@ -29,17 +29,14 @@ var sealConfigs = map[string]string{
 	"message.timestamp.after.max.ms":  "0",
 }
 
-// sealState is what Unseal restores: the topic's own values of sealConfigs. A key
+// sealState is what unseal restores: the topic's own values of sealConfigs. A key
 // that is absent had none.
 type sealState map[string]string
 
-// Unseal implements [span.Store]. It restores what the topic had when this process
-// created, configured or sealed it; where it did neither, the cluster's own
-// defaults hold until Configure sets others.
-func (s *Store) Unseal(ctx context.Context, t span.Topic) error {
-	return s.wrap("unseal", t, s.unseal(ctx, t))
-}
-
+// unseal takes a seal back that has told nobody an end, since it found a transaction that
+// was opened under it. It restores what the topic had when this process created, configured
+// or sealed it; where it did neither, the cluster's own defaults hold until Configure sets
+// others.
 func (s *Store) unseal(ctx context.Context, t span.Topic) error {
 	meta, err := s.meta.fresh(ctx, t)
 	if err != nil {
@@ -112,7 +109,7 @@ func (s *Store) awaitOpen(ctx context.Context, t span.Topic, meta *topicMeta) er
 // isSealed tells by a topic's own configs whether somebody has sealed it.
 func isSealed(own map[string]string) bool { return own[configMaxMessage] == sealedValue }
 
-// rememberSeal takes values that Unseal is to restore. Others are kept.
+// rememberSeal takes values that unseal is to restore. Others are kept.
 func (s *Store) rememberSeal(id [16]byte, own map[string]string) {
 	if isSealed(own) {
 		return

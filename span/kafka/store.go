@@ -52,7 +52,7 @@ type Store struct {
 	brokers    map[int32]*broker
 	partitions map[partitionKey]*partition
 	idle       int                    // partitions without a holder
-	seals      map[[16]byte]sealState // what to restore on Unseal
+	seals      map[[16]byte]sealState // what unseal restores
 	limits     *sealGrant
 
 	creates      *gather[span.Spec, created]

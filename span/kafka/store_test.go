@@ -236,11 +236,20 @@ func TestAppendReadSeal(t *testing.T) {
 		if err != nil || len(ps) != 1 || ps[0].ID != 1<<41 || ps[0].Epoch != 3 || ps[0].LastSequence != 1 || ps[0].TxnStart != -1 {
 			t.Fatalf("producers %+v %v", ps, err)
 		}
-		if err := s.Unseal(t.Context(), topic); err != nil {
-			t.Fatal(err)
+		for range 2 {
+			if err := s.TakeSealBack(t.Context(), topic); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.Probe(t.Context()); err != nil {
+			t.Fatalf("probe after the seal was taken back: %v", err)
 		}
 		if a := appendSync(t, l, raw); a.Err != nil || a.BaseOffset != 17 {
-			t.Fatalf("append after unsealing: %+v", a)
+			t.Fatalf("append after the seal was taken back: %+v", a)
+		}
+		// As large as it was configured while it was sealed.
+		if a := appendSync(t, l, oneBatch(t, 1, string(make([]byte, 2_500_000)))); a.Err != nil {
+			t.Fatalf("large append after the seal was taken back: %+v", a)
 		}
 		if err := s.AddPartitions(t.Context(), topic, 5); err != nil {
 			t.Fatal(err)

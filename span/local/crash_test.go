@@ -48,7 +48,6 @@ func crashModel(t *testing.T) {
 			"read":       m.read,
 			"trim":       m.trim,
 			"seal":       m.seal,
-			"unseal":     m.unseal,
 			"delete":     m.delete,
 			"grow":       m.grow,
 			"flush":      m.flush,
@@ -385,14 +384,6 @@ func (m *machine) seal(t *rapid.T) {
 		}
 	}
 	mt.sealed = true
-}
-
-func (m *machine) unseal(t *rapid.T) {
-	mt := m.live(t)
-	if err := m.s.Unseal(context.Background(), mt.Topic); err != nil {
-		t.Fatal(err)
-	}
-	mt.sealed = false
 }
 
 func (m *machine) delete(t *rapid.T) {

@@ -37,7 +37,7 @@ const (
 	kindConfig  kind = 4 // payload: topicRecord with the whole new config
 	kindDelete  kind = 5
 	kindSeal    kind = 6
-	kindUnseal  kind = 7
+	kindUnseal  kind = 7 // read, no longer written
 	kindTrim    kind = 8 // offset: the new log start
 	kindMark    kind = 9 // nothing but the durable position it carries
 	kindUnknown kind = 10

@@ -300,7 +300,7 @@ func (r *replay) apply(f *frame, payload []byte) error {
 		s.keeper.topics = append(s.keeper.topics, t.number)
 	case kindSeal:
 		t.sealed.Store(true)
-	case kindUnseal:
+	case kindUnseal: // of an older release
 		t.sealed.Store(false)
 	case kindTrim, kindBatch:
 		parts := t.partitions()

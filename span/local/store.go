@@ -308,21 +308,6 @@ func (s *Store) Seal(_ context.Context, pub span.Topic) ([]span.End, error) {
 	return ends, nil
 }
 
-// Unseal implements [span.Store].
-func (s *Store) Unseal(_ context.Context, pub span.Topic) error {
-	return s.do(func() error {
-		t, err := s.topic(pub)
-		if err != nil || !t.sealed.Load() {
-			return err
-		}
-		if err := s.writeMeta(frame{Kind: kindUnseal, Topic: t.number}, nil); err != nil {
-			return err
-		}
-		t.sealed.Store(false)
-		return nil
-	})
-}
-
 // trim logs and applies a new log start; sequencer only.
 func (s *Store) trim(p *partition, start int64) error {
 	if err := s.writeMeta(frame{Kind: kindTrim, Topic: p.t.number, Partition: p.n, Offset: start}, nil); err != nil {

@@ -35,7 +35,7 @@ const (
 	opDelete
 	opTopics
 	opSeal
-	opUnseal
+	_ // was unseal; the numbers of others stay
 	opHealth
 	opCancel // of the call with the same number
 	opPing

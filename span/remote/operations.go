@@ -28,7 +28,7 @@ func (c *serverConn) answer(ctx context.Context, m message) answer {
 
 func (c *serverConn) run(ctx context.Context, o op, d *decoder, e *encoder) (body []byte, release func(), err error) {
 	switch o {
-	case opCreate, opAddPartitions, opConfigure, opDelete, opTopics, opSeal, opUnseal, opHealth:
+	case opCreate, opAddPartitions, opConfigure, opDelete, opTopics, opSeal, opHealth:
 		return nil, nil, c.runStore(ctx, o, d, e)
 	}
 	key := logKey{topic: d.topic(), partition: int32(d.int())}
@@ -153,11 +153,8 @@ func (c *serverConn) runStore(ctx context.Context, o op, d *decoder, e *encoder)
 	if err := d.end(); err != nil {
 		return err
 	}
-	switch o {
-	case opDelete:
+	if o == opDelete {
 		return c.store.Delete(ctx, t)
-	case opUnseal:
-		return c.store.Unseal(ctx, t)
 	}
 	ends, err := c.store.Seal(ctx, t)
 	e.int(int64(len(ends)))

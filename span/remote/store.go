@@ -147,9 +147,6 @@ func (s *Store) Configure(ctx context.Context, t span.Topic, config map[string]s
 // Delete implements [span.Store].
 func (s *Store) Delete(ctx context.Context, t span.Topic) error { return s.onTopic(ctx, opDelete, t) }
 
-// Unseal implements [span.Store].
-func (s *Store) Unseal(ctx context.Context, t span.Topic) error { return s.onTopic(ctx, opUnseal, t) }
-
 func (s *Store) onTopic(ctx context.Context, o op, t span.Topic) error {
 	var e encoder
 	e.topic(t)

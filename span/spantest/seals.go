@@ -175,10 +175,10 @@ func (e *env) sealedFIFO() {
 	if !e.sealable() {
 		return
 	}
-	t := e.create(1)
-	l := e.log(t, 0)
 	ts := now()
 	for round := range 5 {
+		t := e.create(1)
+		l := e.log(t, 0)
 		var mu sync.Mutex
 		first := -1 // the first refused
 		known := make(chan struct{})
@@ -224,43 +224,6 @@ func (e *env) sealedFIFO() {
 				e.Fatalf("append %d landed at %d behind one that was refused", i, a.BaseOffset)
 			}
 		}
-		if err := e.s.Unseal(e.ctx, t); err != nil {
-			e.Fatal(err)
-		}
-		if err := e.takesAppends(l); err != nil {
-			e.Fatalf("probe after unseal: %v", err)
-		}
-	}
-}
-
-func (e *env) unseal() {
-	if !e.sealable() {
-		return
-	}
-	t := e.create(1, "max.message.bytes", "500000")
-	l := e.log(t, 0)
-	ts := now()
-	id := nextProducer()
-	e.mustPut(l, e.produced(id, 0, 0, ts, "a"))
-	e.mustSeal(t)
-	e.wantErr("append", e.put(l, e.produced(id, 0, 1, ts, "b")).Err, span.ErrSealed)
-	for range 2 {
-		if err := e.s.Unseal(e.ctx, t); err != nil {
-			e.Fatal(err)
-		}
-	}
-	if err := e.takesAppends(l); err != nil {
-		e.Fatalf("probe after unseal: %v", err)
-	}
-	a := e.mustPut(l, e.produced(id, 0, 1, ts, "b"))
-	if a.BaseOffset != 1 || a.Duplicate {
-		e.Fatalf("append after unseal: %+v", a)
-	}
-	// As large as it was allowed before.
-	e.mustPut(l, e.plain(ts, string(make([]byte, 400_000))))
-	// And it can be sealed again.
-	if ends := e.mustSeal(t); ends[0].End != 3 {
-		e.Fatalf("ends %+v", ends)
 	}
 }
 

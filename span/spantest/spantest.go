@@ -83,7 +83,6 @@ func Run(t *testing.T, open func(t *testing.T) span.Store, caps Capabilities) {
 		{"Seal", (*env).seal},
 		{"SealUnderFire", (*env).sealUnderFire},
 		{"SealedFIFO", (*env).sealedFIFO},
-		{"Unseal", (*env).unseal},
 		{"SealedReads", (*env).sealedReads},
 		{"ProducersAfterSeal", (*env).producersAfterSeal},
 		{"Transactions", (*env).transactions},

@@ -1,0 +1,10 @@
+package kafka
+
+import (
+	"context"
+
+	"github.com/braidstream/braid/span"
+)
+
+// TakeSealBack is what a seal does by itself when it finds a transaction under it.
+func (s *Store) TakeSealBack(ctx context.Context, t span.Topic) error { return s.unseal(ctx, t) }
