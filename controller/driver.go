@@ -26,6 +26,7 @@ type driver struct {
 	away   *away
 	gone   *gone
 	sealed atomic.Int32 // extends that hold producers up at this moment
+	losses atomic.Int64 // extends that have left copies behind that cannot be read
 }
 
 // away remembers clusters that did not answer a moment ago, so that a failover of
@@ -140,6 +141,9 @@ func (d *driver) extend(ctx context.Context, e catalog.Extend, cancelled func() 
 		done, err := r.step(ctx)
 		switch {
 		case done:
+			if r.e.Unreadable {
+				d.losses.Add(1)
+			}
 			return r.outcome(), nil
 		case err == nil:
 		case errors.Is(err, catalog.ErrFenced), ctx.Err() != nil, errors.Is(err, errStuck), errors.Is(err, errHandedOn):

@@ -270,6 +270,35 @@ func TestFailoverOfAReachableClusterSeals(t *testing.T) {
 	}
 }
 
+// A cluster that the controller alone does not reach is failed over by force: no gateway calls
+// it down at any time, and what was left there comes back all the same once it is reached.
+func TestReturnOfAClusterThatNobodyCalledDown(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "a", "b")
+	s, err := f.cat.Register(f.ctx, catalog.Gateway{Node: 1, Started: time.Now()}, patience)
+	f.check(err)
+	t.Cleanup(func() { f.check(s.Close(context.Background())) })
+	f.check(f.cat.PutClusterVote(f.ctx, s, catalog.ClusterVote{Cluster: "a", Up: true, Since: time.Now().Add(-time.Minute)}))
+	topic := f.topic("orders", 1, "a", nil)
+	w := f.writer(topic, 0, 100)
+	w.append(3)
+	f.controller()
+	// It has looked at the cluster when it was well.
+	f.until("a move", func() bool { return f.done(f.move("b", "orders")).State == catalog.OpDone })
+	f.until("a move back", func() bool { return f.done(f.move("a", "orders")).State == catalog.OpDone })
+	w.append(3)
+	f.doubles["a"].set(func() { f.doubles["a"].away = true })
+	op, err := f.admin.Submit(f.ctx, OpRequest{Kind: catalog.OpFailover, Cluster: "a", Force: true})
+	f.check(err)
+	if op = f.done(op); op.State != catalog.OpDone || !sealedOn(f.chain(topic, 0), "a", true) {
+		t.Fatalf("%+v, %+v", op, f.chain(topic, 0))
+	}
+	w.append(1)
+	f.doubles["a"].set(func() { f.doubles["a"].away = false })
+	f.until("the return", func() bool { return !sealedOn(f.chain(topic, 0), "a", true) })
+	w.verify()
+}
+
 // A cluster that grants no seal is fenced: the extend waits for every live
 // gateway's word, and takes the lease of one that is silent.
 func TestFence(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 func (t *term) returns(ctx context.Context) error {
 	changed, stop := t.changes(ctx, 2*time.Second, func(c catalog.Change) bool { return c.Votes || len(c.Clusters) > 0 })
 	defer stop()
-	done := map[string]bool{} // until it goes away again
+	done := map[string]health{} // nothing is left to take in from the cluster, as of then
 	for {
 		select {
 		case <-ctx.Done():
@@ -27,20 +27,33 @@ func (t *term) returns(ctx context.Context) error {
 		}
 		s := t.o.Watcher.Snapshot()
 		for _, c := range s.Clusters() {
-			if !healthy(opinions(s, c.Name), time.Now(), max(t.o.Damping, 0)) {
-				delete(done, c.Name)
-				continue
-			}
-			if done[c.Name] || t.failingOver(ctx, c.Name) {
+			votes := opinions(s, c.Name)
+			now := t.health(votes)
+			if !healthy(votes, time.Now(), max(t.o.Damping, 0)) || done[c.Name] == now || t.failingOver(ctx, c.Name) {
 				continue
 			}
 			all, err := t.bringBackAll(ctx, c.Name)
 			if err != nil {
 				return err
 			}
-			done[c.Name] = all
+			if delete(done, c.Name); all {
+				done[c.Name] = now
+			}
 		}
 	}
+}
+
+// health tells times apart at which a cluster is well: it may have been away, and copies on
+// it given up, between two looks, however long one of them took; and they may be given up
+// although no gateway ever called it down, by an operator's force.
+type health struct{ since, losses int64 }
+
+func (t *term) health(votes []opinion) health {
+	h := health{losses: t.driver.losses.Load(), since: -1}
+	for _, v := range votes {
+		h.since = max(h.since, v.since.UnixNano())
+	}
+	return h
 }
 
 // failingOver tells whether a failover of the cluster is still under way, or whether
