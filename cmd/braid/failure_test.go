@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +16,7 @@ import (
 func TestNothingAcknowledgedIsLostOnKill(t *testing.T) {
 	t.Parallel()
 	up := startUpThere(t)
+	bootstrap := slices.Clone(up.ready.Kafka) // a start writes it anew
 	kills := movesWanted(t, 4, 30)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
@@ -31,7 +33,7 @@ func TestNothingAcknowledgedIsLostOnKill(t *testing.T) {
 			up.start()
 		}
 	}()
-	report, err := verify.Run(ctx, verify.Options{Bootstrap: up.ready.Kafka, Producers: 3, Rate: 1000,
+	report, err := verify.Run(ctx, verify.Options{Bootstrap: bootstrap, Producers: 3, Rate: 1000,
 		Duration: time.Duration(kills)*3*time.Second + 3*time.Second, Settle: patience})
 	<-done
 	if err != nil {
@@ -52,6 +54,7 @@ func TestMovesUnderKills(t *testing.T) {
 	others := []*running{up.gateway(), up.gateway()}
 	standby := startBraid(t, "controller", "--catalog-endpoints", catalog)
 	up.must("topic", "create", "moved", "--partitions", "4", "--cluster", "a")
+	bootstrap := []string{up.ready.Kafka[0], others[0].ready.Kafka[0], others[1].ready.Kafka[0]} // a start writes them anew
 	rounds := movesWanted(t, 6, 40)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
@@ -89,7 +92,7 @@ func TestMovesUnderKills(t *testing.T) {
 		}()
 	}()
 	report, err := verify.Run(ctx, verify.Options{
-		Bootstrap: []string{up.ready.Kafka[0], others[0].ready.Kafka[0], others[1].ready.Kafka[0]},
+		Bootstrap: bootstrap,
 		Topic:     "moved", Producers: 4, Rate: 1500, Duration: time.Duration(rounds)*2*time.Second + 4*time.Second,
 		Settle: patience,
 	})
