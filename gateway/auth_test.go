@@ -539,6 +539,7 @@ func TestUserScramCredentials(t *testing.T) {
 // Names that cannot be told from others, and more users than there may be, are
 // refused; the others of the same request are made.
 func TestUsersOfBadNames(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, secure(Security{Mechanisms: mechanisms}), withConfig(func(c *Config) { c.MaxUsers = 3 }))
 	adm := kadm.NewClient(f.client())
 	up := func(names ...string) (codes []wire.Code) {

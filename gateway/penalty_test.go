@@ -8,6 +8,7 @@ import (
 )
 
 func TestPenaltiesGrowAndPass(t *testing.T) {
+	t.Parallel()
 	p := newPenalties(100*time.Millisecond, 5*time.Second, time.Minute)
 	now := time.Now()
 	one, two := origin("10.0.0.1"), origin("10.0.0.2")
@@ -32,6 +33,7 @@ func TestPenaltiesGrowAndPass(t *testing.T) {
 }
 
 func TestPenaltiesAreBounded(t *testing.T) {
+	t.Parallel()
 	p := newPenalties(time.Millisecond, time.Second, time.Minute)
 	now := time.Now()
 	for i := range 3 * maxScores {
@@ -45,6 +47,7 @@ func TestPenaltiesAreBounded(t *testing.T) {
 // The failures of an address that has many in the delay are answered as late as can
 // be, and its attempts are looked at one after the other; others' are not.
 func TestCrowdedAddresses(t *testing.T) {
+	t.Parallel()
 	p := newPenalties(time.Millisecond, time.Second, time.Minute)
 	one, two := origin("10.0.0.1"), origin("10.0.0.2")
 	now := time.Now()
