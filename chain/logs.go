@@ -27,6 +27,7 @@ type Logs struct {
 	holdTime time.Duration
 	cache    cache
 	shelf    shelf
+	sizes    sizes
 
 	heldBytes atomic.Int64
 	away      atomic.Int64 // when the catalog last did not answer, Unix ns; 0: it did

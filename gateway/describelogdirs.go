@@ -7,8 +7,8 @@ package gateway
 //
 // Differences: a gateway shows one directory of the name "braid", which holds
 // the partitions that it leads. A size is that of the partition's records on all
-// the clusters that they lie on, once, and -1 where these do not tell within
-// five seconds; sizes of the volume are -1, since it is the clusters'.
+// the clusters that they lie on, once, at most a second old, and -1 where these do
+// not tell within five seconds; sizes of the volume are -1, since it is the clusters'.
 
 import (
 	"context"

@@ -2,15 +2,25 @@ package gateway
 
 // OffsetForLeaderEpoch, key 23, versions 2 to 4.
 //
-// Differences: epochs are those of the chain's spans, answered from the
-// catalog; the epochs of the brokers behind are never shown.
+// Differences: epochs are those of the chain's spans; the epochs of the brokers
+// behind are never shown. The end of an epoch before the last one is that of the
+// log, as far as its cluster tells it soon: consumers use it to find out whether
+// records that they read are gone, and no offset is ever given twice.
 
 import (
+	"context"
+	"time"
+
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/braidstream/braid/chain"
 	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
+
+// epochWait bounds how long the open span's cluster is asked for the end of the log
+// when an earlier epoch is asked for. Without it, where that epoch ended is the answer.
+const epochWait = 500 * time.Millisecond
 
 func offsetForLeaderEpoch(call *call, req *kmsg.OffsetForLeaderEpochRequest) kmsg.Response {
 	resp := kmsg.NewPtrOffsetForLeaderEpochResponse()
@@ -52,10 +62,28 @@ func offsetForLeaderEpoch(call *call, req *kmsg.OffsetForLeaderEpochRequest) kms
 			if err != nil {
 				code = call.g.codeOf(keyOffsetForLeaderEpoch, call.c.peer, err)
 			} else {
+				if epoch >= 0 && epoch < call.epoch(st.topic.ID, a.in.Partition) {
+					end = pastAborted(ctx, p, end)
+				}
 				a.out.LeaderEpoch, a.out.EndOffset = epoch, end
 			}
 		}
 		a.out.ErrorCode = call.failed(code)
 	})
 	return resp
+}
+
+// pastAborted is where a consumer may stand at most whose last record was of an epoch that has
+// ended there. That is beyond the end if it went on over records of the next epochs that it did
+// not keep, those of an aborted transaction: franz-go takes no epoch from them, and would tell its
+// application of a loss at the next move. Kafka's leaders rarely change under a transaction; here
+// topics move.
+func pastAborted(ctx context.Context, p *chain.Partition, end int64) int64 {
+	ctx, cancel := context.WithTimeout(ctx, epochWait)
+	defer cancel()
+	_, logEnd, _, err := p.Offsets(ctx, false)
+	if err != nil {
+		return end // older than need be, and still true
+	}
+	return max(end, logEnd)
 }

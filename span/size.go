@@ -11,3 +11,12 @@ type Sizer interface {
 	// may be measured once more.
 	Sizes(ctx context.Context, t Topic) ([]int64, error)
 }
+
+// ManySizer is a [Sizer] for which it is less work to measure many topics at once.
+type ManySizer interface {
+	Sizer
+
+	// SizesOfMany gives what Sizes does for each topic, by its id. What could not be
+	// measured before the context ended has no entry.
+	SizesOfMany(ctx context.Context, topics []Topic) map[[16]byte][]int64
+}

@@ -38,6 +38,8 @@ type fakeCluster struct {
 	closed bool
 	// appended, if set before the first append, is called between an append and its answer.
 	appended func()
+	measured [2]int              // DescribeLogDirs requests to each broker
+	others   map[[16]byte]string // further topics, which are as this one and are only measured
 }
 
 type fakePartition struct {
@@ -265,7 +267,7 @@ func (f *fakeCluster) control(node int32, h wire.Header, body []byte) []byte {
 	defer f.mu.Unlock()
 	switch q := req.(type) {
 	case *kmsg.ApiVersionsRequest:
-		for key, most := range map[int16]int16{0: 13, 1: 17, 2: 8, 3: 13, 18: 3, 23: 4, 60: 1} {
+		for key, most := range map[int16]int16{0: 13, 1: 17, 2: 8, 3: 13, 18: 3, 23: 4, 35: 4, 60: 1} {
 			k := kmsg.NewApiVersionsResponseApiKey()
 			k.ApiKey, k.MaxVersion = key, most
 			resp.(*kmsg.ApiVersionsResponse).ApiKeys = append(resp.(*kmsg.ApiVersionsResponse).ApiKeys, k)
@@ -281,6 +283,20 @@ func (f *fakeCluster) control(node int32, h wire.Header, body []byte) []byte {
 		}
 	case *kmsg.MetadataRequest:
 		f.metadata(q, resp.(*kmsg.MetadataResponse))
+	case *kmsg.DescribeLogDirsRequest:
+		f.measured[node]++
+		dir := kmsg.NewDescribeLogDirsResponseDir()
+		for _, t := range q.Topics {
+			rt := kmsg.NewDescribeLogDirsResponseDirTopic()
+			rt.Topic = t.Topic
+			for _, p := range t.Partitions {
+				rp := kmsg.NewDescribeLogDirsResponseDirTopicPartition()
+				rp.Partition, rp.Size = p, int64(100+p)
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			dir.Topics = append(dir.Topics, rt)
+		}
+		resp.(*kmsg.DescribeLogDirsResponse).Dirs = append(resp.(*kmsg.DescribeLogDirsResponse).Dirs, dir)
 	case *kmsg.OffsetForLeaderEpochRequest:
 		p := &f.parts[q.Topics[0].Partitions[0].Partition]
 		rt := kmsg.NewOffsetForLeaderEpochResponseTopic()
@@ -326,12 +342,16 @@ func (f *fakeCluster) metadata(q *kmsg.MetadataRequest, resp *kmsg.MetadataRespo
 	for _, t := range q.Topics {
 		rt := kmsg.NewMetadataResponseTopic()
 		rt.TopicID = t.TopicID
-		if t.TopicID != f.id {
+		name, known := f.others[t.TopicID]
+		if t.TopicID == f.id {
+			name, known = f.name, true
+		}
+		if !known {
 			rt.ErrorCode = int16(wire.UnknownTopicID)
 			resp.Topics = append(resp.Topics, rt)
 			continue
 		}
-		rt.Topic = kmsg.StringPtr(f.name)
+		rt.Topic = kmsg.StringPtr(name)
 		for i, p := range f.parts {
 			rp := kmsg.NewMetadataResponseTopicPartition()
 			rp.Partition, rp.Leader, rp.LeaderEpoch = int32(i), p.leader, p.epoch

@@ -217,6 +217,13 @@ func (e *env) sizes() {
 	if sizes, err = m.Sizes(e.ctx, t); err != nil || !slices.Equal(sizes, want) {
 		e.Fatalf("sizes of a sealed topic: %v, %v, want %v", sizes, err, want)
 	}
+	if many, ok := m.(span.ManySizer); ok {
+		other, never := e.create(3), span.Topic{Name: "never", ID: [16]byte{9, 9}}
+		got := many.SizesOfMany(e.ctx, []span.Topic{t, never, other})
+		if len(got) != 2 || !slices.Equal(got[t.ID], want) || !slices.Equal(got[other.ID], []int64{0, 0, 0}) {
+			e.Fatalf("sizes of many topics: %v", got)
+		}
+	}
 	if err := e.s.Delete(e.ctx, t); err != nil {
 		e.Fatal(err)
 	}
