@@ -240,15 +240,16 @@ train() {
 
 # --- applications of Kafka's other libraries ------------------------------------------------------
 
-apps_pom() {
+# library_pom ARTIFACT: one jar, without what it depends on: Kafka's own jars are there.
+library_pom() {
 	cat <<-POM
 		<project xmlns="http://maven.apache.org/POM/4.0.0">
 		  <modelVersion>4.0.0</modelVersion>
 		  <groupId>braid.test</groupId><artifactId>apps</artifactId><version>1</version>
 		  <dependencies>
 		    <dependency>
-		      <groupId>org.apache.kafka</groupId><artifactId>kafka-streams</artifactId><version>$CLIENT_VERSION</version>
-		      <exclusions><!-- 70 MB; stores are in memory, and Kafka's own jars are there -->
+		      <groupId>org.apache.kafka</groupId><artifactId>$1</artifactId><version>$CLIENT_VERSION</version>
+		      <exclusions>
 		        <exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion>
 		      </exclusions>
 		    </dependency>
@@ -257,21 +258,23 @@ apps_pom() {
 	POM
 }
 
-install_apps() {
-	local dir=$cache/kafka-apps-$CLIENT_VERSION want
-	want=$(digest "apps 1" "$(apps_pom)" "$DEPENDENCY_PLUGIN")
+# install_library NAME ARTIFACT: Kafka Streams (its 70 MB of native stores are left out, stores are in
+# memory), and the connectors that come with Kafka Connect, which is in Kafka's own jars.
+install_library() {
+	local dir=$cache/kafka-$1-$CLIENT_VERSION want
+	want=$(digest "library 1" "$(library_pom "$2")" "$DEPENDENCY_PLUGIN")
 	fresh "$dir" "$want" && return 0
 	need_java
 	need maven -- mvn
-	say "resolving Kafka Streams $CLIENT_VERSION"
-	local build=$cache/.build-apps
+	say "resolving $2 $CLIENT_VERSION"
+	local build=$cache/.build-$1
 	rm -rf "$build"
 	mkdir -p "$build/libs"
-	apps_pom >"$build/pom.xml"
-	mvn -B -q -f "$build/pom.xml" "$DEPENDENCY_PLUGIN:copy-dependencies" \
+	library_pom "$2" >"$build/pom.xml"
+	stubborn mvn -B -q -f "$build/pom.xml" "$DEPENDENCY_PLUGIN:copy-dependencies" \
 		-DoutputDirectory="$build/libs" -DincludeScope=runtime >"$build/maven.log" 2>&1 ||
-		die "could not resolve Kafka Streams with Maven: is the network there? The last lines of $build/maven.log: $(tail -n 3 "$build/maven.log")"
-	[ -f "$build/libs/kafka-streams-$CLIENT_VERSION.jar" ] || die "Maven answered, but kafka-streams-$CLIENT_VERSION.jar is not there"
+		die "could not resolve $2 with Maven: is the network there? The last lines of $build/maven.log: $(tail -n 3 "$build/maven.log")"
+	[ -f "$build/libs/$2-$CLIENT_VERSION.jar" ] || die "Maven answered, but $2-$CLIENT_VERSION.jar is not there"
 	settle "$build" "$dir" "$want"
 }
 
@@ -330,7 +333,8 @@ if [ "$what" != kafka ]; then
 	[ "$what" = all ] || install_kafka "$CLIENT_VERSION"
 	need kcat -- kcat
 	install_java_client
-	install_apps
+	install_library streams kafka-streams
+	install_library connect connect-file
 	install_python_clients
 	install_node_client
 fi

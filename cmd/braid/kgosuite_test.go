@@ -27,7 +27,7 @@ type placement struct {
 }
 
 // placements of a usual run and of a soak. BRAID_KGO names the ones to run
-// instead, BRAID_KGO_RECORDS their records.
+// instead, BRAID_KGO_RECORDS their records, BRAID_KGO_ONLY the tests.
 var placements = []placement{
 	{name: "local", local: true},
 	{name: "kafka", kafkas: 1},
@@ -76,6 +76,9 @@ func (p placement) run(t *testing.T, suite *kgosuite.Suite, except kgosuite.Exce
 		o.Only = []string{"TestGroupSimple", "TestPauseIssueOct2023", "TestIssue865", "TestConsumeRegex", "TestClient_ProduceLargeMessages",
 			"TestAddRemovePartitions", "TestIssue810", "TestIssueFetchLargerThanBrokerMaxReadBytes"}
 	}
+	if only := os.Getenv("BRAID_KGO_ONLY"); only != "" {
+		o.Only = strings.Split(only, ",")
+	}
 	var clusters []string
 	var kafkas []*testkit.Cluster
 	for range p.kafkas {
@@ -113,6 +116,11 @@ func (p placement) run(t *testing.T, suite *kgosuite.Suite, except kgosuite.Exce
 	for _, name := range slices.Sorted(maps.Keys(r.Seconds)) {
 		if r.Seconds[name] > 5 {
 			t.Logf("  %5.1f s %s", r.Seconds[name], name)
+		}
+	}
+	if dir := os.Getenv("BRAID_TEST_LOGS"); dir != "" {
+		if err := os.WriteFile(filepath.Join(dir, "kgo-"+p.name+".log"), []byte(r.Output), 0o600); err != nil {
+			t.Error(err)
 		}
 	}
 	if r.Err != nil || len(r.Failed)+len(r.Unfinished) > 0 || len(r.Passed) == 0 {

@@ -94,7 +94,7 @@ func startBraidWith(t testing.TB, env []string, args ...string) *running {
 			if b, err := os.ReadFile(r.log); err == nil {
 				t.Logf("log of braid %s:\n%s", strings.Join(args, " "), tail(b, 12<<10))
 				if dir := os.Getenv("BRAID_TEST_LOGS"); dir != "" {
-					name := fmt.Sprintf("%s-%s-%d.log", t.Name(), args[0], time.Now().UnixNano())
+					name := fmt.Sprintf("%s-%s-%d.log", strings.ReplaceAll(t.Name(), "/", "-"), args[0], time.Now().UnixNano())
 					if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
 						t.Log(err)
 					}

@@ -77,7 +77,7 @@ func appsClassPath() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	libs := filepath.Join(cache, "kafka-apps-"+testkit.Kafka43, "libs")
+	libs := filepath.Join(cache, "kafka-streams-"+testkit.Kafka43, "libs")
 	if _, err := os.Stat(libs); err != nil {
 		return "", fmt.Errorf("clients: Kafka Streams: %w", testkit.ErrNotInstalled)
 	}
