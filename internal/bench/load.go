@@ -17,7 +17,7 @@ import (
 
 // loadPlan is what a load generator is told, as JSON on its first line of input.
 type loadPlan struct {
-	Kind       string `json:"kind"` // produce, consume
+	Kind       string `json:"kind"` // produce, consume, commit, join, steady, transact, metadata
 	Addr       string `json:"addr"`
 	Topic      string `json:"topic"`
 	ClientID   string `json:"clientId"`
@@ -36,6 +36,13 @@ type loadPlan struct {
 	Limit int64 `json:"limit"`
 	// Own gives each connection one partition, by its number, instead of all in turn.
 	Own bool `json:"own"`
+
+	// Commit, join, steady: names of groups begin so; transact: transactional ids.
+	Prefix string `json:"prefix"`
+	// Steady: how many groups of three members there are, in all.
+	Groups int `json:"groups"`
+	// Transact: the records of a transaction go to these topics in turn.
+	Topics []string `json:"topics"`
 
 	// Consume: each connection reads all partitions (Share false) or its share of them.
 	Share bool `json:"share"`
@@ -86,9 +93,10 @@ func runLoad(in io.Reader, out io.Writer) error {
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	serve := l.produce
-	if l.plan.Kind == "consume" {
-		serve = l.consume
+	serve := map[string]func(context.Context, int, func()) error{"produce": l.produce, "consume": l.consume, "commit": l.commit,
+		"join": l.join, "steady": l.steady, "transact": l.transact, "metadata": l.metadata}[l.plan.Kind]
+	if serve == nil {
+		return fmt.Errorf("no load %q", l.plan.Kind)
 	}
 	var all sync.WaitGroup
 	for i := range l.plan.Connections {

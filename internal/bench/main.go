@@ -83,6 +83,7 @@ func allScenarios() []scenario {
 		{"fanout", "ten groups tail a topic", 8 * time.Minute, fanoutScenario},
 		{"moves", "100 live moves under 2,000 records/s", 10 * time.Minute, movesScenario},
 		{"batch", "1,000 topics moved as one operation", 8 * time.Minute, batchScenario},
+		{"coordinators", "groups, commits and transactions, and metadata of many topics", 20 * time.Minute, coordinatorsScenario},
 		{"local", "the embedded engine, synced, against Kafka", 8 * time.Minute, localScenario},
 		{"engine", "the same without a gateway: the disk's limit, 10,000 partitions, restarts, a compaction", 4 * time.Minute, engineScenario},
 	}
@@ -119,7 +120,7 @@ func parse(args []string) (options, error) {
 	var only, parts string
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.StringVar(&only, "only", "", "scenarios to run, NAME,… (default: all)")
-	f.StringVar(&parts, "parts", "", "of the scenario local: "+strings.Join(localParts, ", ")+" (default: all)")
+	f.StringVar(&parts, "parts", "", "of the scenario local: "+strings.Join(localParts, ", ")+"; of coordinators: "+strings.Join(coordinatorParts, ", ")+" (default: all)")
 	f.BoolVar(&o.quick, "quick", false, "each scenario in about ten seconds: to see that it works, not to believe it")
 	f.StringVar(&o.output, "o", "text", "text or json")
 	f.StringVar(&o.profile, "profile", "", "also write CPU and heap profiles of the gateway to this directory")
@@ -172,8 +173,8 @@ func parse(args []string) (options, error) {
 		if name == "" {
 			continue
 		}
-		if !slices.Contains(localParts, name) {
-			return o, fmt.Errorf("unknown part %q, did you mean %q? (%s)", name, nearest.Name(name, localParts), strings.Join(localParts, ", "))
+		if known := slices.Concat(localParts, coordinatorParts); !slices.Contains(known, name) {
+			return o, fmt.Errorf("unknown part %q, did you mean %q? (%s)", name, nearest.Name(name, known), strings.Join(known, ", "))
 		}
 		o.parts = append(o.parts, name)
 	}
