@@ -259,11 +259,16 @@ func (c *coordinatorsRun) metadata(ctx context.Context) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	of := func(turns []turn) []float64 {
-		return each(turns, func(t *turn) float64 { return t.load[0].quantile(0.99) })
+	of := func(turns []turn, at float64) []float64 {
+		return each(turns, func(t *turn) float64 { return t.load[0].quantile(at) })
 	}
-	out := []figure{against(fmt.Sprintf("metadata of %d topics p99", small), "ms", of(seen[gateway]), direct, of(seen[direct])).ratioAtMost(1).
-		note("%d partitions each; what the cluster holds besides is in direct's answer, not in the gateway's", each10)}
+	out := []figure{
+		against(fmt.Sprintf("metadata of %d topics p99", small), "ms", of(seen[gateway], 0.99), direct, of(seen[direct], 0.99)).ratioAtMost(1).
+			note("%d partitions each, %d requests/s", each10, metadataRate),
+		against(fmt.Sprintf("metadata of %d topics p50", small), "ms", of(seen[gateway], 0.5), direct, of(seen[direct], 0.5)),
+		against("an answer's size", "MB", each(seen[gateway], answerSize), direct, each(seen[direct], answerSize)).
+			note("direct's holds the gateway's physical topics too"),
+	}
 	f, err := c.up(ctx)
 	if err != nil {
 		return out, err
