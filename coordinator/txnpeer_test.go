@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -45,6 +48,65 @@ func TestPeerRequestsAreChecked(t *testing.T) {
 		if _, err := decodePeer([]byte(bad)); !errors.Is(err, errPeerRequest) {
 			t.Errorf("%.80s: %v", bad, err)
 		}
+	}
+}
+
+// A gateway of a later release may tell more than this one knows, beside a question and within it;
+// a question that this one does not know is refused.
+func TestPeersOfLaterReleases(t *testing.T) {
+	f := newFleet(t, 1, Config{})
+	g := f.joinTxn(1, newClusters(), nil)
+	eventually(t, "served", func() bool { return f.ready(1) })
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const token = "secret"
+	server := g.c.ServePeers(l, token)
+	defer func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, tc := range []struct {
+		body   string
+		status int
+	}{
+		{`{"Settle":{"Tenant":"default","Group":"readers","Producer":1,"Commit":true}}`, http.StatusOK},
+		{`{"Settle":{"Tenant":"default","Group":"readers","Producer":1,"Commit":true,"Hint":{"a":[1]}}}`, http.StatusOK},
+		{`{"Release":"9.9","Settle":{"Tenant":"default","Group":"readers","Producer":1,"Commit":true}}`, http.StatusOK},
+		{`{"Enlist":{"Tenant":"default","ID":"pay","At":{"Partition":0,"Zone":"z1"}}}`, http.StatusOK},
+		{`{"Later":{"Tenant":"default"}}`, http.StatusBadRequest},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+l.Addr().String()+peerPath, strings.NewReader(tc.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Close = true
+		req.Header.Set(peerHeader, peerProof(token, "ask", []byte(tc.body)))
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := resp.Body.Close(); err != nil {
+			t.Error(err)
+		}
+		if resp.StatusCode != tc.status {
+			t.Errorf("%s: %s", tc.body, resp.Status)
+		}
+	}
+	// So may an answer.
+	answer := []byte(`{"Code":0,"Later":true,"Enlisted":{"ID":"x","Later":1}}`)
+	later := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(peerHeader, peerProof(token, "answer", answer))
+		_, _ = w.Write(answer)
+	}))
+	defer later.Close()
+	peers := HTTPPeers(token, func(int32) string { return later.Listener.Addr().String() })
+	defer peers.Close()
+	resp, err := peers.Ask(t.Context(), 2, samplePeerRequests()[0])
+	if err != nil || resp.Code != wire.None || resp.Enlisted.ID != "x" {
+		t.Errorf("%+v, %v", resp, err)
 	}
 }
 

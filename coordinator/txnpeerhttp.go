@@ -35,9 +35,13 @@ func peerProof(token, side string, body []byte) string {
 }
 
 // decodePeer takes exactly one request, with one question that a coordinator could ask.
+//
+// Fields that this release does not know are passed over, in questions as in answers: while a fleet is
+// upgraded gateways of two releases ask one another, and a refusal would stop every transaction and offset between them. So a
+// field that is added later may only be one that whoever does not know it can do without. What must
+// not be passed over comes as a question of its own, which is refused here: none that is known was asked.
 func decodePeer(body []byte) (*PeerRequest, error) {
 	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
 	var req PeerRequest
 	if err := d.Decode(&req); err != nil {
 		return nil, fmt.Errorf("%w: %w", errPeerRequest, err)

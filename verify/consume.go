@@ -21,7 +21,7 @@ func (r *run) reached(v Value, partition int32, offset int64) bool {
 // each hands out the values of a poll, and notes everything else in it.
 func (r *run) each(name string, fetches kgo.Fetches, f func(partition int32, offset int64, v Value)) {
 	fetches.EachError(func(_ string, p int32, err error) {
-		if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, kgo.ErrClientClosed) {
 			r.problem("%s: partition %d: %v", name, p, err)
 		}
 	})
@@ -41,8 +41,11 @@ func (r *run) each(name string, fetches kgo.Fetches, f func(partition int32, off
 // consume is a direct consumer: it reads each partition from the run's begin to its last record.
 // It never resets an offset, so that an endpoint which calls one out of range is noticed.
 func (r *run) consume(ctx context.Context, name string) error {
-	cl, err := r.client(kgo.ConsumePartitions(r.begins()), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.FetchMaxWait(500*time.Millisecond))
+	opts := []kgo.Opt{kgo.ConsumePartitions(r.begins()), kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.FetchMaxWait(500 * time.Millisecond)}
+	if r.committed {
+		opts = append(opts, kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	}
+	cl, err := r.client(opts...)
 	if err != nil {
 		return err
 	}
@@ -56,10 +59,17 @@ func (r *run) consume(ctx context.Context, name string) error {
 		}
 		r.each(name, fetches, func(p int32, offset int64, v Value) {
 			r.polled.Add(1)
-			r.history.Polled(Reader{Name: name}, p, offset, v)
+			if r.onPolled != nil {
+				r.onPolled(name, p, offset, v)
+			} else {
+				r.history.Polled(Reader{Name: name}, p, offset, v)
+			}
 			if !done[p] && r.reached(v, p, offset) {
 				done[p] = true
 				left--
+				if r.onRead != nil {
+					r.onRead(name, p)
+				}
 			}
 		})
 	}

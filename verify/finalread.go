@@ -153,6 +153,9 @@ func (l *lookup) ask(ctx context.Context, broker int32, partitions []int32) erro
 			return nil
 		}
 		req.Topics = append(req.Topics, t)
+		if l.committed {
+			req.IsolationLevel = 1
+		}
 		resp, err := l.client.Broker(int(broker)).RetriableRequest(ctx, req)
 		if err != nil {
 			return fmt.Errorf("broker %d: %w", broker, err)
@@ -181,6 +184,9 @@ func (l *lookup) take(answer *kmsg.FetchResponse) error {
 				return fmt.Errorf("an answer has partition %d, which was not asked for", p.Partition)
 			}
 			opts := kgo.ProcessFetchPartitionOpts{Offset: l.next[p.Partition], Topic: l.Topic, Partition: p.Partition}
+			if l.committed {
+				opts.IsolationLevel = kgo.ReadCommitted()
+			}
 			got, next := kgo.ProcessFetchPartition(opts, p, kgo.DefaultDecompressor(), nil)
 			l.each("final read", kgo.Fetches{{Topics: []kgo.FetchTopic{{Topic: l.Topic, Partitions: []kgo.FetchPartition{{Partition: p.Partition, Records: got.Records}}}}}}, l.final)
 			l.next[p.Partition] = next

@@ -45,6 +45,8 @@ type partition struct {
 	foreign                                   int64
 
 	finalFrom int64
+	begun     bool // finalFrom was told
+	trimmed   bool // and is past what it was at first
 	finalLast int64
 	finalDone bool
 	finalN    int64
@@ -209,6 +211,10 @@ func (h *History) Aborted(v Value) error {
 		return fmt.Errorf("aborted %s: never sent", v)
 	}
 	l.acked.set(v.Sequence, ackAborted)
+	if at := l.read.at(v.Sequence) - 1; at >= 0 {
+		// Read before the workload was told, or had told us, that it was aborted.
+		p.aborted.add(Example{Value: ref(v), Offset: at})
+	}
 	return nil
 }
 
@@ -344,7 +350,8 @@ func (h *History) FinalFrom(partition int32, offset int64) {
 	if p, ok := h.part(partition); ok {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.finalFrom = offset
+		p.trimmed = p.trimmed || p.begun && offset > p.finalFrom
+		p.finalFrom, p.begun = offset, true
 	}
 }
 

@@ -49,6 +49,7 @@ type Progress struct {
 	Total        time.Duration // of the workload
 	Sent         int64
 	Acknowledged int64
+	Committed    int64 // transactions, of [RunTxns]
 	Polled       int64
 	Final        int64         // records that the final read met
 	LongestPause time.Duration // of acknowledgements, on any partition
@@ -115,8 +116,8 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// client opens a client with the run's own options first, so that the caller's win.
-func (o *Options) client(opts ...kgo.Opt) (*kgo.Client, error) {
+// clientOptions puts the run's own options first, so that the caller's win.
+func (o *Options) clientOptions(opts ...kgo.Opt) []kgo.Opt {
 	all := []kgo.Opt{
 		kgo.SeedBrokers(o.Bootstrap...), kgo.ClientID("braid-verify"),
 		// A move or failover changes leaders: the default of 5 minutes would hide its end, and 2.5 s
@@ -129,7 +130,11 @@ func (o *Options) client(opts ...kgo.Opt) (*kgo.Client, error) {
 	if o.Dialer != nil {
 		all = append(all, kgo.Dialer(o.Dialer))
 	}
-	cl, err := kgo.NewClient(append(append(all, opts...), o.Client...)...)
+	return append(append(all, opts...), o.Client...)
+}
+
+func (o *Options) client(opts ...kgo.Opt) (*kgo.Client, error) {
+	cl, err := kgo.NewClient(o.clientOptions(opts...)...)
 	if err != nil {
 		return nil, fmt.Errorf("verify: open a client: %w", err)
 	}

@@ -19,12 +19,31 @@ type producer struct {
 	client      *kgo.Client
 	next        []int64        // sequence, by partition
 	outstanding []atomic.Int64 // by partition
+	blind       blind
+}
 
-	// A broker that took a batch for a repeat of one it knows no longer (DUPLICATE_SEQUENCE_NUMBER)
-	// tells no offset, and the client then counts up from -1. Promises come in a batch's order from
-	// one goroutine, so the rest of such a batch is what goes on at 0.
-	blindPartition int32
-	blindOffset    int64
+// blind finds the records that were acknowledged without an offset. A broker that took a batch for a
+// repeat of one it knows no longer (DUPLICATE_SEQUENCE_NUMBER) tells none, and the client then counts up from -1.
+// Promises come in a batch's order from one goroutine, so the rest of such a batch is what goes on at 0.
+type blind struct {
+	on        bool
+	topic     string
+	partition int32
+	next      int64
+}
+
+// offset is the acknowledged offset of the next record that a client's promises tell of, -1 if there is none.
+func (b *blind) offset(rec *kgo.Record) int64 {
+	switch {
+	case rec.Offset < 0:
+		*b = blind{true, rec.Topic, rec.Partition, 0}
+	case b.on && b.topic == rec.Topic && b.partition == rec.Partition && b.next == rec.Offset:
+		b.next++
+	default:
+		b.on = false
+		return rec.Offset
+	}
+	return -1
 }
 
 func (r *run) producerOptions() []kgo.Opt {
@@ -51,7 +70,7 @@ func (r *run) produce(ctx context.Context, id int32) error {
 	defer cl.Close()
 	p := &producer{
 		run: r, id: id, client: cl, next: make([]int64, r.Partitions),
-		outstanding: make([]atomic.Int64, r.Partitions), blindPartition: -1,
+		outstanding: make([]atomic.Int64, r.Partitions),
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -134,16 +153,7 @@ func (p *producer) answered(rec *kgo.Record, err error) {
 		p.longer(p.history.gaveUp(v, sent, now))
 		return
 	}
-	offset := rec.Offset
-	switch {
-	case offset < 0:
-		p.blindPartition, p.blindOffset, offset = rec.Partition, 0, -1
-	case p.blindPartition == rec.Partition && p.blindOffset == offset:
-		p.blindOffset, offset = p.blindOffset+1, -1
-	default:
-		p.blindPartition = -1
-	}
-	pause, err := p.history.acked(v, offset, sent, now)
+	pause, err := p.history.acked(v, p.blind.offset(rec), sent, now)
 	if err != nil {
 		p.problem("producer %d: %v", p.id, err)
 		return

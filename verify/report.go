@@ -55,12 +55,15 @@ type Anomaly struct {
 // acknowledged, or read before, and -1 when nobody said. OtherOffset is where it should have been
 // (misplaced), was as well (duplicated), or where the reader was before (non-monotonic).
 type Example struct {
+	Topic       string `json:"topic,omitempty"` // where there are several
 	Partition   int32  `json:"partition"`
 	Offset      int64  `json:"offset"`
 	Value       *Value `json:"value,omitempty"` // none when its bytes do not tell
 	Other       *Value `json:"other,omitempty"` // the second value of an offset; the later value before it
 	OtherOffset *int64 `json:"otherOffset,omitempty"`
 	Reader      string `json:"reader,omitempty"`
+	Transaction *int64 `json:"transaction,omitempty"` // its number in the run
+	OtherTopic  string `json:"otherTopic,omitempty"`  // of Other
 }
 
 // PartitionReport is what concerns one partition.
@@ -190,6 +193,12 @@ func (r *Report) String() string {
 // String is one line.
 func (e Example) String() string {
 	var b strings.Builder
+	if e.Transaction != nil {
+		fmt.Fprintf(&b, "transaction %d: ", *e.Transaction)
+	}
+	if e.Topic != "" {
+		fmt.Fprintf(&b, "topic %s ", e.Topic)
+	}
 	fmt.Fprintf(&b, "partition %d offset %d", e.Partition, e.Offset)
 	if e.Value != nil {
 		fmt.Fprintf(&b, " value %s", e.Value)
@@ -199,6 +208,9 @@ func (e Example) String() string {
 	}
 	if e.Other != nil {
 		fmt.Fprintf(&b, " and value %s", e.Other)
+	}
+	if e.OtherTopic != "" {
+		fmt.Fprintf(&b, " of topic %s", e.OtherTopic)
 	}
 	if e.Reader != "" {
 		fmt.Fprintf(&b, " by %s", e.Reader)

@@ -28,6 +28,11 @@ type run struct {
 	begin   []int64 // each partition's end before the run
 	own     bool    // the topic is the run's
 
+	// Of a run over several topics, see txnrun.go.
+	committed bool                                                      // readers want committed records only
+	onPolled  func(name string, partition int32, offset int64, v Value) // instead of History.Polled
+	onRead    func(name string, partition int32)                        // a consumer has read a partition to its end
+
 	phase               atomic.Value // string
 	sent, acked, polled atomic.Int64
 	final               atomic.Int64
@@ -75,12 +80,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 			r.problem("topic %s could not be deleted: %v", r.Topic, err)
 		}
 	}
-	r.mu.Lock()
-	report.Problems = slices.Clone(r.problems)
-	if r.dropped > 0 {
-		report.Problems = append(report.Problems, fmt.Sprintf("and %d more", r.dropped))
-	}
-	r.mu.Unlock()
+	report.Problems = r.listed()
 	if err != nil {
 		return report, fmt.Errorf("verify: %w", err)
 	}
@@ -240,6 +240,17 @@ func (r *run) problem(format string, args ...any) {
 		return
 	}
 	r.problems = append(r.problems, s)
+}
+
+// listed are the problems so far.
+func (r *run) listed() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := slices.Clone(r.problems)
+	if r.dropped > 0 {
+		list = append(list, fmt.Sprintf("and %d more", r.dropped))
+	}
+	return list
 }
 
 // report calls Progress until the function that it returns is called, which waits for the last call.

@@ -12,24 +12,44 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/braidstream/braid/controller"
 	"github.com/braidstream/braid/verify"
 )
 
 func newVerify(e *env) *cobra.Command {
-	var bootstrap string
+	var bootstrap, topics, clusters string
+	var transactions bool
 	var opts verify.Options
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Produce and consume against an endpoint and check every record",
 		Long: `Run a workload of unique records against a Kafka endpoint and check its history: what was
 acknowledged, lost, duplicated, reordered, and the longest pause. It works against any Kafka
-cluster; run it while topics move. Exit code 1 when anything is wrong.`,
+cluster; run it while topics move. Exit code 1 when anything is wrong.
+
+With --transactions producers write to several topics in each transaction, some are aborted and some
+given up in the middle, and a group consumes the first topic, writes to the others and commits its
+offsets in the same transactions. What is checked besides: each transaction is there as a whole or not at
+all, at the end and in what each reader of committed records was given; nothing aborted is
+read, nothing committed hidden; and the group's offsets are those of what was written.`,
 		Example: `  braid verify --duration 30s
-  braid verify --bootstrap kafka.example.com:9092 --topic orders-check --producers 8 --rate 20000 -o json`,
+  braid verify --bootstrap kafka.example.com:9092 --topic orders-check --producers 8 --rate 20000 -o json
+  braid verify --transactions --clusters east,west --duration 1m`,
 		Args: names(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if opts.Duration <= 0 {
 				return usagef("--duration wants a time above 0, such as 30s, not %s", opts.Duration)
+			}
+			for _, name := range []string{"topic", "no-idempotence"} {
+				if transactions && cmd.Flags().Changed(name) {
+					return usagef("--%s does not go with --transactions", name)
+				}
+			}
+			if (topics != "" || clusters != "") && !transactions {
+				return usagef("--topics and --clusters go with --transactions")
+			}
+			if topics != "" && clusters != "" && len(splitList(topics)) != len(splitList(clusters)) {
+				return usagef("--clusters wants a cluster for each of --topics: %d, not %d", len(splitList(topics)), len(splitList(clusters)))
 			}
 			opts.Bootstrap = splitList(bootstrap)
 			if len(opts.Bootstrap) == 0 {
@@ -44,12 +64,27 @@ cluster; run it while topics move. Exit code 1 when anything is wrong.`,
 					return err
 				}
 			}
-			bar := e.verifyBar(opts.Duration)
+			bar := e.verifyBar(opts.Duration, transactions)
 			opts.Progress = bar.show
-			report, err := verify.Run(cmd.Context(), opts)
-			bar.stop()
-			if err != nil {
-				return err
+			var report interface {
+				OK() bool
+				Complete() bool
+				String() string
+			}
+			if transactions {
+				r, err := verify.RunTxns(cmd.Context(), txnOptions(&opts, splitList(topics), splitList(clusters)))
+				bar.stop()
+				if err != nil {
+					return err
+				}
+				report = &r
+			} else {
+				r, err := verify.Run(cmd.Context(), opts)
+				bar.stop()
+				if err != nil {
+					return err
+				}
+				report = &r
 			}
 			if err := e.print(report, func(w io.Writer) error {
 				_, err := io.WriteString(w, strings.TrimRight(report.String(), "\n")+"\n")
@@ -74,9 +109,29 @@ cluster; run it while topics move. Exit code 1 when anything is wrong.`,
 	f.IntVar(&opts.RecordSize, "record-size", 200, "bytes of a record's value")
 	f.IntVar(&opts.Consumers, "consumers", 1, "consumers that read everything")
 	f.IntVar(&opts.GroupConsumers, "group-consumers", 2, "members of one consumer group")
+	f.BoolVar(&transactions, "transactions", false, "write in transactions over several topics, and check those")
+	f.StringVar(&topics, "topics", "", "with --transactions: topics to write to; created unless they exist (default: some of its own, deleted when clean)")
+	f.StringVar(&clusters, "clusters", "", "with --transactions: clusters of a Braid fleet to create the topics on, one topic each (default: two topics where placement puts them)")
 	f.BoolVar(&opts.NonIdempotent, "no-idempotence", false, "produce without producer ids, one request in flight")
 	f.DurationVar(&opts.Settle, "settle", time.Minute, "how long to wait for answers and readers after the workload")
 	return cmd
+}
+
+// txnOptions are the options of a run with transactions.
+func txnOptions(o *verify.Options, topics, clusters []string) verify.TxnOptions {
+	x := verify.TxnOptions{Bootstrap: o.Bootstrap, Topics: topics, Partitions: o.Partitions, Producers: o.Producers, Pipelines: o.GroupConsumers,
+		Rate: o.Rate, Duration: o.Duration, RecordSize: o.RecordSize, Consumers: o.Consumers, Settle: o.Settle, Progress: o.Progress}
+	for _, c := range clusters {
+		x.Configs = append(x.Configs, map[string]string{controller.ConfigCluster: c})
+	}
+	// None was asked for; to the package 0 is its default.
+	if x.Pipelines == 0 {
+		x.Pipelines = -1
+	}
+	if x.Consumers == 0 {
+		x.Consumers = -1
+	}
+	return x
 }
 
 // gatewayAddress asks the admin API where clients connect.
@@ -99,13 +154,14 @@ func (e *env) gatewayAddress(ctx context.Context) (string, error) {
 
 // verifyBar shows a run's progress on standard error.
 type verifyBar struct {
-	env  *env
-	bar  *progressbar.ProgressBar
-	last time.Time
+	env          *env
+	bar          *progressbar.ProgressBar
+	last         time.Time
+	transactions bool
 }
 
-func (e *env) verifyBar(total time.Duration) *verifyBar {
-	v := &verifyBar{env: e}
+func (e *env) verifyBar(total time.Duration, transactions bool) *verifyBar {
+	v := &verifyBar{env: e, transactions: transactions}
 	if f, ok := e.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		v.bar = progressbar.NewOptions(int(total.Milliseconds()), progressbar.OptionSetWriter(e.err),
 			progressbar.OptionSetDescription("verify"), progressbar.OptionClearOnFinish())
@@ -116,6 +172,10 @@ func (e *env) verifyBar(total time.Duration) *verifyBar {
 func (v *verifyBar) show(p verify.Progress) {
 	line := fmt.Sprintf("%s: %s sent, %s acknowledged, %s polled, longest pause %s", p.Phase, count(p.Sent),
 		count(p.Acknowledged), count(p.Polled), p.LongestPause.Round(time.Millisecond))
+	if v.transactions {
+		line = fmt.Sprintf("%s: %s transactions committed, %s records sent, %s polled, longest pause %s", p.Phase, count(p.Committed), count(p.Sent),
+			count(p.Polled), p.LongestPause.Round(time.Millisecond))
+	}
 	if v.bar != nil {
 		v.bar.Describe(line)
 		_ = v.bar.Set(int(min(p.Elapsed, p.Total).Milliseconds())) // a terminal that went away is no failure of the run
