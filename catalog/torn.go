@@ -20,9 +20,11 @@ type Torn struct {
 	ThereEpoch      int16       `json:"thereEpoch"`
 	State           TornState   `json:"state"`
 	Found           time.Time   `json:"found"`
-	Records         int64       `json:"records"`           // that were found
-	Missing         bool        `json:"missing,omitempty"` // some were not
-	Ranges          []TornRange `json:"ranges,omitempty"`  // the first [MaxTornRanges]
+	Records         int64       `json:"records"`               // that were found
+	Missing         bool        `json:"missing,omitempty"`     // some were not
+	Refused         int64       `json:"refused,omitempty"`     // of Records: their topics refuse them by now, and they are left out
+	RefusedCode     int16       `json:"refusedCode,omitempty"` // Kafka's error code, of the last one
+	Ranges          []TornRange `json:"ranges,omitempty"`      // the first [MaxTornRanges]
 }
 
 // TornRange is where the aborted records of one partition lie.
@@ -42,7 +44,7 @@ type TornState string
 const (
 	TornFound  TornState = "found"  // its records are being appended anew
 	TornMended TornState = "mended" // all are there
-	TornLost   TornState = "lost"   // what could be found is there
+	TornLost   TornState = "lost"   // what could be found, and is not refused, is there
 )
 
 const (

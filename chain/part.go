@@ -10,6 +10,7 @@ import (
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
 )
 
 // A cluster that runs transactions of its own may have aborted its part of one
@@ -153,22 +154,41 @@ func walkLog(ctx context.Context, log span.Log, from, end int64, each func(h bat
 // errPartGone: between two looks the batches have gone.
 var errPartGone = errors.New("batches of a transaction are not there any more")
 
+// LeftOut are records of a part that their partition refuses for good, as its topic's configs are by now.
+type LeftOut struct {
+	Records int64
+	Code    wire.Code // the last refusal's; 0: there was none
+}
+
+// Add counts others in.
+func (l *LeftOut) Add(o LeftOut) {
+	l.Records += o.Records
+	if o.Code != wire.None {
+		l.Code = o.Code
+	}
+}
+
 // AppendPart appends the batches of a part to a partition's chain, in their order, as
 // those of another producer's transaction, with sequences from first on. It
 // returns the sequence that comes next. A part of an append that failed stays in that
 // transaction, which is to be aborted.
-func (l *Logs) AppendPart(ctx context.Context, part Part, topic catalog.ID, partition int32, producer int64, epoch int16, first int32, txn *Transaction) (next int32, err error) {
+//
+// The records were accepted once, by a topic that may have been configured anew since: a smaller
+// max.message.bytes, keys that a compacted topic demands. A batch that is refused for its content is halved and appended in two, so
+// that what is left out in the end are just the records that are refused one by one.
+func (l *Logs) AppendPart(ctx context.Context, part Part, topic catalog.ID, partition int32, producer int64, epoch int16, first int32, txn *Transaction) (next int32, left LeftOut, err error) {
 	p, err := l.Partition(topic, partition)
 	if err != nil {
-		return first, err
+		return first, left, err
 	}
 	st, err := l.stores.Store(part.Copy.Cluster)
 	if err != nil {
-		return first, because(ErrUnavailable, err)
+		return first, left, because(ErrUnavailable, err)
 	}
 	log := st.Log(part.Copy.Physical, part.Copy.Index)
 	defer log.Release()
 	seen := 0
+	to := partAppend{p: p, producer: producer, epoch: epoch, next: first, txn: txn}
 	err = walkLog(ctx, log, part.First, part.End, func(h batch.Header, b []byte) (bool, error) {
 		if h.ProducerID != part.Producer || h.ProducerEpoch != part.Epoch || h.IsControl() {
 			return true, nil
@@ -186,20 +206,98 @@ func (l *Logs) AppendPart(ctx context.Context, part Part, topic catalog.ID, part
 				return false, err
 			}
 		}
-		if err := batch.SetProducer(own, producer, epoch, first); err != nil {
-			return false, err
-		}
-		h, _, err := batch.Parse(own)
-		if err != nil {
-			return false, err
-		}
-		first = batch.IncrementSequence(h.LastSequence(), 1)
-		return true, p.appendWait(ctx, &Append{Batch: own, Header: h, Txn: txn})
+		return true, to.append(ctx, own)
 	})
 	if err == nil && seen != part.Batches {
 		err = fmt.Errorf("%w: %d of %d", errPartGone, part.Batches-seen, part.Batches)
 	}
-	return first, err
+	return to.next, to.left, err
+}
+
+// partAppend is where a part goes.
+type partAppend struct {
+	p        *Partition
+	producer int64
+	epoch    int16
+	next     int32 // sequence
+	txn      *Transaction
+	left     LeftOut
+}
+
+// append appends one batch, which it takes for its own.
+func (t *partAppend) append(ctx context.Context, own []byte) error {
+	if err := batch.SetProducer(own, t.producer, t.epoch, t.next); err != nil {
+		return err
+	}
+	h, _, err := batch.Parse(own)
+	if err != nil {
+		return err
+	}
+	err = t.p.appendWait(ctx, &Append{Batch: own, Header: h, Txn: t.txn})
+	code, refused := refusedContent(err)
+	switch {
+	case err == nil:
+		t.next = batch.IncrementSequence(h.LastSequence(), 1)
+		return nil
+	case !refused:
+		return err
+	case h.NumRecords == 1:
+		t.left.Add(LeftOut{1, code})
+		return nil
+	}
+	halves, err := halve(own, h)
+	for _, half := range halves {
+		if err == nil {
+			err = t.append(ctx, half)
+		}
+	}
+	return err
+}
+
+// refusedContent tells whether an append was refused for what it holds: another try is refused too.
+func refusedContent(err error) (wire.Code, bool) {
+	var r *span.RejectedError
+	if !errors.As(err, &r) {
+		return wire.None, false
+	}
+	switch r.Code {
+	case wire.MessageTooLarge, wire.RecordListTooLarge, wire.InvalidRecord, wire.InvalidTimestamp:
+		return r.Code, true
+	}
+	return wire.None, false
+}
+
+// partUnpack bounds the records of one batch when they are unpacked to be halved.
+const partUnpack = 256 << 20
+
+// halve makes two batches of one with more than one record.
+func halve(b []byte, h batch.Header) (halves [][]byte, err error) {
+	half := h.NumRecords / 2
+	at := int32(0)
+	next := func() *batch.Builder { return batch.NewBuilder().Codec(h.Codec()).Transactional() }
+	to := next()
+	for r, err := range batch.Records(b, partUnpack) {
+		if err != nil {
+			return nil, fmt.Errorf("halve a batch: %w", err)
+		}
+		if at == half {
+			if halves, err = appendBuilt(halves, to); err != nil {
+				return nil, err
+			}
+			to = next()
+		}
+		to.Add(*r)
+		at++
+	}
+	return appendBuilt(halves, to)
+}
+
+func appendBuilt(to [][]byte, b *batch.Builder) ([][]byte, error) {
+	built, err := b.Build()
+	if err != nil {
+		return nil, fmt.Errorf("halve a batch: %w", err)
+	}
+	return append(to, built), nil
 }
 
 // appendWait appends and waits for the outcome.

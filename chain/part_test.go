@@ -2,12 +2,14 @@ package chain_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/chain"
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
 )
 
 // What a cluster has aborted is appended as a client would send it, also where the cluster
@@ -38,10 +40,75 @@ func TestPartOfTopicThatStampsRecordsIsAppendedAnew(t *testing.T) {
 			if part.Batches != 3 || part.Records != 3 || !part.Whole || !part.Ended || part.Committed {
 				t.Fatalf("%+v", part)
 			}
-			next, err := g.logs.AppendPart(w.ctx, part, w.topic, 0, 1<<40, 0, 0, nil)
+			next, left, err := g.logs.AppendPart(w.ctx, part, w.topic, 0, 1<<40, 0, 0, nil)
 			w.must(err)
-			if got := values(g.readAll(0)); next != 3 || !slices.Equal(got, []string{"r0", "r1", "r2"}) {
+			if got := values(g.readAll(0)); next != 3 || left.Records != 0 || !slices.Equal(got, []string{"r0", "r1", "r2"}) {
 				t.Fatalf("%d %v", next, got)
+			}
+		})
+	}
+}
+
+// The topic has been configured anew since the records were accepted: smaller batches, a key on each record.
+// All records that it takes are appended, in their order, and those that it refuses one by one are counted.
+func TestPartIsAppendedAnewInWhatIsAccepted(t *testing.T) {
+	const most = 400
+	for _, codec := range []batch.Codec{batch.CodecNone, batch.CodecGzip} {
+		t.Run(codec.String(), func(t *testing.T) {
+			w := newWorld(t, "a")
+			g := w.gateway()
+			from, err := g.clients.Of("a").Create(w.ctx, span.Spec{Name: "torn", Partitions: 1})
+			w.must(err)
+			first := int32(0)
+			put := func(records ...batch.Record) {
+				t.Helper()
+				to := batch.NewBuilder().Producer(9, 4, first).Transactional().Codec(codec)
+				for _, r := range records {
+					r.Timestamp = 1
+					to.Add(r)
+				}
+				b, err := to.Build()
+				w.must(err)
+				w.fleet.Cluster("a").AppendRaw("torn", 0, b)
+				first += int32(len(records))
+			}
+			keyed := func(value string) batch.Record { return batch.Record{Key: []byte("k"), Value: []byte(value)} }
+			// Nothing compresses random bytes to less than the limit.
+			random := make([]byte, 2*most)
+			_, _ = rand.NewChaCha8([32]byte{1}).Read(random) // never fails
+			put(keyed("r0"), keyed("r1"))
+			var want []string
+			var many []batch.Record
+			for i := range 100 {
+				v := fmt.Sprintf("m%d-%x", i, random[i:i+4])
+				many, want = append(many, keyed(v)), append(want, v)
+			}
+			put(many...)
+			put(keyed("s0"), keyed(string(random)), keyed("s2"), batch.Record{Value: []byte("no key")}, keyed("s4"))
+			put(keyed("t0"))
+			want = append([]string{"r0", "r1"}, append(want, "s0", "s2", "s4", "t0")...)
+			end, err := batch.Marker{ProducerID: 9, ProducerEpoch: 5}.Build()
+			w.must(err)
+			w.fleet.Cluster("a").AppendRaw("torn", 0, end)
+			part, err := g.logs.FindPart(w.ctx, chain.PartCopy{Cluster: "a", Physical: from}, 9, 4)
+			w.must(err)
+
+			w.fleet.Cluster("a").SetRefuses(func(b []byte) wire.Code {
+				if keys, err := batch.HasKeys(b, 1<<20); err != nil || !keys {
+					return wire.InvalidRecord
+				}
+				if len(b) > most {
+					return wire.MessageTooLarge
+				}
+				return wire.None
+			})
+			next, left, err := g.logs.AppendPart(w.ctx, part, w.topic, 0, 1<<40, 0, 0, nil)
+			w.must(err)
+			if got := values(g.readAll(0)); int(next) != len(want) || !slices.Equal(got, want) {
+				t.Fatalf("%d %v, want %v", next, got, want)
+			}
+			if left.Records != 2 || left.Code != wire.InvalidRecord {
+				t.Errorf("left out: %+v", left)
 			}
 		})
 	}

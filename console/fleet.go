@@ -9,6 +9,7 @@ import (
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/console/api"
 	"github.com/braidstream/braid/controller"
+	"github.com/braidstream/braid/wire"
 )
 
 func (s *Server) status(r *http.Request) (any, error) {
@@ -76,10 +77,16 @@ func tornWarning(t *catalog.Torn) string {
 	case catalog.TornMended:
 		what = "were appended anew"
 	case catalog.TornLost:
-		what = "were appended anew, others could not be found any more"
+		what = "were appended anew"
+		if t.Missing {
+			what += ", others could not be found any more"
+		}
+		if t.Refused > 0 {
+			what += fmt.Sprintf(", %d are left out since their topics refuse them by now (%s)", t.Refused, wire.Code(t.RefusedCode))
+		}
 	}
 	return fmt.Sprintf("cluster %s had aborted its part of the committed transaction of %q (tenant %s) on %s: %d records %s",
-		t.Cluster, t.TransactionalID, t.Tenant, t.Found.Format(time.RFC3339), t.Records, what)
+		t.Cluster, t.TransactionalID, t.Tenant, t.Found.Format(time.RFC3339), t.Records-t.Refused, what)
 }
 
 func (s *Server) clusters(*http.Request) (any, error) {

@@ -28,6 +28,7 @@ type memFleet struct {
 	config       Config
 	open         func(node int32) func(catalog.Topic, int32) (Log, error) // instead of logs
 	participants Participants
+	report       func(context.Context, catalog.Torn) error
 	kill         *killer // of the next gateway to join
 }
 
@@ -88,7 +89,7 @@ func (f *memFleet) join(node int32) *fleetMember {
 		g.kill.g = g
 	}
 	c, err := New(Options{
-		Node: node, Leases: g, Directory: g, Logs: g, Config: f.config, Logger: quiet(), Participants: f.participants,
+		Node: node, Leases: g, Directory: g, Logs: g, Config: f.config, Logger: quiet(), Participants: f.participants, Report: f.report,
 		EnsureTopic: func(context.Context) (catalog.Topic, error) {
 			return catalog.Topic{Tenant: catalog.SystemTenant, Name: TopicName, Partitions: int32(len(f.logs))}, nil
 		},

@@ -88,7 +88,7 @@ func (c *chainParticipants) Find(ctx context.Context, at chain.PartCopy, t span.
 }
 
 func (c *chainParticipants) Repeat(ctx context.Context, part chain.Part, topic catalog.ID, partition int32, producer int64, epoch int16,
-	first int32, txn *chain.Transaction) (int32, error) {
+	first int32, txn *chain.Transaction) (int32, chain.LeftOut, error) {
 	return c.logs.AppendPart(ctx, part, topic, partition, producer, epoch, first, txn)
 }
 

@@ -16,6 +16,7 @@ type metrics struct {
 	txnTorn     prometheus.Counter
 	txnMended   prometheus.Counter
 	txnLost     prometheus.Counter
+	txnRefused  prometheus.Counter
 }
 
 func newMetrics(c *Coordinator, r prometheus.Registerer) *metrics {
@@ -36,6 +37,7 @@ func newMetrics(c *Coordinator, r prometheus.Registerer) *metrics {
 	m.txnTorn = counter("transactions_torn_total", "Parts of committed transactions that their clusters have aborted by themselves.")
 	m.txnMended = counter("transactions_mended_total", "Such parts whose records were all appended anew.")
 	m.txnLost = counter("transactions_lost_total", "Such parts of which records could not be found any more.")
+	m.txnRefused = counter("transactions_refused_records_total", "Records of such parts that their topics refuse by now, which were left out.")
 	m.takeover = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: "braid", Subsystem: "coordinator", Name: "takeover_seconds",
 		Help:    "From the claim of a shard until it answers.",

@@ -28,7 +28,8 @@ type Participants interface {
 	// Find finds what a copy holds of a cluster's transaction. [span.ErrGone]: the copy is no more.
 	Find(ctx context.Context, at chain.PartCopy, t span.Transaction) (chain.Part, error)
 	// Repeat appends it anew in a transaction of ours, see [chain.Logs.AppendPart].
-	Repeat(ctx context.Context, part chain.Part, topic catalog.ID, partition int32, producer int64, epoch int16, first int32, txn *chain.Transaction) (next int32, err error)
+	Repeat(ctx context.Context, part chain.Part, topic catalog.ID, partition int32, producer int64, epoch int16, first int32,
+		txn *chain.Transaction) (next int32, left chain.LeftOut, err error)
 	// Held tells since when (ms, this machine's clock) new transactions may not begin
 	// in a topic, since it is about to be sealed.
 	Held(topic catalog.ID) (since int64, held bool)

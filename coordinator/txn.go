@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -80,6 +81,8 @@ type transaction struct {
 	groups       map[string]bool
 	participants []participant
 
+	left chain.LeftOut // of a redo, see txnredo.go
+
 	timer *timer
 }
 
@@ -125,7 +128,7 @@ func (m *machine) newTransaction(key groupKey) *transaction {
 
 // empty forgets the parts of the last transaction.
 func (t *transaction) empty() {
-	t.parts, t.groups, t.participants, t.started, t.bumped = map[partKey]*txnPart{}, map[string]bool{}, nil, 0, false
+	t.parts, t.groups, t.participants, t.started, t.bumped, t.left = map[partKey]*txnPart{}, map[string]bool{}, nil, 0, false, chain.LeftOut{}
 }
 
 func (t *transaction) participant(cluster string) *participant {

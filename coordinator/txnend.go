@@ -209,10 +209,10 @@ func (m *machine) completeTxn(key groupKey, producer int64, epoch int16, told ma
 	if t.next != noID {
 		t.before, t.producer, t.epoch, t.next = t.producer, t.next, 0, noID
 	}
-	bumped := t.bumped
+	bumped, left := t.bumped, t.left
 	m.forgetThere(t)
 	t.empty()
-	t.bumped = bumped
+	t.bumped, t.left = bumped, left
 	m.writeTxn(t)
 	return wire.None
 }

@@ -27,6 +27,8 @@ type memClusters struct {
 	tear  map[string]int      // by cluster: how many commits find their part aborted
 	held  map[string][]string // by cluster, producer and epoch: records that were appended
 	ended map[string]bool     // whether those were committed
+
+	refuse map[string]string // by cluster: a record that it does not take anew
 }
 
 type memTxn struct {
@@ -39,7 +41,8 @@ type memTxn struct {
 }
 
 func newClusters() *memClusters {
-	return &memClusters{marks: map[string][]batch.Marker{}, txns: map[string]*memTxn{}, tear: map[string]int{}, held: map[string][]string{}, ended: map[string]bool{}}
+	return &memClusters{marks: map[string][]batch.Marker{}, txns: map[string]*memTxn{}, tear: map[string]int{}, held: map[string][]string{}, ended: map[string]bool{},
+		refuse: map[string]string{}}
 }
 
 // killParticipants are the clusters as one gateway reaches them.

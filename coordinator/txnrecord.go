@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/wire"
 )
 
 // Kinds of records of transactions; docs/formats/coordinator.md.
@@ -13,6 +15,7 @@ const (
 	kindTxnGone    kind = 34
 	kindTxnOffsets kind = 35
 	kindTxnSettled kind = 36
+	kindTxnLeftOut kind = 39
 
 	// As earlier releases wrote them, without the floors of places.
 	kindTxnUnfloored      kind = 32
@@ -204,6 +207,28 @@ func (r txnGone) encode() record {
 	return e.b
 }
 
+// txnLeftOut says what a redo could not append. It comes before the record of the redo's commit.
+type txnLeftOut struct {
+	key  groupKey
+	left chain.LeftOut
+}
+
+func (r txnLeftOut) encode() record {
+	e := newEncoder(kindTxnLeftOut, len(r.key.tenant)+len(r.key.group)+12)
+	r.key.encode(e)
+	e.int(r.left.Records)
+	e.int(int64(r.left.Code))
+	return e.b
+}
+
+func decodeTxnLeftOut(d *decoder) (txnLeftOut, error) {
+	r := txnLeftOut{key: decodeKey(d), left: chain.LeftOut{Records: d.int(), Code: wire.Code(d.int16())}}
+	if r.left.Records < 0 {
+		d.fail()
+	}
+	return r, d.end("records that a redo leaves out")
+}
+
 // txnOffsets holds offsets that a group gets if a transaction commits.
 type txnOffsets struct {
 	producer int64
@@ -266,6 +291,9 @@ func (m *machine) applyTxnRecord(k kind, d *decoder) error {
 			return err
 		}
 		if t := m.txns[r.key]; t != nil {
+			if r.state.decided() || r.state == txnCompleteCommit || r.state == txnCompleteAbort {
+				r.left = t.left
+			}
 			m.dropTxn(t)
 		}
 		t := m.newTransaction(r.key)
@@ -289,6 +317,14 @@ func (m *machine) applyTxnRecord(k kind, d *decoder) error {
 		}
 		if t := m.txns[key]; t != nil {
 			m.dropTxn(t)
+		}
+	case kindTxnLeftOut:
+		r, err := decodeTxnLeftOut(d)
+		if err != nil {
+			return err
+		}
+		if t := m.txns[r.key]; t != nil {
+			t.left = r.left
 		}
 	case kindTxnOffsets:
 		r, err := decodeTxnOffsets(d)
@@ -340,6 +376,9 @@ func (m *machine) beginTxns() (decided []groupKey) {
 func (m *machine) snapshotTxn(key groupKey) {
 	if t := m.txns[key]; t != nil {
 		m.emit(t.encode())
+		if t.left.Records > 0 {
+			m.emit(txnLeftOut{key, t.left}.encode())
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/braidstream/braid/catalog"
@@ -27,6 +28,10 @@ import (
 // The transaction whose part it is stays PrepareCommit until the redo is complete, so the client's
 // next transaction comes behind it, and the order of its records in a partition is kept. A redo whose
 // own part is aborted has a redo itself.
+//
+// What its topic refuses by now, since it was configured anew, is left out: a limit may stay as it is for ever, and so
+// would the transaction, with its transactional id. The log says how much that is before the redo's commit is decided, so
+// that whoever comes next reports it.
 
 // redoPrefix begins the ids of redos; the tenant is [catalog.SystemTenant].
 const redoPrefix = "redo/"
@@ -91,37 +96,48 @@ func (c *Coordinator) redo(ctx context.Context, t *settling, p *participant, tol
 		return err
 	}
 	parts, committed, err := c.findTorn(ctx, t, p, report)
+	var left chain.LeftOut
 	switch {
 	case err != nil && !done:
 		return err
 	case committed:
 		return c.abandonRedo(ctx, key)
-	case !done && len(parts) == 0:
+	case done:
+		if left, err = c.leftOut(ctx, key); err != nil {
+			return err
+		}
+	case len(parts) == 0:
 		if err := c.abandonRedo(ctx, key); err != nil {
 			return err
 		}
-	case !done:
+	default:
 		if !told[reported(p.cluster)] {
 			c.reportTorn(ctx, report)
 			told[reported(p.cluster)] = true
 		}
-		if err := c.appendTorn(ctx, key, parts); err != nil {
+		if left, err = c.appendTorn(ctx, key, parts); err != nil {
 			return err
 		}
 	}
 	if err := c.at(FaultRedoDone); err != nil {
 		return err
 	}
+	report.Refused, report.RefusedCode = left.Records, int16(left.Code)
+	c.metrics.txnRefused.Add(float64(left.Records))
 	report.State = catalog.TornMended
 	log := c.logger.Warn
-	if report.Missing {
+	switch {
+	case report.Missing:
 		report.State, log = catalog.TornLost, c.logger.Error
 		c.metrics.txnLost.Inc()
-	} else {
+	case left.Records > 0:
+		report.State, log = catalog.TornLost, c.logger.Error
+	default:
 		c.metrics.txnMended.Inc()
 	}
 	log("a cluster had aborted its part of a committed transaction; its records were appended anew", "cluster", p.cluster, "tenant", t.key.tenant,
-		"transactional_id", t.key.group, "producer_id", t.producer, "there", p.id, "records", report.Records, "missing", report.Missing)
+		"transactional_id", t.key.group, "producer_id", t.producer, "there", p.id, "records", report.Records, "missing", report.Missing,
+		"refused", left.Records, "refused_with", left.Code.String())
 	c.reportTorn(ctx, report)
 	return nil
 }
@@ -205,14 +221,14 @@ func (c *Coordinator) abandonRedo(ctx context.Context, key groupKey) error {
 	return nil
 }
 
-// appendTorn is one attempt of a redo.
-func (c *Coordinator) appendTorn(ctx context.Context, key groupKey, parts []tornPart) error {
+// appendTorn is one attempt of a redo. It tells what is left out.
+func (c *Coordinator) appendTorn(ctx context.Context, key groupKey, parts []tornPart) (left chain.LeftOut, err error) {
 	producer, epoch, err := c.beginRedo(ctx, key)
 	if err != nil {
-		return err
+		return left, err
 	}
 	if err := c.at(FaultRedoBegun); err != nil {
-		return err
+		return left, err
 	}
 	txn := &chain.Transaction{Epochal: true, Enlist: func(ctx context.Context, e chain.Enlist) (chain.Enlisted, error) {
 		as, code := c.EnlistLocal(ctx, &Enlist{Tenant: key.tenant, ID: key.group, Producer: producer, Epoch: epoch, Implicit: true, At: e})
@@ -224,29 +240,98 @@ func (c *Coordinator) appendTorn(ctx context.Context, key groupKey, parts []torn
 		}
 		return as, &span.RejectedError{Code: code}
 	}}
-	next := map[partKey]int32{}
-	for _, torn := range parts {
-		next[torn.key], err = c.participants.Repeat(ctx, torn.part, torn.key.topic, torn.key.partition, producer, epoch, next[torn.key], txn)
-		switch {
-		case errors.Is(err, chain.ErrUnknownTopic):
-			// Deleted, and its records with it.
-		case err != nil:
-			return fmt.Errorf("append a part anew: %w", err)
+	if left, err = c.repeatParts(ctx, parts, producer, epoch, txn); err != nil {
+		return left, fmt.Errorf("append a part anew: %w", err)
+	}
+	if left.Records > 0 {
+		if err := c.leaveOut(ctx, key, producer, epoch, left); err != nil {
+			return left, err
 		}
 	}
 	if err := c.at(FaultRedoAppended); err != nil {
-		return err
+		return left, err
 	}
 	if state, err := c.redoState(ctx, key); err != nil || state == txnEmpty {
-		return err // all topics were deleted meanwhile: there is nothing to commit
+		return left, err // all topics were deleted meanwhile, or all records refused: there is nothing to commit
 	}
 	if _, _, code := c.endTxn(ctx, &endRequest{key: key, producer: producer, epoch: epoch, commit: true, bump: true, fresh: noID}); code != wire.None {
-		return fmt.Errorf("%w: commit: %w", errRedo, code)
+		return left, fmt.Errorf("%w: commit: %w", errRedo, code)
 	}
 	if done, err := c.redoDone(ctx, key); err != nil || !done {
-		return errors.Join(errRedo, err)
+		return left, errors.Join(errRedo, err)
+	}
+	return left, nil
+}
+
+// redoAtOnce bounds the partitions that are appended to at the same time.
+const redoAtOnce = 16
+
+// repeatParts appends the parts, those of one partition one after the other.
+func (c *Coordinator) repeatParts(ctx context.Context, parts []tornPart, producer int64, epoch int16, txn *chain.Transaction) (chain.LeftOut, error) {
+	by := map[partKey][]chain.Part{}
+	for _, torn := range parts {
+		by[torn.key] = append(by[torn.key], torn.part)
+	}
+	var mu sync.Mutex
+	var left chain.LeftOut
+	var failed []error
+	var wg sync.WaitGroup
+	limit := make(chan struct{}, redoAtOnce)
+	for key, list := range by {
+		limit <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-limit }()
+			next := int32(0)
+			for _, part := range list {
+				var out chain.LeftOut
+				var err error
+				next, out, err = c.participants.Repeat(ctx, part, key.topic, key.partition, producer, epoch, next, txn)
+				mu.Lock()
+				left.Add(out)
+				gone := errors.Is(err, chain.ErrUnknownTopic) // deleted, and its records with it
+				if err != nil && !gone {
+					failed = append(failed, err)
+				}
+				mu.Unlock()
+				if err != nil {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return left, errors.Join(failed...)
+}
+
+// leaveOut writes down what a redo leaves out.
+func (c *Coordinator) leaveOut(ctx context.Context, key groupKey, producer int64, epoch int16, left chain.LeftOut) error {
+	_, code := ask(ctx, c, key, func(m *machine) (struct{}, wire.Code) {
+		t, code := m.checkTxn(key, producer, epoch)
+		if code != wire.None {
+			return struct{}{}, code
+		}
+		t.left = left
+		m.emit(txnLeftOut{key, left}.encode())
+		return struct{}{}, wire.None
+	})
+	if code != wire.None {
+		return fmt.Errorf("%w: %w", errRedo, code)
 	}
 	return nil
+}
+
+// leftOut is what a complete redo has left out.
+func (c *Coordinator) leftOut(ctx context.Context, key groupKey) (chain.LeftOut, error) {
+	left, code := ask(ctx, c, key, func(m *machine) (chain.LeftOut, wire.Code) {
+		if t := m.txns[key]; t != nil {
+			return t.left, wire.None
+		}
+		return chain.LeftOut{}, wire.None
+	})
+	if code != wire.None {
+		return left, fmt.Errorf("%w: %w", errRedo, code)
+	}
+	return left, nil
 }
 
 // beginRedo aborts what a former attempt has left, and gives the next one its producer.

@@ -27,17 +27,17 @@ func (c *leftParticipants) Find(ctx context.Context, at chain.PartCopy, x span.T
 }
 
 func (c *leftParticipants) Repeat(ctx context.Context, part chain.Part, topic catalog.ID, partition int32, producer int64, epoch int16,
-	first int32, txn *chain.Transaction) (int32, error) {
+	first int32, txn *chain.Transaction) (int32, chain.LeftOut, error) {
 	if part.Records == 0 {
-		return first, nil
+		return first, chain.LeftOut{}, nil
 	}
 	if c.repeat == nil {
-		return first, chain.ErrUnknownTopic
+		return first, chain.LeftOut{}, chain.ErrUnknownTopic
 	}
-	if _, err := c.killParticipants.Repeat(ctx, part, topic, partition, producer, epoch, first, txn); err != nil {
-		return first, err
+	if _, _, err := c.killParticipants.Repeat(ctx, part, topic, partition, producer, epoch, first, txn); err != nil {
+		return first, chain.LeftOut{}, err
 	}
-	return first, c.repeat()
+	return first, chain.LeftOut{}, c.repeat()
 }
 
 // Where nothing is left to be appended anew the transaction is complete all the same, and

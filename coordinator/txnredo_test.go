@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,22 +51,29 @@ func (c *killParticipants) Find(_ context.Context, at chain.PartCopy, x span.Tra
 }
 
 func (c *killParticipants) Repeat(ctx context.Context, part chain.Part, topic catalog.ID, partition int32, producer int64, epoch int16,
-	first int32, txn *chain.Transaction) (int32, error) {
-	for range part.Batches {
-		as, err := txn.Enlist(ctx, chain.Enlist{Topic: topic, Partition: partition, Producer: producer, Epoch: epoch, First: first,
+	first int32, txn *chain.Transaction) (int32, chain.LeftOut, error) {
+	var left chain.LeftOut
+	next := first
+	for i := range int32(part.Batches) {
+		c.mu.Lock()
+		record := c.held[recordsKey(part.Copy.Cluster, part.Producer, part.Epoch)][first+i]
+		refused := c.refuse[part.Copy.Cluster] == record
+		c.mu.Unlock()
+		if refused {
+			left.Add(chain.LeftOut{Records: 1, Code: wire.MessageTooLarge})
+			continue
+		}
+		as, err := txn.Enlist(ctx, chain.Enlist{Topic: topic, Partition: partition, Producer: producer, Epoch: epoch, First: next,
 			Cluster: part.Copy.Cluster, Physical: part.Copy.Physical, Index: part.Copy.Index, Foreign: true})
 		if err != nil {
-			return first, err
+			return next, left, err
 		}
-		c.mu.Lock()
-		record := c.held[recordsKey(part.Copy.Cluster, part.Producer, part.Epoch)][first]
-		c.mu.Unlock()
 		if err := c.put(part.Copy.Cluster, span.Transaction{ID: as.ID, Producer: as.Producer, Epoch: as.Epoch}, record); err != nil {
-			return first, err
+			return next, left, err
 		}
-		first++
+		next++
 	}
-	return first, nil
+	return next, left, nil
 }
 
 // committed are the records of a cluster that a committed reader sees.
@@ -167,6 +175,59 @@ func TestTornTransactionIsReported(t *testing.T) {
 	if r.Cluster != "y" || r.TransactionalID != "pay" || r.Tenant != "default" || r.Records != 2 || r.Missing || len(r.Ranges) != 1 || time.Since(r.Found) > time.Hour {
 		t.Errorf("%+v", r)
 	}
+}
+
+// A record is refused for good by its topic as it is configured by now: it is left out, the others are appended anew,
+// and the id goes on. Whoever is killed meanwhile, the last report says what is left out.
+func TestRefusedRecordIsLeftOut(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		for at := 0; ; at++ {
+			if !refusedKilledAt(t, at, after) && at > 0 {
+				break
+			}
+		}
+	}
+}
+
+func refusedKilledAt(t *testing.T, at int, after bool) bool {
+	t.Helper()
+	f := newFleet(t, 1, Config{SnapshotBytes: 700})
+	clusters := newClusters()
+	clusters.tear["y"] = 1
+	clusters.refuse["y"] = "record 1"
+	var mu sync.Mutex
+	var last catalog.Torn
+	f.report = func(_ context.Context, r catalog.Torn) error {
+		mu.Lock()
+		defer mu.Unlock()
+		last = r
+		return nil
+	}
+	k := &killer{at: at, after: after}
+	g := f.joinTxn(1, clusters, k)
+	eventually(t, "served or killed", func() bool { return f.ready(1) || k.killed() })
+	told := runTxn(t, g, k, true)
+	killed := k.killed()
+	g.freeze()
+	g.expire()
+
+	next := f.joinTxn(2, clusters, nil)
+	defer next.stop()
+	eventually(t, "taken over", func() bool { return f.ready(2) })
+	eventually(t, "the id is free", func() bool { return wire.Code(initTxn(next).ErrorCode) == wire.None })
+	x, y := clusters.committed("x"), clusters.committed("y")
+	if len(x) == 0 && len(y) == 0 && told != wire.None {
+		return killed // aborted
+	}
+	if !slices.Equal(x, []string{"record 0", "record 1"}) || !slices.Equal(y, []string{"record 0"}) {
+		t.Errorf("killed at %d (after: %v), the client was told %v: x holds %q, y holds %q", at, after, told, x, y)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if last.State != catalog.TornLost || last.Records != 2 || last.Refused != 1 || wire.Code(last.RefusedCode) != wire.MessageTooLarge || last.Missing {
+		t.Errorf("killed at %d (after: %v): reported %+v", at, after, last)
+	}
+	return killed
 }
 
 func sampleTransaction() *transaction {

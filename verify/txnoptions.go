@@ -31,6 +31,9 @@ type TxnOptions struct {
 	Duration   time.Duration // of the workload: 10 s
 	RecordSize int           // bytes of a value: 200; at least 92
 
+	// Until ends the workload before Duration when it is closed. nil: nothing does.
+	Until <-chan struct{}
+
 	Consumers int // of committed records, each reads everything: 1; negative: none
 
 	// Settle bounds each step after the workload: open transactions, pipelines and readers that catch up, the final

@@ -117,24 +117,41 @@ func (w *txnWriter) done(f *flight) error {
 // produceTxns makes transactions at the producer's share of the rate for the run's duration.
 func (r *txnRun) produceTxns(ctx context.Context, i int) error {
 	w := r.txnWriter(kindProducer, i)
-	end := r.first.start.Add(r.Duration)
-	ctx, cancel := context.WithDeadline(ctx, end.Add(r.Settle))
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	work, stop := context.WithDeadline(ctx, r.first.start.Add(r.Duration))
+	defer stop()
+	finished := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-r.Until:
+			stop()
+		case <-work.Done():
+		}
+		// A transaction that has begun may end after the workload.
+		if t := time.NewTimer(r.Settle); !waits(t, finished) {
+			cancel()
+		}
+	})
+	defer watch.Wait()
+	defer stop()
+	defer close(finished)
 	every := time.Duration(float64(time.Second) * float64(r.Producers) * float64(r.Records) / float64(r.Rate))
 	due := r.first.start
-	for time.Now().Before(end) && ctx.Err() == nil {
+	for work.Err() == nil {
 		cl, err := r.first.client(w.options(ctx)...)
 		if err != nil {
 			return err
 		}
 		goOn := true
-		for goOn && err == nil && ctx.Err() == nil {
+		for goOn && err == nil {
 			// After a pause at most a second's worth is caught up: the rate is a load, not a debt.
 			if late := time.Now().Add(-time.Second); due.Before(late) {
 				due = late
 			}
 			due = due.Add(every)
-			if due.After(end) || !pause(ctx, time.Until(due)) {
+			if !pause(work, time.Until(due)) {
 				break
 			}
 			goOn, err = w.transact(ctx, cl)
@@ -147,9 +164,20 @@ func (r *txnRun) produceTxns(ctx context.Context, i int) error {
 			return nil
 		}
 		// Another instance with the same transactional id goes on, and fences this one.
-		pause(ctx, time.Duration(w.random.IntN(50))*time.Millisecond)
+		pause(work, time.Duration(w.random.IntN(50))*time.Millisecond)
 	}
 	return nil
+}
+
+// waits tells whether a channel is closed before a timer's time.
+func waits(t *time.Timer, closed <-chan struct{}) bool {
+	defer t.Stop()
+	select {
+	case <-closed:
+		return true
+	case <-t.C:
+		return false
+	}
 }
 
 // pause waits, unless the context ends.

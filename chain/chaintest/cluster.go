@@ -27,6 +27,7 @@ type Cluster struct {
 	down    bool
 	cannot  bool
 	logTime int64
+	refuse  func(b []byte) wire.Code // nil: nothing
 }
 
 type topic struct {
@@ -79,6 +80,13 @@ func (c *Cluster) SetLogAppendTime(ms int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.logTime = ms
+}
+
+// SetRefuses has batches refused for which refuse gives a code, as by a topic's configs; nil ends that.
+func (c *Cluster) SetRefuses(refuse func(b []byte) wire.Code) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refuse = refuse
 }
 
 // Truncate cuts the tail of a partition's log, as an unclean election does.
@@ -207,6 +215,11 @@ func (c *Cluster) append(t span.Topic, i int32, b []byte) (base int64, duplicate
 	}
 	if h.LogAppendTime() && c.logTime >= 0 {
 		return -1, false, &span.RejectedError{Code: wire.InvalidTimestamp} // LogValidator.validateTimestamp
+	}
+	if c.refuse != nil {
+		if code := c.refuse(b); code != wire.None {
+			return -1, false, &span.RejectedError{Code: code}
+		}
 	}
 	if h.HasProducer() {
 		dup, code := check(p.producers[h.ProducerID], &h)
