@@ -53,7 +53,7 @@ func TestPartOfTopicThatStampsRecordsIsAppendedAnew(t *testing.T) {
 // All records that it takes are appended, in their order, and those that it refuses one by one are counted.
 func TestPartIsAppendedAnewInWhatIsAccepted(t *testing.T) {
 	const most = 400
-	for _, codec := range []batch.Codec{batch.CodecNone, batch.CodecGzip} {
+	for _, codec := range []batch.Codec{batch.None, batch.Gzip} {
 		t.Run(codec.String(), func(t *testing.T) {
 			w := newWorld(t, "a")
 			g := w.gateway()

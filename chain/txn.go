@@ -262,5 +262,10 @@ func (l *Logs) Transactor(cluster string) (span.Transactor, error) {
 	return t, nil
 }
 
-// HoldsNew tells whether new transactions may not begin in the topic for now.
-func (l *Logs) HoldsNew(topic catalog.ID) bool { return HoldsTransactions(l.source.Extend(topic)) }
+// HoldsNew tells whether new transactions may not begin in the topic for now, and whether
+// it is being sealed by now: then none may come to it that is not in it already.
+func (l *Logs) HoldsNew(topic catalog.ID) (held, sealing bool) {
+	e := l.source.Extend(topic)
+	held = HoldsTransactions(e)
+	return held, held && e.Step != catalog.StepHold
+}

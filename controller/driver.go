@@ -105,7 +105,9 @@ type run struct {
 	waits   string                           // what a sealed extend waits for, as was written
 	alarms  map[int32]catalog.Alarm          // repair: by partition
 	sealing time.Time
-	settled time.Time
+	// enlisted: those who were on their way into the topic were waited for.
+	enlisted bool
+	settled  time.Time
 
 	alarmList []catalog.Alarm // as of revision alarmsAt; 0: not read
 	alarmsAt  int64

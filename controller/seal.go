@@ -27,6 +27,9 @@ func (r *run) seal(ctx context.Context) error {
 	case r.e.Mode == catalog.ModeFence:
 		return r.fenced(ctx)
 	}
+	if err := r.awaitEnlisted(ctx); err != nil {
+		return err
+	}
 	err := r.sealAll(ctx, r.limits.call)
 	switch {
 	case err == nil:
@@ -44,6 +47,29 @@ func (r *run) seal(ctx context.Context) error {
 		return pause(ctx, 20*time.Millisecond)
 	}
 	return r.sourceAway(ctx, "seal", err)
+}
+
+// enlistedGrace is how long a seal of a cluster that runs transactions of its own waits, after coordinators were
+// told that none may come to the topic any more, for those that are on their way into it. What comes later may
+// find its markers refused, so that its transaction there would never end. Appends go on meanwhile.
+const enlistedGrace = 100 * time.Millisecond
+
+// awaitEnlisted waits once for what coordinators have let in before they heard of the seal.
+func (r *run) awaitEnlisted(ctx context.Context) error {
+	if r.enlisted {
+		return nil
+	}
+	r.enlisted = true
+	for _, old := range r.e.Old {
+		st, err := r.stores.Store(old.Cluster)
+		if err != nil {
+			continue // told by the seal
+		}
+		if _, foreign := st.(span.Transactor); foreign {
+			return pause(ctx, enlistedGrace)
+		}
+	}
+	return nil
 }
 
 // readAlarms reads which partitions' physical logs went back, whatever the extend

@@ -93,12 +93,15 @@ func (c *chainParticipants) Repeat(ctx context.Context, part chain.Part, topic c
 }
 
 func (c *chainParticipants) Held(topic catalog.ID) (int64, bool) {
-	held := c.logs.HoldsNew(topic)
+	held, sealing := c.logs.HoldsNew(topic)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !held {
 		delete(c.held, topic)
 		return 0, false
+	}
+	if sealing {
+		return 0, true
 	}
 	since, known := c.held[topic]
 	if !known {

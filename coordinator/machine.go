@@ -39,6 +39,7 @@ type machine struct {
 	shard  int32
 	there  map[thereKey]thereAs
 	slots  map[string]*slots // transactional ids of ours on other clusters, by cluster
+	coming map[comingKey]map[*coming]bool
 	timers timers
 	// overdue is told of a transaction past its timeout, as a reply; nil: nobody.
 	overdue func(key groupKey)

@@ -31,7 +31,7 @@ type Participants interface {
 	Repeat(ctx context.Context, part chain.Part, topic catalog.ID, partition int32, producer int64, epoch int16, first int32,
 		txn *chain.Transaction) (next int32, left chain.LeftOut, err error)
 	// Held tells since when (ms, this machine's clock) new transactions may not begin
-	// in a topic, since it is about to be sealed.
+	// in a topic, since it is about to be sealed; 0 when it is being sealed, and none may that is not in it.
 	Held(topic catalog.ID) (since int64, held bool)
 }
 

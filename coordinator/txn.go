@@ -74,7 +74,7 @@ type transaction struct {
 	timeout   int32 // ms
 	state     txnState
 	bumped    bool  // the decision bumped the epoch (KIP-890): markers carry the new one
-	started   int64 // ms, when the first part came; 0
+	started   int64 // ms, when the first part came; 0. Tells the id's transactions apart
 	updated   int64 // ms
 
 	parts        map[partKey]*txnPart
@@ -250,5 +250,9 @@ func (m *machine) beginTxn(t *transaction) {
 		return
 	}
 	t.empty()
-	t.state, t.started = txnOngoing, m.now
+	t.state, t.started = txnOngoing, t.nextStart(m.now)
 }
+
+// nextStart is when a transaction begins that follows on the last one. It is always later than that one's, also where an
+// owner's clock is behind the former owner's: it tells the transactions of an id apart.
+func (t *transaction) nextStart(now int64) int64 { return max(now, t.updated+1) }

@@ -281,11 +281,13 @@ func TestTransactionsReplay(t *testing.T) {
 			"offsets": func(rt *rapid.T) {
 				d.event(func(m *machine) {
 					m.commitPending(&commitRequest{key: groupKey{"default", "g"}, generation: -1, topics: []topicOffsets{{name: "topic", id: idOf("topic"),
-						partitions: []partitionOffset{{partition: 1, offset: rapid.Int64Range(0, 99).Draw(rt, "offset"), leaderEpoch: -1}}}}}, p)
+						partitions: []partitionOffset{{partition: 1, offset: rapid.Int64Range(0, 99).Draw(rt, "offset"), leaderEpoch: -1}}}}}, p, rapid.Int64Range(0, 3).Draw(rt, "began"))
 				})
 			},
 			"settle": func(rt *rapid.T) {
-				d.event(func(m *machine) { m.settleOffsets(groupKey{"default", "g"}, p, rapid.Bool().Draw(rt, "commit")) })
+				d.event(func(m *machine) {
+					m.settleOffsets(groupKey{"default", "g"}, p, rapid.Int64Range(0, 3).Draw(rt, "of"), rapid.Bool().Draw(rt, "commit"))
+				})
 			},
 			"snapshot": func(*rapid.T) {
 				at := len(d.log)
@@ -350,7 +352,7 @@ func FuzzTxnRecords(f *testing.F) {
 	for _, r := range d.log {
 		f.Add([]byte(r))
 	}
-	f.Add([]byte((&txnOffsets{5, &offsetsRecord{key: txnKey, topics: []topicOffsets{{name: "t", partitions: []partitionOffset{{0, 1, 2, "m"}}}}}}).encode()))
+	f.Add([]byte((&txnOffsets{5, 6, &offsetsRecord{key: txnKey, topics: []topicOffsets{{name: "t", partitions: []partitionOffset{{0, 1, 2, "m"}}}}}}).encode()))
 	f.Add([]byte(txnSettled{txnKey, 5, true, 7}.encode()))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m := newMachine(Config{}.withDefaults(), newUUID, allTopics{}, quiet())

@@ -93,7 +93,7 @@ func (c *Coordinator) addPartitions(ctx context.Context, caller Caller, id strin
 	}
 	code := wire.OperationNotAttempted
 	if !unknown {
-		if code = c.add(ctx, r); code == wire.ProducerFenced && version < 2 {
+		if _, code = c.add(ctx, r); code == wire.ProducerFenced && version < 2 {
 			code = wire.InvalidProducerEpoch
 		}
 	}
@@ -113,7 +113,7 @@ func (c *Coordinator) AddOffsetsToTxn(ctx context.Context, caller Caller, req *k
 	resp.Version = req.Version
 	code := wire.InvalidGroupID
 	if req.Group != "" && len(req.Group) <= maxName {
-		code = c.add(ctx, &addRequest{key: groupKey{caller.Tenant, req.TransactionalID}, producer: req.ProducerID, epoch: req.ProducerEpoch, groups: []string{req.Group}})
+		_, code = c.add(ctx, &addRequest{key: groupKey{caller.Tenant, req.TransactionalID}, producer: req.ProducerID, epoch: req.ProducerEpoch, groups: []string{req.Group}})
 	}
 	if code == wire.ProducerFenced && req.Version < 2 {
 		code = wire.InvalidProducerEpoch
@@ -122,12 +122,17 @@ func (c *Coordinator) AddOffsetsToTxn(ctx context.Context, caller Caller, req *k
 	return resp
 }
 
-func (c *Coordinator) add(ctx context.Context, r *addRequest) wire.Code {
+// add tells when the transaction began too.
+func (c *Coordinator) add(ctx context.Context, r *addRequest) (began int64, code wire.Code) {
 	if r.key.group == "" || len(r.key.group) > maxName {
-		return wire.InvalidRequest
+		return 0, wire.InvalidRequest
 	}
-	_, code := ask(ctx, c, r.key, func(m *machine) (struct{}, wire.Code) { return struct{}{}, m.addToTxn(r) })
-	return code
+	return ask(ctx, c, r.key, func(m *machine) (int64, wire.Code) {
+		if code := m.addToTxn(r); code != wire.None {
+			return 0, code
+		}
+		return m.txns[r.key].started, wire.None
+	})
 }
 
 // addToTxn adds what is not in the transaction yet, and begins one if there is none.
@@ -253,6 +258,8 @@ func (c *Coordinator) EnlistLocal(ctx context.Context, e *Enlist) (chain.Enliste
 			})
 			return chain.Enlisted{}, wire.CoordinatorNotAvailable
 		}
+		// It took a while: the topic may be held by now.
+		since, held = c.participants.Held(e.At.Topic)
 		res, code = ask(ctx, c, key, func(m *machine) (enlistResult, wire.Code) {
 			res, code := m.enlist(e, since, held, &p)
 			if code != wire.None && m.term == p.term {
@@ -294,6 +301,9 @@ func (m *machine) enlist(e *Enlist, since int64, held bool, begun *participant) 
 	case !e.Implicit && (t.state != txnOngoing || t.parts[k] == nil):
 		return enlistResult{}, wire.InvalidTxnState
 	}
+	// From the seal on even those that began before the hold come too late: the seal has looked at who is there. The
+	// cluster would refuse their markers, and their transactions there would never end.
+	sealing := held && since == 0
 	at := place{cluster: e.At.Cluster, topic: e.At.Physical.Name, id: e.At.Physical.ID, index: e.At.Index, foreign: e.At.Foreign, base: e.At.First, floor: e.At.Floor}
 	var part *txnPart
 	if t.state == txnOngoing {
@@ -302,11 +312,11 @@ func (m *machine) enlist(e *Enlist, since int64, held bool, begun *participant) 
 	if part != nil {
 		for i := range part.places {
 			if part.places[i].id == at.id && part.places[i].index == at.index {
-				return m.placed(t, &part.places[i], k)
+				return m.placed(t, &part.places[i], sealing)
 			}
 		}
 	}
-	if held && (t.state != txnOngoing || t.started >= since) {
+	if held && (t.state != txnOngoing || t.started >= since && !m.inTopic(t, &at)) {
 		// Those that began before the hold may go on, so that they can end.
 		return enlistResult{}, wire.ReassignmentInProgress
 	}
@@ -339,11 +349,41 @@ func (m *machine) enlist(e *Enlist, since int64, held bool, begun *participant) 
 	if fresh {
 		m.armTxn(t)
 	}
-	return m.placed(t, &part.places[len(part.places)-1], k)
+	return m.placed(t, &part.places[len(part.places)-1], sealing)
 }
 
-// placed answers for a place that is written down.
-func (m *machine) placed(t *transaction, at *place, k partKey) (enlistResult, wire.Code) {
+// inTopic tells whether the transaction is open in the physical topic already. It may go on there, for the
+// seal waits for its end.
+func (m *machine) inTopic(t *transaction, at *place) bool {
+	if t.state != txnOngoing {
+		return false
+	}
+	if at.foreign {
+		p := t.participant(at.cluster)
+		if p == nil {
+			return false
+		}
+		for _, part := range t.parts {
+			for i := range part.places {
+				if b := &part.places[i]; b.id == at.id && m.there[thereKey{p.id, b.id, b.index}] == (thereAs{p.producer, p.epoch}) {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	for _, part := range t.parts {
+		for i := range part.places {
+			if part.places[i].id == at.id {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// placed answers for a place that is written down. sealing: the topic is being sealed.
+func (m *machine) placed(t *transaction, at *place, sealing bool) (enlistResult, wire.Code) {
 	if !at.foreign {
 		return enlistResult{granted: true}, wire.None
 	}
@@ -354,6 +394,9 @@ func (m *machine) placed(t *transaction, at *place, k partKey) (enlistResult, wi
 	out := chain.Enlisted{ID: p.id, Producer: p.producer, Epoch: p.epoch, Base: at.base}
 	if as, ok := m.there[thereKey{p.id, at.id, at.index}]; ok && as == (thereAs{p.producer, p.epoch}) {
 		return enlistResult{granted: true, out: out}, wire.None
+	}
+	if sealing && !m.inTopic(t, at) {
+		return enlistResult{}, wire.ReassignmentInProgress
 	}
 	copied := *p
 	return enlistResult{out: out, add: &copied}, wire.None

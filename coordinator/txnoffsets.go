@@ -17,6 +17,7 @@ import (
 
 // pendingOffsets are what a group gets when a producer's transaction commits.
 type pendingOffsets struct {
+	began  int64 // tells the transaction from the producer's others, which came before; 0: nobody said
 	topics map[string]*pendingTopic
 }
 
@@ -91,11 +92,15 @@ func (c *Coordinator) TxnOffsetCommit(ctx context.Context, caller Caller, req *k
 
 func (c *Coordinator) commitInTxn(ctx context.Context, r *commitRequest, req *kmsg.TxnOffsetCommitRequest) wire.Code {
 	// This group's shard must be here before anybody else is asked.
-	if code := c.within(r.key.tenant, r.key.group, func(*machine) {}); code != wire.None {
+	k := comingKey{r.key, req.ProducerID}
+	var ticket *coming
+	if code := c.within(r.key.tenant, r.key.group, func(m *machine) { ticket = m.expectOffsets(k) }); code != wire.None {
 		return code
 	}
+	// Where the shard is lost the machine goes, and its tickets with it.
+	defer c.within(r.key.tenant, r.key.group, func(m *machine) { m.forgetComing(k, ticket) })
 	// The transaction must hold the group: from version 5 on it is taken in by this.
-	code := c.peerAdd(ctx, &addRequest{key: groupKey{r.key.tenant, req.TransactionalID}, producer: req.ProducerID, epoch: req.ProducerEpoch,
+	began, code := c.peerAdd(ctx, &addRequest{key: groupKey{r.key.tenant, req.TransactionalID}, producer: req.ProducerID, epoch: req.ProducerEpoch,
 		groups: []string{r.key.group}, verify: req.Version < 5})
 	switch code {
 	case wire.None:
@@ -107,12 +112,49 @@ func (c *Coordinator) commitInTxn(ctx context.Context, r *commitRequest, req *km
 	default:
 		return code
 	}
-	_, code = ask(ctx, c, r.key, func(m *machine) (struct{}, wire.Code) { return struct{}{}, m.commitPending(r, req.ProducerID) })
+	_, code = ask(ctx, c, r.key, func(m *machine) (struct{}, wire.Code) {
+		if !m.isComing(k, ticket) {
+			return struct{}{}, wire.CoordinatorLoadInProgress
+		}
+		return struct{}{}, m.commitPending(r, req.ProducerID, began)
+	})
 	return code
 }
 
+// coming is a TxnOffsetCommit between the question whether its transaction is open and the record of its offsets. The transaction may
+// be ended meanwhile, by another instance of the client, and this group told so before the record is there: nobody
+// would ever end those offsets, and the producer's next commit would take them along. So whoever ends
+// offsets of the producer voids the tickets, and the client asks again.
+type coming struct{ _ byte } // each has an address of its own
+
+type comingKey struct {
+	group    groupKey
+	producer int64
+}
+
+func (m *machine) expectOffsets(k comingKey) *coming {
+	ticket := new(coming)
+	if m.coming == nil {
+		m.coming = map[comingKey]map[*coming]bool{}
+	}
+	if m.coming[k] == nil {
+		m.coming[k] = map[*coming]bool{}
+	}
+	m.coming[k][ticket] = true
+	return ticket
+}
+
+func (m *machine) isComing(k comingKey, ticket *coming) bool { return m.coming[k][ticket] }
+
+func (m *machine) forgetComing(k comingKey, ticket *coming) {
+	delete(m.coming[k], ticket)
+	if len(m.coming[k]) == 0 {
+		delete(m.coming, k)
+	}
+}
+
 // commitPending keeps offsets until the producer's transaction ends.
-func (m *machine) commitPending(r *commitRequest, producer int64) wire.Code {
+func (m *machine) commitPending(r *commitRequest, producer, began int64) wire.Code {
 	if r.generation >= 0 || r.memberID != "" || r.instance != nil {
 		code := m.checkCommit(r)
 		switch code {
@@ -127,9 +169,12 @@ func (m *machine) commitPending(r *commitRequest, producer int64) wire.Code {
 	if len(r.topics) == 0 {
 		return wire.None
 	}
+	if g := m.groups[r.key]; g != nil && g.txns[producer] != nil && g.txns[producer].began > began {
+		return wire.CoordinatorLoadInProgress // a later transaction's are here
+	}
 	all := &offsetsRecord{key: r.key, committed: m.now, expires: -1, topics: r.topics}
 	for _, part := range all.split(maxOffsetsPerRecord) {
-		p := &txnOffsets{producer, part}
+		p := &txnOffsets{producer, began, part}
 		m.emit(p.encode())
 		m.applyTxnOffsets(p)
 	}
@@ -145,8 +190,9 @@ func (m *machine) applyTxnOffsets(r *txnOffsets) {
 		g.txns = map[int64]*pendingOffsets{}
 	}
 	p := g.txns[r.producer]
-	if p == nil {
-		p = &pendingOffsets{topics: map[string]*pendingTopic{}}
+	if p == nil || p.began != r.began {
+		// Those of another transaction would be what an earlier one left behind.
+		p = &pendingOffsets{began: r.began, topics: map[string]*pendingTopic{}}
 		g.txns[r.producer] = p
 	}
 	for _, t := range r.offsets.topics {
@@ -180,10 +226,19 @@ func (p *pendingOffsets) record(key groupKey, at int64) *offsetsRecord {
 	return r
 }
 
-// settleOffsets ends the pending offsets of a producer. Doing it again does nothing.
-func (m *machine) settleOffsets(key groupKey, producer int64, commit bool) wire.Code {
-	if g := m.groups[key]; g == nil || g.txns[producer] == nil {
+// settleOffsets ends the pending offsets of a producer's transaction. Doing it again does nothing, also when it
+// comes late: those of a later transaction stay, and what an earlier one left is dropped.
+func (m *machine) settleOffsets(key groupKey, producer, began int64, commit bool) wire.Code {
+	delete(m.coming, comingKey{key, producer})
+	g := m.groups[key]
+	if g == nil || g.txns[producer] == nil {
 		return wire.None
+	}
+	if is := g.txns[producer].began; began != 0 && is != 0 {
+		if is > began {
+			return wire.None
+		}
+		commit = commit && is == began
 	}
 	r := txnSettled{key: key, producer: producer, committed: commit, at: m.now}
 	m.emit(r.encode())
@@ -219,7 +274,7 @@ func (g *group) unstable(topic string, partition int32) bool {
 func (m *machine) snapshotPending(g *group) {
 	for producer, p := range g.txns {
 		for _, part := range p.record(g.key, m.now).split(maxOffsetsPerRecord) {
-			m.emit((&txnOffsets{producer, part}).encode())
+			m.emit((&txnOffsets{producer, p.began, part}).encode())
 		}
 	}
 }
@@ -227,17 +282,17 @@ func (m *machine) snapshotPending(g *group) {
 var errSettle = errors.New("the group's coordinator did not settle its offsets")
 
 // settleGroup ends the pending offsets of a group, wherever its shard is.
-func (c *Coordinator) settleGroup(ctx context.Context, key groupKey, producer int64, commit bool) error {
-	if code := c.peerSettle(ctx, key, producer, commit); code != wire.None {
+func (c *Coordinator) settleGroup(ctx context.Context, key groupKey, producer, began int64, commit bool) error {
+	if code := c.peerSettle(ctx, key, producer, began, commit); code != wire.None {
 		return errors.Join(errSettle, code)
 	}
 	return nil
 }
 
 // settleLocal does it at the owner of the group's shard.
-func (c *Coordinator) settleLocal(ctx context.Context, key groupKey, producer int64, commit bool) wire.Code {
+func (c *Coordinator) settleLocal(ctx context.Context, key groupKey, producer, began int64, commit bool) wire.Code {
 	_, code := ask(ctx, c, key, func(m *machine) (struct{}, wire.Code) {
-		return struct{}{}, m.settleOffsets(key, producer, commit)
+		return struct{}{}, m.settleOffsets(key, producer, began, commit)
 	})
 	return code
 }

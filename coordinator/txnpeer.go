@@ -39,6 +39,7 @@ type PeerAdd struct {
 type PeerSettle struct {
 	Tenant, Group string
 	Producer      int64
+	Began         int64 // which of the producer's, see PeerResponse; 0: whichever it has
 	Commit        bool
 }
 
@@ -52,6 +53,7 @@ type PeerOffsets struct {
 type PeerResponse struct {
 	Code     wire.Code
 	Enlisted chain.Enlisted
+	Began    int64 // of a PeerAdd: what tells the transaction from others of its producer, grows
 	Offsets  []GroupOffset
 	Shards   []int32 // whose groups are in Offsets
 }
@@ -64,10 +66,10 @@ func (c *Coordinator) ServePeer(ctx context.Context, req *PeerRequest) *PeerResp
 		resp.Enlisted, resp.Code = c.EnlistLocal(ctx, req.Enlist)
 	case req.Add != nil:
 		a := req.Add
-		resp.Code = c.add(ctx, &addRequest{key: groupKey{a.Tenant, a.ID}, producer: a.Producer, epoch: a.Epoch, groups: []string{a.Group}, verify: a.Verify})
+		resp.Began, resp.Code = c.add(ctx, &addRequest{key: groupKey{a.Tenant, a.ID}, producer: a.Producer, epoch: a.Epoch, groups: []string{a.Group}, verify: a.Verify})
 	case req.Settle != nil:
 		s := req.Settle
-		resp.Code = c.settleLocal(ctx, groupKey{s.Tenant, s.Group}, s.Producer, s.Commit)
+		resp.Code = c.settleLocal(ctx, groupKey{s.Tenant, s.Group}, s.Producer, s.Began, s.Commit)
 	case req.Offsets != nil:
 		resp.Code = wire.None
 		resp.Offsets, resp.Shards = c.ownOffsets(req.Offsets.Topic, req.Offsets.Partition)
@@ -113,11 +115,12 @@ func (c *Coordinator) Enlist(ctx context.Context, e *Enlist) (chain.Enlisted, wi
 	return resp.Enlisted, resp.Code
 }
 
-func (c *Coordinator) peerAdd(ctx context.Context, r *addRequest) wire.Code {
-	return c.route(ctx, r.key, &PeerRequest{Add: &PeerAdd{Tenant: r.key.tenant, ID: r.key.group, Producer: r.producer, Epoch: r.epoch,
-		Group: r.groups[0], Verify: r.verify}}).Code
+func (c *Coordinator) peerAdd(ctx context.Context, r *addRequest) (began int64, code wire.Code) {
+	resp := c.route(ctx, r.key, &PeerRequest{Add: &PeerAdd{Tenant: r.key.tenant, ID: r.key.group, Producer: r.producer, Epoch: r.epoch,
+		Group: r.groups[0], Verify: r.verify}})
+	return resp.Began, resp.Code
 }
 
-func (c *Coordinator) peerSettle(ctx context.Context, key groupKey, producer int64, commit bool) wire.Code {
-	return c.route(ctx, key, &PeerRequest{Settle: &PeerSettle{Tenant: key.tenant, Group: key.group, Producer: producer, Commit: commit}}).Code
+func (c *Coordinator) peerSettle(ctx context.Context, key groupKey, producer, began int64, commit bool) wire.Code {
+	return c.route(ctx, key, &PeerRequest{Settle: &PeerSettle{Tenant: key.tenant, Group: key.group, Producer: producer, Began: began, Commit: commit}}).Code
 }

@@ -13,13 +13,15 @@ const (
 	kindTxn        kind = 37
 	kindTxnAdded   kind = 38
 	kindTxnGone    kind = 34
-	kindTxnOffsets kind = 35
+	kindTxnOffsets kind = 40
 	kindTxnSettled kind = 36
 	kindTxnLeftOut kind = 39
 
 	// As earlier releases wrote them, without the floors of places.
 	kindTxnUnfloored      kind = 32
 	kindTxnAddedUnfloored kind = 33
+	// And without telling the producer's transactions apart.
+	kindTxnOffsetsUnnamed kind = 35
 )
 
 // Limits of what one transaction may hold.
@@ -232,29 +234,34 @@ func decodeTxnLeftOut(d *decoder) (txnLeftOut, error) {
 // txnOffsets holds offsets that a group gets if a transaction commits.
 type txnOffsets struct {
 	producer int64
+	began    int64 // of the transaction, 0 in records of earlier releases
 	offsets  *offsetsRecord
 }
 
 func (r *txnOffsets) encode() record {
 	inner := r.offsets.encode()
-	e := newEncoder(kindTxnOffsets, len(inner)+12)
+	e := newEncoder(kindTxnOffsets, len(inner)+22)
 	e.int(r.producer)
+	e.int(r.began)
 	e.bytes(inner)
 	return e.b
 }
 
-func decodeTxnOffsets(d *decoder) (*txnOffsets, error) {
+func decodeTxnOffsets(k kind, d *decoder) (*txnOffsets, error) {
 	r := &txnOffsets{producer: d.int()}
+	if k == kindTxnOffsets {
+		r.began = d.int()
+	}
 	inner := d.view(maxRecordLimit)
 	if err := d.end("offsets of a transaction"); err != nil {
 		return nil, err
 	}
-	k, od, err := open(inner)
+	ok, od, err := open(inner)
 	if err != nil {
 		return nil, err
 	}
-	if k != kindOffsets {
-		return nil, fmt.Errorf("%w: offsets of a transaction of kind %d", errRecord, k)
+	if ok != kindOffsets {
+		return nil, fmt.Errorf("%w: offsets of a transaction of kind %d", errRecord, ok)
 	}
 	r.offsets, err = decodeOffsets(od)
 	return r, err
@@ -326,8 +333,8 @@ func (m *machine) applyTxnRecord(k kind, d *decoder) error {
 		if t := m.txns[r.key]; t != nil {
 			t.left = r.left
 		}
-	case kindTxnOffsets:
-		r, err := decodeTxnOffsets(d)
+	case kindTxnOffsets, kindTxnOffsetsUnnamed:
+		r, err := decodeTxnOffsets(k, d)
 		if err != nil {
 			return err
 		}

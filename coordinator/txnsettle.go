@@ -15,9 +15,9 @@ import (
 
 // Settling carries out what was decided: it tells every participant, again and
 // again until all know, and then has the machine complete the transaction. It
-// may be done by two owners at once: markers carry the term as the coordinator's
-// epoch, so that a former owner's come to nothing, and a transaction on a cluster
-// can be ended only once.
+// may be done by two owners at once, and what a former owner said may come late: markers carry the term as
+// the coordinator's epoch, so that a former owner's come to nothing, a transaction on a cluster
+// can be ended only once, and a group is told which of the producer's transactions it is.
 
 // settlers are the transactions that are being settled by this gateway.
 type settlers struct {
@@ -252,7 +252,7 @@ func (c *Coordinator) tell(ctx context.Context, t *settling, told map[string]boo
 	}
 	for _, g := range t.sortedGroups() {
 		tell(groupPart(g), func() error {
-			return c.settleGroup(ctx, groupKey{t.key.tenant, g}, t.producer, commit)
+			return c.settleGroup(ctx, groupKey{t.key.tenant, g}, t.producer, t.started, commit)
 		})
 	}
 	wg.Wait()
