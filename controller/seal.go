@@ -52,7 +52,7 @@ func (r *run) seal(ctx context.Context) error {
 // enlistedGrace is how long a seal of a cluster that runs transactions of its own waits, after coordinators were
 // told that none may come to the topic any more, for those that are on their way into it. What comes later may
 // find its markers refused, so that its transaction there would never end. Appends go on meanwhile.
-const enlistedGrace = 100 * time.Millisecond
+const enlistedGrace = 200 * time.Millisecond
 
 // awaitEnlisted waits once for what coordinators have let in before they heard of the seal.
 func (r *run) awaitEnlisted(ctx context.Context) error {

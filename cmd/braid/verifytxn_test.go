@@ -45,8 +45,9 @@ func TestTransactionsAreWhole(t *testing.T) {
 	var committed atomic.Int64
 	more := func(what string) {
 		t.Helper()
-		before := committed.Load()
+		before, began := committed.Load(), time.Now()
 		eventually(t, patience, "transactions are committed "+what, func() bool { return committed.Load() > before+20 || ctx.Err() != nil })
+		t.Logf("%s: %d transactions committed, the last of them within %s", what, committed.Load(), time.Since(began).Round(time.Millisecond))
 	}
 	until := make(chan struct{})
 	var faults, moves sync.WaitGroup
