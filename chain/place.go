@@ -138,10 +138,22 @@ func (p *Partition) ask(t *target, pl *placement, work func(context.Context) fun
 		decide := work(ctx)
 		p.mu.Lock()
 		defer p.unlock()
-		if p.dead == nil && p.cur == t && t.stop == flowing && t.placing[id] == pl && pl.judged == f {
+		if p.standing(t, pl, id, f) {
 			decide()
 		}
 	})
+}
+
+// standing tells whether a placement still waits for its answer. Needs mu.
+func (p *Partition) standing(t *target, pl *placement, producer int64, f *flight) bool {
+	return p.dead == nil && p.cur == t && t.stop == flowing && t.placing[producer] == pl && pl.judged == f
+}
+
+// stands is standing for those who do not hold mu; id is the flight's producer.
+func (p *Partition) stands(t *target, pl *placement, id int64, f *flight) bool {
+	p.mu.Lock()
+	defer p.unlock()
+	return p.standing(t, pl, id, f)
 }
 
 // placed lets those that waited behind a producer's first batch go. It is called

@@ -92,7 +92,8 @@ func (p *Partition) enlist(pl *placement, f *flight) {
 		defer cancel()
 		as, err := ask(ctx, e)
 		for wait := 5 * time.Millisecond; errors.Is(err, ErrTransactionsHeld); wait = min(2*wait, 100*time.Millisecond) {
-			if !sleep(ctx, wait) {
+			// Once the move is through it is another copy that the batch goes to.
+			if !sleep(ctx, wait) || !p.stands(t, pl, id, f) {
 				break
 			}
 			as, err = ask(ctx, e)
@@ -263,9 +264,15 @@ func (l *Logs) Transactor(cluster string) (span.Transactor, error) {
 }
 
 // HoldsNew tells whether new transactions may not begin in the topic for now, and whether
-// it is being sealed by now: then none may come to it that is not in it already.
-func (l *Logs) HoldsNew(topic catalog.ID) (held, sealing bool) {
-	e := l.source.Extend(topic)
+// the copy is being sealed by now, or was: then none may come to it that is not in it already. Whoever asks for
+// the copy may not have heard yet that the chain goes on elsewhere.
+func (l *Logs) HoldsNew(at *Enlist) (held, sealing bool) {
+	if c, _, err := l.source.Chain(at.Topic, at.Partition); err == nil {
+		if s := OpenSpan(c); s == nil || s.Copies[0].TopicID != catalog.ID(at.Physical.ID) {
+			return true, true
+		}
+	}
+	e := l.source.Extend(at.Topic)
 	held = HoldsTransactions(e)
 	return held, held && e.Step != catalog.StepHold
 }

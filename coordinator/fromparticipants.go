@@ -92,8 +92,9 @@ func (c *chainParticipants) Repeat(ctx context.Context, part chain.Part, topic c
 	return c.logs.AppendPart(ctx, part, topic, partition, producer, epoch, first, txn)
 }
 
-func (c *chainParticipants) Held(topic catalog.ID) (int64, bool) {
-	held, sealing := c.logs.HoldsNew(topic)
+func (c *chainParticipants) Held(at *chain.Enlist) (int64, bool) {
+	held, sealing := c.logs.HoldsNew(at)
+	topic := at.Topic
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !held {

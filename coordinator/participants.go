@@ -31,8 +31,9 @@ type Participants interface {
 	Repeat(ctx context.Context, part chain.Part, topic catalog.ID, partition int32, producer int64, epoch int16, first int32,
 		txn *chain.Transaction) (next int32, left chain.LeftOut, err error)
 	// Held tells since when (ms, this machine's clock) new transactions may not begin
-	// in a topic, since it is about to be sealed; 0 when it is being sealed, and none may that is not in it.
-	Held(topic catalog.ID) (since int64, held bool)
+	// in a topic, since it is about to be sealed; 0 when the copy is being sealed, or was, and none may come to it that
+	// is not in it.
+	Held(at *chain.Enlist) (since int64, held bool)
 }
 
 // ErrParticipantEnded: the transaction on a cluster is not the one that was begun

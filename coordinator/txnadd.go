@@ -223,7 +223,7 @@ func (c *Coordinator) EnlistLocal(ctx context.Context, e *Enlist) (chain.Enliste
 	if c.participants == nil {
 		return chain.Enlisted{}, wire.InvalidTxnState
 	}
-	since, held = c.participants.Held(e.At.Topic)
+	since, held = c.participants.Held(&e.At)
 	if !e.At.Foreign {
 		// Nothing to do but to write it down: no turn is needed.
 		res, code := ask(ctx, c, key, func(m *machine) (enlistResult, wire.Code) { return m.enlist(e, since, held, nil) })
@@ -259,7 +259,7 @@ func (c *Coordinator) EnlistLocal(ctx context.Context, e *Enlist) (chain.Enliste
 			return chain.Enlisted{}, wire.CoordinatorNotAvailable
 		}
 		// It took a while: the topic may be held by now.
-		since, held = c.participants.Held(e.At.Topic)
+		since, held = c.participants.Held(&e.At)
 		res, code = ask(ctx, c, key, func(m *machine) (enlistResult, wire.Code) {
 			res, code := m.enlist(e, since, held, &p)
 			if code != wire.None && m.term == p.term {

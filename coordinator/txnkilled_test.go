@@ -150,7 +150,7 @@ func (c *killParticipants) Mark(_ context.Context, topic catalog.ID, partition i
 	})
 }
 
-func (c *killParticipants) Held(catalog.ID) (int64, bool) { return 0, false }
+func (c *killParticipants) Held(*chain.Enlist) (int64, bool) { return 0, false }
 
 // joinTxn joins a gateway that reaches the clusters, maybe to be killed.
 func (f *memFleet) joinTxn(node int32, clusters *memClusters, k *killer) *fleetMember {

@@ -58,6 +58,7 @@ type Store struct {
 	creates      *gather[span.Spec, created]
 	alters       *gather[alteration, wire.Code]
 	coordinators txnCoordinators
+	wedged       wedged
 	txnLines     txnLines
 }
 

@@ -283,6 +283,42 @@ func (s *Store) EndTransaction(ctx context.Context, t span.Transaction, commit b
 // transactionPrefix begins the transactional ids that this product uses on clusters.
 const transactionPrefix = "__braid-"
 
+// wedged knows the transactions whose coordinator has decided and does not get on with the markers. One of
+// them was refused, by a seal: it is not tried again before that coordinator restarts, and all its partitions
+// are listed as open as long, also where the marker was written. That must not keep their topics from
+// being sealed for ever; whether records are open is told by the last stable offset.
+type wedged struct {
+	mu    sync.Mutex
+	since map[wedgedKey]time.Time // when it was first seen decided
+}
+
+type wedgedKey struct {
+	id    string
+	epoch int16
+}
+
+// wedgedAfter is how long markers take at most where nothing is wrong.
+const wedgedAfter = 30 * time.Second
+
+func (w *wedged) is(id string, epoch int16, state string, now time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	k := wedgedKey{id, epoch}
+	if state != "PrepareCommit" && state != "PrepareAbort" {
+		delete(w.since, k)
+		return false
+	}
+	if w.since == nil || len(w.since) >= maxCoordinators {
+		w.since = map[wedgedKey]time.Time{}
+	}
+	first, seen := w.since[k]
+	if !seen {
+		w.since[k] = now
+		return false
+	}
+	return now.Sub(first) > wedgedAfter
+}
+
 // enlistedIn fails when a transaction of ours that is open has a partition of the
 // topic, also one without a record: its marker would come to a sealed partition,
 // where its coordinator gives it up for good.
@@ -316,7 +352,7 @@ func (s *Store) enlistedIn(ctx context.Context, t span.Topic) error {
 		}
 		for _, x := range resp.(*kmsg.DescribeTransactionsResponse).TransactionStates {
 			for _, rt := range x.Topics {
-				if rt.Topic == t.Name {
+				if rt.Topic == t.Name && !s.wedged.is(x.TransactionalID, x.ProducerEpoch, x.State, time.Now()) {
 					return fmt.Errorf("%w: %s holds it", span.ErrOpenTransaction, x.TransactionalID)
 				}
 			}
