@@ -113,3 +113,28 @@ func TestPartIsAppendedAnewInWhatIsAccepted(t *testing.T) {
 		})
 	}
 }
+
+// A transaction that waited for a move must not be let into the copy that was sealed, whose cluster would refuse its
+// marker: whoever asks may not have heard yet that the chain goes on elsewhere.
+func TestTransactionsComeToTheOpenCopyOnly(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	g := w.gateway()
+	at := func() *chain.Enlist {
+		c, _, err := g.view.Chain(w.topic, 0)
+		w.must(err)
+		s := chain.OpenSpan(c)
+		return &chain.Enlist{Topic: w.topic, Physical: span.Topic{Name: s.Copies[0].Topic, ID: s.Copies[0].TopicID}}
+	}
+	before := at()
+	if held, sealing := g.logs.HoldsNew(before); held || sealing {
+		t.Errorf("held before: %v, %v", held, sealing)
+	}
+	w.move("b")
+	w.must(g.view.Refresh(w.ctx, w.topic))
+	if held, sealing := g.logs.HoldsNew(before); !held || !sealing {
+		t.Errorf("the former copy: %v, %v", held, sealing)
+	}
+	if held, sealing := g.logs.HoldsNew(at()); held || sealing {
+		t.Errorf("the open copy: %v, %v", held, sealing)
+	}
+}
