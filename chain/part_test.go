@@ -94,8 +94,10 @@ func TestPartIsAppendedAnewInWhatIsAccepted(t *testing.T) {
 			w.must(err)
 
 			w.fleet.Cluster("a").SetRefuses(func(b []byte) wire.Code {
-				if keys, err := batch.HasKeys(b, 1<<20); err != nil || !keys {
-					return wire.InvalidRecord
+				for r, err := range batch.Records(b, 1<<20) {
+					if err != nil || r.Key == nil {
+						return wire.InvalidRecord
+					}
 				}
 				if len(b) > most {
 					return wire.MessageTooLarge
