@@ -20,6 +20,8 @@ type Change struct {
 	// Tenants whose record, users, ACLs or client quotas changed.
 	Tenants, Users, ACLs, Quotas []string
 	Operators                    bool
+	// Shares: tenants whose division of the budget did.
+	Shares []string
 }
 
 // edit makes the next snapshot from one. Values are decoded before they come
@@ -35,7 +37,7 @@ type edit struct {
 	// Maps that this edit has cloned.
 	ownClusters, ownGateways, ownProcesses, ownShards, ownVotes, ownNames, ownGroups, ownTenants, ownOperators bool
 	tenants                                                                                                    map[string]struct{}
-	users, acls, quotas                                                                                        bagEdit
+	users, acls, quotas, shares                                                                                bagEdit
 }
 
 func newEdit(old *Snapshot) *edit {
@@ -92,6 +94,8 @@ func decoded(a address, it item) (any, error) {
 		return record(it, func(v *ACL) { v.Revision = it.revision })
 	case kindQuota:
 		return record(it, func(v *ClientQuota) { v.Revision = it.revision })
+	case kindShare:
+		return record(it, func(v *Share) { v.Tenant, v.Revision = a.tenant, it.revision })
 	case kindPage:
 		p, err := decodePage(it)
 		return &p, err
@@ -150,6 +154,10 @@ func (e *edit) revision(a address) int64 {
 		if v, ok := e.s.quotas.get(a); ok {
 			return v.Revision
 		}
+	case kindShare:
+		if v, ok := e.s.shares.get(a); ok {
+			return v.Revision
+		}
 	case kindTopic:
 		if st, _ := e.s.topics.get(a.id); st != nil && st.topic != nil {
 			return st.topic.Revision
@@ -202,6 +210,8 @@ func (e *edit) put(a address, v any) {
 		writable(&e.acls, e.gen, &e.s.acls, a.tenant).m[a.name] = v
 	case *ClientQuota:
 		writable(&e.quotas, e.gen, &e.s.quotas, a.tenant).m[a.name] = v
+	case *Share:
+		writable(&e.shares, e.gen, &e.s.shares, a.tenant).m[a.name] = v
 	case *Extend:
 		e.s.extends.set(a.id, v, e.gen)
 		e.extends[a.id] = struct{}{}
@@ -260,6 +270,8 @@ func (e *edit) remove(a address) {
 		delete(writable(&e.acls, e.gen, &e.s.acls, a.tenant).m, a.name)
 	case kindQuota:
 		delete(writable(&e.quotas, e.gen, &e.s.quotas, a.tenant).m, a.name)
+	case kindShare:
+		delete(writable(&e.shares, e.gen, &e.s.shares, a.tenant).m, a.name)
 	case kindExtend:
 		e.s.extends.remove(a.id, e.gen)
 		e.extends[a.id] = struct{}{}
@@ -356,6 +368,7 @@ func (s *Snapshot) addresses(yield func(address)) {
 	s.users.each(kindUser, yield)
 	s.acls.each(kindACL, yield)
 	s.quotas.each(kindQuota, yield)
+	s.shares.each(kindShare, yield)
 	for id := range s.extends.all() {
 		yield(address{kind: kindExtend, id: id})
 	}
@@ -395,7 +408,8 @@ func (e *edit) finish(revision int64) (c Change, changed bool) {
 	}
 	c.Tenants = slices.Sorted(maps.Keys(e.tenants))
 	c.Users, c.ACLs, c.Quotas = finishBags(&e.users, e.s.users), finishBags(&e.acls, e.s.acls), finishBags(&e.quotas, e.s.quotas)
+	c.Shares = finishBags(&e.shares, e.s.shares)
 	changed = len(c.Topics)+len(c.Extends)+len(c.Clusters) > 0 || c.Gateways || c.Shards || c.Votes || c.Process || c.Groups || c.Operators ||
-		len(c.Tenants)+len(c.Users)+len(c.ACLs)+len(c.Quotas) > 0
+		len(c.Tenants)+len(c.Users)+len(c.ACLs)+len(c.Quotas)+len(c.Shares) > 0
 	return c, changed
 }

@@ -26,6 +26,7 @@ import (
 //	t/<tenant>/acl/<hash of the rule>         ACL
 //	t/<tenant>/rules                          nothing; written with every change of an ACL
 //	t/<tenant>/quota/<hash of the entity>     ClientQuota
+//	t/<tenant>/share/now                      Share
 //	d/name/<tenant>/<name>                    topic id; makes names unique
 //	d/retired/<tenant>                        when a tenant of the name was removed
 //	d/op/<id>                                 Op
@@ -34,6 +35,8 @@ import (
 //	d/ack/<topic>/<partition>/<span>/<node>-<run>  AckReport
 //	d/hold/<topic>/<op>/<node>                HoldAck
 //	d/alarm/<topic>/<partition>               Alarm
+//	d/use/<node>                              GatewayUse, leased
+//	d/meter/<hour or day>/<writer>            Reading
 //	d/torn/<transactional id>/<producer>/<epoch>   Torn, leased for a week
 //	d/revoked/<lease>                         Revoked
 //	d/producers/<topic>/<partition>/<seq>-<random>/<chunk>
@@ -135,6 +138,7 @@ const (
 	kindUser
 	kindACL
 	kindQuota
+	kindShare
 )
 
 // address is a watched key taken apart.
@@ -147,7 +151,7 @@ type address struct {
 }
 
 // ofNames are a tenant's records that have a name (or a hash) in their keys.
-var ofNames = map[string]kind{"group": kindGroup, "user": kindUser, "acl": kindACL, "quota": kindQuota}
+var ofNames = map[string]kind{"group": kindGroup, "user": kindUser, "acl": kindACL, "quota": kindQuota, "share": kindShare}
 
 // parseKey takes a key apart; keys that this release does not know are kindOther.
 func parseKey(key string) address {

@@ -24,6 +24,7 @@ type Snapshot struct {
 	users     bags[*User]
 	acls      bags[*ACL]
 	quotas    bags[*ClientQuota]
+	shares    bags[*Share]
 	// usersNamed are the users of one name, of all tenants, by nameID.
 	usersNamed table[[]*User]
 

@@ -49,6 +49,7 @@ func (s *Server) table() []route {
 		{"POST /tenants/{tenant}/acls/delete", catalog.RoleAdmin, s.deleteACLs},
 		{"GET /tenants/{tenant}/quotas", catalog.RoleViewer, s.quotas},
 		{"POST /tenants/{tenant}/quotas", catalog.RoleOperator, s.setQuota},
+		{"GET /usage", catalog.RoleViewer, s.usage},
 		{"GET /ops", catalog.RoleViewer, s.ops},
 		{"POST /ops", catalog.RoleOperator, s.submit},
 		{"POST /plans", catalog.RoleViewer, s.plan},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/tenant/usage"
 )
 
 // Election is the name that controllers campaign under; [catalog.Catalog.Leader] of it is who leads.
@@ -45,6 +46,13 @@ type Options struct {
 	// ReportsWait is how long a certificate waits for gateways' reports of what they saw
 	// acknowledged; 0: 1.5 s.
 	ReportsWait time.Duration
+	// BudgetEvery is how often tenants' budgets are divided over the gateways, and MeasureEvery how
+	// often it is measured what tenants store that have a limit of it; 0: 2 s and 15 s.
+	BudgetEvery, MeasureEvery time.Duration
+	// MeterEvery is how often it is written down what tenants hold; 0: 10 s. Holdings adds it up; nil: one of
+	// the controller's own.
+	MeterEvery time.Duration
+	Holdings   *usage.Holdings
 	// Fault is called at each of [FaultPoints], in tests: an error stops the
 	// controller there as a crash would.
 	Fault  func(point string) error
@@ -63,6 +71,9 @@ func (o Options) withDefaults() Options {
 	def(&o.SweepEvery, time.Minute)
 	def(&o.StrayAfter, 30*time.Second)
 	def(&o.Retries, 30*time.Second)
+	def(&o.BudgetEvery, budgetEvery)
+	def(&o.MeterEvery, usage.Every)
+	def(&o.MeasureEvery, measureEvery)
 	def(&o.OrphanAge, 10*time.Minute)
 	if o.CertifyBytes == 0 {
 		o.CertifyBytes = DefaultCertifyBytes
@@ -190,6 +201,9 @@ func (c *Controller) lead(ctx context.Context, l *catalog.Leadership) (crashed b
 	t.loop("detection", t.detect)
 	t.loop("returns", t.returns)
 	t.loop("strays", t.strays)
+	t.loop("budgets", t.divideBudgets)
+	t.loop("measures", t.measureTenants)
+	t.loop("usage", t.meter)
 	<-ctx.Done()
 	return errors.Is(context.Cause(ctx), errCrashed)
 }

@@ -19,6 +19,8 @@ type term struct {
 	slots  chan struct{} // bounds extends under way
 	wide   chan struct{} // bounds failovers under way, which mostly wait
 
+	stored stored // bytes by tenant
+
 	reading chan struct{} // held by the certification that reads a sealed span
 
 	mu     sync.Mutex

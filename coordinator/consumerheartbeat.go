@@ -203,6 +203,10 @@ func (m *machine) consumerHeartbeat(r *consumerBeat) {
 		return
 	}
 
+	if g == nil && !m.mayGrow(r.key) {
+		refuse(wire.PolicyViolation, groupLimit)
+		return
+	}
 	if g == nil {
 		g = m.newGroup(r.key)
 	}

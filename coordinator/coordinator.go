@@ -66,6 +66,9 @@ type Options struct {
 	Report func(ctx context.Context, t catalog.Torn) error
 	// Fault is called at each fault point; an error ends there what is being done. nil: none.
 	Fault func(point string) error
+	// MayHaveGroup tells whether a tenant that has so many groups on this gateway may have one
+	// more; requests that would make it get POLICY_VIOLATION otherwise. nil: always.
+	MayHaveGroup func(tenant string, here int64) bool
 }
 
 // Coordinator is this gateway's part of the coordinators. All methods may be
@@ -89,6 +92,8 @@ type Coordinator struct {
 	report       func(ctx context.Context, t catalog.Torn) error
 	fault        func(point string) error
 	locks        txnLocks
+	counts       groupCounts
+	room         func(tenant string, here int64) bool
 	settlers     settlers
 
 	mu     sync.RWMutex // before shard.mu
@@ -149,6 +154,7 @@ func New(o Options) (*Coordinator, error) {
 		fleet:        o.Fleet,
 		report:       o.Report,
 		fault:        o.Fault,
+		room:         o.MayHaveGroup,
 	}
 	c.settlers.busy = map[groupKey]chan struct{}{}
 	c.settlers.ctx, c.settlers.stop = context.WithCancel(context.Background())

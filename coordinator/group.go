@@ -107,6 +107,7 @@ func (m *machine) newGroup(key groupKey) *group {
 	g.syncTimer = newTimer(func() { m.expireSync(g) })
 	g.joinTimer = newTimer(func() { m.completeJoin(g) })
 	m.groups[key] = g
+	m.grew(key.tenant, 1)
 	return g
 }
 
@@ -121,7 +122,10 @@ func (m *machine) drop(g *group) {
 		m.timers.stop(t)
 	}
 	m.dropConsumer(g)
-	delete(m.groups, g.key)
+	if m.groups[g.key] == g {
+		delete(m.groups, g.key)
+		m.grew(g.key.tenant, -1)
+	}
 }
 
 func (g *group) move(m *machine, to state) {

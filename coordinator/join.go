@@ -135,6 +135,9 @@ func (m *machine) join(j *joinRequest) {
 	case isNew && !unknown:
 		answer(joinAnswer{code: wire.UnknownMemberID, memberID: j.memberID, generation: -1})
 		return
+	case isNew && !m.mayGrow(j.key):
+		answer(joinAnswer{code: wire.PolicyViolation, generation: -1})
+		return
 	case isNew:
 		g = m.newGroup(j.key)
 	case !m.accepts(g, j.memberID):

@@ -37,6 +37,7 @@ func (s *shard) load(ctx context.Context) error {
 	}
 	m := newMachine(s.c.config, newUUID, topicCheck{s.c}, s.logger)
 	m.configs = s.c.directory.GroupConfig
+	m.room = s.c.room
 	m.now = s.c.clock.Now().UnixMilli()
 	m.term, m.shard = s.lease.Term, s.number
 	m.overdue = func(key groupKey) {
@@ -50,6 +51,9 @@ func (s *shard) load(ctx context.Context) error {
 	_, unreadable := log.Sealed() // or became so meanwhile
 	s.mu.Lock()
 	s.sealed.missed = missed || unreadable
+	if s.phase != phaseOver {
+		m.counted(&s.c.counts)
+	}
 	s.m = m
 	s.grown = size
 	s.mu.Unlock()

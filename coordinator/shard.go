@@ -211,6 +211,9 @@ func (s *shard) tick() {
 func (s *shard) end() {
 	s.mu.Lock()
 	s.phase = phaseOver
+	if s.m != nil {
+		s.m.uncounted()
+	}
 	if s.unwake != nil {
 		s.unwake()
 	}

@@ -172,6 +172,9 @@ func (m *machine) commitPending(r *commitRequest, producer, began int64) wire.Co
 	if g := m.groups[r.key]; g != nil && g.txns[producer] != nil && g.txns[producer].began > began {
 		return wire.CoordinatorLoadInProgress // a later transaction's are here
 	}
+	if m.groups[r.key] == nil && !m.mayGrow(r.key) {
+		return wire.PolicyViolation
+	}
 	all := &offsetsRecord{key: r.key, committed: m.now, expires: -1, topics: r.topics}
 	for _, part := range all.split(maxOffsetsPerRecord) {
 		p := &txnOffsets{producer, began, part}

@@ -16,6 +16,7 @@ import (
 type access struct {
 	// always is [Config.Authorizer]: also a tenant without any rule is guarded.
 	always bool
+	node   func() int32 // of this gateway
 
 	mu sync.Mutex
 	by map[string]*tenantRules
@@ -28,6 +29,9 @@ type tenantRules struct {
 	index    *acl.Index // nil: everything is allowed
 	quotas   *quota.Table
 	meters   *quota.Meters // of the tenant, whatever its quotas are
+	// allowance is this gateway's share of the tenant's budget; nil: it has none.
+	allowance *quota.Allowance
+	full      bool // nothing more is stored
 }
 
 // of returns a tenant's rules and quotas.
@@ -49,8 +53,9 @@ func (a *access) of(s *catalog.Snapshot, tenant string) *tenantRules {
 	}
 	r := &tenantRules{snapshot: s, supers: supers, meters: new(quota.Meters)}
 	if old != nil {
-		r.meters = old.meters
+		r.meters, r.allowance = old.meters, old.allowance
 	}
+	r.budget(s, tenant, a.node())
 	if old != nil && s.SameQuotas(old.snapshot, tenant) {
 		r.quotas = old.quotas
 	} else {
@@ -97,7 +102,8 @@ func (c *conn) look() error {
 		c.granted.of = nil
 	}
 	c.rulesAt, c.rulesOf, c.rules, c.quotaOf = s, c.tenant, r.index, c.clientID
-	c.quota = r.quotas.Client(r.meters, c.principal.Name, c.clientID, time.Now().UnixMilli())
+	c.quota = r.quotas.Client(r.meters, c.principal.Name, c.clientID, time.Now().UnixMilli()).Within(r.allowance)
+	c.full = r.full
 	return nil
 }
 

@@ -219,6 +219,7 @@ func (c *conn) stands() bool {
 
 // authenticated lifts the bounds of before.
 func (c *conn) authenticated() {
+	c.owned()
 	if c.auth != nil {
 		if c.auth.finalized {
 			return

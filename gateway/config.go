@@ -54,6 +54,7 @@ type Config struct {
 	ReadTimeout        time.Duration // for one read of a partition (10 s)
 	ProduceMaxTimeout  time.Duration // what a client's timeout is cut to (2 min)
 	RequestTimeout     time.Duration // for calls that carry no timeout of their own (30 s)
+	ReportEvery        time.Duration // how often it is looked at what tenants use that have a budget or a limit (2 s)
 	MaxTopicPartitions int32         // max.request.partition.size.limit of DescribeTopicPartitions (2,000)
 }
 
@@ -84,6 +85,7 @@ func (c *Config) withDefaults() Config {
 	d.ReadTimeout = cmp.Or(d.ReadTimeout, 10*time.Second)
 	d.ProduceMaxTimeout = cmp.Or(d.ProduceMaxTimeout, 2*time.Minute)
 	d.RequestTimeout = cmp.Or(d.RequestTimeout, 30*time.Second)
+	d.ReportEvery = cmp.Or(d.ReportEvery, 2*time.Second)
 	d.MaxTopicPartitions = cmp.Or(d.MaxTopicPartitions, 2000)
 	return d
 }
@@ -111,7 +113,7 @@ func (c *Config) Validate() error {
 	for name, v := range map[string]time.Duration{
 		"idle timeout": d.IdleTimeout, "handshake timeout": d.HandshakeTimeout, "frame timeout": d.FrameTimeout,
 		"write timeout": d.WriteTimeout, "read timeout": d.ReadTimeout, "request timeout": d.RequestTimeout,
-		"authentication timeout": d.AuthTimeout, "connections.max.reauth.ms": d.MaxReauth, "connection.failed.authentication.delay.ms": d.FailedAuthDelay,
+		"authentication timeout": d.AuthTimeout, "time between reports": d.ReportEvery, "connections.max.reauth.ms": d.MaxReauth, "connection.failed.authentication.delay.ms": d.FailedAuthDelay,
 	} {
 		if v < 0 {
 			bad("%s is %v, must be positive", name, v)

@@ -17,6 +17,7 @@ import (
 	"github.com/braidstream/braid/tenant"
 	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/tenant/quota"
+	"github.com/braidstream/braid/tenant/usage"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -48,6 +49,9 @@ type conn struct {
 	quotaOf string
 	// muted is until when nothing is read, since a quota was exceeded (see throttle).
 	muted     time.Time
+	full      bool           // the tenant's storage is
+	account   *usage.Account // of the tenant; nil until it is known
+	refused   error          // why it is not served, although it is known whose it is
 	rules     *acl.Index
 	rulesAt   *catalog.Snapshot
 	rulesOf   string // the tenant
@@ -134,6 +138,9 @@ func (c *conn) named() { c.called.Store(&called{c.clientID, c.software}) }
 func (c *conn) serve() {
 	err := c.open()
 	if err == nil {
+		err = c.refused
+	}
+	if err == nil {
 		err = c.readLoop()
 	}
 	if errors.Is(err, errDraining) {
@@ -143,6 +150,7 @@ func (c *conn) serve() {
 		}
 	}
 	c.end(err)
+	c.account.Close()
 	c.sessions.close()
 	c.fetch.closePending()
 	if c.answered != nil {
@@ -238,6 +246,11 @@ func (c *conn) request(frame *wire.Buffer) error {
 		c.named()
 	}
 	c.used = c.used || !signsOn(h.Key)
+	if c.refused != nil && !signsOn(h.Key) {
+		frame.Release()
+		return c.refused
+	}
+	c.account.Request()
 	if err := c.look(); err != nil {
 		frame.Release()
 		return err
@@ -321,8 +334,14 @@ func (c *conn) write(b []byte) error {
 		return err
 	}
 	n, err := c.nc.Write(b)
-	c.g.metrics.bytesOut.Add(float64(n))
+	c.sent(int64(n))
 	return err
+}
+
+// sent counts bytes that went to the client.
+func (c *conn) sent(n int64) {
+	c.g.metrics.bytesOut.Add(float64(n))
+	c.account.Sent(n)
 }
 
 // writeBoth is write for a frame in two pieces, which are not copied together.
@@ -332,7 +351,7 @@ func (c *conn) writeBoth(head, body []byte) error {
 	}
 	pieces := net.Buffers{head, body}
 	n, err := pieces.WriteTo(c.nc)
-	c.g.metrics.bytesOut.Add(float64(n))
+	c.sent(n)
 	return err
 }
 
@@ -342,7 +361,7 @@ func (c *conn) writeScatter(s *wire.Scatter) error {
 		return err
 	}
 	n, err := s.WriteTo(c.nc)
-	c.g.metrics.bytesOut.Add(float64(n))
+	c.sent(n)
 	return err
 }
 
@@ -353,6 +372,7 @@ type deadlineReader struct {
 	sock        *wire.Socket
 	idle, frame time.Duration
 	received    adder
+	account     *usage.Account // whose bytes are counted; nil: nobody's
 
 	pausing     bool // between two requests
 	greeted     bool // a request has come: until then the client takes an end for a refusal, not for a broker that leaves
@@ -404,6 +424,7 @@ func (r *deadlineReader) Read(p []byte) (int, error) {
 	if n > 0 {
 		r.pausing = false
 		r.received.Add(float64(n))
+		r.account.Received(n)
 		return n, err
 	}
 	if err == nil {

@@ -41,7 +41,8 @@ type fetcher struct {
 	incremental bool
 	// withheld: a quota keeps the records back, and with them everything else.
 	withheld bool
-	first    int // index of the part that is read first
+	waited   time.Duration // of the request's time, for records
+	first    int           // index of the part that is read first
 
 	parts   []*fetchPart // of the request
 	ordered []*fetchPart // the same, in the order in which they are read
@@ -83,6 +84,7 @@ func serveFetch(call *call) error {
 	f.gather()
 	f.fetched()
 	f.fill()
+	f.worked()
 	return f.answer(version)
 }
 
@@ -117,7 +119,7 @@ func (f *fetcher) end() {
 	f.resp.Reset()
 	f.out.Reset()
 	f.aborted = f.aborted[:0]
-	f.call, f.session, f.incremental, f.withheld = nil, nil, false, false
+	f.call, f.session, f.incremental, f.withheld, f.waited = nil, nil, false, false, 0
 	// Room for thousands of partitions is not kept.
 	if cap(f.req.Partitions) > 4096 {
 		f.req, f.resp, f.out = wire.FetchRequest{}, wire.FetchResponse{}, wire.Scatter{}

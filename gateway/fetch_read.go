@@ -333,6 +333,13 @@ func (f *fetcher) settle(fp *fetchPart) {
 
 // waitFor waits until ready, the time, or the end of the connection.
 func (f *fetcher) waitFor(until time.Time, ready func() bool) bool {
+	if ready() {
+		return true
+	}
+	if f.call.c.quota.Metered() {
+		began := time.Now()
+		defer func() { f.waited += time.Since(began) }()
+	}
 	for !ready() {
 		d := time.Until(until)
 		if d <= 0 {

@@ -139,6 +139,9 @@ func (f *fleet) addGateway(fc fleetConfig, i int) {
 		Node: node, Leases: coordinator.CatalogLeases(f.cat, session), Directory: coordinator.CatalogDirectory(f.watcher),
 		Logs: coordinator.ChainLogs(logs), EnsureTopic: f.admin.ensureCoordinatorTopic,
 		Participants: coordinator.ChainParticipants(logs, 15*time.Minute), Fleet: f.cat.Fleet(),
+		MayHaveGroup: func(tenant string, here int64) bool {
+			return MayHaveGroup(f.watcher.Snapshot(), tenant, node, here)
+		},
 		Config: coordinator.Config{InitialRebalanceDelay: fc.rebalance, ConsumerHeartbeatInterval: fc.beat}, Logger: fc.logger,
 	})
 	if err != nil {

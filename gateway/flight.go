@@ -75,7 +75,7 @@ func (c *conn) answerNow() bool {
 		var rest []byte
 		if err == nil {
 			n, _ := c.sock.TryWrite(b) // the answerer's write meets the same error
-			c.g.metrics.bytesOut.Add(float64(n))
+			c.sent(int64(n))
 			rest = append(rest, b[n:]...)
 		}
 		*out = b

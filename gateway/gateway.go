@@ -23,6 +23,7 @@ import (
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
 	"github.com/braidstream/braid/tenant/sasl"
+	"github.com/braidstream/braid/tenant/usage"
 )
 
 // Options of [New]. Watcher, Logs, Coordinator, Admin, Users, Rules, Listeners and Node are required.
@@ -37,6 +38,13 @@ type Options struct {
 	Zone        string
 	Config      Config
 	Users       UserAdmin
+	// Usage counts what tenants use; nil: a ledger of the gateway's own.
+	Usage *usage.Ledger
+	// Reporter is told what tenants use that have a budget or a limit. nil: nobody is, and budgets
+	// are divided evenly.
+	Reporter Reporter
+	// Groups counts the groups of each tenant in the gateway's coordinator. nil: they are not told of.
+	Groups func() map[string]int64
 	// SASL is needed where a listener has mechanisms.
 	SASL    *sasl.Server
 	Logger  *slog.Logger
@@ -65,6 +73,8 @@ type Gateway struct {
 	sessionSlots slots
 	limiter      logLimiter
 	penalties    *penalties
+	usage        *usage.Ledger
+	opening      openings
 	revocations  chan struct{} // one at most: users or tenants changed
 
 	// makingOffsets holds the tenants whose offsets topic is being made.
@@ -128,6 +138,10 @@ func New(o Options) (*Gateway, error) {
 		revocations: make(chan struct{}, 1),
 		unknownFrom: map[netip.Prefix]int{},
 	}
+	if g.usage = o.Usage; g.usage == nil {
+		g.usage = &usage.Ledger{}
+	}
+	g.access.node = func() int32 { return g.opts.Node }
 	g.penalties = newPenalties(g.cfg.FailedAuthDelay, g.cfg.MaxFailedAuthDelay, g.cfg.AuthTimeout)
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.undrained, g.stopWaits = context.WithCancel(g.ctx)
@@ -205,6 +219,9 @@ func (g *Gateway) Start() error {
 	g.state = running
 	g.unwatch = g.watcher.OnChange(g.onChange)
 	g.keeping.Go(g.keepRevoking)
+	if g.opts.Reporter != nil {
+		g.keeping.Go(g.keepReporting)
+	}
 	if slices.ContainsFunc(g.listeners, func(l *listener) bool { return l.certs != nil }) {
 		g.keeping.Go(g.keepCertificates)
 	}

@@ -79,6 +79,7 @@ func serveMetadata(call *call) error {
 		}
 	}
 	m.tail()
+	m.worked(call)
 	err := call.send(m.finish())
 	keep(out, m.b)
 	return err
@@ -107,8 +108,15 @@ func (call *call) wholeMetadata(flags byte) error {
 	}
 	v.whole.mu.Unlock()
 	// All who ask are sent the same bytes, which nobody changes any more.
-	var e encoder
+	e := metadataWriter{version: key.version}
 	e.frame(call.header)
+	if call.c.quota != nil {
+		if key.version >= 3 {
+			e.throttleAt = len(e.b)
+			e.b, body = append(e.b, body[:4]...), body[4:]
+		}
+		e.worked(call)
+	}
 	binary.BigEndian.PutUint32(e.b, uint32(len(e.b)-4+len(body)))
 	return call.sendBoth(e.b, body)
 }
@@ -131,6 +139,7 @@ func (call *call) visibleMetadata(flags byte) error {
 		m.topic(t)
 	}
 	m.tail()
+	m.worked(call)
 	err := call.send(m.finish())
 	keep(out, m.b)
 	return err
@@ -239,6 +248,10 @@ func (call *call) autoCreate(name string) (*catalog.Topic, wire.Code) {
 	}
 	ctx, cancel := context.WithTimeout(call.ctx, call.g.cfg.RequestTimeout)
 	defer cancel()
+	// Counted, and never refused: who asks for metadata waits afterwards, as with Apache Kafka.
+	if err := call.mutate(call.g.cfg.NumPartitions, math.MaxInt16); err != nil {
+		return nil, wire.ThrottlingQuotaExceeded
+	}
 	_, err := call.g.admin.CreateTopic(ctx, TopicSpec{
 		Tenant: call.tenant, Name: name, Partitions: call.g.cfg.NumPartitions, ReplicationFactor: -1,
 	})
@@ -266,12 +279,15 @@ type metadataWriter struct {
 	ask     *asker
 	version int16
 	flags   byte
+	// throttleAt is where the throttle time is, from version 3 on.
+	throttleAt int
 }
 
 func (m *metadataWriter) head(call *call) {
 	v := m.version
 	m.flexible = v >= 9
 	if v >= 3 {
+		m.throttleAt = len(m.b)
 		m.int32(0) // throttle time
 	}
 	m.array(len(m.v.brokers.list))

@@ -28,6 +28,7 @@ type metrics struct {
 
 	authentications *prometheus.CounterVec
 	throttled       prometheus.Counter
+	refused         prometheus.Counter
 }
 
 type keyMetrics struct {
@@ -53,6 +54,7 @@ func newMetrics(g *Gateway, reg prometheus.Registerer) *metrics {
 			Help: "Open client connections, by listener."}, []string{"listener"}),
 		accepted:  prometheus.NewCounterVec(opts("connections_total", "Connections by listener and what became of them: served, refused."), []string{"listener", "outcome"}),
 		throttled: prometheus.NewCounter(opts("throttled_total", "Answers that told a client to wait, since it exceeded a quota.")),
+		refused:   prometheus.NewCounter(opts("connections_over_limit_total", "Connections that were ended since their tenant had as many as its limit allows.")),
 		denied:    prometheus.NewCounterVec(opts("denied_total", "Requests for what an ACL does not allow, by resource type."), []string{"type"}),
 		authentications: prometheus.NewCounterVec(opts("authentications_total",
 			"Authentications by listener, mechanism (TLS for certificates and failed handshakes) and what became of them: succeeded, failed."),
@@ -65,7 +67,7 @@ func newMetrics(g *Gateway, reg prometheus.Registerer) *metrics {
 		k.requests, k.latency = m.requests.WithLabelValues(name), m.latency.WithLabelValues(name)
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.errors, m.latency, m.bytesIn, m.bytesOut, m.connections, m.accepted, m.ended, m.denied, m.throttled, m.authentications,
+		reg.MustRegister(m.requests, m.errors, m.latency, m.bytesIn, m.bytesOut, m.connections, m.accepted, m.ended, m.denied, m.throttled, m.refused, m.authentications,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "unauthenticated_connections",
 				Help: "Connections that are not authenticated yet and have to be."}, func() float64 {
 				g.mu.Lock()

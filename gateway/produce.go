@@ -60,7 +60,14 @@ func (c *conn) produce(frame *wire.Buffer, h wire.Header, body []byte, start tim
 	if c.quota != nil {
 		f.resp.ThrottleMillis = c.throttle(c.quota.Produced(len(frame.B), start.UnixMilli()))
 	}
+	metered := c.quota.Metered()
 	f.submit(len(frame.B) - len(body))
+	if metered {
+		// What the answer waits for from here on is no work.
+		if wait := c.throttle(c.quota.Worked(int64(time.Since(start)), time.Now().UnixMilli())); wait > f.resp.ThrottleMillis {
+			f.resp.ThrottleMillis = wait
+		}
+	}
 	f.landed()
 	return nil
 }
@@ -87,9 +94,12 @@ func (f *flight) submit(body int) {
 	burst := 0
 	txn := f.transaction()
 	ask := c.asker(keyProduce)
-	refused := wire.None
+	refused, why := wire.None, ""
 	if txn != nil {
 		refused = ask.onTxn(acl.Write, string(f.req.TransactionalID))
+	}
+	if c.full && refused == wire.None {
+		refused, why = wire.PolicyViolation, storageFull
 	}
 	for t := range f.req.Topics {
 		topic := &f.req.Topics[t]
@@ -106,7 +116,7 @@ func (f *flight) submit(body int) {
 		}
 		for i := topic.First; i < topic.First+topic.Count; i++ {
 			if code != wire.None {
-				f.refuse(i, code, "")
+				f.refuse(i, code, why)
 				continue
 			}
 			part := &f.req.Partitions[i]

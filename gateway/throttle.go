@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"time"
@@ -44,22 +45,51 @@ func (c *conn) unmute() error {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		if wait > most {
-			// What was taken up is answered first.
-			if err := c.settled(); err != nil {
-				return err
-			}
-			return fmt.Errorf("muted by a quota for longer than a connection may be idle: %w", os.ErrDeadlineExceeded)
+		if wait <= most {
+			return c.held()
 		}
+		// What was taken up is answered first.
+		if err := c.settled(); err != nil {
+			return err
+		}
+		return fmt.Errorf("muted by a quota for longer than a connection may be idle: %w", os.ErrDeadlineExceeded)
 	case <-c.ctx.Done():
 	case <-c.g.drained:
 	}
 	return nil
 }
 
+// heldMost bounds for how long a client is not read from beyond what it was told: its
+// next request is on the way and has a time limit.
+const heldMost = 10 * time.Second
+
+// held waits while the tenant's share of its budget is exceeded of what this client has
+// used. Shares grow where the load is, so it looks again and again.
+func (c *conn) held() error {
+	for until := time.Now().Add(heldMost); ; {
+		wait := time.Duration(c.quota.Held(time.Now().UnixMilli())) * time.Millisecond
+		if wait <= 0 || time.Now().After(until) {
+			return nil
+		}
+		timer := time.NewTimer(min(wait, heldMost/40))
+		select {
+		case <-timer.C:
+		case <-c.ctx.Done():
+			timer.Stop()
+			return nil
+		case <-c.g.drained:
+			timer.Stop()
+			return nil
+		}
+		if err := c.look(); err != nil {
+			return err
+		}
+	}
+}
+
 // waits are the keys whose time goes by with waiting, for other members, for the
-// catalog or for records. Produce and Fetch have codecs of their own and are not
-// counted either: their bytes are.
+// catalog or for records. Produce, Fetch and Metadata have codecs of their own and count
+// their work there.
 func waits(key int16) bool {
 	switch key {
 	case keyFetch, keyJoinGroup, keySyncGroup, keyCreateTopics, keyDeleteTopics, keyCreatePartitions, keyDeleteRecords,
@@ -117,6 +147,37 @@ func (call *call) mutate(partitions int32, strict int16) error {
 func (call *call) mutated(resp kmsg.Response) {
 	if call.mutationWait > 0 {
 		call.tell(resp, call.c.throttle(call.mutationWait))
+	}
+}
+
+// worked counts the time of a Fetch without its waits, and says so in the answer.
+func (f *fetcher) worked() {
+	c := f.call.c
+	if !c.quota.Metered() {
+		return
+	}
+	now := time.Now()
+	if wait := c.throttle(c.quota.Worked(int64(now.Sub(f.call.start)-f.waited), now.UnixMilli())); wait > f.resp.ThrottleMillis {
+		f.resp.ThrottleMillis = wait
+	}
+}
+
+// worked is call.worked for Metadata, whose answers are written already; topics that it made count
+// as mutations.
+func (m *metadataWriter) worked(call *call) {
+	c := call.c
+	if c.quota == nil {
+		return
+	}
+	wait := int32(0)
+	if call.mutationWait > 0 {
+		wait = c.throttle(call.mutationWait)
+	}
+	if c.quota.Metered() {
+		wait = max(wait, c.throttle(c.quota.Worked(int64(time.Since(call.start)), time.Now().UnixMilli())))
+	}
+	if wait > 0 && m.version >= 3 {
+		binary.BigEndian.PutUint32(m.b[m.throttleAt:], uint32(wait))
 	}
 }
 

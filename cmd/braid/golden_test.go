@@ -18,7 +18,7 @@ var volatile = map[string]bool{
 	"id": true, "op": true, "created": true, "issued": true, "finished": true, "started": true, "until": true,
 	"clusterId": true, "fleet": true, "controller": true, "advertise": true, "bootstrap": true, "version": true,
 	"go": true, "revision": true, "commit": true, "platform": true, "os": true, "arch": true,
-	"health": true, "detail": true, "password": true, "deleteAt": true, "kcat": true, "properties": true, "python": true,
+	"health": true, "detail": true, "password": true, "deleteAt": true, "kcat": true, "since": true, "properties": true, "python": true,
 }
 
 var (
@@ -119,6 +119,7 @@ func TestGoldenJSON(t *testing.T) {
 		{name: "tenant-list", args: "tenant list", numbers: true},
 		{name: "tenant-use", args: "tenant use default"},
 		{name: "user-delete", args: "user delete alice --tenant acme"},
+		{name: "usage-tenant", args: "usage --tenant acme --since 2026-01-01", numbers: true},
 		{name: "tenant-delete", args: "tenant delete acme --yes --grace 1h"},
 		{name: "tenant-undelete", args: "tenant undelete acme"},
 	} {

@@ -16,6 +16,7 @@ import (
 	"github.com/braidstream/braid/coordinator"
 	"github.com/braidstream/braid/gateway"
 	"github.com/braidstream/braid/tenant/rules"
+	"github.com/braidstream/braid/tenant/usage"
 )
 
 // node is one gateway of the process with what belongs to it alone: its session,
@@ -107,6 +108,9 @@ func (p *process) startNode(ctx context.Context, i int) error {
 		Peers:        peers,
 		Fleet:        p.catalog.Fleet(),
 		Report:       p.catalog.PutTorn, Fault: faultHook(),
+		MayHaveGroup: func(tenant string, here int64) bool {
+			return gateway.MayHaveGroup(p.watcher.Snapshot(), tenant, n.id, here)
+		},
 		Config: p.settings.Coordinator, Logger: logger, Metrics: metrics})
 	if err != nil {
 		return err
@@ -119,10 +123,14 @@ func (p *process) startNode(ctx context.Context, i int) error {
 	p.onEnd(n.coordinator.Close)
 	voter := vote.Start(p.catalog, p.watcher, n.session, p.stores, logger)
 	p.onEnd(func(context.Context) error { voter.Close(); return nil })
+	ledger := &usage.Ledger{}
+	metrics.MustRegister(ledger)
+	p.keepUsage(n.id, ledger, logger)
 	cfg := p.settings.Gateway
 	cfg.ClusterID = p.clusterID()
 	n.gateway, err = gateway.New(gateway.Options{Watcher: p.watcher, Logs: n.logs, Coordinator: n.coordinator,
-		Admin: p.admin, Rules: p.rules(logger), Users: p.catalog, SASL: p.sasl, Listeners: listeners, Node: n.id, Zone: p.cfg.Zone, Config: cfg, Logger: logger, Metrics: metrics})
+		Admin: p.admin, Rules: p.rules(logger), Users: p.catalog, SASL: p.sasl, Listeners: listeners, Node: n.id, Zone: p.cfg.Zone, Config: cfg,
+		Usage: ledger, Reporter: n.session, Groups: n.coordinator.Groups, Logger: logger, Metrics: metrics})
 	if err != nil {
 		return err
 	}
@@ -154,6 +162,22 @@ func (p *process) startNode(ctx context.Context, i int) error {
 // rules changes ACLs and quotas in the process's catalog.
 func (p *process) rules(logger *slog.Logger) *rules.Store {
 	return &rules.Store{Catalog: p.catalog, Watcher: p.watcher, Logger: logger}
+}
+
+// keepUsage writes down what a gateway counts, until after it has ended.
+func (p *process) keepUsage(node int32, ledger *usage.Ledger, logger *slog.Logger) {
+	rec := &usage.Recorder{Store: p.catalog, Writer: fmt.Sprintf("%d-%s", node, catalog.RandomName(10)), Counts: ledger.Counts, Logger: logger}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		rec.Run(ctx, usage.Every, drainLimit/10)
+	}()
+	p.onEnd(func(context.Context) error {
+		stop()
+		<-done
+		return nil
+	})
 }
 
 // sendElsewhere has the other gateways take over before this one's connections

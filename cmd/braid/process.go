@@ -28,6 +28,7 @@ import (
 	"github.com/braidstream/braid/span/local"
 	"github.com/braidstream/braid/span/remote"
 	"github.com/braidstream/braid/tenant/sasl"
+	"github.com/braidstream/braid/tenant/usage"
 )
 
 // ready is the JSON line of --ready-file, and what greetings show.
@@ -408,7 +409,9 @@ func (p *process) adoptEngine(ctx context.Context, name string) error {
 }
 
 func (p *process) startController() {
-	c := controller.New(controller.Options{Catalog: p.catalog, Watcher: p.watcher, Stores: p.stores,
+	held := &usage.Holdings{}
+	p.metrics.MustRegister(held)
+	c := controller.New(controller.Options{Holdings: held, Catalog: p.catalog, Watcher: p.watcher, Stores: p.stores,
 		Name: p.id, Damping: p.settings.Detection, Lease: p.settings.Lease, CertifyBytes: p.settings.Certify, Logger: p.logger, Fault: faultHook()})
 	c.Start()
 	p.onEnd(func(context.Context) error { c.Close(); return nil })

@@ -33,7 +33,7 @@ func newQuotaSet(e *env) *cobra.Command {
 		Short: "Set or remove quotas of a user, a client id, both, or an address",
 		Long: `Set quotas. NAME is producer_byte_rate or consumer_byte_rate (bytes a second),
 request_percentage (of one thread's time) or controller_mutation_rate (partitions a second);
-of an address it is connection_creation_rate, which is kept and not enforced yet. An empty
+of an address it is connection_creation_rate (connections a second to this tenant). An empty
 VALUE removes a quota. The most specific quota holds, as in Kafka. Quotas hold for each gateway.`,
 		Example: `  braid quota set --tenant orders --user app producer_byte_rate=10485760 request_percentage=50
   braid quota set --tenant orders --user-default --client-id batch consumer_byte_rate=1048576

@@ -87,7 +87,7 @@ you like, move between them while clients run, and survive the loss of one.`,
 		newUp(e), newGateway(e), newController(e),
 		newCluster(e), newTopic(e), newFailover(e), newFailback(e), newOp(e),
 		newTenant(e), newUser(e), newOperator(e),
-		newACL(e), newQuota(e),
+		newACL(e), newQuota(e), newUsage(e),
 		newStatus(e), newVerify(e), newStorage(e), newVersion(e),
 	)
 	return root

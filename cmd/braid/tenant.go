@@ -255,8 +255,8 @@ func newTenantSet(e *env) *cobra.Command {
 		Short: "Change a tenant's limits, placement, defaults, budget, super users",
 		Long: `Change a tenant. What is not named stays. A new placement holds for new topics and for moves;
 topics that are elsewhere stay until they are moved. A limit below what there is stops growth
-and takes nothing away. Limits of connections, groups and storage.bytes, and budgets, are kept and
-shown; nothing enforces them yet. Client quotas do hold, for each gateway: braid quota.`,
+and takes nothing away. Budgets hold over all gateways together; client quotas (braid quota) for
+each gateway.`,
 		Example: `  braid tenant set acme --limit topics=500 --limit partitions=0
   braid tenant set acme --default cleanup.policy=compact --remove retention.ms`,
 		Args:              names(1, 1, "the name of a tenant"),

@@ -2,7 +2,9 @@ package quota
 
 import (
 	"crypto/sha256"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/braidstream/braid/catalog"
 )
@@ -72,7 +74,9 @@ func Compile(quotas []*catalog.ClientQuota) *Table {
 					if t.ips == nil {
 						t.ips = map[string]float64{}
 					}
-					t.ips[*p.Name] = limit
+					if a, err := netip.ParseAddr(*p.Name); err == nil {
+						t.ips[a.Unmap().WithZone("").String()] = limit
+					}
 				}
 			}
 		}
@@ -228,7 +232,10 @@ type limited struct {
 // Client is what holds for the connections of one user with one client id. The nil
 // Client is nobody's limit. Its methods may be called concurrently.
 type Client struct {
-	of [kinds]limited
+	of     [kinds]limited
+	within *Allowance // of the whole tenant; nil: none
+	// touched tells of what the tenant's share was exceeded by this client.
+	touched [kinds]atomic.Bool
 }
 
 // Client returns what holds for a user and a client id at a time, ms; nil for nothing.
@@ -251,15 +258,22 @@ func (t *Table) Client(m *Meters, user, client string, now int64) *Client {
 }
 
 func (c *Client) rate(k kind, value float64, now int64) int64 {
-	if c == nil || c.of[k].Meter == nil {
+	if c == nil {
 		return 0
+	}
+	wait := c.within.use(k, value, now)
+	if wait > 0 {
+		c.touched[k].Store(true)
+	}
+	if c.of[k].Meter == nil {
+		return wait
 	}
 	l := &c.of[k]
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last = now
 	l.rate.Record(value, now)
-	return l.rate.Throttle(l.limit, now)
+	return max(wait, l.rate.Throttle(l.limit, now))
 }
 
 // Produced records bytes that came in, and returns the wait, ms.
@@ -277,14 +291,20 @@ func (c *Client) Unfetched(bytes int, now int64) int64 {
 // FetchAtMost returns how many bytes one fetch may bring at most; no limit is a
 // very large number.
 func (c *Client) FetchAtMost() float64 {
-	if c == nil || c.of[consume].Meter == nil {
-		return 1 << 62
+	most := float64(1 << 62)
+	if c != nil && c.of[consume].Meter != nil {
+		most = Largest(c.of[consume].limit)
 	}
-	return Largest(c.of[consume].limit)
+	if c != nil && c.within != nil {
+		most = min(most, c.within.largest(consume))
+	}
+	return most
 }
 
 // Metered tells whether the time of requests is measured.
-func (c *Client) Metered() bool { return c != nil && c.of[request].Meter != nil }
+func (c *Client) Metered() bool {
+	return c != nil && (c.of[request].Meter != nil || c.within.limits(request))
+}
 
 // Worked records nanoseconds of work on a request, and returns the wait, ms, which is
 // at most a window.
@@ -296,19 +316,27 @@ func (c *Client) Worked(nanos, now int64) int64 {
 // bucket is overdrawn, and is not counted; another one is counted all the same. wait,
 // ms, is for how long the bucket is overdrawn.
 func (c *Client) Mutate(partitions int, strict bool, now int64) (wait int64, refused bool) {
-	if c == nil || c.of[mutation].Meter == nil {
+	if c == nil {
 		return 0, false
 	}
+	wait = c.within.overdrawn(now)
 	l := &c.of[mutation]
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.last = now
-	if wait = l.bucket.Wait(l.limit, now); wait > 0 && strict {
+	if l.Meter != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.last = now
+		wait = max(wait, l.bucket.Wait(l.limit, now))
+	}
+	if wait > 0 && strict {
 		return wait, true
 	}
-	l.bucket.Take(float64(partitions), l.limit, now)
+	c.within.take(float64(partitions), now)
+	if l.Meter != nil {
+		l.bucket.Take(float64(partitions), l.limit, now)
+		wait = l.bucket.Wait(l.limit, now)
+	}
 	if strict {
 		return 0, false
 	}
-	return l.bucket.Wait(l.limit, now), false
+	return max(wait, c.within.overdrawn(now)), false
 }

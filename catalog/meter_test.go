@@ -1,0 +1,139 @@
+package catalog
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+)
+
+// sumOf is what a tenant used, over all readings from a time on.
+func sumOf(t *testing.T, c *Catalog, since time.Time, tenant string) (total Usage, readings int) {
+	t.Helper()
+	for _, r := range must(c.Readings(t.Context(), since))(t) {
+		if u, ok := r.Tenants[tenant]; ok {
+			total, readings = total.Add(u), readings+1
+		}
+	}
+	return total, readings
+}
+
+// Readings are written over the one before only, and folding keeps their sum.
+func TestReadingsAreFolded(t *testing.T) {
+	c := open(t)
+	tenant := tenantOf(t)
+	// Hours of a year of its own: the catalog is shared.
+	begin := time.Date(2001, 5, 7, 22, 0, 0, 0, time.UTC)
+	unit := Usage{Received: 1, Sent: 2, Requests: 3, Connections: 4, ConnectionSeconds: 0.5, PartitionSeconds: 6, ByteSeconds: 7}
+	want := Usage{}
+	for h := range 4 {
+		for w := range foldOps + 3 {
+			r := Reading{Hour: begin.Add(time.Duration(h) * time.Hour).Format(HourLayout), Writer: fmt.Sprintf("%d-x", w), Seq: 1, Tenants: map[string]Usage{tenant: unit}}
+			r.Revision = must(c.PutReading(t.Context(), r, Fence{}))(t)
+			want = want.Add(unit)
+			if w > 0 {
+				continue
+			}
+			stale := r
+			stale.Revision = 0
+			if _, err := c.PutReading(t.Context(), stale, Fence{}); !errors.Is(err, ErrExists) {
+				t.Errorf("begun anew: %v", err)
+			}
+			r.Seq++
+			must(c.PutReading(t.Context(), r, Fence{}))(t)
+			if _, err := c.PutReading(t.Context(), r, Fence{}); !errors.Is(err, ErrConflict) {
+				t.Errorf("over another: %v", err)
+			}
+		}
+	}
+	check := func(readings int) {
+		t.Helper()
+		if got, n := sumOf(t, c, begin, tenant); got != want || n != readings {
+			t.Errorf("%+v in %d readings, want %+v in %d", got, n, want, readings)
+		}
+	}
+	check(4 * (foldOps + 3))
+	fold := func(hours, days time.Time) {
+		t.Helper()
+		if err := c.FoldReadings(t.Context(), hours, days, Fence{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fold(begin.Add(2*time.Hour), time.Time{})
+	check(2 + 2*(foldOps+3))
+	old := Reading{Hour: begin.Format(HourLayout), Writer: "0-x", Seq: 3, Revision: 1, Tenants: map[string]Usage{tenant: unit}}
+	if _, err := c.PutReading(t.Context(), old, Fence{}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("one that was folded: %v", err)
+	}
+	// One that comes late is folded too.
+	old.Revision = 0
+	must(c.PutReading(t.Context(), old, Fence{}))(t)
+	want = want.Add(unit)
+	fold(begin.Add(24*time.Hour), begin.Add(2*time.Hour))
+	check(1 + 2)
+	fold(begin.Add(24*time.Hour), begin.Add(24*time.Hour))
+	check(2)
+	if _, n := sumOf(t, c, begin.Add(2*time.Hour), tenant); n != 1 {
+		t.Errorf("%d readings from the second day on", n)
+	}
+	if _, n := sumOf(t, c, begin.Add(48*time.Hour), tenant); n != 0 {
+		t.Errorf("%d readings of later days", n)
+	}
+}
+
+func TestSharesAreWatched(t *testing.T) {
+	c := open(t)
+	const tenant = "shares-are-watched"
+	must(c.CreateTenant(t.Context(), Tenant{Name: tenant}))(t)
+	w := watch(t, c)
+	if w.Snapshot().Share(tenant) != nil {
+		t.Error("a share that nobody wrote")
+	}
+	s := Share{Tenant: tenant, Of: map[string]float64{"producer_byte_rate": 10}, Rates: map[string]map[int32]float64{"producer_byte_rate": {1: 4, 2: 6}},
+		Connections: map[int32]int64{2: 7}, Stored: 8, Full: true}
+	if err := c.PutShare(t.Context(), s, Fence{}); err != nil {
+		t.Fatal(err)
+	}
+	snap := must(w.Refresh(t.Context()))(t)
+	got := snap.Share(tenant)
+	if got == nil || got.Rates["producer_byte_rate"][2] != 6 || got.Connections[2] != 7 || !got.Full || got.Revision == 0 || got.Tenant != tenant {
+		t.Errorf("%+v", got)
+	}
+	if err := c.PutShare(t.Context(), s, Fence{Key: "nobody", Revision: 7}); !errors.Is(err, ErrFenced) {
+		t.Errorf("of a former leader: %v", err)
+	}
+	s.Tenant = "shares-of-nobody"
+	if err := c.PutShare(t.Context(), s, Fence{}); !errors.Is(err, ErrNoTenant) {
+		t.Errorf("of no tenant: %v", err)
+	}
+}
+
+// A gateway's report goes with its registration.
+func TestReportsOfUseAreLeased(t *testing.T) {
+	c := open(t)
+	const node = 4711
+	s := must(c.Register(t.Context(), Gateway{Node: node}, 0))(t)
+	if err := s.PutUse(t.Context(), GatewayUse{Node: node, Tenants: map[string]TenantUse{"acme": {Rates: map[string]float64{"producer_byte_rate": 5}, Limited: []string{"producer_byte_rate"}, Groups: 2}}}); err != nil {
+		t.Fatal(err)
+	}
+	find := func() *GatewayUse {
+		for _, u := range must(c.Uses(t.Context()))(t) {
+			if u.Node == node {
+				return &u
+			}
+		}
+		return nil
+	}
+	if u := find(); u == nil || u.Tenants["acme"].Groups != 2 || u.Tenants["acme"].Rates["producer_byte_rate"] != 5 {
+		t.Errorf("%+v", u)
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if u := find(); u != nil {
+		t.Errorf("%+v of a gateway that is gone", u)
+	}
+	if err := s.PutUse(t.Context(), GatewayUse{Node: node}); !errors.Is(err, ErrSessionLost) {
+		t.Errorf("after the end: %v", err)
+	}
+}

@@ -1,0 +1,177 @@
+package quota
+
+import "sync"
+
+// Allowance is what a whole tenant may use of one gateway: the gateway's share of the
+// tenant's budget. All its clients there are measured together, beside their own
+// quotas. A share changes as load moves between gateways, so a wait that follows from
+// a small share may be over early: clients are told of the wait that the whole budget
+// would mean, or of a window, and the gateway looks again then ([Client.Held]).
+type Allowance struct {
+	of [kinds]allowed
+	at int64 // of the last sample, ms; guarded by of[0].mu
+}
+
+type allowed struct {
+	mu     sync.Mutex
+	rate   Rate
+	bucket Bucket
+	share  float64 // 0: no limit
+	whole  float64
+
+	used    float64 // since the last sample
+	limited bool    // since the last sample
+}
+
+// Set changes the shares and the budgets that they are of, both by the names of quotas.
+func (a *Allowance) Set(share, whole map[string]float64) {
+	for k := range a.of {
+		l := &a.of[k]
+		l.mu.Lock()
+		l.share, l.whole = share[kindNames[k]], max(whole[kindNames[k]], share[kindNames[k]])
+		l.mu.Unlock()
+	}
+}
+
+// Use is what a tenant used of something by the second.
+type Use struct {
+	Rate    float64
+	Limited bool // it would have used more
+}
+
+// Sample returns what was used since the last sample, of what is limited.
+func (a *Allowance) Sample(now int64) map[string]Use {
+	a.of[0].mu.Lock()
+	since := max(now-a.at, 1)
+	a.at = now
+	a.of[0].mu.Unlock()
+	out := map[string]Use{}
+	for k := range a.of {
+		l := &a.of[k]
+		l.mu.Lock()
+		if l.share > 0 {
+			// Who is held from reading has nothing to be refused of.
+			limited := l.limited || l.wait(kind(k), now) > 0
+			out[kindNames[k]] = Use{Rate: max(l.used, 0) * 1000 / float64(since), Limited: limited}
+		}
+		l.used, l.limited = 0, false
+		l.mu.Unlock()
+	}
+	return out
+}
+
+// wait is for how long the share is exceeded. Needs l.mu.
+func (l *allowed) wait(k kind, now int64) int64 {
+	switch {
+	case l.share <= 0:
+		return 0
+	case k == mutation:
+		return l.bucket.Wait(l.share, now)
+	}
+	return l.rate.Throttle(l.share, now)
+}
+
+// use records value and returns the wait to tell of.
+func (a *Allowance) use(k kind, value float64, now int64) int64 {
+	if a == nil {
+		return 0
+	}
+	l := &a.of[k]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.share <= 0 {
+		return 0
+	}
+	l.used += value
+	l.rate.Record(value, now)
+	wait := l.wait(k, now)
+	if wait <= 0 {
+		return 0
+	}
+	l.limited = true
+	return min(wait, max(l.rate.Throttle(l.whole, now), WindowMillis))
+}
+
+// overdrawn is how long mutations have to wait.
+func (a *Allowance) overdrawn(now int64) int64 {
+	if a == nil {
+		return 0
+	}
+	l := &a.of[mutation]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	wait := l.wait(mutation, now)
+	l.limited = l.limited || wait > 0
+	return wait
+}
+
+// take counts mutations.
+func (a *Allowance) take(n float64, now int64) {
+	if a == nil {
+		return
+	}
+	l := &a.of[mutation]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.share > 0 {
+		l.used += n
+		l.bucket.Take(n, l.share, now)
+	}
+}
+
+func (a *Allowance) largest(k kind) float64 {
+	l := &a.of[k]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.share <= 0 {
+		return 1 << 62
+	}
+	return Largest(l.share)
+}
+
+func (a *Allowance) limits(k kind) bool {
+	if a == nil {
+		return false
+	}
+	l := &a.of[k]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.share > 0
+}
+
+// Within gives what holds for a client of a tenant that has an allowance; nil for no
+// tenant's.
+func (c *Client) Within(a *Allowance) *Client {
+	if a == nil {
+		return c
+	}
+	if c == nil {
+		c = &Client{}
+	}
+	c.within = a
+	return c
+}
+
+// Held returns for how long, ms, the tenant's share is exceeded of what this client has
+// used: nothing is read from it meanwhile.
+func (c *Client) Held(now int64) int64 {
+	if c == nil || c.within == nil {
+		return 0
+	}
+	most := int64(0)
+	for _, k := range [...]kind{produce, consume, request} {
+		if !c.touched[k].Load() {
+			continue
+		}
+		l := &c.within.of[k]
+		l.mu.Lock()
+		wait := l.wait(k, now)
+		l.limited = l.limited || wait > 0
+		l.mu.Unlock()
+		if wait <= 0 {
+			c.touched[k].Store(false)
+		}
+		most = max(most, wait)
+	}
+	return most
+}

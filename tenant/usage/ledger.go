@@ -1,0 +1,130 @@
+package usage
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Account counts what one tenant uses of one gateway. Its counters begin with the
+// process and only grow. All methods may be called concurrently, on nil too: that is
+// a connection that is nobody's yet.
+type Account struct {
+	received, sent, requests, opened atomic.Int64
+	open                             atomic.Int64
+
+	mu      sync.Mutex
+	seconds float64 // connections times the time that they were open
+	at      time.Time
+}
+
+// Received counts bytes that came from clients.
+func (a *Account) Received(n int) {
+	if a != nil {
+		a.received.Add(int64(n))
+	}
+}
+
+// Sent counts bytes that went to clients.
+func (a *Account) Sent(n int64) {
+	if a != nil {
+		a.sent.Add(n)
+	}
+}
+
+// Request counts a request.
+func (a *Account) Request() {
+	if a != nil {
+		a.requests.Add(1)
+	}
+}
+
+// Open counts a connection that is opened, and returns how many are open.
+func (a *Account) Open() int64 {
+	if a == nil {
+		return 0
+	}
+	a.change(1)
+	a.opened.Add(1)
+	return a.open.Load()
+}
+
+// Close counts a connection that ends.
+func (a *Account) Close() {
+	if a != nil {
+		a.change(-1)
+	}
+}
+
+func (a *Account) change(by int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.pass(time.Now())
+	a.open.Add(by)
+}
+
+// pass adds up the time that connections were open. Needs a.mu.
+func (a *Account) pass(now time.Time) {
+	if n := a.open.Load(); n > 0 && !a.at.IsZero() {
+		a.seconds += float64(n) * now.Sub(a.at).Seconds()
+	}
+	a.at = now
+}
+
+// Connections is how many are open.
+func (a *Account) Connections() int64 { return a.open.Load() }
+
+// Counts are what was used up to a moment.
+func (a *Account) Counts(now time.Time) Counts {
+	a.mu.Lock()
+	a.pass(now)
+	seconds := a.seconds
+	a.mu.Unlock()
+	return Counts{Received: a.received.Load(), Sent: a.sent.Load(), Requests: a.requests.Load(),
+		Connections: a.opened.Load(), ConnectionSeconds: seconds}
+}
+
+// Ledger holds the accounts of one gateway. The zero value is ready.
+type Ledger struct {
+	mu sync.RWMutex
+	by map[string]*Account
+}
+
+// Account returns a tenant's, made when it is first asked for. Whoever asks makes sure
+// that there is such a tenant: accounts are kept.
+func (l *Ledger) Account(tenant string) *Account {
+	l.mu.RLock()
+	a := l.by[tenant]
+	l.mu.RUnlock()
+	if a != nil {
+		return a
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a = l.by[tenant]; a != nil {
+		return a
+	}
+	if l.by == nil {
+		l.by = map[string]*Account{}
+	}
+	a = &Account{}
+	l.by[tenant] = a
+	return a
+}
+
+// Find returns a tenant's account if there is one.
+func (l *Ledger) Find(tenant string) *Account {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.by[tenant]
+}
+
+// Tenants names those that have an account, sorted.
+func (l *Ledger) Tenants() []string {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return slices.SortedFunc(maps.Keys(l.by), strings.Compare)
+}
