@@ -180,7 +180,7 @@ func (c *conn) readLoop() (err error) {
 		}
 	}()
 	for {
-		if err := c.g.budget.wait(c.ctx); err != nil {
+		if err := c.g.budget.wait(c.ctx, c.account); err != nil {
 			return err
 		}
 		if err := c.room(); err != nil {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/tenant/usage"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -18,6 +19,7 @@ type flight struct {
 	c       *conn
 	frame   *wire.Buffer // until its batches were submitted; then the chain's loan, and nil
 	size    int
+	of      *usage.Account // whose bytes these are
 	version int16
 	corr    int32
 	start   time.Time
@@ -114,11 +116,11 @@ func (c *conn) answeredAll(ready []*flight) {
 
 // free gives back the frame and the flight.
 func (f *flight) free() {
-	f.c.g.budget.put(int64(f.size))
+	f.c.g.budget.put(int64(f.size), f.of)
 	if f.frame != nil {
 		f.frame.Release()
 	}
-	f.c, f.frame = nil, nil
+	f.c, f.frame, f.of = nil, nil, nil
 	// A request with thousands of partitions is rare; its room is not kept.
 	if cap(f.parts) > 1024 {
 		return

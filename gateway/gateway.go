@@ -147,7 +147,7 @@ func New(o Options) (*Gateway, error) {
 	g.undrained, g.stopWaits = context.WithCancel(g.ctx)
 	g.topics = newTopics(g)
 	g.fresh.g = g
-	g.budget.max = g.cfg.InflightBytes
+	g.budget.max, g.budget.shared = g.cfg.InflightBytes, g.usage.Several
 	g.sessionSlots.maxSessions, g.sessionSlots.maxParts = int64(g.cfg.FetchSessions), int64(g.cfg.SessionPartitions)
 	names := map[string]bool{}
 	for _, lc := range o.Listeners {

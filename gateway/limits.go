@@ -5,24 +5,32 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/braidstream/braid/tenant/usage"
 )
 
 // byteBudget bounds the bytes of requests that are being worked on. It is soft:
 // a request that has arrived is taken, and no further one is read until there
 // is room, as a broker's queued.max.request.bytes has it.
 type byteBudget struct {
-	max  int64
-	used atomic.Int64
+	max int64
+	// shared tells whether there are several tenants.
+	shared func() bool
+	used   atomic.Int64
 
 	mu   sync.Mutex
 	room chan struct{} // closed when there is room again; nil if nobody waits
 }
 
-func (b *byteBudget) take(n int64) { b.used.Add(n) }
+func (b *byteBudget) take(n int64, of *usage.Account) {
+	b.used.Add(n)
+	of.Take(n)
+}
 
-func (b *byteBudget) put(n int64) {
-	if b.used.Add(-n) >= b.max {
-		return
+func (b *byteBudget) put(n int64, of *usage.Account) {
+	used, mine := b.used.Add(-n), of.Take(-n)
+	if used >= b.max || used+n < b.max && (mine >= b.max/2 || mine+n < b.max/2) {
+		return // nobody may go on now who could not before
 	}
 	b.mu.Lock()
 	if b.room != nil {
@@ -32,12 +40,19 @@ func (b *byteBudget) put(n int64) {
 	b.mu.Unlock()
 }
 
+// full tells whether a tenant has to wait. Beside others it may have half of the room: one
+// whose appends are stuck must not keep the others from being read. nil is nobody's
+// connection yet.
+func (b *byteBudget) full(of *usage.Account) bool {
+	return b.used.Load() >= b.max || b.shared() && of.InFlight() >= b.max/2
+}
+
 // wait returns when there is room.
-func (b *byteBudget) wait(ctx context.Context) error {
-	for b.used.Load() >= b.max {
+func (b *byteBudget) wait(ctx context.Context, of *usage.Account) error {
+	for b.full(of) {
 		b.mu.Lock()
 		// Looked at again under the lock: put closes what it finds there.
-		if b.used.Load() < b.max {
+		if !b.full(of) {
 			b.mu.Unlock()
 			return nil
 		}

@@ -45,7 +45,8 @@ func (c *conn) produce(frame *wire.Buffer, h wire.Header, body []byte, start tim
 	f := flightPool.Get().(*flight)
 	f.c, f.frame, f.size = c, frame, frame.Cap()
 	f.version, f.corr, f.start = h.Version, h.CorrelationID, start
-	c.g.budget.take(int64(f.size))
+	f.of = c.account
+	c.g.budget.take(int64(f.size), f.of)
 	if err := f.req.Decode(h.Version, body); err != nil {
 		f.free()
 		return err

@@ -74,19 +74,19 @@ func TestABudgetFollowsItsLoad(t *testing.T) {
 	up.must("topic", "create", "orders", "--partitions", "1")
 	up.must("tenant", "set", "default", "--budget", "producer_byte_rate=100000")
 	_, w := up.watchCatalog()
-	load := func(node int32) (stop func()) {
+	load := func(i int) (stop func()) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
-		for i := range 4 {
-			cl, err := kgo.NewClient(kgo.SeedBrokers(up.ready.Kafka...), kgo.ClientID(fmt.Sprint("load-", i)), kgo.MaxProduceRequestsInflightPerBroker(1))
+		for range 4 {
+			cl, err := kgo.NewClient(kgo.SeedBrokers(up.ready.Kafka[i]))
 			if err != nil {
 				t.Fatal(err)
 			}
 			wg.Go(func() {
 				defer cl.Close()
 				for ctx.Err() == nil {
-					if err := produceAt(ctx, cl.Broker(int(node)), "orders", 50_000); err != nil && ctx.Err() == nil {
-						t.Errorf("produce at %d: %v", node, err)
+					if err := produceAt(ctx, cl.SeedBrokers()[0], "orders", 50_000); err != nil && ctx.Err() == nil {
+						t.Errorf("produce at %s: %v", up.ready.Kafka[i], err)
 						return
 					}
 				}
@@ -131,10 +131,10 @@ func TestABudgetFollowsItsLoad(t *testing.T) {
 		}
 	}
 	first, second := up.ready.Nodes[0].Node, up.ready.Nodes[2].Node
-	stop := load(first)
+	stop := load(0)
 	until("load on the first", func(s map[int32]float64) bool { return s[first] > 0.9*budget })
 	stop()
-	stop = load(second)
+	stop = load(2)
 	defer stop()
 	until("load on the third", func(s map[int32]float64) bool { return s[second] > 0.9*budget })
 }
@@ -150,7 +150,7 @@ func TestUsageSurvivesKill(t *testing.T) {
 	}
 	const size, count = 100_000, 20
 	for range count {
-		if err := produceAt(t.Context(), cl.Broker(int(up.ready.Nodes[0].Node)), "orders", size); err != nil {
+		if err := produceAt(t.Context(), cl.SeedBrokers()[0], "orders", size); err != nil {
 			t.Fatal(err)
 		}
 	}

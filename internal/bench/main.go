@@ -85,6 +85,7 @@ func allScenarios() []scenario {
 		{"batch", "1,000 topics moved as one operation", 8 * time.Minute, batchScenario},
 		{"coordinators", "groups, commits and transactions, and metadata of many topics", 20 * time.Minute, coordinatorsScenario},
 		{"local", "the embedded engine, synced, against Kafka", 8 * time.Minute, localScenario},
+		{"tenants", "the cost of quotas and ACLs; a quiet tenant beside one at ten times its budget on 2,000 connections", 8 * time.Minute, tenantsScenario},
 		{"engine", "the same without a gateway: the disk's limit, 10,000 partitions, restarts, a compaction", 4 * time.Minute, engineScenario},
 	}
 }

@@ -14,7 +14,7 @@ import (
 // a connection that is nobody's yet.
 type Account struct {
 	received, sent, requests, opened atomic.Int64
-	open                             atomic.Int64
+	open, inflight                   atomic.Int64
 
 	mu      sync.Mutex
 	seconds float64 // connections times the time that they were open
@@ -74,6 +74,23 @@ func (a *Account) pass(now time.Time) {
 	a.at = now
 }
 
+// Take counts bytes of requests that are being worked on, and returns how many there are; a
+// negative number gives them back.
+func (a *Account) Take(n int64) int64 {
+	if a == nil {
+		return 0
+	}
+	return a.inflight.Add(n)
+}
+
+// InFlight is how many bytes of requests are being worked on.
+func (a *Account) InFlight() int64 {
+	if a == nil {
+		return 0
+	}
+	return a.inflight.Load()
+}
+
 // Connections is how many are open.
 func (a *Account) Connections() int64 { return a.open.Load() }
 
@@ -89,9 +106,13 @@ func (a *Account) Counts(now time.Time) Counts {
 
 // Ledger holds the accounts of one gateway. The zero value is ready.
 type Ledger struct {
-	mu sync.RWMutex
-	by map[string]*Account
+	mu      sync.RWMutex
+	by      map[string]*Account
+	several atomic.Bool
 }
+
+// Several tells whether more than one tenant has an account.
+func (l *Ledger) Several() bool { return l.several.Load() }
 
 // Account returns a tenant's, made when it is first asked for. Whoever asks makes sure
 // that there is such a tenant: accounts are kept.
@@ -112,6 +133,7 @@ func (l *Ledger) Account(tenant string) *Account {
 	}
 	a = &Account{}
 	l.by[tenant] = a
+	l.several.Store(len(l.by) > 1)
 	return a
 }
 

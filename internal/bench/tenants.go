@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/braidstream/braid/console/api"
+)
+
+// noisyBudget is what the noisy tenant pays for, bytes of producers by the second.
+const noisyBudget = 2 * mib
+
+// tenantsScenario has tenants share one `braid up`: what a quota, a budget and 1,000 rules cost, and
+// whether a tenant that wants ten times its budget on 2,000 connections slows a quiet one down. Each
+// tenant has a listener of its own, so that nobody has to sign on.
+func tenantsScenario(ctx context.Context, e *env) ([]figure, error) {
+	names := []string{"plain", "limited", "ruled", "noisy", "quiet"}
+	args := []string{"up", "--data-dir", filepath.Join(e.dir, "tenants"), "--local-clusters", "local", "--http", "127.0.0.1:0", "--catalog-listen", "127.0.0.1:0"}
+	addrs := map[string]string{}
+	for _, name := range names {
+		addrs[name] = e.freeAddr()
+		args = append(args, "--listener", fmt.Sprintf("%s=%s,tenant=%s", name, addrs[name], name))
+	}
+	c, r, err := e.braid(ctx, "tenants", args...)
+	if err != nil {
+		return nil, err
+	}
+	f, err := newFleet(r.HTTP)
+	if err != nil {
+		return nil, err
+	}
+	pids := map[string]int{"proxy": c.proc.Pid()}
+	rate, plenty := float64(noisyBudget), 1e15
+	peers := map[string]*peer{}
+	for _, name := range names {
+		set := api.TenantSet{Name: name}
+		switch name {
+		case "noisy":
+			set.Budget = map[string]*float64{"producer_byte_rate": &rate}
+		case "limited":
+			set.Budget = map[string]*float64{"producer_byte_rate": &plenty, "request_percentage": &plenty}
+		}
+		if _, err := f.admin.CreateTenant(ctx, set); err != nil {
+			return nil, fmt.Errorf("tenant %s: %w", name, err)
+		}
+		own := *f
+		own.admin = f.admin.Of(name)
+		peers[name] = &peer{name: name, addr: addrs[name], pids: pids, fleet: &own, place: "local"}
+	}
+	if _, err := f.admin.SetQuota(ctx, "limited", api.QuotaSet{Entity: []api.QuotaEntity{{Type: "user"}},
+		Values: map[string]*float64{"producer_byte_rate": &plenty, "consumer_byte_rate": &plenty, "request_percentage": &plenty}}); err != nil {
+		return nil, fmt.Errorf("quota: %w", err)
+	}
+	if err := thousandRules(ctx, f.admin); err != nil {
+		return nil, err
+	}
+	out, err := e.priceOfRules(ctx, peers["plain"], peers["limited"], peers["ruled"])
+	if err != nil {
+		return out, err
+	}
+	more, err := e.besideNoise(ctx, peers["quiet"], peers["noisy"])
+	return append(out, more...), err
+}
+
+// thousandRules guards the tenant "ruled": the last of its rules lets everybody do what the load does.
+func thousandRules(ctx context.Context, admin *api.Client) error {
+	rule := func(kind, name, pattern, principal, operation string) api.ACL {
+		return api.ACL{ResourceType: kind, ResourceName: name, PatternType: pattern, Principal: principal, Host: "*", Operation: operation, Permission: "ALLOW"}
+	}
+	var rules []api.ACL
+	for i := range 996 {
+		pattern := "LITERAL"
+		if i%2 == 0 {
+			pattern = "PREFIXED"
+		}
+		rules = append(rules, rule("TOPIC", fmt.Sprintf("other-%d", i), pattern, fmt.Sprintf("User:user-%d", i%50), "WRITE"))
+	}
+	rules = append(rules, rule("TOPIC", "bench", "PREFIXED", "User:*", "ALL"), rule("CLUSTER", "kafka-cluster", "LITERAL", "User:*", "ALL"),
+		rule("GROUP", "*", "LITERAL", "User:*", "ALL"), rule("TRANSACTIONAL_ID", "*", "LITERAL", "User:*", "ALL"))
+	if _, err := admin.AddACLs(ctx, "ruled", api.ACLAdd{ACLs: rules, Force: true}); err != nil {
+		return fmt.Errorf("rules: %w", err)
+	}
+	return nil
+}
+
+// priceOfRules compares saturated producers of a tenant that has nothing set with those of one that has
+// quotas and a budget that nobody reaches, and of one with 1,000 rules.
+func (e *env) priceOfRules(ctx context.Context, plain, limited, ruled *peer) ([]figure, error) {
+	seen, err := rounds(ctx, e, []*peer{plain, limited, ruled}, func(p *peer, _ int) (turn, error) {
+		topic, drop, err := e.topic(ctx, p, partitions)
+		if err != nil {
+			return turn{}, err
+		}
+		defer drop()
+		return e.measure(ctx, p, "", producePlan(topic, 0))
+	})
+	if err != nil {
+		return nil, err
+	}
+	rate := func(name string) []float64 { return each(seen[name], (*turn).rate) }
+	cpu := func(name string) []float64 {
+		return each(seen[name], func(t *turn) float64 { return t.perGiB("proxy") })
+	}
+	return []figure{
+		against("produce with quotas and a budget", "MiB/s", rate(limited.name), plain.name, rate(plain.name)).ratioAtLeast(0.99),
+		against("CPU with quotas and a budget", "s/GiB", cpu(limited.name), plain.name, cpu(plain.name)),
+		against("produce with 1,000 ACLs", "MiB/s", rate(ruled.name), plain.name, rate(plain.name)).ratioAtLeast(0.97),
+		against("CPU with 1,000 ACLs", "s/GiB", cpu(ruled.name), plain.name, cpu(plain.name)),
+	}, nil
+}
+
+// besideNoise compares a quiet tenant's latency alone with that beside a tenant whose clients want ten
+// times their budget on 2,000 connections, and wait for nothing but the gateway.
+func (e *env) besideNoise(ctx context.Context, quiet, noisy *peer) ([]figure, error) {
+	const alone, beside = "alone", "beside"
+	turns := []*peer{{name: alone}, {name: beside}}
+	served := []float64{}
+	seen, err := rounds(ctx, e, turns, func(p *peer, _ int) (turn, error) {
+		topic, drop, err := e.topic(ctx, quiet, partitions)
+		if err != nil {
+			return turn{}, err
+		}
+		defer drop()
+		plans := []loadPlan{{Kind: "produce", ClientID: "quiet", Addr: quiet.addr, Topic: topic, Partitions: partitions, Connections: 5, Rate: 500,
+			Records: 1, RecordBytes: recordBytes, Spread: 1, InFlight: 5}}
+		if p.name == beside {
+			loud, end, err := e.topic(ctx, noisy, partitions)
+			if err != nil {
+				return turn{}, err
+			}
+			defer end()
+			plans = append(plans, loadPlan{Kind: "produce", ClientID: "noisy", Addr: noisy.addr, Topic: loud, Partitions: partitions,
+				Connections: e.opts.pick(2000, 200), Rate: 10 * noisyBudget / recordBytes, Records: 1, RecordBytes: recordBytes, Spread: 1, InFlight: 1, MayStarve: true})
+		}
+		t, err := e.measure(ctx, quiet, "", plans...)
+		if err == nil && len(t.load) > 1 {
+			served = append(served, float64(t.load[1].Bytes)/t.load[1].Seconds/noisyBudget)
+		}
+		return t, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	of := func(name string, at float64) []float64 {
+		return each(seen[name], func(t *turn) float64 { return t.load[0].quantile(at) })
+	}
+	return []figure{
+		against("quiet tenant p99 beside a noisy one", "ms", of(beside, 0.99), alone, of(alone, 0.99)).ratioAtMost(1.2).
+			note("the noisy one is served %s of its budget", number(median(served))),
+		against("quiet tenant p50 beside a noisy one", "ms", of(beside, 0.5), alone, of(alone, 0.5)),
+	}, nil
+}
