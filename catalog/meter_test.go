@@ -21,7 +21,7 @@ func sumOf(t *testing.T, c *Catalog, since time.Time, tenant string) (total Usag
 // Readings are written over the one before only, and folding keeps their sum.
 func TestReadingsAreFolded(t *testing.T) {
 	c := open(t)
-	tenant := tenantOf(t)
+	tenant := "folded-" + RandomName(8)
 	// Hours of a year of its own: the catalog is shared.
 	begin := time.Date(2001, 5, 7, 22, 0, 0, 0, time.UTC)
 	unit := Usage{Received: 1, Sent: 2, Requests: 3, Connections: 4, ConnectionSeconds: 0.5, PartitionSeconds: 6, ByteSeconds: 7}
@@ -83,7 +83,7 @@ func TestReadingsAreFolded(t *testing.T) {
 
 func TestSharesAreWatched(t *testing.T) {
 	c := open(t)
-	const tenant = "shares-are-watched"
+	tenant := "shares-" + RandomName(8)
 	must(c.CreateTenant(t.Context(), Tenant{Name: tenant}))(t)
 	w := watch(t, c)
 	if w.Snapshot().Share(tenant) != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/catalog"
@@ -36,6 +37,9 @@ func (r *running) watchCatalog() (*catalog.Catalog, *catalog.Watcher) {
 	})
 	return cat, w
 }
+
+// byName has requests name topics by their names, as produceAt does.
+func byName() kgo.Opt { return kgo.MaxVersions(kversion.V3_7_0()) }
 
 // produceAt sends one batch of a record of size bytes to one gateway.
 func produceAt(ctx context.Context, b *kgo.Broker, topic string, size int) error {
@@ -74,11 +78,12 @@ func TestABudgetFollowsItsLoad(t *testing.T) {
 	up.must("topic", "create", "orders", "--partitions", "1")
 	up.must("tenant", "set", "default", "--budget", "producer_byte_rate=100000")
 	_, w := up.watchCatalog()
+	failed := make(chan error, 8) // one of each client at most
 	load := func(i int) (stop func()) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		for range 4 {
-			cl, err := kgo.NewClient(kgo.SeedBrokers(up.ready.Kafka[i]))
+			cl, err := kgo.NewClient(kgo.SeedBrokers(up.ready.Kafka[i]), byName())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,7 +91,7 @@ func TestABudgetFollowsItsLoad(t *testing.T) {
 				defer cl.Close()
 				for ctx.Err() == nil {
 					if err := produceAt(ctx, cl.SeedBrokers()[0], "orders", 50_000); err != nil && ctx.Err() == nil {
-						t.Errorf("produce at %s: %v", up.ready.Kafka[i], err)
+						failed <- fmt.Errorf("produce at %s: %w", up.ready.Kafka[i], err)
 						return
 					}
 				}
@@ -125,6 +130,8 @@ func TestABudgetFollowsItsLoad(t *testing.T) {
 			}
 			select {
 			case <-changed:
+			case err := <-failed:
+				t.Fatal(err)
 			case <-deadline:
 				t.Fatalf("%s: shares are %v", what, shares)
 			}
@@ -144,7 +151,7 @@ func TestABudgetFollowsItsLoad(t *testing.T) {
 func TestUsageSurvivesKill(t *testing.T) {
 	up := startUpThere(t)
 	up.must("topic", "create", "orders", "--partitions", "3")
-	cl, err := kgo.NewClient(kgo.SeedBrokers(up.ready.Kafka...))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(up.ready.Kafka...), byName())
 	if err != nil {
 		t.Fatal(err)
 	}

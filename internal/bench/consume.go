@@ -15,7 +15,7 @@ import (
 // consume is one consumer on a connection of its own, with one fetch under way.
 func (l *loader) consume(ctx context.Context, number int, warm func()) error {
 	p := &l.plan
-	c, err := dialRaw(ctx, p.Addr, p.ClientID)
+	c, err := l.dial(ctx)
 	if err != nil {
 		return err
 	}

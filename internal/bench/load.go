@@ -17,11 +17,16 @@ import (
 
 // loadPlan is what a load generator is told, as JSON on its first line of input.
 type loadPlan struct {
-	Kind       string `json:"kind"` // produce, consume, commit, join, steady, transact, metadata
+	Kind       string `json:"kind"` // produce, consume, commit, join, steady, transact, metadata, storm
 	Addr       string `json:"addr"`
 	Topic      string `json:"topic"`
 	ClientID   string `json:"clientId"`
 	Partitions int32  `json:"partitions"` // of the topic
+
+	// TLS, and SCRAM-SHA-256 where a user is named.
+	TLS      bool   `json:"tls"`
+	User     string `json:"user"`
+	Password string `json:"password"`
 
 	Connections int     `json:"connections"`
 	Rate        float64 `json:"rate"` // records per second over all connections; 0: as fast as it goes
@@ -94,7 +99,7 @@ func runLoad(in io.Reader, out io.Writer) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	serve := map[string]func(context.Context, int, func()) error{"produce": l.produce, "consume": l.consume, "commit": l.commit,
-		"join": l.join, "steady": l.steady, "transact": l.transact, "metadata": l.metadata}[l.plan.Kind]
+		"join": l.join, "steady": l.steady, "transact": l.transact, "metadata": l.metadata, "storm": l.storm}[l.plan.Kind]
 	if serve == nil {
 		return fmt.Errorf("no load %q", l.plan.Kind)
 	}

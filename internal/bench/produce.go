@@ -22,7 +22,7 @@ type sent struct {
 // produce is one idempotent producer on a connection of its own.
 func (l *loader) produce(ctx context.Context, number int, warm func()) error {
 	p := &l.plan
-	c, err := dialRaw(ctx, p.Addr, p.ClientID)
+	c, err := l.dial(ctx)
 	if err != nil {
 		return err
 	}

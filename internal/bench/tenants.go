@@ -15,12 +15,20 @@ const noisyBudget = 2 * mib
 // whether a tenant that wants ten times its budget on 2,000 connections slows a quiet one down. Each
 // tenant has a listener of its own, so that nobody has to sign on.
 func tenantsScenario(ctx context.Context, e *env) ([]figure, error) {
-	names := []string{"plain", "limited", "ruled", "noisy", "quiet"}
+	names := []string{"plain", "limited", "ruled", "noisy", "quiet", "secured"}
+	cert, key, err := certificate(e.dir)
+	if err != nil {
+		return nil, err
+	}
 	args := []string{"up", "--data-dir", filepath.Join(e.dir, "tenants"), "--local-clusters", "local", "--http", "127.0.0.1:0", "--catalog-listen", "127.0.0.1:0"}
 	addrs := map[string]string{}
 	for _, name := range names {
 		addrs[name] = e.freeAddr()
-		args = append(args, "--listener", fmt.Sprintf("%s=%s,tenant=%s", name, addrs[name], name))
+		listener := fmt.Sprintf("%s=%s,tenant=%s", name, addrs[name], name)
+		if name == "secured" {
+			listener += ",security=SASL_SSL,cert=" + cert + ",key=" + key
+		}
+		args = append(args, "--listener", listener)
 	}
 	c, r, err := e.braid(ctx, "tenants", args...)
 	if err != nil {
@@ -55,11 +63,19 @@ func tenantsScenario(ctx context.Context, e *env) ([]figure, error) {
 	if err := thousandRules(ctx, f.admin); err != nil {
 		return nil, err
 	}
-	out, err := e.priceOfRules(ctx, peers["plain"], peers["limited"], peers["ruled"])
+	if _, err := f.admin.AddUser(ctx, "secured", api.UserAdd{Name: stormUser, Mechanism: "SCRAM-SHA-256", Password: stormPassword, Iterations: 4096}); err != nil {
+		return nil, fmt.Errorf("user: %w", err)
+	}
+	out, err := e.priceOfRules(ctx, peers["plain"], peers["limited"], peers["ruled"], peers["secured"])
 	if err != nil {
 		return out, err
 	}
 	more, err := e.besideNoise(ctx, peers["quiet"], peers["noisy"])
+	out = append(out, more...)
+	if err != nil {
+		return out, err
+	}
+	more, err = e.besideStorm(ctx, peers["quiet"], peers["secured"])
 	return append(out, more...), err
 }
 
@@ -85,15 +101,20 @@ func thousandRules(ctx context.Context, admin *api.Client) error {
 }
 
 // priceOfRules compares saturated producers of a tenant that has nothing set with those of one that has
-// quotas and a budget that nobody reaches, and of one with 1,000 rules.
-func (e *env) priceOfRules(ctx context.Context, plain, limited, ruled *peer) ([]figure, error) {
-	seen, err := rounds(ctx, e, []*peer{plain, limited, ruled}, func(p *peer, _ int) (turn, error) {
+// quotas and a budget that nobody reaches, one with 1,000 rules, and one whose
+// producers come over TLS.
+func (e *env) priceOfRules(ctx context.Context, plain, limited, ruled, secured *peer) ([]figure, error) {
+	seen, err := rounds(ctx, e, []*peer{plain, limited, ruled, secured}, func(p *peer, _ int) (turn, error) {
 		topic, drop, err := e.topic(ctx, p, partitions)
 		if err != nil {
 			return turn{}, err
 		}
 		defer drop()
-		return e.measure(ctx, p, "", producePlan(topic, 0))
+		plan := producePlan(topic, 0)
+		if p == secured {
+			plan.TLS, plan.User, plan.Password = true, stormUser, stormPassword
+		}
+		return e.measure(ctx, p, "", plan)
 	})
 	if err != nil {
 		return nil, err
@@ -107,7 +128,15 @@ func (e *env) priceOfRules(ctx context.Context, plain, limited, ruled *peer) ([]
 		against("CPU with quotas and a budget", "s/GiB", cpu(limited.name), plain.name, cpu(plain.name)),
 		against("produce with 1,000 ACLs", "MiB/s", rate(ruled.name), plain.name, rate(plain.name)).ratioAtLeast(0.97),
 		against("CPU with 1,000 ACLs", "s/GiB", cpu(ruled.name), plain.name, cpu(plain.name)),
+		against("produce over TLS, signed on", "MiB/s", rate(secured.name), plain.name, rate(plain.name)),
+		against("CPU over TLS, signed on", "s/GiB", cpu(secured.name), plain.name, cpu(plain.name)),
 	}, nil
+}
+
+// quietPlan is a tenant that sends 500 records by the second and waits for each.
+func quietPlan(addr, topic string) loadPlan {
+	return loadPlan{Kind: "produce", ClientID: "quiet", Addr: addr, Topic: topic, Partitions: partitions, Connections: 5, Rate: 500,
+		Records: 1, RecordBytes: recordBytes, Spread: 1, InFlight: 5}
 }
 
 // besideNoise compares a quiet tenant's latency alone with that beside a tenant whose clients want ten
@@ -122,8 +151,7 @@ func (e *env) besideNoise(ctx context.Context, quiet, noisy *peer) ([]figure, er
 			return turn{}, err
 		}
 		defer drop()
-		plans := []loadPlan{{Kind: "produce", ClientID: "quiet", Addr: quiet.addr, Topic: topic, Partitions: partitions, Connections: 5, Rate: 500,
-			Records: 1, RecordBytes: recordBytes, Spread: 1, InFlight: 5}}
+		plans := []loadPlan{quietPlan(quiet.addr, topic)}
 		if p.name == beside {
 			loud, end, err := e.topic(ctx, noisy, partitions)
 			if err != nil {
