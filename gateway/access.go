@@ -102,7 +102,7 @@ func (c *conn) look() error {
 		c.granted.of = nil
 	}
 	c.rulesAt, c.rulesOf, c.rules, c.quotaOf = s, c.tenant, r.index, c.clientID
-	c.quota = r.quotas.Client(r.meters, c.principal.Name, c.clientID, time.Now().UnixMilli()).Within(r.allowance)
+	c.quota = r.quotas.Client(r.meters, c.principal.Name, c.clientID, time.Now().UnixMilli()).Within(r.allowance).After(c.quota)
 	c.full = r.full
 	return nil
 }

@@ -63,28 +63,45 @@ func (c *conn) unmute() error {
 // next request is on the way and has a time limit.
 const heldMost = 10 * time.Second
 
-// held waits while the tenant's share of its budget is exceeded of what this client has
-// used. Shares grow where the load is, so it looks again and again.
+// held waits for the client's turn, if it has used of what its tenant's share is exceeded
+// of. Shares grow where the load is, so it looks now and then whether this one has.
 func (c *conn) held() error {
 	for until := time.Now().Add(heldMost); ; {
-		wait := time.Duration(c.quota.Held(time.Now().UnixMilli())) * time.Millisecond
-		if wait <= 0 || time.Now().After(until) {
+		now := time.Now()
+		wait, epoch := c.quota.Turn(now.UnixMilli())
+		if wait <= 0 {
 			return nil
 		}
-		timer := time.NewTimer(min(wait, heldMost/40))
-		select {
-		case <-timer.C:
-		case <-c.ctx.Done():
-			timer.Stop()
-			return nil
-		case <-c.g.drained:
-			timer.Stop()
-			return nil
+		turn := now.Add(time.Duration(wait) * time.Millisecond)
+		if turn.After(until) {
+			turn = until
 		}
-		if err := c.look(); err != nil {
-			return err
+		for c.quota.Epoch() == epoch {
+			left := time.Until(turn)
+			if left <= 0 {
+				return nil
+			}
+			if ended := c.pause(min(left, heldMost/40)); ended {
+				return nil
+			}
+			if err := c.look(); err != nil {
+				return err
+			}
 		}
 	}
+}
+
+// pause waits, and tells whether the connection or the gateway ends meanwhile.
+func (c *conn) pause(d time.Duration) (ended bool) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return false
+	case <-c.ctx.Done():
+	case <-c.g.drained:
+	}
+	return true
 }
 
 // waits are the keys whose time goes by with waiting, for other members, for the

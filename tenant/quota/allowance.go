@@ -6,7 +6,7 @@ import "sync"
 // tenant's budget. All its clients there are measured together, beside their own
 // quotas. A share changes as load moves between gateways, so a wait that follows from
 // a small share may be over early: clients are told of the wait that the whole budget
-// would mean, or of a window, and the gateway looks again then ([Client.Held]).
+// would mean, or of a window, and the gateway looks again then ([Client.Turn]).
 type Allowance struct {
 	of [kinds]allowed
 	at int64 // of the last sample, ms; guarded by of[0].mu
@@ -19,6 +19,9 @@ type allowed struct {
 	share  float64 // 0: no limit
 	whole  float64
 
+	free  float64 // when the next turn is, ms
+	epoch int64   // how often the share has grown
+
 	used    float64 // since the last sample
 	limited bool    // since the last sample
 }
@@ -28,7 +31,11 @@ func (a *Allowance) Set(share, whole map[string]float64) {
 	for k := range a.of {
 		l := &a.of[k]
 		l.mu.Lock()
+		was := l.share
 		l.share, l.whole = share[kindNames[k]], max(whole[kindNames[k]], share[kindNames[k]])
+		if l.share > was || l.share <= 0 {
+			l.free, l.epoch = 0, l.epoch+1
+		}
 		l.mu.Unlock()
 	}
 }
@@ -152,26 +159,58 @@ func (c *Client) Within(a *Allowance) *Client {
 	return c
 }
 
-// Held returns for how long, ms, the tenant's share is exceeded of what this client has
-// used: nothing is read from it meanwhile.
-func (c *Client) Held(now int64) int64 {
-	if c == nil || c.within == nil {
-		return 0
+// After takes over from what held for the same connection before something of its quotas
+// changed, so that it does not get out of its turn.
+func (c *Client) After(old *Client) *Client {
+	if c != nil && old != nil && c.within == old.within {
+		for k := range c.touched {
+			c.touched[k].Store(old.touched[k].Load())
+			c.last[k].Store(old.last[k].Load())
+		}
 	}
-	most := int64(0)
+	return c
+}
+
+// Turn gives a client that exceeded its tenant's share its turn: after how long, ms, it may
+// be read from again, 0 for now. Turns are as far apart as what their clients used last
+// takes at the share, so that thousands of them do not come at once when the rate is back.
+// epoch changes when the share grows: turns that were given before are worth nothing then.
+func (c *Client) Turn(now int64) (wait int64, epoch int64) {
+	if c == nil || c.within == nil {
+		return 0, 0
+	}
 	for _, k := range [...]kind{produce, consume, request} {
 		if !c.touched[k].Load() {
 			continue
 		}
 		l := &c.within.of[k]
 		l.mu.Lock()
-		wait := l.wait(k, now)
-		l.limited = l.limited || wait > 0
-		l.mu.Unlock()
-		if wait <= 0 {
+		epoch += l.epoch
+		w := max(l.wait(k, now), int64(l.free)-now)
+		if w > 0 {
+			l.limited = true
+			l.free = max(l.free, float64(now+w)) + float64(c.last[k].Load())/l.share*1000
+		} else {
 			c.touched[k].Store(false)
 		}
-		most = max(most, wait)
+		l.mu.Unlock()
+		wait = max(wait, w)
 	}
-	return most
+	return wait, epoch
+}
+
+// Epoch changes when a share grows of what this client has exceeded.
+func (c *Client) Epoch() (epoch int64) {
+	if c == nil || c.within == nil {
+		return 0
+	}
+	for _, k := range [...]kind{produce, consume, request} {
+		if c.touched[k].Load() {
+			l := &c.within.of[k]
+			l.mu.Lock()
+			epoch += l.epoch
+			l.mu.Unlock()
+		}
+	}
+	return epoch
 }

@@ -17,10 +17,18 @@ func TestAllowance(t *testing.T) {
 	if wait := two.Produced(9100, 1); wait != WindowMillis {
 		t.Errorf("told to wait %d ms for the share", wait)
 	}
-	if held := two.Held(1); held != 90_000 {
+	before := two.Epoch()
+	if held, _ := two.Turn(1); held != 90_000 {
 		t.Errorf("held for %d ms, 10,000 bytes in 10 s being ten times the share", held)
 	}
-	if held := one.Held(1); held != 0 {
+	// The next turn is when what the one before used last is paid for.
+	if held, _ := two.Turn(1); held != 90_000+91_000 {
+		t.Errorf("the second turn is in %d ms", held)
+	}
+	if held, _ := table.Client(&Meters{}, "bob", "", 1).Within(a).After(two).Turn(1); held < 181_000 {
+		t.Errorf("held for %d ms only, after a change of something else", held)
+	}
+	if held, _ := one.Turn(1); held != 0 {
 		t.Errorf("a client that did not exceed it is held for %d ms", held)
 	}
 	if use := a.Sample(1001)[ProducerByteRate]; !use.Limited || use.Rate < 9000 || use.Rate > 10_000 {
@@ -30,7 +38,10 @@ func TestAllowance(t *testing.T) {
 		t.Error("who is held wants no more")
 	}
 	a.Set(whole, whole) // the next division
-	if held := two.Held(1003); held != 0 {
+	if two.Epoch() == before {
+		t.Error("turns of the smaller share stand")
+	}
+	if held, _ := two.Turn(1003); held != 0 {
 		t.Errorf("held for %d ms by the whole budget", held)
 	}
 	if a.Sample(1004)[ProducerByteRate].Limited {
@@ -49,7 +60,7 @@ func TestAllowance(t *testing.T) {
 	if wait, refused := two.Mutate(1, true, 2000); wait != 1000 || !refused {
 		t.Errorf("overdrawn: %d ms, refused %v", wait, refused)
 	}
-	if (*Client)(nil).Within(nil) != nil || (*Client)(nil).Held(1) != 0 {
+	if wait, _ := (*Client)(nil).Turn(1); (*Client)(nil).Within(nil) != nil || wait != 0 {
 		t.Error("a tenant without a budget has an allowance")
 	}
 }

@@ -236,6 +236,7 @@ type Client struct {
 	within *Allowance // of the whole tenant; nil: none
 	// touched tells of what the tenant's share was exceeded by this client.
 	touched [kinds]atomic.Bool
+	last    [kinds]atomic.Int64 // what it used last
 }
 
 // Client returns what holds for a user and a client id at a time, ms; nil for nothing.
@@ -264,6 +265,7 @@ func (c *Client) rate(k kind, value float64, now int64) int64 {
 	wait := c.within.use(k, value, now)
 	if wait > 0 {
 		c.touched[k].Store(true)
+		c.last[k].Store(int64(max(value, 0)))
 	}
 	if c.of[k].Meter == nil {
 		return wait
