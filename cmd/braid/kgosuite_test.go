@@ -24,6 +24,7 @@ type placement struct {
 	move    time.Duration // how often every topic moves to the next cluster; 0: never
 	direct  bool          // no Braid at all: what the suite says of Apache Kafka
 	records int           // of each chain of the ETL tests
+	only    []string      // tests; none: all
 }
 
 // placements of a usual run and of a soak. BRAID_KGO names the ones to run
@@ -36,21 +37,29 @@ var placements = []placement{
 	{name: "direct", kafkas: 1, direct: true},
 }
 
+// What the usual run does while topics move.
+var movingTests = []string{"TestGroupETL", "TestTxnEtl", "TestGroupSimple", "TestPauseIssueOct2023", "TestIssue865", "TestAddRemovePartitions"}
+
+const movingRecords = 500
+
 // TestFranzGoSuite runs franz-go's own tests (pkg/kgo, as the module has them)
 // through Braid: on the local engine; on one real Kafka; with topics placed in
 // turn on two real clusters and the engine; and so while every topic moves to
 // the next cluster every two seconds. The usual run does the first with few
-// records, and the last for the tests of groups; `make soak` does all in full.
+// records, and the last with still fewer for the tests of groups and transactions;
+// `make soak` does all in full.
 func TestFranzGoSuite(t *testing.T) {
 	if testing.Short() {
 		t.Parallel() // on Kafka clusters it loads the machine enough by itself
 	}
-	wanted, records := []string{"local"}, 2000
+	wanted, records, usual := []string{"local"}, 2000, false
 	switch {
 	case os.Getenv("BRAID_KGO") != "":
 		wanted, records = strings.Split(os.Getenv("BRAID_KGO"), ","), 20_000
 	case os.Getenv("BRAID_SOAK") != "":
 		wanted, records = []string{"local", "kafka", "three", "moving", "direct"}, 100_000
+	case !testing.Short():
+		wanted, usual = []string{"local", "moving"}, true
 	}
 	if n, err := strconv.Atoi(os.Getenv("BRAID_KGO_RECORDS")); err == nil {
 		records = n
@@ -65,12 +74,15 @@ func TestFranzGoSuite(t *testing.T) {
 			continue
 		}
 		p.records = records
+		if usual && p.move > 0 {
+			p.records, p.only = movingRecords, movingTests
+		}
 		t.Run(p.name, func(t *testing.T) { p.run(t, suite, except) })
 	}
 }
 
 func (p placement) run(t *testing.T, suite *kgosuite.Suite, except kgosuite.Exceptions) {
-	o := kgosuite.Options{Records: p.records, Excluded: slices.Sorted(maps.Keys(except.Excluded)), Timeout: 20 * time.Minute}
+	o := kgosuite.Options{Records: p.records, Excluded: slices.Sorted(maps.Keys(except.Excluded)), Timeout: 20 * time.Minute, Only: p.only}
 	if testing.Short() {
 		// Under the race detector what does not take long.
 		o.Only = []string{"TestGroupSimple", "TestPauseIssueOct2023", "TestIssue865", "TestConsumeRegex", "TestClient_ProduceLargeMessages",
