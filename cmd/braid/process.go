@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -83,9 +84,22 @@ type process struct {
 // onEnd registers what ends a part.
 func (p *process) onEnd(f func(context.Context) error) { p.ends = append(p.ends, f) }
 
+// collectAt is by how many percent the heap grows between two collections. Most of it is large buffers that are used
+// again, which the collector need not look into: to run more often than by Go's default of 100 costs little time
+// and saves a quarter of the memory.
+const collectAt = 60
+
+// boundHeap sets that, unless the environment says what is wanted (see package runtime).
+func boundHeap(getenv func(string) string) {
+	if getenv("GOGC") == "" && getenv("GOMEMLIMIT") == "" {
+		debug.SetGCPercent(collectAt)
+	}
+}
+
 // runProcess starts a process, tells that it is ready, and ends it when ctx does.
 func runProcess(ctx context.Context, e *env, cfg upConfig, greet func(io.Writer, ready) error) error {
 	began := time.Now()
+	boundHeap(os.Getenv)
 	s, err := readSettings(cfg.Set)
 	if err != nil {
 		return err

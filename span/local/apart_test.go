@@ -18,7 +18,7 @@ func apartLog(t *testing.T, seed uint64) (l span.Log, bases []int64) {
 	t.Helper()
 	mem := vfs.NewMem()
 	o := memOptions(mem)
-	o.FS, o.LogFileBytes = hotFS{mem}, 1<<20
+	o.FS, o.LogFileBytes, o.MemoryBudget = hotFS{mem}, 1<<20, 8<<20
 	s, err := local.Open(o)
 	if err != nil {
 		t.Fatal(err)

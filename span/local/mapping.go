@@ -13,7 +13,7 @@ import (
 // the process from looking as large as its files. Windows are shared between readers,
 // so that each page is mapped once for all that follow each other.
 type mappings struct {
-	limit int64 // bytes; pinned windows may take as much again
+	limit int64 // bytes; what is in use may take twice that
 
 	mu    sync.Mutex
 	lru   *list.List // of *mapping, most recent first
@@ -45,7 +45,7 @@ type seenBatch struct {
 	header     [batch.HeaderSize]byte
 }
 
-const mapWindow = 4 << 20
+const mapWindow = 2 << 20
 
 func newMappings(limit int64) *mappings { return &mappings{limit: limit, lru: list.New()} }
 
