@@ -61,3 +61,40 @@ func TestBacklogIsBounded(t *testing.T) {
 	}
 	t.Logf("at most %d bytes were in no segment", most)
 }
+
+// Segments are written with pauses, but not while the log runs away from them.
+func TestSegmentsAreWrittenWithPauses(t *testing.T) {
+	fs := vfs.NewMem()
+	write := make(chan struct{})
+	fs.SetFault(func(op vfs.Op, name string) error {
+		if op == vfs.OpWrite && strings.HasSuffix(name, ".seg") {
+			<-write
+		}
+		return nil
+	})
+	opt := memOptions(fs)
+	opt.LogFileBytes, opt.FlushBytes = 1<<20, 1<<20
+	s, err := local.Open(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	defer close(write)
+	if began := time.Now(); !s.Calm() {
+		t.Fatal("an empty log is behind")
+	} else if s.Pace(20 * time.Millisecond); time.Since(began) < 20*time.Millisecond {
+		t.Fatalf("a pause of %s after a write of 20 ms", time.Since(began))
+	}
+	l := s.Log(create(t, s, "t", 1), 0)
+	defer l.Release()
+	for range 7 {
+		mustPut(t, l, made(t, time.Now().UnixMilli(), strings.Repeat("x", 256<<10)))
+	}
+	if s.Calm() {
+		t.Fatal("the log holds much more than a flush waits for")
+	}
+}

@@ -2,6 +2,7 @@ package local
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/braidstream/braid/span"
 )
@@ -72,3 +73,9 @@ func (s *Store) CompactDue() error {
 	s.cleaner.ask <- func() { done <- s.cleaner.clean(false) }
 	return <-done
 }
+
+// Pace is what follows each write to a segment.
+func (s *Store) Pace(took time.Duration) { s.pace(took) }
+
+// Calm tells whether segments follow the log without effort.
+func (s *Store) Calm() bool { return s.calm() }
