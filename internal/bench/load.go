@@ -75,6 +75,8 @@ type loadResult struct {
 type loader struct {
 	plan   loadPlan
 	marked atomic.Bool
+	// signing bounds the connections of a storm that are being made.
+	signing chan struct{}
 	warm   sync.WaitGroup // one count for each connection until its first answer
 
 	records, bytes atomic.Int64
@@ -92,7 +94,7 @@ func runLoad(in io.Reader, out io.Writer) error {
 	if !lines.Scan() {
 		return errors.New("no plan")
 	}
-	l := &loader{acks: map[int32][]int64{}}
+	l := &loader{acks: map[int32][]int64{}, signing: make(chan struct{}, stormWidth)}
 	if err := json.Unmarshal(lines.Bytes(), &l.plan); err != nil {
 		return fmt.Errorf("plan: %w", err)
 	}

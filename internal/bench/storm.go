@@ -26,6 +26,8 @@ import (
 const (
 	stormUser     = "storm"
 	stormPassword = "not-a-secret-of-anybody"
+	// stormWidth is how many sign on at once: half of what a gateway lets one address have unauthenticated.
+	stormWidth = 2048
 )
 
 // dial connects as the plan says: plain, with TLS, and signed on with SCRAM-SHA-256.
@@ -80,7 +82,9 @@ func (c *rawConn) signOn(ctx context.Context, user, password string) error {
 
 // storm is one client that connects, signs on, asks for metadata and stays.
 func (l *loader) storm(ctx context.Context, _ int, warm func()) error {
+	l.signing <- struct{}{}
 	c, err := l.dial(ctx)
+	<-l.signing
 	if err != nil {
 		return err
 	}
