@@ -77,7 +77,7 @@ type loader struct {
 	marked atomic.Bool
 	// signing bounds the connections of a storm that are being made.
 	signing chan struct{}
-	warm   sync.WaitGroup // one count for each connection until its first answer
+	warm    sync.WaitGroup // one count for each connection until its first answer
 
 	records, bytes atomic.Int64
 	started        atomic.Int64 // records of requests that were begun
