@@ -37,9 +37,8 @@ var placements = []placement{
 	{name: "direct", kafkas: 1, direct: true},
 }
 
-// What the usual run does while topics move: chains of groups of both protocols that read and write in
-// transactions, and what is short.
-var movingTests = []string{"TestTxnEtl", "TestGroupSimple", "TestPauseIssueOct2023", "TestIssue865", "TestAddRemovePartitions"}
+// What the usual run does while topics move: chains of groups of both protocols, and what is short.
+var movingTests = []string{"TestGroupETL", "TestGroupSimple", "TestPauseIssueOct2023", "TestAddRemovePartitions"}
 
 const movingRecords = 500
 
@@ -47,7 +46,7 @@ const movingRecords = 500
 // through Braid: on the local engine; on one real Kafka; with topics placed in
 // turn on two real clusters and the engine; and so while every topic moves to
 // the next cluster every two seconds. The usual run does the first with few
-// records, and the last with still fewer for the tests of groups and transactions;
+// records, and the last with still fewer for the tests of groups;
 // `make soak` does all in full.
 func TestFranzGoSuite(t *testing.T) {
 	if testing.Short() {
