@@ -4,11 +4,12 @@ package gateway
 //
 // Differences: epochs are those of the chain's spans; the epochs of the brokers
 // behind are never shown. The end of an epoch before the last one is that of the
-// log, as far as its cluster tells it soon: consumers use it to find out whether
-// records that they read are gone, and no offset is ever given twice.
+// log, and the largest number while its cluster does not tell it: consumers use it to
+// find out whether records that they read are gone, and no offset is ever given twice.
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -19,7 +20,7 @@ import (
 )
 
 // epochWait bounds how long the open span's cluster is asked for the end of the log
-// when an earlier epoch is asked for. Without it, where that epoch ended is the answer.
+// when an earlier epoch is asked for.
 const epochWait = 500 * time.Millisecond
 
 func offsetForLeaderEpoch(call *call, req *kmsg.OffsetForLeaderEpochRequest) kmsg.Response {
@@ -83,7 +84,9 @@ func pastAborted(ctx context.Context, p *chain.Partition, end int64) int64 {
 	defer cancel()
 	_, logEnd, _, err := p.Offsets(ctx, false)
 	if err != nil {
-		return end // older than need be, and still true
+		// Nobody who reads of earlier spans waits for this cluster. Whoever stands past the end of
+		// the log is told so when fetching.
+		return math.MaxInt64
 	}
 	return max(end, logEnd)
 }

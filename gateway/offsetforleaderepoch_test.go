@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"math"
 	"testing"
 	"time"
 
@@ -44,22 +45,35 @@ func TestEndOfAnEndedEpoch(t *testing.T) {
 	if p := r.receive(produce, r.send(produce)).(*kmsg.ProduceResponse).Topics[0].Partitions[0]; p.ErrorCode != 0 || p.BaseOffset != 100 {
 		t.Fatalf("%+v", p)
 	}
+	// The cluster of the open span is away: consumers of what lies on others are not held up.
+	away := one(fresh, catalog.Piece{Delta: 100})
+	away[0].Cluster = "away"
+	if _, err := f.cat.CreateTopic(ctx, catalog.Topic{Tenant: catalog.DefaultTenant, Name: "away", Partitions: 1}, []catalog.Chain{{NextSeq: 2, Spans: []catalog.Span{
+		{Seq: 0, Start: 0, End: 100, Epoch: 3, MaxTimestamp: -1, Opened: time.Now(), SealedAt: time.Now(), Copies: one(old, catalog.Piece{})},
+		{Seq: 1, Start: 100, End: catalog.Open, Epoch: 5, MaxTimestamp: -1, Opened: time.Now(), Copies: away},
+	}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.watcher.Refresh(ctx); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
+		topic      string
 		ask, epoch int32
 		end        int64
-	}{{3, 3, 103}, {4, 3, 103}, {5, 5, 103}, {6, -1, -1}} {
+	}{{"moved", 3, 3, 103}, {"moved", 4, 3, 103}, {"moved", 5, 5, 103}, {"moved", 6, -1, -1}, {"away", 3, 3, math.MaxInt64}} {
 		req := kmsg.NewPtrOffsetForLeaderEpochRequest()
 		req.SetVersion(4)
 		req.ReplicaID = -1
 		rt := kmsg.NewOffsetForLeaderEpochRequestTopic()
-		rt.Topic = "moved"
+		rt.Topic = c.topic
 		p := kmsg.NewOffsetForLeaderEpochRequestTopicPartition()
 		p.CurrentLeaderEpoch, p.LeaderEpoch = 5, c.ask
 		rt.Partitions = append(rt.Partitions, p)
 		req.Topics = append(req.Topics, rt)
 		got := r.receive(req, r.send(req)).(*kmsg.OffsetForLeaderEpochResponse).Topics[0].Partitions[0]
 		if got.ErrorCode != 0 || got.LeaderEpoch != c.epoch || got.EndOffset != c.end {
-			t.Errorf("epoch %d: %+v, want epoch %d, end %d", c.ask, got, c.epoch, c.end)
+			t.Errorf("%s, epoch %d: %+v, want epoch %d, end %d", c.topic, c.ask, got, c.epoch, c.end)
 		}
 	}
 }
