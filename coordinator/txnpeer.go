@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"time"
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
@@ -89,12 +90,44 @@ func (c *Coordinator) route(ctx context.Context, key groupKey, req *PeerRequest)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*participantPatience)
 	defer cancel()
+	// A gateway that stands still answers nothing, and another has its shards long before this gives up.
+	looked := make(chan struct{})
+	look := time.AfterFunc(ownerLook, func() {
+		defer close(looked)
+		c.untilMoved(ctx, number, s.Node)
+		cancel()
+	})
+	defer func() {
+		cancel()
+		if !look.Stop() {
+			<-looked
+		}
+	}()
 	resp, err := c.askNode(ctx, s.Node, req)
 	if err != nil {
 		c.logger.Debug("another gateway's coordinator did not answer", "node", s.Node, "err", err)
 		return &PeerResponse{Code: wire.CoordinatorNotAvailable}
 	}
 	return resp
+}
+
+// ownerLook is how often whoever waits for another gateway's coordinator looks whether it is still the owner.
+const ownerLook = 250 * time.Millisecond
+
+// untilMoved returns when a shard has another owner, or none, or the context has ended.
+func (c *Coordinator) untilMoved(ctx context.Context, number, node int32) {
+	tick := time.NewTicker(ownerLook)
+	defer tick.Stop()
+	for {
+		if s, ok := c.directory.Shard(number); !ok || s.Node != node {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // askNode asks a gateway's coordinator, which may be this one.

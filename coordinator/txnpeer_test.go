@@ -164,6 +164,48 @@ func (p fleetPeers) Ask(ctx context.Context, node int32, req *PeerRequest) (*Pee
 	return p[node].ServePeer(ctx, req), nil
 }
 
+// stoppedPeers do not answer, as gateways that stand still.
+type stoppedPeers struct {
+	asked chan struct{}
+	ended chan error // of the context
+}
+
+func (p *stoppedPeers) Ask(ctx context.Context, _ int32, _ *PeerRequest) (*PeerResponse, error) {
+	p.asked <- struct{}{}
+	<-ctx.Done()
+	p.ended <- ctx.Err()
+	return nil, ctx.Err()
+}
+
+// Whoever waits for a gateway that stands still goes on when another has its shard, and does not wait for its own patience.
+func TestAGatewayThatStandsStillIsNotWaitedFor(t *testing.T) {
+	f := newFleet(t, 1, Config{})
+	a := f.join(1)
+	eventually(t, "served", func() bool { return f.ready(1) })
+	b := f.join(2)
+	eventually(t, "served by the one that it belongs to", func() bool { return f.ready(1, 2) })
+	owner, other := a, b
+	if node, _ := a.c.Owner("default", KeyTransaction, "pay"); node == 2 {
+		owner, other = b, a
+	}
+	peers := &stoppedPeers{make(chan struct{}, 1), make(chan error, 1)}
+	other.c.peers = peers
+	answer := make(chan wire.Code, 1)
+	go func() {
+		_, code := other.c.peerAdd(t.Context(), &addRequest{key: groupKey{"default", "pay"}, groups: []string{"g"}})
+		answer <- code
+	}()
+	<-peers.asked
+	owner.freeze()
+	owner.expire()
+	if err := <-peers.ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("the question ended by %v", err)
+	}
+	if code := <-answer; code != wire.CoordinatorNotAvailable {
+		t.Error(code)
+	}
+}
+
 // Offsets of groups in the shards of other gateways are known too, and one that does
 // not answer is an error, not a shorter list.
 func TestCommittedOffsetsOfAllGateways(t *testing.T) {

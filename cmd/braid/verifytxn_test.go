@@ -25,7 +25,7 @@ func TestTransactionsAreWhole(t *testing.T) {
 	}
 	rounds := 1
 	if os.Getenv("BRAID_SOAK") != "" {
-		rounds = 12
+		rounds = 8
 	}
 	east := testkit.Kafka(t)
 	up := startUpThere(t, "--set", "group.initial.rebalance.delay.ms=0", "--set", "braid.lease.ms=3000", "--local-clusters", "a,b,c")
