@@ -179,6 +179,7 @@ func (p *Partition) failed(f *flight, t *target, now time.Time, err error) {
 		p.sentBack(f, t, p.lateError(f, because(ErrStorage, err)))
 	case errors.Is(err, span.ErrUnavailable), errors.Is(err, span.ErrDenied):
 		p.sentBack(f, t, p.lateError(f, because(ErrUnavailable, err)))
+		p.renew(t)
 	default:
 		// Not a kind that says that nothing landed.
 		p.unknownOutcome(f, t, now, err, stopUnknown)

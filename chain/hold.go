@@ -142,11 +142,7 @@ func (p *Partition) resume(t *target) {
 	if p.cur != t {
 		return
 	}
-	// The cluster may have another client by now.
-	if st, err := p.l.stores.Store(t.copy.Cluster); err == nil && st != t.store {
-		p.wakes = append(p.wakes, t.log.Release)
-		t.store, t.log = st, st.Log(span.Topic{Name: t.copy.Topic, ID: t.copy.TopicID}, t.copy.Partition)
-	}
+	p.renew(t)
 	t.stop, t.fencedBy, t.gone = flowing, "", false
 	if p.mute == t.seq {
 		p.mute = -1
@@ -154,6 +150,18 @@ func (p *Partition) resume(t *target) {
 		poke(p.follow)
 	}
 	p.release()
+}
+
+// renew takes the store that the cluster has by now, if it is another one: that of a process which came back at another
+// address, say. The former one is closed and will answer nothing else for ever. Needs mu.
+func (p *Partition) renew(t *target) {
+	if p.cur != t || t.flying.n > 0 {
+		return
+	}
+	if st, err := p.l.stores.Store(t.copy.Cluster); err == nil && st != t.store {
+		p.wakes = append(p.wakes, t.log.Release)
+		t.store, t.log = st, st.Log(span.Topic{Name: t.copy.Topic, ID: t.copy.TopicID}, t.copy.Partition)
+	}
 }
 
 // giveUp stops waiting for a store that does not answer for a span that has
