@@ -75,7 +75,7 @@ func TestAppendsGoOnWithTheStoreThatReplacedAnother(t *testing.T) {
 		t.Fatal(a.Err)
 	}
 	g.put("after")
-	if got := values(g.readAll(0)); !slices.Contains(got, "before") || !slices.Contains(got, "after") {
+	if got := values(g.readAll(0)); !slices.Equal(got, []string{"before-0", "after-0"}) {
 		t.Errorf("%q", got)
 	}
 }
