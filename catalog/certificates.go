@@ -86,18 +86,26 @@ func (c *Catalog) AckReports(ctx context.Context, topic ID) ([]AckReport, error)
 	return listOf[AckReport](ctx, c, "acknowledgement reports", ackPrefix(topic), nil)
 }
 
-// DeleteAckReports drops the reports on one partition's spans up to and including seq.
+// DeleteAckReports drops the reports on one partition's spans below seq.
 func (c *Catalog) DeleteAckReports(ctx context.Context, topic ID, partition, seq int32) error {
+	if seq <= 0 {
+		return nil
+	}
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 	prefix := fmt.Sprintf("%s%08d/", ackPrefix(topic), partition)
-	_, err := c.cli.Delete(ctx, prefix, clientv3.WithRange(fmt.Sprintf("%s%08d", prefix, seq+1)))
+	_, err := c.cli.Delete(ctx, prefix, clientv3.WithRange(fmt.Sprintf("%s%08d", prefix, seq)))
 	return failure(ctx, "delete acknowledgement reports", err)
 }
 
 // Certifications reads the extends that are committed and not yet certified.
 func (c *Catalog) Certifications(ctx context.Context) ([]Extend, error) {
 	return listOf(ctx, c, "certifications", dataRoot+"certify/", func(e *Extend, rev int64) { e.Revision = rev })
+}
+
+// CertificationsOf reads those of one topic.
+func (c *Catalog) CertificationsOf(ctx context.Context, topic ID) ([]Extend, error) {
+	return listOf(ctx, c, "certifications", certificationPrefix(topic), func(e *Extend, rev int64) { e.Revision = rev })
 }
 
 // Certification reads one of them.

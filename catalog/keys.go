@@ -32,7 +32,9 @@ import (
 //	d/op/<id>                                 Op
 //	d/certificate/<topic>/<op>                Certificate
 //	d/certify/<topic>/<op>                    Extend that is committed and not yet certified
-//	d/ack/<topic>/<partition>/<span>/<node>-<run>  AckReport
+//	d/ack/<topic>/<partition>/<span>/<node>-<run>       AckReport
+//	d/ack/<topic>/<partition>/<span>/<node>-<run>/last  AckReport that its run will not write again
+//	d/ack/<topic>/<partition>/<span>/folded             the sum of such
 //	d/hold/<topic>/<op>/<node>                HoldAck
 //	d/alarm/<topic>/<partition>               Alarm
 //	d/use/<node>                              GatewayUse, leased
@@ -80,14 +82,25 @@ func opKey(id string) string { return dataRoot + "op/" + segment(id) }
 func certificatePrefix(topic ID) string {
 	return dataRoot + "certificate/" + topic.String() + "/"
 }
+func certificationPrefix(topic ID) string { return dataRoot + "certify/" + topic.String() + "/" }
 func certificationKey(topic ID, op string) string {
-	return dataRoot + "certify/" + topic.String() + "/" + segment(op)
+	return certificationPrefix(topic) + segment(op)
 }
-func ackPrefix(topic ID) string { return dataRoot + "ack/" + topic.String() + "/" }
+
+const (
+	ackRoot   = dataRoot + "ack/"
+	ackLast   = "/last"
+	ackFolded = "folded"
+)
+
+func ackPrefix(topic ID) string { return ackRoot + topic.String() + "/" }
 func ackKey(topic ID, r *AckReport) string {
 	key := fmt.Sprintf("%s%08d/%08d/%d", ackPrefix(topic), r.Partition, r.Span, r.Node)
 	if r.Run != "" {
 		key += "-" + segment(r.Run)
+	}
+	if r.Last {
+		key += ackLast
 	}
 	return key
 }

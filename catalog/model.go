@@ -436,17 +436,23 @@ type Range struct {
 }
 
 // AckReport is what one gateway saw acknowledged on one span of one partition,
-// published when it learns that the span was sealed. Certificates compare the
-// sum of them with what the span holds.
+// published when it learns that the span was sealed, or when it ends before that.
+// Certificates compare the sum of them with what the span holds.
 type AckReport struct {
 	Node int32 `json:"node"`
 	// Run tells apart the reports of one node that was started again meanwhile.
-	Run       string `json:"run,omitempty"`
-	Partition int32  `json:"partition"`
-	Span      int32  `json:"span"` // Span.Seq
-	Records   int64  `json:"records"`
-	Batches   int64  `json:"batches"`
-	// Digest condenses them; nil in reports of releases that had none.
+	Run string `json:"run,omitempty"`
+	// Last: the run is over, and has said all that it will say of the span.
+	Last bool `json:"last,omitempty"`
+	// Nodes whose last words were folded into this one (at most 64); see [Catalog.FoldAckReports].
+	Nodes     []int32 `json:"nodes,omitempty"`
+	Partition int32   `json:"partition"`
+	Span      int32   `json:"span"` // Span.Seq
+	Records   int64   `json:"records"`
+	Batches   int64   `json:"batches"`
+	// Markers counts the ends of transactions that were written: they take offsets, and hold no records.
+	Markers int64 `json:"markers,omitempty"`
+	// Digest condenses the batches; nil in reports of releases that had none.
 	Digest *AckDigest `json:"digest,omitempty"`
 	// Unknown counts records whose outcome this gateway never learned.
 	Unknown int64 `json:"unknown"`
