@@ -29,6 +29,13 @@ func (c *Catalog) PutCertificate(ctx context.Context, v Certificate, fence Fence
 	return err
 }
 
+// Certificate reads an operation's certificate of a topic.
+func (c *Catalog) Certificate(ctx context.Context, topic ID, op string) (Certificate, error) {
+	var v Certificate
+	_, err := c.get(ctx, "certificate", certificatePrefix(topic)+segment(op), &v)
+	return v, err
+}
+
 // Certificates reads a topic's certificates, oldest operation first.
 func (c *Catalog) Certificates(ctx context.Context, topic ID) ([]Certificate, error) {
 	return listOf[Certificate](ctx, c, "certificates", certificatePrefix(topic), nil)
@@ -96,6 +103,14 @@ func (c *Catalog) DeleteAckReports(ctx context.Context, topic ID, partition, seq
 	prefix := fmt.Sprintf("%s%08d/", ackPrefix(topic), partition)
 	_, err := c.cli.Delete(ctx, prefix, clientv3.WithRange(fmt.Sprintf("%s%08d", prefix, seq)))
 	return failure(ctx, "delete acknowledgement reports", err)
+}
+
+// DropAckReports drops all reports on a topic.
+func (c *Catalog) DropAckReports(ctx context.Context, topic ID) error {
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	_, err := c.cli.Delete(ctx, ackPrefix(topic), clientv3.WithPrefix())
+	return failure(ctx, "drop acknowledgement reports", err)
 }
 
 // Certifications reads the extends that are committed and not yet certified.

@@ -214,7 +214,9 @@ func (p *Partition) landed(f *flight, t *target, now time.Time) {
 	if sa.Duplicate && (!f.unknown || t.acks.counted(base)) {
 		t.acks.found(f, base)
 	} else {
-		if !a.marker {
+		if a.marker {
+			t.acks.markers++
+		} else {
 			// A duplicate of this flight's own earlier attempt: nobody else here has counted it.
 			t.acks.add(f, base, f.crc(), now)
 			p.firstAck(t, now)

@@ -45,7 +45,7 @@ func (r *reporter) add(p *Partition) {
 func (p *Partition) retire(t *target) {
 	p.wakes = append(p.wakes, t.log.Release)
 	t.known, t.state, t.placing = nil, nil, nil
-	if t.acks.batches == 0 && t.acks.unknown == 0 {
+	if t.told || t.acks.nothing() {
 		return
 	}
 	p.ended = append(p.ended, &endedSpan{t: t, ended: time.Now()})
@@ -60,6 +60,29 @@ func (p *Partition) firstAck(t *target, now time.Time) {
 	for _, e := range p.ended {
 		if e.firstAck.IsZero() && e.t.seq < t.seq {
 			e.firstAck = now
+			p.l.report.add(p)
+		}
+	}
+}
+
+// marked counts a marker that the cluster of a copy wrote by itself.
+func (p *Partition) marked(physical catalog.ID) {
+	p.mu.Lock()
+	defer p.unlock()
+	if p.dead != nil {
+		return
+	}
+	if p.cur == nil {
+		p.open()
+	}
+	if t := p.cur; t != nil && t.copy.TopicID == physical {
+		t.acks.markers++
+		return
+	}
+	for _, e := range p.ended {
+		if e.t.copy.TopicID == physical {
+			e.t.acks.markers++
+			e.sent = false // said again
 			p.l.report.add(p)
 		}
 	}
@@ -148,8 +171,12 @@ func (l *Logs) flushReports(all []*Partition) {
 	for _, p := range all {
 		rs, _ := p.dueReports(time.Now(), true)
 		p.mu.Lock()
-		if t := p.cur; t != nil && (t.acks.batches > 0 || t.acks.unknown > 0) {
-			rs = append(rs, t.acks.report(l, p.index, t.seq, time.Time{}))
+		if t := p.cur; t != nil && !t.acks.nothing() {
+			// Said once and never again, so that it may be folded with those of other runs.
+			t.told = true
+			r := t.acks.report(l, p.index, t.seq, time.Time{})
+			r.Last = true
+			rs = append(rs, r)
 		}
 		p.unlock()
 		byTopic[p.topic] = append(byTopic[p.topic], rs...)

@@ -63,6 +63,7 @@ type target struct {
 	loading    bool
 
 	acks ackCount
+	told bool // the last word on it was said
 	// doubts are the producers whose batches may have landed here, and were not
 	// acknowledged since.
 	doubts     Doubts
@@ -104,6 +105,7 @@ func (t *target) forget(now int64) {
 // ackCount is what this gateway saw acknowledged on the span.
 type ackCount struct {
 	records, batches, unknown int64
+	markers                   int64 // ends of transactions that were written
 	next                      int64 // -1: none
 	last                      time.Time
 	// tail are the last batches, a ring once it is full; floor lies past all that
@@ -115,6 +117,9 @@ type ackCount struct {
 	digest  catalog.AckDigest
 	inDoubt []catalog.AckedBatch
 }
+
+// nothing tells whether there is nothing to report.
+func (c *ackCount) nothing() bool { return c.batches == 0 && c.unknown == 0 && c.markers == 0 }
 
 // ackedTail is how many batches are remembered per partition.
 const ackedTail = 64
@@ -178,7 +183,7 @@ func (c *ackCount) report(l *Logs, partition, seq int32, firstNext time.Time) ca
 	digest := c.digest
 	digest.Chunks = slices.Clone(digest.Chunks)
 	r := catalog.AckReport{Node: l.node, Run: l.incarnation, Partition: partition, Span: seq,
-		Records: c.records, Batches: c.batches, Digest: &digest, Unknown: c.unknown, InDoubt: slices.Clone(c.inDoubt), Next: c.next}
+		Records: c.records, Batches: c.batches, Markers: c.markers, Digest: &digest, Unknown: c.unknown, InDoubt: slices.Clone(c.inDoubt), Next: c.next}
 	if !c.last.IsZero() {
 		r.LastAck = c.last.UnixNano()
 	}

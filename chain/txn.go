@@ -239,6 +239,16 @@ func (p *Partition) mark(f *flight) {
 	p.submit(f)
 }
 
+// Marked counts the marker that a cluster with transactions of its own has written to a
+// copy, for the reports of acknowledgements: the gateway that had the transaction
+// ended is the only one to know.
+func (l *Logs) Marked(topic catalog.ID, partition int32, physical catalog.ID) {
+	// A partition that is no more has no certificate either.
+	if p, err := l.Partition(topic, partition); err == nil {
+		p.marked(physical)
+	}
+}
+
 // HoldsTransactions tells whether an extend keeps new transactions from beginning
 // in the topic, so that those that are open can end before the seal.
 func HoldsTransactions(e *catalog.Extend) bool {

@@ -3,6 +3,7 @@ package controller
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/braidstream/braid/batch"
@@ -46,28 +47,39 @@ type evidence struct {
 	rewritten, compacted bool
 	sized                bool  // the topic's retention is by size too, so that its cluster trims heads
 	chainStart           int64 // where the chain began after the log start was read
+	released             bool  // nor did the chain need the sealed copy then: what is not there any more was given up
 	alarm                *catalog.Alarm
 	// content is what was read of the sealed span beside its ends; nil: nothing, and
 	// contentWhy says why, or contentLater that it is still to come.
 	content      *content
 	contentWhy   string
 	contentLater bool
-	lossy        bool    // the old copy is away
-	silent       []int32 // gateways that it was ended without
+	// before is what the certificate said when the sealed end had been read again; set where the copy is
+	// released, and cannot be read any more.
+	before *catalog.PartitionCertificate
+	lossy  bool    // the old copy is away
+	silent []int32 // gateways that it was ended without
 }
 
 // judge says what an extend did to one partition, as far as the evidence goes.
 func judge(p int32, ev *evidence) catalog.PartitionCertificate {
 	end := &ev.end
 	c := catalog.PartitionCertificate{Partition: p, End: end.End, Start: end.Next}
-	var unknown int64
+	var rest besides
 	for _, r := range ev.reports {
 		c.Acknowledged += r.Records
-		unknown += r.Unknown
+		rest.unknown += r.Unknown
+		rest.markers += r.Markers
 	}
 	held := end.End - end.Start
 	c.PauseMs = pauseMs(ev.reports, ev.next)
 	v := verdict{c: &c}
+	if ev.before != nil {
+		if v.keep(ev.before) {
+			v.content(ev)
+		}
+		return v.give()
+	}
 
 	if end.Next > end.End {
 		v.rangeOf(end.End, end.Next, "hole", "left free for records that may have been acknowledged and are not here")
@@ -81,14 +93,14 @@ func judge(p int32, ev *evidence) catalog.PartitionCertificate {
 			held -= g.To - g.From
 			v.rangeOf(g.From, g.To, "stranded", "on its way when the cluster was lost, and acknowledged by no gateway that gave its word")
 		}
-		c.Found = held
+		c.Found = rest.found(held, c.Acknowledged)
 		v.doubt(end.Start, end.End, "the cluster is away: nothing was read of it")
 		if len(ev.silent) > 0 {
 			v.doubt(end.End, end.Next, fmt.Sprintf("gateways %v gave no word in time: what only they acknowledged is cut off, what was on its way through them may come twice", ev.silent))
 		}
 		return v.give()
 	}
-	v.counts(ev, held, unknown)
+	v.counts(ev, held, rest)
 	v.tail(ev)
 	v.content(ev)
 	v.boundary(ev)
@@ -96,13 +108,21 @@ func judge(p int32, ev *evidence) catalog.PartitionCertificate {
 	return v.give()
 }
 
+// What an early certificate says of the later ones.
+const (
+	toComeEnd     = "to come: the sealed end is read again when the gateways' leases have turned over"
+	toComeContent = "to come: the sealed span is read and compared with what the gateways saw acknowledged"
+)
+
 type verdict struct {
 	c      *catalog.PartitionCertificate
 	doubts bool
 }
 
 func (v *verdict) check(format string, args ...any) {
-	v.c.Checked = append(v.c.Checked, fmt.Sprintf(format, args...))
+	if s := fmt.Sprintf(format, args...); !slices.Contains(v.c.Checked, s) {
+		v.c.Checked = append(v.c.Checked, s)
+	}
 }
 
 func (v *verdict) rangeOf(from, to int64, what, note string) {
@@ -133,26 +153,58 @@ func (v *verdict) give() catalog.PartitionCertificate {
 	return *v.c
 }
 
+// keep takes over what the certificate said before the copy was removed, and tells whether
+// the content was still to come then.
+func (v *verdict) keep(before *catalog.PartitionCertificate) bool {
+	pause := v.c.PauseMs
+	*v.c = *before
+	if pause != nil {
+		v.c.PauseMs = pause
+	}
+	v.c.Ranges = slices.Clone(before.Ranges)
+	v.c.Checked = slices.DeleteFunc(slices.Clone(before.Checked), func(s string) bool { return s == toComeContent })
+	v.doubts = before.Verdict == catalog.VerdictUnverified
+	return len(v.c.Checked) < len(before.Checked)
+}
+
+// besides is what else than acknowledged records the reports account for.
+type besides struct {
+	unknown int64 // records whose outcome was never learned
+	markers int64 // ends of transactions, which take an offset each
+}
+
+// found is how many records a span of so many offsets holds. A cluster may have written an end more
+// than once, or a gateway counted one twice: then what was acknowledged stands.
+func (b besides) found(held, acknowledged int64) int64 {
+	return max(held-b.markers, min(held, acknowledged))
+}
+
 // counts compares what the gateways saw acknowledged with what the span holds.
 // Records that no report accounts for were appended by a gateway that is gone:
 // what else that one may have acknowledged cannot be known. Where all of the span was
 // read, content says it more exactly.
-func (v *verdict) counts(ev *evidence, held, unknown int64) {
+func (v *verdict) counts(ev *evidence, held int64, rest besides) {
 	c, end := v.c, &ev.end
 	if ev.content.complete(end) && ev.alarm == nil {
 		c.Found = ev.content.records
 		v.check("%d gateways reported %d records acknowledged, the span holds %d", gateways(ev.reports), c.Acknowledged, c.Found)
 		return
 	}
-	c.Found = held
-	v.check("%d gateways reported %d records acknowledged, the span holds %d", gateways(ev.reports), c.Acknowledged, held)
-	switch {
+	c.Found = rest.found(held, c.Acknowledged)
+	ends := ""
+	if rest.markers > 0 {
+		ends = fmt.Sprintf(", and %d ends of transactions", rest.markers)
+	}
+	v.check("%d gateways reported %d records acknowledged%s, the span holds %d", gateways(ev.reports), c.Acknowledged, ends, held)
+	switch n := held - c.Acknowledged - rest.unknown - rest.markers; {
 	case ev.alarm != nil:
 	case c.Acknowledged > held:
 		c.Lost += c.Acknowledged - held
 		v.rangeOf(end.Start, end.End, "lost", "more was acknowledged than is there")
-	case c.Acknowledged+unknown < held:
-		v.doubt(end.Start, end.End, fmt.Sprintf("%d records were appended by gateways that gave no report", held-c.Acknowledged-unknown))
+	case n > 0:
+		v.doubt(end.Start, end.End, fmt.Sprintf("%d records were appended by gateways that gave no report", n))
+	case c.Acknowledged+rest.markers > held:
+		v.doubt(end.Start, end.End, fmt.Sprintf("%d more were reported than are there, and which of them are ends of transactions was not looked at", c.Acknowledged+rest.markers-held))
 	}
 }
 
@@ -161,6 +213,9 @@ func gateways(reports []catalog.AckReport) int {
 	nodes := map[int32]bool{}
 	for i := range reports {
 		nodes[reports[i].Node] = true
+		for _, n := range reports[i].Nodes {
+			nodes[n] = true
+		}
 	}
 	return len(nodes)
 }
@@ -281,7 +336,7 @@ func (v *verdict) stray(ev *evidence) {
 	case ev.strayErr != nil:
 		v.doubt(ev.end.End, ev.end.End, "the sealed end could not be read again: "+ev.strayErr.Error())
 	case ev.strayEnd < 0:
-		v.check("to come: the sealed end is read again when the gateways' leases have turned over")
+		v.check(toComeEnd)
 	case ev.alarm != nil:
 	default:
 		if n := ev.strayEnd - ev.end.Physical; n > 0 {

@@ -18,7 +18,7 @@ func (v *verdict) content(ev *evidence) {
 	c, end := ev.content, &ev.end
 	switch {
 	case ev.contentLater:
-		v.check("to come: the sealed span is read and compared with what the gateways saw acknowledged")
+		v.check(toComeContent)
 		return
 	case c == nil && ev.contentWhy != "":
 		v.check("what lies before the last batches was compared by count only: %s", ev.contentWhy)
@@ -32,8 +32,17 @@ func (v *verdict) content(ev *evidence) {
 			v.doubt(max(end.Start, ev.chainStart), c.start, "these offsets are gone from the sealed copy, and nothing of Braid's has trimmed them")
 		}
 	}
-	if c.err != nil {
+	switch {
+	case c.err == nil:
+	case ev.released && c.errAt == end.End:
+		v.check("what differs was not looked at more closely: the sealed copy was removed before")
+	case ev.released:
+		v.check("offsets %d to %d by count only: the sealed copy was removed before they were read", c.errAt, end.End)
+	default:
 		v.doubt(c.errAt, end.End, "the sealed span could not be read: "+c.err.Error())
+	}
+	if c.held == nil {
+		return // nothing was read
 	}
 	compared, named := 0, slices.Clone(v.c.Ranges)
 	for i := range c.digest.Chunks {

@@ -229,6 +229,9 @@ func TestJudge(t *testing.T) {
 	}{
 		{"all is well", evidence{reports: full, tail: []seenBatch{b(8, 2, 1, 0)}, head: []seenBatch{b(10, 1, 1, 2)}}, catalog.VerdictVerified, 0, 0, 0},
 		{"no report", evidence{tail: []seenBatch{b(8, 2, 1, 0)}}, catalog.VerdictUnverified, 0, 0, 0},
+		{"ends of transactions count", evidence{reports: []catalog.AckReport{{Records: 6, Markers: 3}, {Unknown: 1}}}, catalog.VerdictVerified, 0, 0, 0},
+		{"more than ends of transactions", evidence{reports: []catalog.AckReport{{Records: 6, Markers: 3}}}, catalog.VerdictUnverified, 0, 0, 0},
+		{"an end is counted twice", evidence{reports: []catalog.AckReport{{Records: 8, Markers: 3}}}, catalog.VerdictUnverified, 0, 0, 0},
 		{"unknown outcomes count", evidence{reports: []catalog.AckReport{{Records: 7, Unknown: 3}}}, catalog.VerdictVerified, 0, 0, 0},
 		{"more acknowledged than there", evidence{reports: []catalog.AckReport{{Records: 11}}}, catalog.VerdictViolated, 1, 0, 0},
 		{"doubled over the boundary", evidence{reports: full, tail: []seenBatch{b(8, 2, 1, 0)}, head: []seenBatch{b(10, 2, 1, 0)}}, catalog.VerdictViolated, 0, 2, 0},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/braidstream/braid/batch"
@@ -73,9 +74,10 @@ func (t *term) awaitCertificate(ctx context.Context, e catalog.Extend) error {
 type stage int
 
 const (
-	early      stage = iota // the gateways' reports are in
-	turnedOver              // their leases have turned over, and the sealed end was read again
-	complete                // the sealed span was read
+	none       stage = iota
+	early            // the gateways' reports are in
+	turnedOver       // their leases have turned over, and the sealed end was read again
+	complete         // the sealed span was read
 )
 
 // certify issues a certificate at each [stage]. It holds nothing up: the commit has
@@ -89,32 +91,37 @@ func (t *term) certify(ctx context.Context, e catalog.Extend, issued chan struct
 		}
 	}
 	defer announce() // whoever waits must not wait for ever on a failure
-	if err := t.awaitReports(ctx, &e); err != nil {
+	// What another controller has issued stands, and is not said again: by now there may be less to read.
+	was, err := t.issued(ctx, &e)
+	if err != nil {
 		return err
 	}
-	if err := t.issue(ctx, &e, early); err != nil {
-		return err
-	}
-	if err := t.driver.at(FaultCertified); err != nil {
-		return err
+	if was == none {
+		if err := t.awaitReports(ctx, &e); err != nil {
+			return err
+		}
+		if err := t.issue(ctx, &e, early); err != nil {
+			return err
+		}
+		if err := t.driver.at(FaultCertified); err != nil {
+			return err
+		}
 	}
 	announce()
-	if err := pause(ctx, time.Until(e.Sealed.Add(catalog.FenceWait(t.o.Lease)+time.Second))); err != nil {
-		return err
-	}
-	if err := t.issue(ctx, &e, turnedOver); err != nil {
-		return err
+	if was < turnedOver {
+		if err := pause(ctx, time.Until(e.Sealed.Add(catalog.FenceWait(t.o.Lease)+time.Second))); err != nil {
+			return err
+		}
+		if err := t.issue(ctx, &e, turnedOver); err != nil {
+			return err
+		}
+		if err := t.driver.at(FaultTurnedOver); err != nil {
+			return err
+		}
 	}
 	// Last, because it may take long: one span is read at a time.
 	if err := t.issue(ctx, &e, complete); err != nil {
 		return err
-	}
-	for _, end := range e.Ends {
-		if end.Span >= 0 {
-			if err := t.o.Catalog.DeleteAckReports(ctx, e.Topic.ID, end.Partition, end.Span); err != nil {
-				return err
-			}
-		}
 	}
 	if e.Mode == catalog.ModeFence || e.Unreadable {
 		if err := t.o.Catalog.DeleteHoldAcks(ctx, e.Topic.ID, e.Op); err != nil {
@@ -127,7 +134,12 @@ func (t *term) certify(ctx context.Context, e catalog.Extend, issued chan struct
 	if err := t.o.Catalog.PruneCertificates(ctx, e.Topic.ID, keptCertificates); err != nil {
 		return err
 	}
-	return t.o.Catalog.DeleteCertification(ctx, e, t.driver.fence)
+	if err := t.o.Catalog.DeleteCertification(ctx, e, t.driver.fence); err != nil {
+		return err
+	}
+	// Only now: whoever takes over from here must not certify without them. The sweep
+	// finds what is left.
+	return t.dropReports(ctx, e.Topic)
 }
 
 // keptCertificates is how many a topic keeps.
@@ -180,7 +192,7 @@ func (t *term) awaitReports(ctx context.Context, e *catalog.Extend) error {
 		for _, end := range e.Ends {
 			var n int64
 			for _, r := range sealed[end.Partition] {
-				n += r.Records + r.Unknown
+				n += r.Records + r.Unknown + r.Markers
 			}
 			complete = complete && n >= end.End-end.Start
 		}
@@ -230,6 +242,12 @@ func (t *term) issue(ctx context.Context, e *catalog.Extend, at stage) error {
 	for i := range e.Alarms {
 		alarms[e.Alarms[i].Partition] = &e.Alarms[i]
 	}
+	var before catalog.Certificate
+	if at == complete {
+		if before, err = t.o.Catalog.Certificate(ctx, e.Topic.ID, e.Op); err != nil && !errors.Is(err, catalog.ErrNotFound) {
+			return err
+		}
+	}
 	cert := catalog.Certificate{Op: e.Op, Kind: e.Kind, Topic: e.Topic, To: e.Target, Mode: e.Mode,
 		Partitions: make([]catalog.PartitionCertificate, len(e.Ends)), Issued: time.Now().UTC()}
 	for i, old := range e.Old {
@@ -247,7 +265,10 @@ func (t *term) issue(ctx context.Context, e *catalog.Extend, at stage) error {
 			t.readBoundary(ctx, e, &ev, at >= turnedOver)
 			if at == complete {
 				t.readContent(ctx, e, &ev)
-				ev.chainStart = t.chainStart(ctx, e, end.Partition)
+				ev.chainStart, ev.released = t.chainNow(ctx, e, &end)
+				if ev.released && (ev.tailErr != nil || ev.strayErr != nil) {
+					ev.before = earlier(&before, end.Partition)
+				}
 			} else {
 				var c *content
 				c, ev.contentWhy = contentOf(&ev, t.o.CertifyBytes)
@@ -264,6 +285,33 @@ func (t *term) issue(ctx context.Context, e *catalog.Extend, at stage) error {
 	return t.o.Catalog.PutCertificate(ctx, cert, t.driver.fence)
 }
 
+// issued tells how far the certificate of an extend has come.
+func (t *term) issued(ctx context.Context, e *catalog.Extend) (stage, error) {
+	c, err := t.o.Catalog.Certificate(ctx, e.Topic.ID, e.Op)
+	switch {
+	case errors.Is(err, catalog.ErrNotFound):
+		return none, nil
+	case err != nil:
+		return none, err
+	}
+	for i := range c.Partitions {
+		if slices.Contains(c.Partitions[i].Checked, toComeEnd) {
+			return early, nil
+		}
+	}
+	return turnedOver, nil
+}
+
+// earlier gives what a certificate says of a partition.
+func earlier(c *catalog.Certificate, p int32) *catalog.PartitionCertificate {
+	for i := range c.Partitions {
+		if c.Partitions[i].Partition == p {
+			return &c.Partitions[i]
+		}
+	}
+	return nil
+}
+
 // readBoundary reads the batches on both sides of the boundary; failures are evidence.
 func (t *term) readBoundary(ctx context.Context, e *catalog.Extend, ev *evidence, again bool) {
 	ctx, cancel := context.WithTimeout(ctx, t.driver.limits.call)
@@ -277,7 +325,11 @@ func (t *term) readBoundary(ctx context.Context, e *catalog.Extend, ev *evidence
 		defer log.Release()
 		ev.tailFrom = end.Start
 		if end.End > end.Start {
-			ev.tailFrom, ev.tail, ev.tailErr = readTail(ctx, log, ev)
+			for range readTries {
+				if ev.tailFrom, ev.tail, ev.tailErr = readTail(ctx, log, ev); !errors.Is(ev.tailErr, span.ErrOffsetOutOfRange) {
+					break
+				}
+			}
 		}
 		if again {
 			var o span.Offsets

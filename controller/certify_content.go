@@ -118,15 +118,29 @@ func (t *term) readContent(ctx context.Context, e *catalog.Extend, ev *evidence)
 	}
 	log := st.Log(storeTopic(old), end.At)
 	defer log.Release()
+	for range readTries {
+		if c.err = t.readAll(ctx, st, log, e, ev); !errors.Is(c.err, span.ErrOffsetOutOfRange) {
+			return
+		}
+		// Its head was trimmed on the way: what is left is read from its new start.
+	}
+}
+
+// readTries bounds how often a span is read again whose head is trimmed meanwhile.
+const readTries = 3
+
+// readAll reads a sealed span into ev.content.
+func (t *term) readAll(ctx context.Context, st span.Store, log span.Log, e *catalog.Extend, ev *evidence) error {
+	c, end := ev.content, &ev.end
 	o, err := t.offsets(ctx, log)
 	if err != nil {
-		c.err = err
-		return
+		return err
 	}
-	c.start = max(end.Start, o.Start+end.Delta)
-	c.from = t.readFrom(ctx, st, storeTopic(old), ev, c)
-	c.held, c.to = make([]catalog.AckChunk, len(c.digest.Chunks)), c.from
-	c.err = t.pacedWalk(ctx, log, c.from-end.Delta, end.Physical, t.o.CertifyBytes, c, func(h batch.Header, _ []byte) error {
+	c.start, c.records = max(end.Start, o.Start+end.Delta), 0
+	c.from = t.readFrom(ctx, st, storeTopic(e.Old[end.Old]), ev, c)
+	n := len(c.digest.Chunks)
+	c.held, c.batches, c.to = make([]catalog.AckChunk, n), make([][]seenBatch, n), c.from
+	err = t.pacedWalk(ctx, log, c.from-end.Delta, end.Physical, t.o.CertifyBytes, c, func(h batch.Header, _ []byte) error {
 		b := seen(&h, end.Delta)
 		if b.offset < c.from {
 			return nil // begins in a chunk that is not compared
@@ -138,16 +152,14 @@ func (t *term) readContent(ctx context.Context, e *catalog.Extend, ev *evidence)
 		c.to = b.next
 		return nil
 	})
-	if c.err == nil {
+	if err == nil {
 		c.to = max(c.to, end.End)
 	}
 	c.errAt = c.to
-	if errors.Is(c.err, errEnough) {
-		c.err = nil
+	if err == nil || errors.Is(err, errEnough) {
+		return t.lookAgain(ctx, log, end, c)
 	}
-	if c.err == nil {
-		c.err = t.lookAgain(ctx, log, end, c)
-	}
+	return err
 }
 
 func (c *content) count(b seenBatch) {
@@ -236,7 +248,6 @@ func (t *term) pacedWalk(ctx context.Context, log span.Log, from, end, limit int
 // lookAgain reads those chunks once more in which the log does not hold what was
 // acknowledged and nothing else: which batches it has decides what that means.
 func (t *term) lookAgain(ctx context.Context, log span.Log, end *catalog.SealedEnd, c *content) error {
-	c.batches = make([][]seenBatch, len(c.held))
 	looks := 0
 	for i := range c.held {
 		if !c.compared(i, end) || c.same(i) || looks >= secondLooks || c.held[i].Batches > secondLookBatches {
@@ -286,18 +297,28 @@ func (c *content) hash(b *seenBatch) uint64 {
 	return catalog.AckHash(b.offset, b.records, b.crc)
 }
 
-// chainStart reads where the partition's chain begins now: what lies below is gone for good
-// reason. So is all of a topic that was deleted.
-func (t *term) chainStart(ctx context.Context, e *catalog.Extend, p int32) int64 {
+// chainNow reads where the partition's chain begins now: what lies below is gone for good
+// reason. So is all of a topic that was deleted. released: the chain does not need the sealed copy
+// any more, so that it may be removed, and was if it is not there.
+func (t *term) chainNow(ctx context.Context, e *catalog.Extend, end *catalog.SealedEnd) (start int64, released bool) {
 	_, pages, err := t.o.Catalog.Chains(ctx, e.Topic.Tenant, e.Topic.ID)
 	if err != nil {
 		if !errors.Is(err, catalog.ErrNotFound) {
-			return 0
+			return 0, false
 		}
-		return math.MaxInt64
+		return math.MaxInt64, true
 	}
-	if chains := chainsOf(pages); int(p) < len(chains) {
-		return chains[p].Start
+	chains := chainsOf(pages)
+	if int(end.Partition) >= len(chains) {
+		return math.MaxInt64, true
 	}
-	return math.MaxInt64
+	ch := chains[end.Partition]
+	for i := range ch.Spans {
+		for j := range ch.Spans[i].Copies {
+			if ch.Spans[i].Copies[j].TopicID == e.Old[end.Old].TopicID {
+				return ch.Start, false
+			}
+		}
+	}
+	return ch.Start, true
 }

@@ -24,6 +24,7 @@ type double struct {
 	unknown []string // configs that it does not know
 	seals   int
 	unasked int // health checks that do not find out whether it can be sealed
+	asked   func(l *doubleLog) // for its bounds
 }
 
 type doubleTopic struct {
@@ -340,6 +341,9 @@ func (h *doubleHandle) Offsets(context.Context) (span.Offsets, error) {
 	o := span.Offsets{Start: l.start, HighWatermark: l.end, LastStable: l.end, End: l.end}
 	if l.openTxn {
 		o.LastStable = l.start
+	}
+	if h.d.asked != nil {
+		h.d.asked(l)
 	}
 	return o, nil
 }

@@ -17,6 +17,7 @@ const (
 	FaultCommitPage   = "commit.page"   // one page is committed, others are not
 	FaultCommitted    = "commit.done"   // all are; the extend is ended
 	FaultCertified    = "certify.issued"
+	FaultTurnedOver   = "certify.again" // issued when leases had turned over; the sealed span is still to be read
 	FaultUndoing      = "undo.recorded"
 	FaultTurned       = "turn.recorded" // another target is recorded for an extend that had begun to seal
 	FaultDropped      = "undo.dropped"
@@ -31,7 +32,7 @@ const (
 // succeeds, then those of undoing, deleting and returning.
 var FaultPoints = []string{
 	FaultBegun, FaultCreated, FaultPrepared, FaultHolding, FaultSettled, FaultSealing, FaultSealedOne, FaultSealed,
-	FaultStored, FaultCommitPage, FaultCommitted, FaultCertified,
+	FaultStored, FaultCommitPage, FaultCommitted, FaultCertified, FaultTurnedOver,
 	FaultTurned, FaultUndoing, FaultDropped, FaultUndone,
 	FaultDeleteSealed, FaultDeleteGone, FaultRestored, FaultReplayed,
 }

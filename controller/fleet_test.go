@@ -168,6 +168,7 @@ type writer struct {
 	topic    catalog.Topic
 	p        int
 	node     int32
+	run      string
 	producer int64
 	next     int32
 	acked    map[int64]string // first value by logical offset
@@ -194,6 +195,16 @@ func (w *writer) publish() {
 	}
 }
 
+// restart has the writer's gateway end and begin anew, as another run.
+func (w *writer) restart(run string) {
+	w.f.t.Helper()
+	w.mu.Lock()
+	w.report.Last = true
+	w.mu.Unlock()
+	w.publish()
+	w.span, w.run = -1, run
+}
+
 func (w *writer) append(n int) {
 	w.f.t.Helper()
 	if err := w.try(n); err != nil {
@@ -212,7 +223,7 @@ func (w *writer) try(n int) error {
 			w.publish()
 			w.mu.Lock()
 			w.span = sp.Seq
-			w.report = catalog.AckReport{Node: w.node, Partition: int32(w.p), Span: sp.Seq, Next: -1, Digest: &catalog.AckDigest{}}
+			w.report = catalog.AckReport{Node: w.node, Run: w.run, Partition: int32(w.p), Span: sp.Seq, Next: -1, Digest: &catalog.AckDigest{}}
 			w.mu.Unlock()
 		}
 		st, err := w.f.Store(sp.Copies[0].Cluster)
@@ -335,6 +346,14 @@ func (w *writer) verify() {
 	if len(have) != len(w.acked) {
 		w.f.t.Errorf("partition %d: %d records, %d acknowledged", w.p, len(have), len(w.acked))
 	}
+}
+
+// reports reads those on a topic.
+func (f *fleet) reports(t catalog.Topic) []catalog.AckReport {
+	f.t.Helper()
+	list, err := f.cat.AckReports(f.ctx, t.ID)
+	f.check(err)
+	return list
 }
 
 func (f *fleet) certificate(t catalog.Topic, op string) catalog.Certificate {

@@ -16,10 +16,14 @@ type orphanKey struct {
 }
 
 // sweep deletes physical topics of this fleet that nothing has referred to for a
-// long time: left by failures, by empty spans that vanished, by trims.
+// long time: left by failures, by empty spans that vanished, by trims. And it keeps
+// reports of acknowledgements small.
 func (t *term) sweep(ctx context.Context) error {
 	for {
 		if err := t.sweepOnce(ctx); err != nil {
+			return err
+		}
+		if err := t.sweepReports(ctx); err != nil {
 			return err
 		}
 		if err := pause(ctx, t.o.SweepEvery); err != nil {

@@ -83,6 +83,11 @@ func (c *chainParticipants) Mark(ctx context.Context, topic catalog.ID, partitio
 	return p.Mark(ctx, m)
 }
 
+// Marked implements witness.
+func (c *chainParticipants) Marked(topic catalog.ID, partition int32, physical catalog.ID) {
+	c.logs.Marked(topic, partition, physical)
+}
+
 func (c *chainParticipants) Find(ctx context.Context, at chain.PartCopy, t span.Transaction) (chain.Part, error) {
 	return c.logs.FindPart(ctx, at, t.Producer, t.Epoch)
 }

@@ -36,6 +36,11 @@ type Participants interface {
 	Held(at *chain.Enlist) (since int64, held bool)
 }
 
+// witness is a [Participants] that counts the markers which clusters write by themselves.
+type witness interface {
+	Marked(topic catalog.ID, partition int32, physical catalog.ID)
+}
+
 // ErrParticipantEnded: the transaction on a cluster is not the one that was begun
 // there: its timeout has passed, or it was ended by hand.
 var ErrParticipantEnded = errors.New("the cluster has ended its part of the transaction")

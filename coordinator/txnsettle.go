@@ -232,6 +232,9 @@ func (c *Coordinator) tell(ctx context.Context, t *settling, told map[string]boo
 		}
 		tell(clusterPart(p.cluster), func() error {
 			aborted, err := c.endPart(ctx, t, p, commit)
+			if err == nil {
+				c.witness(t, p)
+			}
 			switch {
 			case aborted:
 				c.metrics.txnTorn.Inc()
@@ -256,6 +259,23 @@ func (c *Coordinator) tell(ctx context.Context, t *settling, told map[string]boo
 		})
 	}
 	wg.Wait()
+}
+
+// witness counts the markers that a cluster has written: one in each partition of the part.
+// A part that is ended again, by an owner that took over, is counted again: then a
+// certificate has to look for itself.
+func (c *Coordinator) witness(t *settling, p *participant) {
+	w, ok := c.participants.(witness)
+	if !ok {
+		return
+	}
+	for k, part := range t.parts {
+		for i := range part.places {
+			if at := &part.places[i]; at.foreign && at.cluster == p.cluster {
+				w.Marked(k.topic, k.partition, at.id)
+			}
+		}
+	}
 }
 
 // endPart ends the transaction on a cluster that runs its own. torn: the cluster
