@@ -35,7 +35,8 @@ func TestFailoverCertificateNamesWhatAClusterDid(t *testing.T) {
 		}
 	}
 	var once sync.Once
-	f.controller(reported, func(o *Options) {
+	written := make(chan struct{}) // all reports are; they do not account for what is doubled
+	f.controller(func(o *Options) {
 		o.Fault = func(p string) error {
 			if p == FaultCommitted {
 				once.Do(func() {
@@ -47,6 +48,10 @@ func TestFailoverCertificateNamesWhatAClusterDid(t *testing.T) {
 						x.bytes, y.bytes = y.bytes, x.bytes
 					})
 				})
+				select {
+				case <-written:
+				case <-f.ctx.Done():
+				}
 			}
 			return nil
 		}
@@ -56,6 +61,7 @@ func TestFailoverCertificateNamesWhatAClusterDid(t *testing.T) {
 	for _, w := range ws {
 		w.through()
 	}
+	close(written)
 	op = f.done(op)
 	f.lastWord(topic, op)
 	cert := f.certificate(topic, op.ID)
