@@ -23,7 +23,7 @@ type double struct {
 	full    bool
 	unknown []string // configs that it does not know
 	seals   int
-	unasked int // health checks that do not find out whether it can be sealed
+	unasked int                // health checks that do not find out whether it can be sealed
 	asked   func(l *doubleLog) // for its bounds
 }
 
