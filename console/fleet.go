@@ -35,6 +35,11 @@ func (s *Server) status(r *http.Request) (any, error) {
 			v.Warnings = append(v.Warnings, "cluster "+c.Name+" grants no ALTER_CONFIGS: moves off it trust gateways' leases")
 		}
 	}
+	if s.opts.Audit != nil {
+		if n := s.opts.Audit.Counts(); n.Lost+n.TopicLost > 0 {
+			v.Warnings = append(v.Warnings, fmt.Sprintf("audit log: %d events were lost since the start, %d of them to its topic alone", n.Lost+n.TopicLost, n.TopicLost))
+		}
+	}
 	for _, x := range snap.Tenants() {
 		for t := range snap.Topics(x.Name) {
 			v.Topics++

@@ -55,6 +55,7 @@ func (s *Server) table() []route {
 		{"POST /plans", catalog.RoleViewer, s.plan},
 		{"GET /ops/{id}", catalog.RoleViewer, s.op},
 		{"POST /ops/{id}/cancel", catalog.RoleOperator, s.cancelOp},
+		{"GET /audit", catalog.RoleOperator, s.audit},
 		{"GET /operators", catalog.RoleAdmin, s.operators},
 		{"POST /operators", catalog.RoleAdmin, s.addOperator},
 		{"POST /operators/{operator}/rotate", catalog.RoleAdmin, s.rotateOperator},
@@ -69,6 +70,9 @@ func (s *Server) serving(table []route) http.Handler {
 	mux := http.NewServeMux()
 	for _, x := range table {
 		method, path := cutPattern(x.pattern)
+		if changes(x.pattern) {
+			x.handler = s.written(x.handler)
+		}
 		mux.HandleFunc(method+" "+api.Version+path, s.guard(x.role, func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, x.handler) }))
 	}
 	mux.HandleFunc(api.Version+"/", s.guard(catalog.RoleViewer, func(w http.ResponseWriter, r *http.Request) {

@@ -74,6 +74,7 @@ type Options struct {
 	// Ready tells whether the process answers clients.
 	Ready    func() error
 	Gatherer prometheus.Gatherer
+	Audit    Auditor // nil: nothing is written down
 	Logger   *slog.Logger
 }
 

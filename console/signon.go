@@ -16,6 +16,7 @@ import (
 	"github.com/braidstream/braid/console/api"
 	"github.com/braidstream/braid/gateway"
 	"github.com/braidstream/braid/tenant"
+	"github.com/braidstream/braid/tenant/audit"
 )
 
 // Security says who is let in to the admin API, and how. The zero value is plain
@@ -142,12 +143,14 @@ func (s *Server) guard(need catalog.Role, next func(http.ResponseWriter, *http.R
 	return func(w http.ResponseWriter, r *http.Request) {
 		by, err := s.signOn(r)
 		if err != nil {
+			s.record(r, audit.Event{Kind: audit.Unauthenticated, Result: "failed", Detail: apiError(err).Message})
 			w.Header().Set("WWW-Authenticate", `Bearer realm="braid"`)
 			s.fail(w, r, err)
 			return
 		}
 		r = r.WithContext(context.WithValue(r.Context(), whoKey{}, by))
 		if !by.role.Allows(need) {
+			s.record(r, audit.Event{Kind: audit.Denied, Result: "denied", Detail: fmt.Sprintf("role %s, needs %s", by.role, need)})
 			s.fail(w, r, &api.Error{Status: http.StatusForbidden, Code: "denied",
 				Message: fmt.Sprintf("%s has the role %s: this needs %s", by.name, by.role, need)})
 			return

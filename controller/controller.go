@@ -9,6 +9,7 @@ import (
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/tenant/audit"
 	"github.com/braidstream/braid/tenant/usage"
 )
 
@@ -55,7 +56,9 @@ type Options struct {
 	Holdings   *usage.Holdings
 	// Fault is called at each of [FaultPoints], in tests: an error stops the
 	// controller there as a crash would.
-	Fault  func(point string) error
+	Fault func(point string) error
+	// Audit is told of what the controller decides by itself; nil: nobody.
+	Audit  *audit.Log
 	Logger *slog.Logger
 }
 

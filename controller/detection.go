@@ -2,9 +2,11 @@ package controller
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/tenant/audit"
 )
 
 // detect fails a cluster over when most gateways that serve it have called it
@@ -66,6 +68,8 @@ func (t *term) failOver(ctx context.Context, cluster string) error {
 	if err != nil {
 		return err
 	}
+	t.o.Audit.Record(audit.Event{Kind: audit.Change, Who: "controller", Action: "failover", Resource: "CLUSTER " + cluster,
+		Detail: fmt.Sprintf("operation %s, %d topics: %s", op.ID, len(op.Topics), op.Reason), Result: audit.Done})
 	t.o.Logger.Warn("cluster is failed over", "cluster", cluster, "op", op.ID, "topics", len(op.Topics))
 	// Marked here too, so that the next look does not submit it again.
 	return t.setClusterState(ctx, cluster, catalog.ClusterFailed)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/tenant/audit"
 )
 
 // tenantsEvery is how often the leader looks for tenants whose grace is over.
@@ -68,6 +69,7 @@ func (t *term) removeTenant(ctx context.Context, name string) error {
 	}
 	// It is refused while a topic is there, one that a late request made too.
 	if err := t.o.Catalog.DeleteTenant(ctx, x, t.driver.fence); err == nil {
+		t.o.Audit.Record(audit.Event{Kind: audit.Change, Who: "controller", Tenant: name, Action: "remove tenant", Resource: "TENANT " + name, Result: audit.Done})
 		t.o.Logger.Info("a tenant is removed", "tenant", name)
 	} else if errors.Is(err, catalog.ErrFenced) || !errors.Is(err, catalog.ErrConflict) {
 		return err

@@ -128,6 +128,7 @@ func (a *asker) allowed(o acl.Operation, t acl.ResourceType, name string) bool {
 		return true
 	}
 	a.g.metrics.denied.WithLabelValues(t.String()).Inc()
+	a.wasDenied(o, t, name)
 	return false
 }
 

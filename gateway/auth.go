@@ -155,6 +155,7 @@ func (c *conn) step(message []byte, start time.Time) ([]byte, error) {
 	failed := &sasl.FailedError{Client: "Authentication failed", Reason: err.Error()}
 	errors.As(err, &failed)
 	g.metrics.authentications.WithLabelValues(c.l.cfg.Name, a.mechanism, "failed").Inc()
+	c.wasUnknown(a.mechanism, failed.User, failed.Reason)
 	// The time is counted from the message's arrival: how long it took to find out
 	// says nothing then of what was found.
 	until := start.Add(g.penalties.failed(from, failed.User, start))

@@ -55,6 +55,9 @@ func message[Q any, P interface {
 			return fmt.Errorf("%w: key %d version %d: %w", wire.ErrMalformed, h.Key, h.Version, err)
 		}
 		resp := fn(call, req)
+		if administers(h.Key) {
+			call.audited(req, resp)
+		}
 		if resp != nil && call.c.quota != nil {
 			call.mutated(resp)
 			call.worked(resp)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/tenant/audit"
 	"github.com/braidstream/braid/tenant/sasl"
 	"github.com/braidstream/braid/tenant/usage"
 )
@@ -47,6 +48,7 @@ type Options struct {
 	Groups func() map[string]int64
 	// SASL is needed where a listener has mechanisms.
 	SASL    *sasl.Server
+	Audit   *audit.Log // nil: nothing is written down
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer // nil: counted and not shown
 }

@@ -242,6 +242,9 @@ func (c *conn) handshake() error {
 	defer cancel()
 	if err := s.HandshakeContext(ctx); err != nil {
 		c.g.metrics.authentications.WithLabelValues(c.l.cfg.Name, "TLS", "failed").Inc()
+		if c.l.cfg.TLS.ClientCA != "" && !quietEnd(err) { // else it is nobody who wants to be known
+			c.wasUnknown("TLS", "", err.Error())
+		}
 		return fmt.Errorf("%w: %w", errHandshake, err)
 	}
 	state := s.ConnectionState()
@@ -267,6 +270,7 @@ func (c *conn) handshake() error {
 		name, ok = cfg.Mapping.Name(subject)
 	}
 	if !ok {
+		c.wasUnknown("TLS", subject, "no mapping rule matches")
 		return fmt.Errorf("%w: no mapping rule matches %.200q", errAuthentication, subject)
 	}
 	if c.auth != nil {
@@ -274,6 +278,7 @@ func (c *conn) handshake() error {
 	}
 	of, principal, ok := c.reach().Mapped(name)
 	if !ok {
+		c.wasUnknown("TLS", subject, "of no tenant")
 		return fmt.Errorf("%w: certificate of %.200q is of no tenant", errAuthentication, subject)
 	}
 	c.rulesAt = nil

@@ -129,7 +129,7 @@ func (p *process) startNode(ctx context.Context, i int) error {
 	cfg := p.settings.Gateway
 	cfg.ClusterID = p.clusterID()
 	n.gateway, err = gateway.New(gateway.Options{Watcher: p.watcher, Logs: n.logs, Coordinator: n.coordinator,
-		Admin: p.admin, Rules: p.rules(logger), Users: p.catalog, SASL: p.sasl, Listeners: listeners, Node: n.id, Zone: p.cfg.Zone, Config: cfg,
+		Admin: p.admin, Rules: p.rules(logger), Users: p.catalog, SASL: p.sasl, Audit: p.audit.log(), Listeners: listeners, Node: n.id, Zone: p.cfg.Zone, Config: cfg,
 		Usage: ledger, Reporter: n.session, Groups: n.coordinator.Groups, Logger: logger, Metrics: metrics})
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -74,9 +75,12 @@ type process struct {
 	internal string // address of the internal listener, "" if none
 
 	sasl  *sasl.Server
-	info  ready
-	nodes []*node
-	ends  []func(context.Context) error
+	audit *auditor // nil: nothing is written down
+	// started: nodes are complete, for those who are not the starting goroutine.
+	started atomic.Bool
+	info    ready
+	nodes   []*node
+	ends    []func(context.Context) error
 	// failed gets the reason when a part ends that the process cannot go on without.
 	failed chan error
 }
@@ -112,7 +116,7 @@ func runProcess(ctx context.Context, e *env, cfg upConfig, greet func(io.Writer,
 		engines: map[string]span.Store{}, failed: make(chan error, 1)}
 	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	startCtx, cancel := context.WithTimeout(ctx, startLimit)
-	err = p.start(startCtx)
+	err = p.start(startCtx, e.streams)
 	cancel()
 	if err == nil {
 		p.info.Took = time.Since(began)
@@ -168,9 +172,12 @@ func (p *process) end(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (p *process) start(ctx context.Context) error {
+func (p *process) start(ctx context.Context, out streams) error {
 	p.info = ready{PID: os.Getpid(), Version: version}
 	if err := p.openDataDir(); err != nil {
+		return err
+	}
+	if err := p.startAudit(out); err != nil {
 		return err
 	}
 	if err := p.openCatalog(ctx); err != nil {
@@ -193,6 +200,8 @@ func (p *process) start(ctx context.Context) error {
 			return err
 		}
 	}
+	p.drainAudit()
+	p.started.Store(true)
 	if err := p.startConsole(); err != nil {
 		return err
 	}
@@ -426,7 +435,7 @@ func (p *process) startController() {
 	held := &usage.Holdings{}
 	p.metrics.MustRegister(held)
 	c := controller.New(controller.Options{Holdings: held, Catalog: p.catalog, Watcher: p.watcher, Stores: p.stores,
-		Name: p.id, Damping: p.settings.Detection, Lease: p.settings.Lease, CertifyBytes: p.settings.Certify, Logger: p.logger, Fault: faultHook()})
+		Name: p.id, Damping: p.settings.Detection, Lease: p.settings.Lease, CertifyBytes: p.settings.Certify, Audit: p.audit.log(), Logger: p.logger, Fault: faultHook()})
 	c.Start()
 	p.onEnd(func(context.Context) error { c.Close(); return nil })
 }
@@ -441,13 +450,21 @@ func (p *process) startConsole() error {
 	}
 	s, err := console.Start(console.Options{Listen: p.cfg.admin.Bind, Security: security, Admin: p.admin, Rules: p.rules(p.logger), Catalog: p.catalog, Watcher: p.watcher,
 		Version: version, Fleet: p.clusterID(), DefaultPartitions: p.settings.Gateway.NumPartitions,
-		Warnings: p.warnings(), Ready: p.ready, Gatherer: p.metrics, Logger: p.logger})
+		Warnings: p.warnings(), Ready: p.ready, Gatherer: p.metrics, Audit: p.auditing(), Logger: p.logger})
 	if err != nil {
 		return portTaken(err, "--http")
 	}
 	p.onEnd(s.Close)
 	p.info.HTTP, p.info.Admin = s.Addr(), p.cfg.admin.scheme()+"://"+advertisable(s.Addr())
 	return nil
+}
+
+// auditing is the log as the console takes it: an interface of nothing is nil.
+func (p *process) auditing() console.Auditor {
+	if p.audit == nil {
+		return nil
+	}
+	return p.audit
 }
 
 // clusterID is what clients of the default tenant are told.

@@ -86,7 +86,7 @@ you like, move between them while clients run, and survive the loss of one.`,
 	root.AddCommand(
 		newUp(e), newGateway(e), newController(e),
 		newCluster(e), newTopic(e), newFailover(e), newFailback(e), newOp(e),
-		newTenant(e), newUser(e), newOperator(e),
+		newTenant(e), newUser(e), newOperator(e), newAudit(e),
 		newACL(e), newQuota(e), newUsage(e),
 		newStatus(e), newVerify(e), newStorage(e), newVersion(e),
 	)

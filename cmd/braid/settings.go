@@ -23,6 +23,8 @@ type settings struct {
 	Certify     int64         // braid.certify.bytes; negative: none
 	Memory      int64         // braid.memory.bytes: budget of each local cluster
 	Tokens      tokenSettings
+	AuditLog    string // braid.audit.log
+	AuditTopic  bool   // braid.audit.topic
 }
 
 func defaultSettings() settings {
@@ -153,7 +155,7 @@ var knownSettings = sortedSettings(append([]setting{
 			s.Coordinator.TransactionalIDExpiration = time.Duration(n) * time.Millisecond
 			return err
 		}},
-}, securitySettings...))
+}, slices.Concat(securitySettings, auditSettings)...))
 
 func sortedSettings(list []setting) []setting {
 	slices.SortFunc(list, func(a, b setting) int { return strings.Compare(a.key, b.key) })

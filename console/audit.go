@@ -1,0 +1,167 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/console/api"
+	"github.com/braidstream/braid/tenant/audit"
+)
+
+// Auditor keeps the audit log.
+type Auditor interface {
+	// Record never waits.
+	Record(audit.Event)
+	Counts() audit.Counts
+	// Read gives the newest events that a query selects, oldest first.
+	Read(context.Context, audit.Query) ([]audit.Event, error)
+}
+
+// via is what events of the admin API came by.
+const via = "admin API"
+
+func (s *Server) record(r *http.Request, e audit.Event) {
+	if s.opts.Audit == nil {
+		return
+	}
+	if by := asker(r); by.name != "" {
+		e.Who = "operator:" + by.name
+	}
+	e.From, e.Via, e.Action = r.RemoteAddr, via, r.Method+" "+r.URL.Path
+	if e.Tenant = r.PathValue("tenant"); e.Tenant == "" {
+		if e.Tenant = r.URL.Query().Get("tenant"); e.Tenant == "" && ofTenant(r.URL.Path) {
+			e.Tenant = catalog.DefaultTenant
+		}
+	}
+	s.opts.Audit.Record(e)
+}
+
+// ofTenant tells whether a path is about what tenants have.
+func ofTenant(path string) bool {
+	return strings.HasPrefix(path, api.Version+"/topics") || strings.HasPrefix(path, api.Version+"/ops")
+}
+
+// changes tells whether a route changes something.
+func changes(pattern string) bool {
+	method, _ := cutPattern(pattern)
+	return method != http.MethodGet && pattern != "POST /plans"
+}
+
+// written is a handler whose requests are written down with their result.
+func (s *Server) written(h func(*http.Request) (any, error)) func(*http.Request) (any, error) {
+	return func(r *http.Request) (any, error) {
+		var asked bytes.Buffer
+		if r.Body != nil {
+			r.Body = &teed{ReadCloser: r.Body, to: &asked}
+		}
+		v, err := h(r)
+		e := audit.Event{Kind: audit.Change, Result: audit.Done, Detail: detail(asked.Bytes(), r.URL.RawQuery)}
+		if err != nil {
+			e.Result = apiError(err).Code
+		}
+		s.record(r, e)
+		return v, err
+	}
+}
+
+// teed keeps the beginning of what is read.
+type teed struct {
+	io.ReadCloser
+	to *bytes.Buffer
+}
+
+const maxTeed = 16 << 10
+
+func (t *teed) Read(b []byte) (int, error) {
+	n, err := t.ReadCloser.Read(b)
+	if room := maxTeed - t.to.Len(); room > 0 {
+		t.to.Write(b[:min(n, room)])
+	}
+	return n, err
+}
+
+// detail is what was asked, without what may be secret.
+func detail(body []byte, query string) string {
+	var v any
+	if len(body) == 0 || json.Unmarshal(body, &v) != nil {
+		return query // of the API's own words, which hold no secrets
+	}
+	b, err := json.Marshal(hide(v, 0))
+	if err != nil {
+		return query
+	}
+	if query != "" {
+		return query + " " + string(b)
+	}
+	return string(b)
+}
+
+// secretWords are in the names of what holds secrets.
+var secretWords = []string{"password", "secret", "token", "credential", "jaas", "passphrase", "key", "auth"}
+
+// hide leaves out what has the name of a secret.
+func hide(v any, depth int) any {
+	if depth > 8 {
+		return "…"
+	}
+	switch x := v.(type) {
+	case map[string]any:
+		for k, member := range x {
+			lower := strings.ToLower(k)
+			if slices.ContainsFunc(secretWords, func(w string) bool { return strings.Contains(lower, w) }) {
+				x[k] = "[hidden]"
+			} else {
+				x[k] = hide(member, depth+1)
+			}
+		}
+	case []any:
+		for i := range x {
+			x[i] = hide(x[i], depth+1)
+		}
+	}
+	return v
+}
+
+func (s *Server) audit(r *http.Request) (any, error) {
+	if s.opts.Audit == nil {
+		return nil, &api.Error{Status: http.StatusNotFound, Code: "unknown", Message: "this process keeps no audit log", Hint: "--set braid.audit.log"}
+	}
+	q := r.URL.Query()
+	query := audit.Query{Tenant: q.Get("tenant"), Kind: q.Get("kind"), Limit: 1000}
+	if text := q.Get("since"); text != "" {
+		at, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil {
+			return nil, bad(fmt.Errorf("since: want a time such as 2026-01-31T12:00:00Z, not %.50q", text))
+		}
+		query.Since = at
+	}
+	if text := q.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > audit.MaxEvents {
+			return nil, bad(fmt.Errorf("limit: want a number from 1 to %d", audit.MaxEvents))
+		}
+		query.Limit = n
+	}
+	if known := []string{"", audit.Change, audit.Denied, audit.Unauthenticated, audit.LeftOut}; !slices.Contains(known, query.Kind) {
+		return nil, bad(errors.New("kind: change, denied, unauthenticated or left-out"))
+	}
+	list, err := s.opts.Audit.Read(r.Context(), query)
+	if err != nil {
+		return nil, err
+	}
+	out := []api.AuditEvent{}
+	for _, e := range list {
+		out = append(out, api.AuditEvent(e))
+	}
+	return out, nil
+}

@@ -1,0 +1,98 @@
+// Package audit writes down who changed what, and who was denied what: as lines of
+// JSON in files that are rotated, or on a stream, and in an internal topic.
+//
+// It never holds up those who tell it something. What it cannot keep, and what it
+// leaves out of a flood of denials, is counted.
+package audit
+
+import (
+	"strings"
+	"time"
+)
+
+// Kinds of events.
+const (
+	Change          = "change"          // an administrative change, done or refused
+	Denied          = "denied"          // somebody asked for what is not allowed
+	Unauthenticated = "unauthenticated" // somebody could not say who it is
+	LeftOut         = "left-out"        // events of a flood that were not written
+)
+
+// Done is the result of a change that was made.
+const Done = "done"
+
+// Event is one line. It never holds a secret: those who make one tell names, not
+// passwords, tokens or the options of clusters.
+type Event struct {
+	Time   time.Time `json:"time"`
+	Kind   string    `json:"kind"`
+	Who    string    `json:"who,omitempty"`    // User:alice, operator:olga, controller
+	From   string    `json:"from,omitempty"`   // address
+	Via    string    `json:"via,omitempty"`    // listener, or "admin API"
+	Tenant string    `json:"tenant,omitempty"` // whose it is; "" is the fleet's
+	Action string    `json:"action,omitempty"` // Kafka's name of the request, or METHOD PATH of the admin API
+	// Resource is what it is about, such as "TOPIC orders".
+	Resource string `json:"resource,omitempty"`
+	Detail   string `json:"detail,omitempty"`
+	Result   string `json:"result,omitempty"` // done, or the error's code
+	// LeftOut counts events like this one that were not written, before it.
+	LeftOut int64 `json:"leftOut,omitempty"`
+}
+
+// Query selects events.
+type Query struct {
+	Since  time.Time
+	Tenant string // "": all
+	Kind   string // "": all
+	Limit  int    // the newest so many; 0: [MaxEvents]
+}
+
+// MaxEvents bounds one answer.
+const MaxEvents = 10_000
+
+func (q *Query) matches(e *Event) bool {
+	return !e.Time.Before(q.Since) && (q.Tenant == "" || q.Tenant == e.Tenant) && (q.Kind == "" || q.Kind == e.Kind)
+}
+
+// maxText bounds each text of an event, in bytes: what clients send is among them.
+const maxText = 512
+
+func (e *Event) bound() {
+	for _, s := range []*string{&e.Who, &e.From, &e.Via, &e.Tenant, &e.Action, &e.Resource, &e.Detail, &e.Result} {
+		if len(*s) > maxText {
+			*s = strings.ToValidUTF8((*s)[:maxText], "") + "…"
+		}
+	}
+}
+
+// Newest keeps the newest events of a query.
+type Newest struct {
+	query Query
+	list  []Event
+}
+
+// NewNewest begins with none.
+func NewNewest(q Query) *Newest {
+	if q.Limit <= 0 || q.Limit > MaxEvents {
+		q.Limit = MaxEvents
+	}
+	return &Newest{query: q}
+}
+
+// Add takes an event, in the order of their writing.
+func (n *Newest) Add(e *Event) {
+	if !n.query.matches(e) {
+		return
+	}
+	if n.list = append(n.list, *e); len(n.list) >= 2*n.query.Limit {
+		n.list = append(n.list[:0], n.list[len(n.list)-n.query.Limit:]...)
+	}
+}
+
+// List gives them, oldest first.
+func (n *Newest) List() []Event {
+	if len(n.list) > n.query.Limit {
+		return n.list[len(n.list)-n.query.Limit:]
+	}
+	return n.list
+}
