@@ -21,7 +21,7 @@ import (
 // second process, and no password or token is in either.
 func TestAuditLog(t *testing.T) {
 	data, dir := t.TempDir(), t.TempDir()
-	up := startUp(t, "--data-dir", data, "--local-clusters", "a", "--listener", "in=127.0.0.1:0,security=SASL_PLAINTEXT", "--set", "braid.audit.topic=on")
+	up := startUp(t, "--data-dir", data, "--local-clusters", "a", "--set", "braid.audit.topic=on")
 	const right, wrong = "planted-right-password", "planted-wrong-password"
 	file := filepath.Join(dir, "password")
 	testkit.WriteWhole(t, file, []byte(right))
