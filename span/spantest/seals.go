@@ -227,17 +227,6 @@ func (e *env) sealedFIFO() {
 	}
 }
 
-// takesAppends waits until the partition takes appends: where a seal is a config, undoing
-// it travels.
-func (e *env) takesAppends(l span.Log) error {
-	for end := time.Now().Add(e.caps.Patience); ; {
-		err := l.Probe(e.ctx)
-		if err == nil || !errors.Is(err, span.ErrSealed) || time.Now().After(end) {
-			return err
-		}
-	}
-}
-
 func (e *env) sealedReads() {
 	if !e.sealable() {
 		return
