@@ -218,9 +218,15 @@ func (c *conn) stands() bool {
 	return r.Stands(s.user, s.credential)
 }
 
-// authenticated lifts the bounds of before.
+// authenticated lifts the bounds of before, unless the tenant has as many connections as it
+// may: one that is refused stays within them until it is ended.
 func (c *conn) authenticated() {
-	c.owned()
+	// One that may sign on yet is counted when it is known that it does not (taken).
+	if c.auth != nil || len(c.l.cfg.Mechanisms) == 0 {
+		if c.owned(); c.refused != nil {
+			return
+		}
+	}
 	if c.auth != nil {
 		if c.auth.finalized {
 			return
@@ -266,5 +272,8 @@ func (c *conn) rawToken(frame *wire.Buffer, start time.Time) error {
 	}
 	// The last answer of OAUTHBEARER and PLAIN is empty, and sent all the same.
 	out := []byte{byte(len(answer) >> 24), byte(len(answer) >> 16), byte(len(answer) >> 8), byte(len(answer))}
-	return c.write(append(out, answer...))
+	if err := c.write(append(out, answer...)); err != nil {
+		return err
+	}
+	return c.refused
 }

@@ -245,10 +245,12 @@ func (c *conn) request(frame *wire.Buffer) error {
 		c.clientID = string(h.ClientID)
 		c.named()
 	}
-	c.used = c.used || !signsOn(h.Key)
-	if c.refused != nil && !signsOn(h.Key) {
-		frame.Release()
-		return c.refused
+	if !c.used && !signsOn(h.Key) {
+		c.used = true
+		if err := c.taken(); err != nil {
+			frame.Release()
+			return err
+		}
 	}
 	c.account.Request()
 	if err := c.look(); err != nil {
@@ -372,7 +374,8 @@ type deadlineReader struct {
 	sock        *wire.Socket
 	idle, frame time.Duration
 	received    adder
-	account     *usage.Account // whose bytes are counted; nil: nobody's
+	account     *usage.Account // whose bytes are counted; nil: nobody's yet
+	nobodys     int            // bytes that came while they were
 
 	pausing     bool // between two requests
 	greeted     bool // a request has come: until then the client takes an end for a refusal, not for a broker that leaves
@@ -424,6 +427,9 @@ func (r *deadlineReader) Read(p []byte) (int, error) {
 	if n > 0 {
 		r.pausing = false
 		r.received.Add(float64(n))
+		if r.account == nil {
+			r.nobodys += n
+		}
 		r.account.Received(n)
 		return n, err
 	}

@@ -20,6 +20,8 @@ type byteBudget struct {
 
 	mu   sync.Mutex
 	room chan struct{} // closed when there is room again; nil if nobody waits
+
+	between func() // of tests: happens between the two counts of put
 }
 
 func (b *byteBudget) take(n int64, of *usage.Account) {
@@ -28,7 +30,15 @@ func (b *byteBudget) take(n int64, of *usage.Account) {
 }
 
 func (b *byteBudget) put(n int64, of *usage.Account) {
-	used, mine := b.used.Add(-n), of.Take(-n)
+	// The tenant's count goes down first. A connection that waits needs room in both, and
+	// the put that makes the later of the two wakes it: with the whole's first, a put could
+	// find the whole still full, then another makes room there and wakes a connection that
+	// its tenant's count keeps waiting, and then the first takes that down and wakes nobody.
+	mine := of.Take(-n)
+	if b.between != nil {
+		b.between()
+	}
+	used := b.used.Add(-n)
 	if used >= b.max || used+n < b.max && (mine >= b.max/2 || mine+n < b.max/2) {
 		return // nobody may go on now who could not before
 	}

@@ -58,3 +58,33 @@ func TestRoomIsSharedByTenants(t *testing.T) {
 		t.Error("what was given back counts")
 	}
 }
+
+// A put of a tenant that waits makes room for it while another makes room in the whole:
+// whichever is done last, whoever waits is woken.
+func TestRoomThatTwoMakeWakesWhoWaits(t *testing.T) {
+	var l usage.Ledger
+	one, other := l.Account("one"), l.Account("other")
+	b := &byteBudget{max: 100, shared: func() bool { return true }}
+	b.take(60, one)
+	b.take(60, other)
+	b.room = make(chan struct{}) // one's connection waits
+	b.between = func() {
+		b.between = nil
+		b.put(30, other)
+		select {
+		case <-b.room:
+			t.Fatal("closed, and left there")
+		default:
+		}
+		if b.room == nil && b.full(one) {
+			b.room = make(chan struct{}) // it was woken, found no room, and waits again
+		}
+	}
+	b.put(20, one)
+	if b.full(one) {
+		t.Fatal("there is no room")
+	}
+	if b.room != nil {
+		t.Error("there is room, and who waits for it was not woken")
+	}
+}

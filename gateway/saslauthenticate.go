@@ -61,5 +61,5 @@ func saslAuthenticate(call *call, req *kmsg.SASLAuthenticateRequest) (kmsg.Respo
 	if c.auth.phase == phaseDone {
 		resp.SessionLifetimeMillis = c.auth.lifetime(time.Now())
 	}
-	return resp, nil
+	return resp, c.refused // one too many of its tenant's is answered, and ended
 }

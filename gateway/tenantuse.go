@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 	"sync"
@@ -23,8 +24,8 @@ var errConnections = errors.New("the tenant has as many connections as its limit
 // storageFull is what producers of a tenant are told whose storage is at its limit.
 const storageFull = "The storage limit is reached: delete records or topics, shorten retention, or have the limit raised"
 
-// owned counts the connection for the tenant that it is bound to. Only the reader
-// calls it.
+// owned counts the connection for the tenant that it is bound to, unless that has as many
+// as it may: then it is refused. Only the reader calls it.
 func (c *conn) owned() {
 	g := c.g
 	a := g.usage.Account(c.tenant)
@@ -32,20 +33,31 @@ func (c *conn) owned() {
 		return
 	}
 	c.account.Close()
-	c.account, c.in.account, c.refused = a, a, nil
-	if open := a.Open(); g.tooMany(c.tenant, open) {
+	c.account, c.in.account, c.refused = nil, nil, nil
+	if !a.Open(g.mayHave(c.tenant)) {
 		c.refused = errConnections
-		a.Close()
-		c.account, c.in.account = nil, nil
 		g.metrics.refused.Inc()
 		return
 	}
+	c.account, c.in.account = a, a
+	a.Received(c.in.nobodys)
+	c.in.nobodys = 0
 	// KIP-612: who opens connections faster than its address may is not read from until
 	// its rate is back.
 	host := acceptable(c.host)
 	if limit := g.access.of(g.watcher.Snapshot(), c.tenant).quotas.Connections(host); limit > 0 {
 		c.throttle(g.opening.record(c.tenant, host, limit, time.Now().UnixMilli()))
 	}
+}
+
+// taken counts a connection that was let in unasked, at its first request that is not part
+// of signing on: until then it may become another tenant's, whose it is then from the
+// beginning.
+func (c *conn) taken() error {
+	if c.owned(); c.refused != nil {
+		return c.refused
+	}
+	return c.unmute()
 }
 
 // acceptable is an address as quotas name it.
@@ -56,12 +68,15 @@ func acceptable(host string) string {
 	return host
 }
 
-// tooMany tells whether a tenant has more connections than it may, with those that the
-// other gateways told of last.
-func (g *Gateway) tooMany(tenant string, open int64) bool {
+// mayHave is how many connections a tenant may have here, beside those that the other
+// gateways told of last.
+func (g *Gateway) mayHave(tenant string) int64 {
 	s := g.watcher.Snapshot()
 	t := s.Tenant(tenant)
-	return t != nil && t.Limits.Connections > 0 && open+elsewhere(s, tenant, g.opts.Node, func(sh *catalog.Share) map[int32]int64 { return sh.Connections }) > t.Limits.Connections
+	if t == nil || t.Limits.Connections <= 0 {
+		return math.MaxInt64
+	}
+	return t.Limits.Connections - elsewhere(s, tenant, g.opts.Node, func(sh *catalog.Share) map[int32]int64 { return sh.Connections })
 }
 
 // elsewhere sums what the other live gateways have.

@@ -3,12 +3,14 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/tenant/sasl"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -281,5 +283,109 @@ func TestShareOfABudget(t *testing.T) {
 	produce(r)
 	if f.gateways[0].news(catalog.GatewayUse{}, catalog.GatewayUse{}) {
 		t.Error("nothing is news")
+	}
+}
+
+// acme makes a tenant with a user, joe, and a limit of connections.
+func (f *fleet) acme(connections int64) {
+	f.tb.Helper()
+	if _, err := f.cat.CreateTenant(f.tb.Context(), catalog.Tenant{Name: "acme", Limits: catalog.TenantLimits{Connections: connections}}); err != nil {
+		f.tb.Fatal(err)
+	}
+	f.watchUntil(func(s *catalog.Snapshot) bool { return s.Tenant("acme") != nil })
+	f.user("acme", "joe", "secret")
+}
+
+// A connection that signs on and is one too many of its tenant's is answered and ended,
+// whichever way its tokens come, and is in no count.
+func TestLimitOfConnectionsThatSignOn(t *testing.T) {
+	t.Parallel()
+	for name, demand := range map[string]bool{"demanded": true, "optional": false} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(t, secure(Security{Mechanisms: mechanisms, Demand: demand}))
+			f.acme(1)
+			first := f.raw()
+			if resp := first.signOn(as("joe", "secret")); resp.ErrorCode != 0 {
+				t.Fatal(wire.Code(resp.ErrorCode))
+			}
+			first.metadata()
+			r := f.raw()
+			if resp := r.signOn(as("joe", "secret")); resp.ErrorCode != 0 {
+				t.Fatal(wire.Code(resp.ErrorCode))
+			}
+			r.closed()
+			bare := f.raw()
+			hello := kmsg.NewPtrSASLHandshakeRequest()
+			hello.Mechanism = sasl.Plain
+			do[*kmsg.SASLHandshakeResponse](bare, 0, hello)
+			bare.write(framed([]byte("\x00joe\x00secret")))
+			if b, err := bare.frame(); err != nil || len(b) != 0 {
+				t.Fatalf("%q, %v", b, err)
+			}
+			bare.closed()
+			a := f.gateways[0].usage.Account("acme")
+			if n, opened := a.Connections(), a.Counts(time.Now()).Connections; n != 1 || opened != 1 {
+				t.Errorf("%d connections, %d were opened", n, opened)
+			}
+			first.metadata()
+		})
+	}
+}
+
+// Where clients may sign on or not, one that does is the tenant's that it signs on to from
+// the beginning: the default tenant's limits, rates and counts have nothing to do with it.
+func TestWhoMaySignOnIsNobodysUntilThen(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, secure(Security{Mechanisms: mechanisms}))
+	f.acme(0)
+	f.limit(func(x *catalog.Tenant) { x.Limits.Connections = 1 })
+	entity := []catalog.EntityPart{{Type: "ip"}}
+	if _, err := f.cat.PutQuotas(t.Context(), catalog.DefaultTenant, []catalog.ClientQuota{{Entity: entity, Values: map[string]float64{"connection_creation_rate": 1000}}}); err != nil {
+		t.Fatal(err)
+	}
+	f.refresh()
+	g := f.gateways[0]
+	asAcme := func() {
+		t.Helper()
+		r := f.raw()
+		do[*kmsg.ApiVersionsResponse](r, 0, kmsg.NewPtrApiVersionsRequest())
+		if resp := r.signOn(as("joe", "secret")); resp.ErrorCode != 0 {
+			t.Fatal(wire.Code(resp.ErrorCode))
+		}
+		r.metadata()
+	}
+	asAcme()
+	if a := g.usage.Find(catalog.DefaultTenant); a != nil {
+		t.Errorf("the default tenant is charged for another's connection: %+v", a.Counts(time.Now()))
+	}
+	g.opening.mu.Lock()
+	measured := len(g.opening.by)
+	g.opening.mu.Unlock()
+	if measured != 0 {
+		t.Error("another's connection counts in the default tenant's rate")
+	}
+	anonymous := f.raw()
+	do[*kmsg.ApiVersionsResponse](anonymous, 0, kmsg.NewPtrApiVersionsRequest())
+	anonymous.metadata()
+	if c := g.usage.Account(catalog.DefaultTenant).Counts(time.Now()); c.Connections != 1 || c.Requests != 1 || c.Received == 0 {
+		t.Errorf("%+v", c)
+	}
+	asAcme() // the default tenant has as many as it may
+	many := f.raw()
+	do[*kmsg.ApiVersionsResponse](many, 0, kmsg.NewPtrApiVersionsRequest())
+	many.send(withVersion(kmsg.NewPtrMetadataRequest(), 9))
+	many.closed()
+	anonymous.metadata()
+	if n := g.usage.Account("acme").Connections(); n != 2 {
+		t.Errorf("%d connections of the other tenant", n)
+	}
+}
+
+// A wait beyond any number mutes all the same.
+func TestLongestThrottle(t *testing.T) {
+	f := newFleet(t)
+	c := &conn{g: f.gateways[0]}
+	if told := c.throttle(math.MaxInt64); told != math.MaxInt32 || time.Until(c.muted) < time.Hour {
+		t.Errorf("told to wait %d ms, muted until %v", told, c.muted)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/tenant/quota"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -22,12 +23,13 @@ func (c *conn) throttle(wait int64) int32 {
 	if wait <= 0 {
 		return 0
 	}
+	wait = min(wait, quota.LongestMillis)
 	until := time.Now().Add(time.Duration(wait) * time.Millisecond)
 	if until.After(c.muted) {
 		c.muted = until
 	}
 	c.g.metrics.throttled.Inc()
-	return int32(min(wait, 1<<31-1))
+	return int32(wait)
 }
 
 // unmute waits until the connection may be read from again, or it ends, or the
@@ -61,7 +63,7 @@ func (c *conn) unmute() error {
 
 // heldMost bounds for how long a client is not read from beyond what it was told: its
 // next request is on the way and has a time limit.
-const heldMost = 10 * time.Second
+const heldMost = quota.HeldMillis * time.Millisecond
 
 // held waits for the client's turn, if it has used of what its tenant's share is exceeded
 // of. Shares grow where the load is, so it looks now and then whether this one has.
@@ -72,7 +74,7 @@ func (c *conn) held() error {
 		if wait <= 0 {
 			return nil
 		}
-		turn := now.Add(time.Duration(wait) * time.Millisecond)
+		turn := now.Add(time.Duration(min(wait, quota.LongestMillis)) * time.Millisecond)
 		if turn.After(until) {
 			turn = until
 		}
@@ -109,7 +111,8 @@ func (c *conn) pause(d time.Duration) (ended bool) {
 // their work there.
 func waits(key int16) bool {
 	switch key {
-	case keyFetch, keyJoinGroup, keySyncGroup, keyCreateTopics, keyDeleteTopics, keyCreatePartitions, keyDeleteRecords,
+	case keySaslHandshake, keySaslAuthenticate, // failures wait out their penalties
+		keyFetch, keyJoinGroup, keySyncGroup, keyCreateTopics, keyDeleteTopics, keyCreatePartitions, keyDeleteRecords,
 		keyAlterConfigs, keyIncrementalAlterConfigs, keyCreateACLs, keyDeleteACLs, keyAlterClientQuotas, keyEndTxn,
 		keyOffsetCommit, keyTxnOffsetCommit, keyInitProducerID, keyAddPartitionsToTxn, keyAddOffsetsToTxn, keyConsumerGroupHeartbeat:
 		return true
@@ -121,7 +124,7 @@ func waits(key int16) bool {
 // the answer.
 func (call *call) worked(resp kmsg.Response) {
 	c := call.c
-	if !c.quota.Metered() || waits(call.header.Key) {
+	if !c.quota.Metered() || waits(call.header.Key) || !c.used {
 		return
 	}
 	if wait := c.throttle(c.quota.Worked(int64(time.Since(call.start)), time.Now().UnixMilli())); wait > 0 {

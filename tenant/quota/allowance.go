@@ -12,6 +12,10 @@ type Allowance struct {
 	at int64 // of the last sample, ms; guarded by of[0].mu
 }
 
+// HeldMillis bounds for how long turns put a client off: a request that is on its way has a
+// time limit.
+const HeldMillis = 10_000
+
 type allowed struct {
 	mu     sync.Mutex
 	rate   Rate
@@ -174,7 +178,8 @@ func (c *Client) After(old *Client) *Client {
 // Turn gives a client that exceeded its tenant's share its turn: after how long, ms, it may
 // be read from again, 0 for now. Turns are as far apart as what their clients used last
 // takes at the share, so that thousands of them do not come at once when the rate is back.
-// epoch changes when the share grows: turns that were given before are worth nothing then.
+// No turn is put off by others' for longer than HeldMillis, after which clients are read from
+// whatever their turn is: turns of those who have gone would keep those who stay. epoch changes when the share grows: turns that were given before are worth nothing then.
 func (c *Client) Turn(now int64) (wait int64, epoch int64) {
 	if c == nil || c.within == nil {
 		return 0, 0
@@ -185,12 +190,16 @@ func (c *Client) Turn(now int64) (wait int64, epoch int64) {
 		}
 		l := &c.within.of[k]
 		l.mu.Lock()
-		epoch += l.epoch
-		w := max(l.wait(k, now), int64(l.free)-now)
+		w := l.wait(k, now)
 		if w > 0 {
+			w = max(w, int64(l.free)-now)
 			l.limited = true
-			l.free = max(l.free, float64(now+w)) + float64(c.last[k].Load())/l.share*1000
+			next := max(l.free, float64(now+w)) + float64(c.last[k].Load())/l.share*1000
+			l.free = min(next, float64(now+HeldMillis))
+			// As Epoch sums them: without what is exceeded no more.
+			epoch += l.epoch
 		} else {
+			l.free = 0
 			c.touched[k].Store(false)
 		}
 		l.mu.Unlock()

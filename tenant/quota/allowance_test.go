@@ -21,11 +21,7 @@ func TestAllowance(t *testing.T) {
 	if held, _ := two.Turn(1); held != 90_000 {
 		t.Errorf("held for %d ms, 10,000 bytes in 10 s being ten times the share", held)
 	}
-	// The next turn is when what the one before used last is paid for.
-	if held, _ := two.Turn(1); held != 90_000+91_000 {
-		t.Errorf("the second turn is in %d ms", held)
-	}
-	if held, _ := table.Client(&Meters{}, "bob", "", 1).Within(a).After(two).Turn(1); held < 181_000 {
+	if held, _ := table.Client(&Meters{}, "bob", "", 1).Within(a).After(two).Turn(1); held != 90_000 {
 		t.Errorf("held for %d ms only, after a change of something else", held)
 	}
 	if held, _ := one.Turn(1); held != 0 {
@@ -84,5 +80,79 @@ func TestAllowanceBesideAQuota(t *testing.T) {
 	}
 	if c.Fetched(3000, 1) == 0 || c.Unfetched(3000, 1) != 0 {
 		t.Error("what was not sent counts")
+	}
+}
+
+// Turns are as far apart as what was used last takes. They run ahead no further than a client
+// is held, however many there are, and are forgotten when nothing is exceeded any more.
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	a := &Allowance{}
+	shares := map[string]float64{ProducerByteRate: 1000, ConsumerByteRate: 1000}
+	a.Set(shares, shares)
+	var table *Table
+	one, two := table.Client(&Meters{}, "ann", "", 1).Within(a), table.Client(&Meters{}, "bob", "", 1).Within(a)
+	one.Produced(10_400, 1)
+	two.Produced(200, 1)
+	for _, want := range []int64{600, 800, 1000} {
+		if held, epoch := two.Turn(1); held != want || epoch != two.Epoch() {
+			t.Errorf("held for %d ms instead of %d, epoch %d of %d", held, want, epoch, two.Epoch())
+		}
+	}
+	for range 10_000 {
+		if held, _ := two.Turn(1); held > HeldMillis {
+			t.Fatalf("held for %d ms", held)
+		}
+	}
+	const later = 2000 // what is over the share has been worked off
+	if held, epoch := two.Turn(later); held != 0 || epoch != two.Epoch() {
+		t.Errorf("held for %d ms although nothing is exceeded, epoch %d of %d", held, epoch, two.Epoch())
+	}
+	three := table.Client(&Meters{}, "cid", "", 1).Within(a)
+	three.Produced(1000, later)
+	if held, _ := three.Turn(later); held > 1500 {
+		t.Errorf("held for %d ms for turns that are over", held)
+	}
+	// What is given back is no use: it neither sets how far turns are apart nor unsets it.
+	four := table.Client(&Meters{}, "dan", "", 1).Within(a)
+	four.Fetched(20_000, later)
+	before := four.last[consume].Load()
+	four.Fetched(4000, later)
+	if four.last[consume].Load() == before {
+		t.Fatal("what was used last is not known")
+	}
+	four.Unfetched(4000, later)
+	if got := four.last[consume].Load(); got != 4000 {
+		t.Errorf("used %d last", got)
+	}
+}
+
+// A budget that is next to nothing means a long wait, which is a number all the same.
+func TestWaitsAreBounded(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []float64{1e-9, 5e-324, 0} {
+		var r Rate
+		r.Record(1e9, 1)
+		if wait := r.Throttle(limit, 1); wait != LongestMillis {
+			t.Errorf("%d ms at %v a second", wait, limit)
+		}
+		var b Bucket
+		b.Take(1e9, limit, 1)
+		if wait := b.Wait(limit, 1); wait != LongestMillis {
+			t.Errorf("%d ms for tokens at %v a second", wait, limit)
+		}
+	}
+	a := &Allowance{}
+	shares := map[string]float64{ProducerByteRate: 5e-324}
+	a.Set(shares, shares)
+	var table *Table
+	c := table.Client(&Meters{}, "ann", "", 1).Within(a)
+	if wait := c.Produced(1<<40, 1); wait <= 0 || wait > LongestMillis {
+		t.Errorf("told to wait %d ms", wait)
+	}
+	for range 3 {
+		if held, _ := c.Turn(1); held <= 0 || held > LongestMillis {
+			t.Errorf("held for %d ms", held)
+		}
 	}
 }

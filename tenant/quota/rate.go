@@ -11,6 +11,18 @@ const (
 	MutationSamples = 11
 )
 
+// LongestMillis bounds each wait: it is the longest that an answer can tell of, and a
+// budget that is next to nothing means waits that no number holds.
+const LongestMillis = math.MaxInt32
+
+// millis is a wait in whole milliseconds.
+func millis(wait float64) int64 {
+	if wait < LongestMillis {
+		return int64(math.Round(max(wait, 0)))
+	}
+	return LongestMillis // infinite, and what is no number, are
+}
+
 // sample is one window of a rate.
 type sample struct {
 	start, last int64 // ms
@@ -72,7 +84,7 @@ func (r *Rate) Throttle(limit float64, now int64) int64 {
 	if rate <= limit {
 		return 0
 	}
-	return int64(math.Round((rate - limit) / limit * float64(window)))
+	return millis((rate - limit) / limit * float64(window))
 }
 
 // Largest returns how much can be recorded at once at most without being
@@ -102,7 +114,7 @@ func (b *Bucket) Wait(limit float64, now int64) int64 {
 	if b.tokens >= 0 {
 		return 0
 	}
-	return int64(math.Round(-b.tokens / limit * 1000))
+	return millis(-b.tokens / limit * 1000)
 }
 
 // Take takes tokens out, more than there are if need be.

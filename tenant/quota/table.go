@@ -2,6 +2,7 @@ package quota
 
 import (
 	"crypto/sha256"
+	"math"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -265,7 +266,9 @@ func (c *Client) rate(k kind, value float64, now int64) int64 {
 	wait := c.within.use(k, value, now)
 	if wait > 0 {
 		c.touched[k].Store(true)
-		c.last[k].Store(int64(max(value, 0)))
+		if value > 0 { // less takes back what was recorded, and is no use
+			c.last[k].Store(int64(min(value, math.MaxInt32*1000)))
+		}
 	}
 	if c.of[k].Meter == nil {
 		return wait

@@ -42,28 +42,31 @@ func (a *Account) Request() {
 	}
 }
 
-// Open counts a connection that is opened, and returns how many are open.
-func (a *Account) Open() int64 {
+// Open counts a connection that is opened, unless most or more are open already; it tells
+// whether it did.
+func (a *Account) Open(most int64) bool {
 	if a == nil {
-		return 0
+		return true
 	}
-	a.change(1)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.open.Load() >= most {
+		return false
+	}
+	a.pass(time.Now())
+	a.open.Add(1)
 	a.opened.Add(1)
-	return a.open.Load()
+	return true
 }
 
 // Close counts a connection that ends.
 func (a *Account) Close() {
 	if a != nil {
-		a.change(-1)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.pass(time.Now())
+		a.open.Add(-1)
 	}
-}
-
-func (a *Account) change(by int64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.pass(time.Now())
-	a.open.Add(by)
 }
 
 // pass adds up the time that connections were open. Needs a.mu.
