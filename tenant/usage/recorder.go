@@ -45,6 +45,7 @@ type Recorder struct {
 
 	written map[string]Counts // of Counts, what is in readings
 	reading catalog.Reading   // the last one that is known to be written
+	latest  string            // the latest hour that has a reading
 	seq     int64
 	// tried are the writes since whose outcome is open. All are of one hour, over the same
 	// reading, so that no more than one of them can be written, and none once a later one is.
@@ -89,7 +90,9 @@ func (r *Recorder) Flush(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
-	hour := now.UTC().Format(catalog.HourLayout)
+	// A clock that steps back does not lead to an earlier hour: the reading that is there
+	// already cannot be written anew, nor is it known any more.
+	hour := max(now.UTC().Format(catalog.HourLayout), r.latest)
 	if len(r.tried) > 0 {
 		// One that is still under way may land yet: only a write over the same reading
 		// keeps it from that.
@@ -120,7 +123,10 @@ func (r *Recorder) Flush(ctx context.Context, now time.Time) error {
 	case err == nil:
 		next.Revision = revision
 		r.reading, r.written, r.tried = next, counts, nil
+		r.latest = hour
 	case errors.Is(err, catalog.ErrFenced):
+	case errors.Is(err, catalog.ErrExists), errors.Is(err, catalog.ErrConflict):
+		// Not written, for sure: one of those that are open was, and settle finds it.
 	case errors.Is(err, catalog.ErrNotFound):
 		r.folded()
 	default:
@@ -147,7 +153,7 @@ func (r *Recorder) settle(ctx context.Context, now time.Time) error {
 	}
 	for _, a := range r.tried {
 		if a.reading.Seq == found.Seq {
-			r.written, r.reading, r.tried = a.counts, found, nil
+			r.written, r.reading, r.tried, r.latest = a.counts, found, nil, found.Hour
 			return nil
 		}
 	}
