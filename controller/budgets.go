@@ -54,8 +54,8 @@ func shared(t *catalog.Tenant) bool {
 }
 
 // nextShare makes a tenant's share from what the gateways told; changed is false if the
-// one that stands will do. stored is what its topics hold, -1 if that is not known.
-func nextShare(s *catalog.Snapshot, t *catalog.Tenant, uses []catalog.GatewayUse, stored int64) (next catalog.Share, changed bool) {
+// one that stands will do.
+func nextShare(s *catalog.Snapshot, t *catalog.Tenant, uses []catalog.GatewayUse, stored measured) (next catalog.Share, changed bool) {
 	next = catalog.Share{Tenant: t.Name}
 	old := s.Share(t.Name)
 	if old == nil {
@@ -106,8 +106,11 @@ func nextShare(s *catalog.Snapshot, t *catalog.Tenant, uses []catalog.GatewayUse
 	changed = changed || !maps.Equal(next.Connections, old.Connections) || !maps.Equal(next.Groups, old.Groups)
 	if most := t.Limits.StorageBytes; most > 0 {
 		next.Stored, next.Full = old.Stored, old.Full && old.Stored >= most
-		if stored >= 0 {
-			next.Stored, next.Full = stored, stored >= most
+		if stored.whole {
+			next.Stored, next.Full = stored.bytes, stored.bytes >= most
+		} else {
+			// A part can show that the limit is reached, never that it is not.
+			next.Stored, next.Full = max(next.Stored, stored.bytes), next.Full || stored.bytes >= most
 		}
 		if d := next.Stored - old.Stored; next.Full == old.Full && d < most/50 && d > -most/50 {
 			next.Stored = old.Stored
@@ -118,40 +121,60 @@ func nextShare(s *catalog.Snapshot, t *catalog.Tenant, uses []catalog.GatewayUse
 
 // stored is what tenants' topics were measured to hold.
 type stored struct {
-	mu    sync.Mutex
-	bytes map[string]int64
+	mu sync.Mutex
+	by map[string]measured
 }
 
-func (s *stored) of(tenant string) int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if n, ok := s.bytes[tenant]; ok {
-		return n
-	}
-	return -1
+// measured is what a tenant's topics hold. The zero value is that of one that was not measured.
+type measured struct {
+	bytes int64
+	whole bool // else there is more, whose size is not known
 }
 
-func (s *stored) set(tenant string, n int64) {
+func (s *stored) of(tenant string) measured {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.bytes == nil {
-		s.bytes = map[string]int64{}
+	return s.by[tenant]
+}
+
+func (s *stored) set(tenant string, m measured) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.by == nil {
+		s.by = map[string]measured{}
 	}
-	s.bytes[tenant] = n
+	s.by[tenant] = m
+}
+
+// sizer measures tenants, round by round. It is for one goroutine.
+type sizer struct {
+	of func(ctx context.Context, c *catalog.Copy) ([]int64, error)
+	// last are the latest sizes of physical topics' partitions, by tenant: what stands in
+	// where one cannot be measured. -1 is a size that was never known.
+	last map[string]map[catalog.ID][]int64
+	// away are clusters that failed in this round: each further call would wait as long.
+	away map[string]bool
 }
 
 // measureTenants measures what tenants hold: those with a limit in each round, the others
 // in each measureOthers-th, since every topic of every cluster is asked for then.
 func (t *term) measureTenants(ctx context.Context) error {
+	z := &sizer{last: map[string]map[catalog.ID][]int64{}, of: func(ctx context.Context, c *catalog.Copy) ([]int64, error) {
+		return t.sizesOf(ctx, &keeper{sizes: map[catalog.ID][]int64{}}, c)
+	}}
 	for round := 0; ; round++ {
 		s := t.o.Watcher.Snapshot()
+		z.away = map[string]bool{}
 		for _, x := range s.Tenants() {
 			if x.Limits.StorageBytes > 0 || round%measureOthers == 0 {
-				if n, ok := t.measureTenant(ctx, s, x.Name); ok {
-					t.stored.set(x.Name, n)
+				m := z.measure(ctx, s, x.Name)
+				if ctx.Err() != nil {
+					return ctx.Err()
 				}
+				t.stored.set(x.Name, m)
 			}
 		}
+		maps.DeleteFunc(z.last, func(tenant string, _ map[catalog.ID][]int64) bool { return s.Tenant(tenant) == nil })
 		if err := pause(ctx, t.o.MeasureEvery); err != nil {
 			return err
 		}
@@ -161,35 +184,64 @@ func (t *term) measureTenants(ctx context.Context) error {
 // measureOthers is how many rounds of measuring pass by tenants that have no limit of storage.
 const measureOthers = 20
 
-// measureTenant sums the bytes of one copy of a tenant's records. What cannot be
-// measured now is left out; false means that nothing could be.
-func (t *term) measureTenant(ctx context.Context, s *catalog.Snapshot, tenant string) (total int64, ok bool) {
-	ok = true
-	known := 0
+// measure sums the bytes of one copy of a tenant's records, with the last known sizes of
+// what cannot be measured now.
+func (z *sizer) measure(ctx context.Context, s *catalog.Snapshot, tenant string) measured {
+	sum := measured{whole: true}
+	before, now := z.last[tenant], map[catalog.ID][]int64{}
 	for topic := range s.Topics(tenant) {
-		if ctx.Err() != nil {
-			return 0, false
-		}
-		k := &keeper{sizes: map[catalog.ID][]int64{}}
 		for _, ch := range s.Chains(topic.ID) {
 			for i := range ch.Spans {
 				c := &ch.Spans[i].Copies[0]
-				sizes, err := t.sizesOf(ctx, k, c)
-				if err != nil {
-					if !errors.Is(err, span.ErrGone) {
-						ok = false
-					}
-					k.sizes[c.TopicID] = nil // asked once
-					continue
+				sizes, asked := now[c.TopicID]
+				if !asked {
+					sizes = z.sizes(ctx, c, before[c.TopicID])
+					now[c.TopicID] = sizes
 				}
-				if int(c.Partition) < len(sizes) && sizes[c.Partition] >= 0 {
-					total += sizes[c.Partition]
-					known++
+				switch {
+				case sizes == nil: // counts for nothing
+				case int(c.Partition) < len(sizes) && sizes[c.Partition] >= 0:
+					sum.bytes += sizes[c.Partition]
+				default:
+					sum.whole = false
 				}
 			}
 		}
 	}
-	return total, ok || known > 0
+	z.last[tenant] = now
+	return sum
+}
+
+// sizes measures a physical topic; last are its sizes as they were known. nil is a topic that
+// counts for nothing: one that is gone, or whose cluster can or may not tell.
+func (z *sizer) sizes(ctx context.Context, c *catalog.Copy, last []int64) []int64 {
+	var sizes []int64
+	if !z.away[c.Cluster] {
+		var err error
+		sizes, err = z.of(ctx, c)
+		switch {
+		case errors.Is(err, span.ErrGone):
+			return nil
+		case err != nil:
+			z.away[c.Cluster] = true
+			sizes = nil
+		case sizes == nil && len(last) == 0:
+			return nil
+		}
+	}
+	if sizes == nil {
+		if last == nil {
+			return []int64{}
+		}
+		return last
+	}
+	sizes = slices.Clone(sizes)
+	for p := range sizes {
+		if sizes[p] < 0 && p < len(last) {
+			sizes[p] = last[p]
+		}
+	}
+	return sizes
 }
 
 // budgetEvery and measureEvery are the defaults of Options.

@@ -1,10 +1,14 @@
 package controller
 
 import (
+	"context"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/tenant/usage"
 )
 
@@ -123,6 +127,106 @@ func TestHoldingsAreMetered(t *testing.T) {
 		last = held().PartitionSeconds
 		if most := 5 * time.Since(began).Seconds(); last > most {
 			t.Errorf("%v partition seconds, %v have passed", last, most)
+		}
+	}
+}
+
+// What cannot be measured counts as it was known last; a part of the sum never lifts a limit
+// that is reached. A cluster that fails is asked once in a round.
+func TestStorageIsMeasuredAroundFailures(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "a", "b")
+	f.tenant("acme", TenantChange{Limits: map[string]int64{"storage.bytes": 1000}})
+	var topics []catalog.Topic
+	for i := range 4 {
+		topic, err := f.topicOf("acme", fmt.Sprintf("orders-%d", i), 2)
+		f.check(err)
+		topics = append(topics, topic)
+	}
+	_, err := f.watch.Refresh(f.ctx)
+	f.check(err)
+	s := f.watch.Snapshot()
+	sick := s.Chains(topics[0].ID)[0].Spans[0].Copies[0].Cluster
+	there := 0
+	for _, topic := range topics {
+		if s.Chains(topic.ID)[0].Spans[0].Copies[0].Cluster == sick {
+			there++
+		}
+	}
+	asked, each, fails := 0, int64(200), error(nil)
+	z := &sizer{last: map[string]map[catalog.ID][]int64{}, of: func(_ context.Context, c *catalog.Copy) ([]int64, error) {
+		if c.Cluster == sick {
+			asked++
+			if fails != nil {
+				return nil, fails
+			}
+		}
+		return []int64{each, each}, nil
+	}}
+	round := func() measured {
+		z.away, asked = map[string]bool{}, 0
+		return z.measure(f.ctx, s, "acme")
+	}
+	share := func(old catalog.Share, m measured) catalog.Share {
+		f.check(f.cat.PutShare(f.ctx, old, catalog.Fence{}))
+		_, err := f.watch.Refresh(f.ctx)
+		f.check(err)
+		now := f.watch.Snapshot()
+		next, _ := nextShare(now, now.Tenant("acme"), nil, m)
+		return next
+	}
+	full := catalog.Share{Tenant: "acme", Stored: 1600, Full: true}
+
+	fails = span.ErrUnavailable
+	first := round()
+	if first.whole || asked != 1 {
+		t.Errorf("%+v; the cluster was asked %d times in a round", first, asked)
+	}
+	if next := share(full, first); !next.Full || next.Stored != 1600 {
+		t.Errorf("a part lifts the limit: %+v", next)
+	}
+	fails = nil
+	if m := round(); m != (measured{1600, true}) || asked != there {
+		t.Errorf("%+v, asked %d times", m, asked)
+	}
+	fails = span.ErrUnavailable
+	if m := round(); m != (measured{1600, true}) || asked != 1 {
+		t.Errorf("with the last known sizes: %+v, asked %d times", m, asked)
+	}
+	fails = span.ErrGone
+	if m := round(); m.bytes != int64(4-there)*400 || !m.whole || asked != there {
+		t.Errorf("topics that are gone count: %+v, asked %d times", m, asked)
+	}
+	fails, each = nil, 1
+	if next := share(full, round()); next.Full || next.Stored != 8 {
+		t.Errorf("after records were deleted: %+v", next)
+	}
+	if next := share(catalog.Share{Tenant: "acme"}, measured{bytes: 1000}); !next.Full || next.Stored != 1000 {
+		t.Errorf("a part reaches the limit: %+v", next)
+	}
+	// A partition that nobody could be asked about keeps its size too.
+	if got := z.sizes(f.ctx, &catalog.Copy{Cluster: "other"}, nil); !slices.Equal(got, []int64{1, 1}) {
+		t.Error(got)
+	}
+	z.of = func(context.Context, *catalog.Copy) ([]int64, error) { return []int64{-1, 5}, nil }
+	if got := z.sizes(f.ctx, &catalog.Copy{Cluster: "other"}, []int64{7, 9}); !slices.Equal(got, []int64{7, 5}) {
+		t.Error(got)
+	}
+}
+
+// A budget may be what a quota may: bytes are whole.
+func TestBudgetsAreWhole(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "a")
+	f.tenant("acme", TenantChange{})
+	for _, c := range []struct {
+		name  string
+		value float64
+		ok    bool
+	}{{"producer_byte_rate", 0.5, false}, {"consumer_byte_rate", 1e30, false}, {"producer_byte_rate", 1, true}, {"request_percentage", 0.5, true}} {
+		_, err := f.admin.SetTenant(f.ctx, "acme", TenantChange{Budget: map[string]*float64{c.name: &c.value}})
+		if (err == nil) != c.ok {
+			t.Errorf("%s of %v: %v", c.name, c.value, err)
 		}
 	}
 }

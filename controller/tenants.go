@@ -13,6 +13,7 @@ import (
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/internal/nearest"
+	"github.com/braidstream/braid/tenant/quota"
 )
 
 // TenantChange says what to set of a tenant; what is nil or not named stays.
@@ -225,6 +226,9 @@ func (a *Admin) applyTenant(t *catalog.Tenant, ch TenantChange) error {
 		}
 		if math.IsNaN(*v) || math.IsInf(*v, 0) || *v <= 0 {
 			return refuse(Invalid, "take it away to have none", "budget %s of %v: want more than 0", k, *v)
+		}
+		if err := quota.CheckValue([]catalog.EntityPart{{Type: quota.UserEntity}}, k, *v); err != nil {
+			return refuse(Invalid, "a budget may be what a client's quota may", "budget %s of %v: %v", k, *v, err)
 		}
 		if next.Budget == nil {
 			next.Budget = map[string]float64{}

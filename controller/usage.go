@@ -30,7 +30,7 @@ func (t *term) meter(ctx context.Context) error {
 		s := t.o.Watcher.Snapshot()
 		for _, x := range s.Tenants() {
 			_, partitions := tenantCounts(s, x.Name)
-			held.Set(x.Name, partitions, max(0, t.stored.of(x.Name)), now)
+			held.Set(x.Name, partitions, t.stored.of(x.Name).bytes, now)
 		}
 		if err := rec.Flush(ctx, now); err != nil {
 			if errors.Is(err, catalog.ErrFenced) || ctx.Err() != nil {
