@@ -183,8 +183,13 @@ func TestAccountsCountConnections(t *testing.T) {
 	if a != l.Account("acme") || l.Find("acme") != a || l.Find("globex") != nil {
 		t.Error("accounts are not kept")
 	}
-	if !a.Open(2) || !a.Open(2) || a.Open(2) || a.Connections() != 2 {
-		t.Error("connections")
+	for i, want := range []bool{true, true, false} {
+		if got := a.Open(2); got != want {
+			t.Errorf("connection %d of two: %v", i+1, got)
+		}
+	}
+	if n := a.Connections(); n != 2 {
+		t.Errorf("%d connections", n)
 	}
 	a.Received(10)
 	a.Sent(20)
