@@ -20,6 +20,7 @@ type double struct {
 	topics  map[string]*doubleTopic
 	away    bool // answers nothing
 	canSeal bool
+	revoked bool // refuses to seal what it said it would
 	full    bool
 	unknown []string // configs that it does not know
 	seals   int
@@ -166,7 +167,7 @@ func (d *double) Seal(_ context.Context, t span.Topic) ([]span.End, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !d.canSeal {
+	if !d.canSeal || d.revoked {
 		return nil, span.ErrCannotSeal
 	}
 	d.seals++

@@ -24,6 +24,7 @@ type driver struct {
 	limits limits
 	away   *away
 	gone   *gone
+	grants *grants
 	sealed atomic.Int32 // extends that hold producers up at this moment
 	losses atomic.Int64 // extends that have left copies behind that cannot be read
 }
@@ -95,6 +96,8 @@ type run struct {
 	topic     catalog.Topic
 	pages     []catalog.Page
 	cancelled func() bool
+	tell      func(why string) // what the extend waits for; may be nil
+	asked     bool             // the clusters said nothing against a seal
 
 	before  map[string][]chain.ProducerState // states at former seals, by reference
 	ends    [][]extend.PhysicalEnd           // by old topic and physical partition
@@ -130,9 +133,10 @@ func (d *driver) begin(ctx context.Context, op *catalog.Op, t catalog.Topic, cha
 }
 
 // extend drives an extend to its end: committed or undone. It may be called for
-// an extend that another controller left at any step.
-func (d *driver) extend(ctx context.Context, e catalog.Extend, cancelled func() bool) (outcome, error) {
-	r := &run{driver: d, e: e, cancelled: cancelled, before: map[string][]chain.ProducerState{}}
+// an extend that another controller left at any step. tell, which may be nil, is
+// called with what an extend that has begun to seal waits for.
+func (d *driver) extend(ctx context.Context, e catalog.Extend, cancelled func() bool, tell func(why string)) (outcome, error) {
+	r := &run{driver: d, e: e, cancelled: cancelled, tell: tell, before: map[string][]chain.ProducerState{}}
 	defer func() {
 		if !r.sealing.IsZero() {
 			d.sealed.Add(-1)

@@ -304,7 +304,7 @@ func TestReturnOfAClusterThatNobodyCalledDown(t *testing.T) {
 func TestFence(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, "a", "b")
-	f.doubles["a"].canSeal = false
+	f.grantsNoSeal("a")
 	topic := f.topic("orders", 1, "a", nil)
 	var words []catalog.HoldAck
 	c := f.controller(func(o *Options) {
@@ -343,7 +343,7 @@ func TestFence(t *testing.T) {
 func TestFenceWaitsForALeaseThatWasTaken(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, "a", "b")
-	f.doubles["a"].canSeal = false
+	f.grantsNoSeal("a")
 	topic := f.topic("orders", 1, "a", nil)
 	f.controller()
 	w := f.writer(topic, 0, 100)
@@ -378,7 +378,7 @@ func TestFenceWaitsForALeaseThatWasTaken(t *testing.T) {
 func TestFenceReadsTheEndAgain(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, "a", "b")
-	f.doubles["a"].canSeal = false
+	f.grantsNoSeal("a")
 	topic := f.topic("orders", 1, "a", nil)
 	var late sync.Once
 	h := &doubleHandle{d: f.doubles["a"], topic: topicOf(chain.OpenSpan(f.chain(topic, 0))), partition: 0}

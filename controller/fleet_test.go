@@ -113,6 +113,25 @@ func (f *fleet) topic(name string, partitions int32, cluster string, config map[
 	return t
 }
 
+// record writes down whether a cluster can be sealed.
+func (f *fleet) record(cluster string, canSeal bool) {
+	f.t.Helper()
+	c, err := f.cat.Cluster(f.ctx, cluster)
+	f.check(err)
+	c.CanSeal = canSeal
+	c, err = f.cat.PutCluster(f.ctx, c, catalog.Fence{})
+	f.check(err)
+	_, err = f.watch.RevisionAtLeast(f.ctx, c.Revision)
+	f.check(err)
+}
+
+// grantsNoSeal makes a cluster one that was added without a grant.
+func (f *fleet) grantsNoSeal(cluster string) {
+	f.t.Helper()
+	f.doubles[cluster].set(func() { f.doubles[cluster].canSeal = false })
+	f.record(cluster, false)
+}
+
 // until waits for a condition that a change of the catalog brings.
 func (f *fleet) until(what string, cond func() bool) {
 	f.t.Helper()

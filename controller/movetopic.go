@@ -31,7 +31,7 @@ func (t *term) moveTopic(ctx context.Context, r *opRun, ref catalog.TopicRef, ta
 			}
 			return e, err
 		}
-		o, err := t.driver.extend(ctx, e, r.cancelled)
+		o, err := t.driver.extend(ctx, e, r.cancelled, func(why string) { r.waitsFor(ref.Name, why) })
 		if o.extend.Step == catalog.StepUndone {
 			t.noteUndone(ref.ID)
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -63,6 +65,7 @@ type opRun struct {
 	dirty  bool
 	errs   []string
 	told   int                      // errors in all
+	waits  map[string]string        // by topic: what its extend waits for
 	looks  map[string]*targetAnswer // by cluster
 }
 
@@ -236,6 +239,11 @@ func (r *opRun) count(err error, name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.dirty = true
+	if _, ok := r.waits[name]; ok {
+		delete(r.waits, name)
+		r.op.Message = ""
+		defer r.summary()
+	}
 	if err == nil {
 		r.op.Done++
 		return
@@ -253,9 +261,21 @@ func (r *opRun) count(err error, name string) {
 	r.summary()
 }
 
-// summary makes the message of what failed. Needs r.mu.
+// waitsFor has the operation say what a topic's extend waits for.
+func (r *opRun) waitsFor(name, why string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.waits == nil {
+		r.waits = map[string]string{}
+	}
+	r.waits[name], r.dirty = why, true
+	r.summary()
+}
+
+// summary makes the message of what failed, and of the first by name of what waits.
+// Needs r.mu.
 func (r *opRun) summary() {
-	if len(r.errs) == 0 {
+	if len(r.errs) == 0 && len(r.waits) == 0 {
 		return
 	}
 	r.op.Message = ""
@@ -267,6 +287,17 @@ func (r *opRun) summary() {
 	}
 	if n := r.told - len(r.errs); n > 0 {
 		r.op.Message += fmt.Sprintf("; and %d more", n)
+	}
+	if len(r.waits) == 0 {
+		return
+	}
+	first := slices.Min(slices.Collect(maps.Keys(r.waits)))
+	if r.op.Message != "" {
+		r.op.Message += "; "
+	}
+	r.op.Message += fmt.Sprintf("topic %s: %s", first, r.waits[first])
+	if n := len(r.waits) - 1; n > 0 {
+		r.op.Message += fmt.Sprintf("; and %d more wait", n)
 	}
 }
 

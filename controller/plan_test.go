@@ -42,12 +42,7 @@ func TestPlans(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, "a", "b", "c", "d")
 	f.controller()
-	f.doubles["d"].set(func() { f.doubles["d"].canSeal = false })
-	d, err := f.cat.Cluster(f.ctx, "d")
-	f.check(err)
-	d.CanSeal = false
-	_, err = f.cat.PutCluster(f.ctx, d, catalog.Fence{})
-	f.check(err)
+	f.grantsNoSeal("d")
 	f.topic("orders", 6, "a", nil)
 	f.topic("clicks", 3, "a", map[string]string{ConfigGuarantee: guaranteeAvailable})
 	f.topic("short", 1, "a", map[string]string{ConfigMaxSpans: "2"})

@@ -50,7 +50,7 @@ func (t *term) resumeExtends(ctx context.Context) error {
 					return
 				}
 				t.o.Logger.Info("extend is taken up", "topic", e.Topic.Name, "op", e.Op, "step", now.Step)
-				o, err := t.driver.extend(ctx, now, func() bool { return op.Cancel })
+				o, err := t.driver.extend(ctx, now, func() bool { return op.Cancel }, nil)
 				if o.extend.Step == catalog.StepUndone {
 					t.noteUndone(e.Topic.ID)
 				}

@@ -38,9 +38,7 @@ func (r *run) seal(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, span.ErrCannotSeal):
-		// Known only now, or the grant was taken away: the weaker way. Gateways see the
-		// mode and stop.
-		return r.changeMode(ctx, catalog.ModeFence)
+		return r.cannotSeal(ctx, err)
 	case errors.Is(err, span.ErrOpenTransaction):
 		// Begun a moment before its coordinator heard that it may not. Nothing is
 		// sealed, and it ends by its own timeout at the latest.
@@ -136,46 +134,15 @@ func extendedInPart(r *run) bool {
 	return moved > 0
 }
 
-func (r *run) changeMode(ctx context.Context, m catalog.Mode) error {
-	next := r.e
-	next.Mode = m
-	next, err := r.cat.UpdateExtend(ctx, next, r.fence)
-	if err != nil {
-		return err
-	}
-	r.e = next
-	return nil
-}
-
 // sealAll seals every old topic and keeps their ends.
 func (r *run) sealAll(ctx context.Context, timeout time.Duration) error {
 	ends := make([][]extend.PhysicalEnd, len(r.e.Old))
 	told := make([][][]span.Producer, len(r.e.Old))
 	for i, old := range r.e.Old {
-		st, err := r.stores.Store(old.Cluster)
-		if err != nil {
+		var err error
+		if ends[i], told[i], err = r.sealOne(ctx, old, timeout); err != nil {
 			return err
 		}
-		call, cancel := context.WithTimeout(ctx, timeout)
-		list, err := st.Seal(call, storeTopic(old))
-		cancel()
-		if err != nil {
-			return err
-		}
-		byPartition := make([]extend.PhysicalEnd, old.Partitions)
-		told[i] = make([][]span.Producer, old.Partitions)
-		seen := 0
-		for _, end := range list {
-			if end.Partition >= 0 && end.Partition < old.Partitions {
-				byPartition[end.Partition] = extend.PhysicalEnd{End: end.End, MaxTimestamp: end.MaxTimestamp}
-				told[i][end.Partition] = end.Producers
-				seen++
-			}
-		}
-		if seen < int(old.Partitions) {
-			return fmt.Errorf("%w: the seal of cluster %s told the ends of %d partitions of %d", span.ErrUnavailable, old.Cluster, seen, old.Partitions)
-		}
-		ends[i] = byPartition
 		if i < len(r.e.Old)-1 {
 			if err := r.at(FaultSealedOne); err != nil {
 				return err
@@ -186,17 +153,68 @@ func (r *run) sealAll(ctx context.Context, timeout time.Duration) error {
 	return nil
 }
 
+// sealOne seals one old topic and returns its ends and producers by physical partition.
+func (r *run) sealOne(ctx context.Context, old catalog.PhysicalTopic, timeout time.Duration) ([]extend.PhysicalEnd, [][]span.Producer, error) {
+	st, err := r.stores.Store(old.Cluster)
+	if err != nil {
+		return nil, nil, err
+	}
+	call, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	list, err := st.Seal(call, storeTopic(old))
+	if err != nil {
+		if errors.Is(err, span.ErrCannotSeal) {
+			err = &noSealError{old.Cluster, err}
+		}
+		return nil, nil, err
+	}
+	ends, told := make([]extend.PhysicalEnd, old.Partitions), make([][]span.Producer, old.Partitions)
+	seen := 0
+	for _, end := range list {
+		if end.Partition >= 0 && end.Partition < old.Partitions {
+			ends[end.Partition] = extend.PhysicalEnd{End: end.End, MaxTimestamp: end.MaxTimestamp}
+			told[end.Partition] = end.Producers
+			seen++
+		}
+	}
+	if seen < int(old.Partitions) {
+		return nil, nil, fmt.Errorf("%w: the seal of cluster %s told the ends of %d partitions of %d", span.ErrUnavailable, old.Cluster, seen, old.Partitions)
+	}
+	return ends, told, nil
+}
+
 // fenced waits until every live gateway has stopped, then reads the ends. A
 // gateway whose lease has run out has stopped by its own clock: its lease ran
 // from a later moment than its deadline. One that is there and silent loses its
 // lease, and is waited for by the full time to live and the margin, by whichever
-// extend finds it revoked.
+// extend finds it revoked. Leases bind nobody at a copy whose cluster is recorded as
+// one that can be sealed, so such a copy is sealed here too.
 func (r *run) fenced(ctx context.Context) error {
 	if _, err := r.awaitWords(ctx, r.limits.ttl, true); err != nil {
 		return err
 	}
 	ends := make([][]extend.PhysicalEnd, len(r.e.Old))
+	told := make([][][]span.Producer, len(r.e.Old))
 	for i, old := range r.e.Old {
+		can, err := r.sealable(ctx, old.Cluster)
+		if err != nil {
+			return err
+		}
+		if can {
+			if err := r.awaitEnlisted(ctx); err != nil {
+				return err
+			}
+			ends[i], told[i], err = r.sealOne(ctx, old, r.limits.call)
+			switch {
+			case err == nil:
+				continue
+			case errors.Is(err, span.ErrOpenTransaction):
+				return pause(ctx, 20*time.Millisecond)
+			case errors.Is(err, span.ErrCannotSeal):
+				return r.cannotSeal(ctx, err)
+			}
+			return r.sourceAway(ctx, "seal", err)
+		}
 		st, err := r.stores.Store(old.Cluster)
 		if err != nil {
 			return r.sourceAway(ctx, "cluster "+old.Cluster, err)
@@ -208,7 +226,7 @@ func (r *run) fenced(ctx context.Context) error {
 			}
 		}
 	}
-	r.ends, r.told = ends, nil
+	r.ends, r.told = ends, told
 	r.obs.Sealed = true
 	return r.at(FaultSealed)
 }

@@ -30,6 +30,9 @@ func (r *run) settle(ctx context.Context) error {
 		r.obs.Settled = true
 		return nil
 	}
+	if err := r.askGrants(ctx); err != nil || r.obs.Refused != "" {
+		return err
+	}
 	var mu sync.Mutex
 	open := ""
 	err := each(ctx, chainsOf(r.pages), func(ctx context.Context, p int, ch *catalog.Chain) error {

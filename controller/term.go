@@ -38,7 +38,7 @@ func newTerm(c *Controller, ctx context.Context, cancel context.CancelCauseFunc,
 	limits := defaultLimits()
 	limits.ttl, limits.retries = c.o.Lease, c.o.Retries
 	t.driver = &driver{cat: c.o.Catalog, stores: c.o.Stores, fence: fence, log: c.o.Logger, limits: limits, fault: t.fault,
-		away: &away{since: map[string]time.Time{}}, gone: &gone{seen: map[int64]time.Time{}}}
+		away: &away{since: map[string]time.Time{}}, gone: &gone{seen: map[int64]time.Time{}}, grants: &grants{looks: map[string]*grantLook{}}}
 	return t
 }
 

@@ -83,6 +83,9 @@ func (r *run) sourceAway(ctx context.Context, what string, err error) error {
 			return err
 		}
 		r.e, r.waits = next, what
+		if r.tell != nil {
+			r.tell(why)
+		}
 	}
 	return pause(ctx, time.Second)
 }
