@@ -53,13 +53,14 @@ func (s *Store) fetchApart(p *partition, offset, limit int64, maxBytes int) (par
 	if all, _ := of.f.Cached(pos, n); !all || of.checks.from(pos, s.opt.Steady()) < pos+n {
 		return nil, 0, nil, false
 	}
+	known := pos + n
 	least := int64(batch.HeaderSize)
 	for range 2 {
 		w := s.files.maps.get(of, pos, least, end)
 		if w == nil {
 			return nil, 0, nil, false
 		}
-		if parts, next, pos, least = s.walkApart(p, w, &v, pos, offset, min(limit, segLimit), maxBytes); len(parts) > 0 {
+		if parts, next, pos, least = s.walkApart(p, w, &v, pos, known, offset, min(limit, segLimit), maxBytes); len(parts) > 0 {
 			p.remind(hint{offset: next, seg: v.seg, pos: pos})
 			return parts, next, func() { s.files.maps.put(w) }, true
 		}
@@ -73,12 +74,16 @@ func (s *Store) fetchApart(p *partition, offset, limit int64, maxBytes int) (par
 }
 
 // walkApart collects batches from the one that holds offset on, which is at pos or
-// behind it, and returns where they end. Without any, need > 0 tells how many bytes a window must
+// behind it, and returns where they end. What does not lie below known as a whole may be cold, or
+// unchecked since it was read anew, and is left to fetch. Without any, need > 0 tells how many bytes a window must
 // have from there on.
-func (s *Store) walkApart(p *partition, w *mapping, v *view, pos, offset, limit int64, maxBytes int) (parts []span.Apart, next, at, need int64) {
+func (s *Store) walkApart(p *partition, w *mapping, v *view, pos, known, offset, limit int64, maxBytes int) (parts []span.Apart, next, at, need int64) {
 	to := w.from + int64(len(w.mem))
 	total := 0
 	for at = pos; ; {
+		if at+batch.HeaderSize > known {
+			break
+		}
 		if at+batch.HeaderSize > to {
 			need = batch.HeaderSize
 			break
@@ -113,6 +118,9 @@ func (s *Store) walkApart(p *partition, w *mapping, v *view, pos, offset, limit 
 			if total < maxBytes/2 {
 				return nil, 0, at, 0
 			}
+			break
+		}
+		if at+int64(b.size) > known {
 			break
 		}
 		if at+int64(b.size) > to {

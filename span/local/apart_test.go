@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/braidstream/braid/batch"
@@ -155,4 +156,85 @@ func TestReadersApartShareNoHeaders(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// edgeFS says that the page cache holds what lies below an edge.
+type edgeFS struct {
+	*vfs.Mem
+	edge *atomic.Int64
+}
+
+type edgeFile struct {
+	vfs.File
+	edge *atomic.Int64
+}
+
+func (f edgeFS) OpenWrite(name string) (vfs.File, error) {
+	file, err := f.Mem.OpenWrite(name)
+	return edgeFile{file, f.edge}, err
+}
+
+func (f edgeFS) Create(name string) (vfs.File, error) {
+	file, err := f.Mem.Create(name)
+	return edgeFile{file, f.edge}, err
+}
+
+func (f edgeFile) Cached(pos, n int64) (all, known bool) { return pos+n <= f.edge.Load(), false }
+
+// A batch that is larger than what was asked for comes apart only if all of it is known to be in the page
+// cache: what has left it and was read again is to be checked again.
+func TestLargeBatchIsNotHandedOutUnseen(t *testing.T) {
+	mem, edge := vfs.NewMem(), new(atomic.Int64)
+	o := memOptions(mem)
+	o.FS, o.LogFileBytes, o.MemoryBudget = edgeFS{mem, edge}, 1<<20, 8<<20
+	s, err := local.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	topic := create(t, s, "t", 1, "retention.ms", "-1", "segment.bytes", "5000000")
+	l := s.Log(topic, 0)
+	for range 3 {
+		raw, err := batch.NewBuilder().Add(batch.Record{Timestamp: 1, Value: make([]byte, 300_000)}).Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustPut(t, l, raw)
+	}
+	l.Release()
+	if err := s.Close(); err != nil { // everything goes to a segment
+		t.Fatal(err)
+	}
+	if s, err = local.Open(o); err != nil {
+		t.Fatal(err)
+	}
+	l = s.Log(topic, 0)
+	defer func() {
+		l.Release()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := s.FlushNow(); err != nil {
+		t.Fatal(err)
+	}
+	readAll(t, l, 0) // and is checked
+	for _, c := range []struct {
+		edge  int64
+		most  int
+		apart bool
+	}{
+		{200_000, 150_000, false}, // a part of it is in the page cache, and asked for
+		{1 << 30, 150_000, false}, // all is, but was not looked at
+		{1 << 30, 350_000, true},
+	} {
+		edge.Store(c.edge)
+		r, err := l.Read(t.Context(), span.ReadRequest{Offset: 0, MaxBytes: c.most, Apart: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(joined(&r)) < 300_000 || len(r.Apart) > 0 != c.apart {
+			t.Errorf("%+v: %d bytes, %d batches apart", c, len(joined(&r)), len(r.Apart))
+		}
+		r.Release()
+	}
 }
