@@ -73,6 +73,30 @@ func (c *Catalog) PutOperator(ctx context.Context, o Operator) (Operator, error)
 	return o, err
 }
 
+// ReplaceOperator writes an operator that exists, as it was read but for what the
+// caller changed. With standing it does so only while that one is as it was read too. It
+// fails with [ErrConflict] when either changed.
+func (c *Catalog) ReplaceOperator(ctx context.Context, o Operator, standing *Operator) (Operator, error) {
+	what, key := "operator "+o.Name, operatorKey(o.Name)
+	value, err := encode(&o)
+	if err != nil {
+		return o, fmt.Errorf("%s: %w", what, err)
+	}
+	cmps := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", o.Revision)}
+	if standing != nil {
+		cmps = append(cmps, clientv3.Compare(clientv3.ModRevision(operatorKey(standing.Name)), "=", standing.Revision))
+	}
+	r, err := c.txn(ctx, what, cmps, []clientv3.Op{clientv3.OpPut(key, value)}, nil)
+	switch {
+	case err != nil:
+		return o, err
+	case !r.Succeeded:
+		return o, fmt.Errorf("%s: %w", what, ErrConflict)
+	}
+	o.Revision = r.Header.Revision
+	return o, nil
+}
+
 // DeleteOperator removes an operator as it was read. With standing it does so only
 // while that one is as it was read too: of two admins who remove each other at the
 // same moment, one stays. It fails with [ErrConflict] when either changed.

@@ -46,13 +46,16 @@ func operatorName(s string) bool {
 	return true
 }
 
+// never is the expiry of one who does not expire.
+const never = "never"
+
 func expiry(text string) (time.Time, error) {
-	if text == "" {
+	if text == "" || text == never {
 		return time.Time{}, nil
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil || d <= 0 || d > maxExpiry {
-		return time.Time{}, bad(fmt.Errorf("expiry %.50q: want a duration up to 87600h, such as 720h", text))
+		return time.Time{}, bad(fmt.Errorf("expiry %.50q: want a duration up to 87600h, such as 720h, or never", text))
 	}
 	return time.Now().UTC().Add(d).Truncate(time.Second), nil
 }
@@ -105,7 +108,9 @@ func (s *Server) addOperator(r *http.Request) (any, error) {
 	return s.shownOperator(r.Context(), o, token), nil
 }
 
-// rotateOperator gives an operator a new token; the one before is void at once.
+// rotateOperator gives an operator a new token; the one before is void at once. One
+// without a token signs on by a certificate, and gets none unless that is asked for.
+// The last admin who does not expire stays one unless that is forced.
 func (s *Server) rotateOperator(r *http.Request) (any, error) {
 	req, err := body[api.OperatorRotate](r)
 	if err != nil {
@@ -116,7 +121,12 @@ func (s *Server) rotateOperator(r *http.Request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		permanent := o.Role == catalog.RoleAdmin && o.Expires.IsZero()
+		certificate := len(o.TokenHash) == 0 && !req.Token
 		switch {
+		case certificate && req.Expires == "":
+			return nil, &api.Error{Status: http.StatusUnprocessableEntity, Code: "refused",
+				Message: fmt.Sprintf("operator %s signs on by a certificate and has no token", o.Name), Hint: "--token gives it one besides"}
 		case req.Expires != "":
 			if o.Expires, err = expiry(req.Expires); err != nil {
 				return nil, err
@@ -125,10 +135,18 @@ func (s *Server) rotateOperator(r *http.Request) (any, error) {
 			return nil, &api.Error{Status: http.StatusUnprocessableEntity, Code: "refused",
 				Message: fmt.Sprintf("operator %s has expired", o.Name), Hint: "--expires says how long the new token is to serve"}
 		}
-		var token string
-		token, o.TokenHash = NewToken()
-		o.Rotated = time.Now().UTC().Truncate(time.Second)
-		o, err = s.opts.Catalog.PutOperator(r.Context(), o)
+		var other *catalog.Operator
+		if permanent && !o.Expires.IsZero() && !req.Force {
+			if other, err = s.otherAdmin(r.Context(), &o); err != nil {
+				return nil, err
+			}
+		}
+		token := ""
+		if !certificate {
+			token, o.TokenHash = NewToken()
+			o.Rotated = time.Now().UTC().Truncate(time.Second)
+		}
+		o, err = s.opts.Catalog.ReplaceOperator(r.Context(), o, other)
 		if errors.Is(err, catalog.ErrConflict) && r.Context().Err() == nil {
 			continue // changed meanwhile
 		}
@@ -150,18 +168,9 @@ func (s *Server) deleteOperator(r *http.Request) (any, error) {
 		}
 		var other *catalog.Operator
 		if o.Role == catalog.RoleAdmin && !force {
-			list, err := s.opts.Catalog.Operators(r.Context())
-			if err != nil {
+			if other, err = s.otherAdmin(r.Context(), &o); err != nil {
 				return nil, err
 			}
-			i := slices.IndexFunc(list, func(x catalog.Operator) bool {
-				return x.Name != o.Name && x.Role == catalog.RoleAdmin && x.Expires.IsZero()
-			})
-			if i < 0 {
-				return nil, &api.Error{Status: http.StatusUnprocessableEntity, Code: "refused",
-					Message: fmt.Sprintf("%s is the last operator of role admin that does not expire", o.Name), Hint: "--force does it all the same"}
-			}
-			other = &list[i]
 		}
 		err = s.opts.Catalog.DeleteOperator(r.Context(), o, other)
 		if errors.Is(err, catalog.ErrConflict) && r.Context().Err() == nil {
@@ -173,6 +182,22 @@ func (s *Server) deleteOperator(r *http.Request) (any, error) {
 		s.sawOperators(r.Context())
 		return struct{}{}, nil
 	}
+}
+
+// otherAdmin finds an admin besides o who does not expire, and refuses if there is none.
+func (s *Server) otherAdmin(ctx context.Context, o *catalog.Operator) (*catalog.Operator, error) {
+	list, err := s.opts.Catalog.Operators(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(list, func(x catalog.Operator) bool {
+		return x.Name != o.Name && x.Role == catalog.RoleAdmin && x.Expires.IsZero()
+	})
+	if i < 0 {
+		return nil, &api.Error{Status: http.StatusUnprocessableEntity, Code: "refused",
+			Message: fmt.Sprintf("%s is the last operator of role admin that does not expire", o.Name), Hint: "--force does it all the same"}
+	}
+	return &list[i], nil
 }
 
 func (s *Server) namedOperator(r *http.Request) (catalog.Operator, error) {

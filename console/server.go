@@ -54,6 +54,9 @@ const (
 	maxWait     = 20 * time.Second
 	healthLimit = 2 * time.Second
 	rightsLimit = 20 * time.Second
+	// writeLimit is how long a request may take from its header to the end of its
+	// answer: well above the longest wait of a handler, so that only who does not read is cut off.
+	writeLimit = 3 * time.Minute
 )
 
 // Options of a server.
@@ -82,6 +85,7 @@ type Options struct {
 type Server struct {
 	opts  Options
 	ln    net.Listener
+	gate  *bounded              // below ln
 	certs *gateway.Certificates // nil: plain HTTP
 	http  *http.Server
 	done  chan error
@@ -105,8 +109,11 @@ func Start(opts Options) (*Server, error) {
 		Handler:           s.routes(),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      writeLimit,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
+		ConnState:         s.gate.state,
+		ConnContext:       s.gate.context,
 		ErrorLog:          slog.NewLogLogger(opts.Logger.Handler(), slog.LevelDebug),
 	}
 	if s.certs != nil {
@@ -129,7 +136,8 @@ func (s *Server) listen() error {
 	if err != nil {
 		return err
 	}
-	s.ln = newBounded(ln, maxConnections)
+	s.gate = newBounded(ln, maxConnections, maxPerAddress, strangerIdle)
+	s.ln = s.gate
 	if s.certs != nil {
 		s.ln = tls.NewListener(s.ln, &tls.Config{MinVersion: tls.VersionTLS12,
 			GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.certs.Config(), nil }})

@@ -148,6 +148,7 @@ func (s *Server) guard(need catalog.Role, next func(http.ResponseWriter, *http.R
 			s.fail(w, r, err)
 			return
 		}
+		signedOn(r)
 		r = r.WithContext(context.WithValue(r.Context(), whoKey{}, by))
 		if !by.role.Allows(need) {
 			s.record(r, audit.Event{Kind: audit.Denied, Result: "denied", Detail: fmt.Sprintf("role %s, needs %s", by.role, need)})

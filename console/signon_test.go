@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -207,6 +206,90 @@ func TestOperatorTokens(t *testing.T) {
 	}
 }
 
+// A rotation neither makes the last admin who does not expire one who does, nor gives
+// a token to one who signs on by a certificate, unless that is asked for; it can take
+// an expiry away.
+func TestRotations(t *testing.T) {
+	local, hash := NewToken()
+	s := server(t, Security{Demand: true, LocalToken: hash})
+	h := s.routes()
+	do := func(path, body string, want int) string {
+		t.Helper()
+		code, text := ask(h, "POST", "/v1/operators"+path, local, body)
+		if code != want {
+			t.Fatalf("%s %s: %d %s, want %d", path, body, code, text, want)
+		}
+		return text
+	}
+	operator := func(name string) catalog.Operator {
+		t.Helper()
+		o, err := s.opts.Catalog.Operator(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	do("", `{"name":"ann","role":"admin"}`, http.StatusOK)
+	do("", `{"name":"bob","role":"admin","expires":"1h"}`, http.StatusOK)
+	before := operator("ann")
+	if body := do("/ann/rotate", `{"expires":"1h"}`, http.StatusUnprocessableEntity); !strings.Contains(body, "last operator of role admin") {
+		t.Error(body)
+	}
+	if after := operator("ann"); after.Revision != before.Revision {
+		t.Error("it was changed all the same")
+	}
+	do("/ann/rotate", `{"expires":"1h","force":true}`, http.StatusOK)
+	do("/ann/rotate", `{}`, http.StatusOK)
+	if operator("ann").Expires.IsZero() {
+		t.Error("the expiry is gone unasked")
+	}
+	do("/ann/rotate", `{"expires":"never"}`, http.StatusOK)
+	if !operator("ann").Expires.IsZero() {
+		t.Error("the expiry was not taken away")
+	}
+	do("/bob/rotate", `{"expires":"never"}`, http.StatusOK)
+	do("/ann/rotate", `{"expires":"1h"}`, http.StatusOK)
+
+	do("", `{"name":"deploy","role":"operator","certificate":true}`, http.StatusOK)
+	if body := do("/deploy/rotate", `{}`, http.StatusUnprocessableEntity); !strings.Contains(body, "--token") {
+		t.Error(body)
+	}
+	if body := do("/deploy/rotate", `{"expires":"1h"}`, http.StatusOK); strings.Contains(body, "secret") {
+		t.Error(body)
+	}
+	if o := operator("deploy"); len(o.TokenHash) > 0 || o.Expires.IsZero() {
+		t.Errorf("%+v", o)
+	}
+	tokenIn(t, do("/deploy/rotate", `{"token":true}`, http.StatusOK))
+}
+
+// Two admins who make each other expire at the same moment do not both succeed.
+func TestTheLastPermanentAdminStays(t *testing.T) {
+	local, hash := NewToken()
+	s := server(t, Security{Demand: true, LocalToken: hash})
+	h := s.routes()
+	for _, n := range []string{"a0", "a1"} {
+		ask(h, "POST", "/v1/operators", local, fmt.Sprintf(`{"name":"%s","role":"admin"}`, n))
+	}
+	for round := range 10 {
+		var wg sync.WaitGroup
+		for i := range 2 {
+			wg.Go(func() { ask(h, "POST", fmt.Sprintf("/v1/operators/a%d/rotate", i), local, `{"expires":"1h"}`) })
+		}
+		wg.Wait()
+		list, err := s.opts.Catalog.Operators(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(list, func(o catalog.Operator) bool { return o.Expires.IsZero() }) {
+			t.Fatalf("round %d: all expire", round)
+		}
+		for i := range 2 {
+			ask(h, "POST", fmt.Sprintf("/v1/operators/a%d/rotate", i), local, `{"expires":"never"}`)
+		}
+	}
+}
+
 // Two admins who remove each other at the same moment do not both go.
 func TestTheLastAdminStays(t *testing.T) {
 	local, hash := NewToken()
@@ -377,50 +460,4 @@ func TestCertificatesOfOperators(t *testing.T) {
 	if _, err := Start(opts); err == nil || !strings.Contains(err.Error(), "chmod 600") {
 		t.Errorf("a key that others may read: %v", err)
 	}
-}
-
-// No more connections than there may be; one that ends makes room.
-func TestConnectionsAreBounded(t *testing.T) {
-	t.Parallel()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := newBounded(ln, 1)
-	accepted := make(chan net.Conn)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			c, err := b.Accept()
-			if err != nil {
-				return
-			}
-			accepted <- c
-		}
-	}()
-	dial := func() net.Conn {
-		c, err := net.Dial("tcp", ln.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
-	one, two := dial(), dial()
-	first := <-accepted
-	select {
-	case <-accepted:
-		t.Fatal("two at a time")
-	case b.room <- struct{}{}:
-		t.Fatal("there is room though it is taken")
-	default:
-	}
-	if err := errors.Join(first.Close(), one.Close()); err != nil {
-		t.Error(err)
-	}
-	second := <-accepted
-	if err := errors.Join(b.Close(), second.Close(), two.Close()); err != nil {
-		t.Error(err)
-	}
-	<-ended
 }

@@ -78,8 +78,13 @@ func newOperator(e *env) *cobra.Command {
 	return cmd
 }
 
+const newTokenVerb = "has a new token"
+
 func printOperatorToken(verb string) func(io.Writer, api.OperatorToken) error {
 	return func(w io.Writer, o api.OperatorToken) error {
+		if o.Secret == "" && verb == newTokenVerb {
+			verb = "is changed"
+		}
 		text := fmt.Sprintf("operator %s %s (%s)\n", o.Name, verb, o.Role)
 		if o.Secret != "" {
 			text += "token " + o.Secret + "\nit is not shown again\n"
@@ -150,16 +155,20 @@ func newOperatorList(e *env) *cobra.Command {
 func newOperatorRotate(e *env) *cobra.Command {
 	var req api.OperatorRotate
 	cmd := &cobra.Command{
-		Use:               "rotate NAME",
-		Short:             "Give an operator a new token; the one before is void at once",
-		Example:           "  braid operator rotate olga",
+		Use:   "rotate NAME",
+		Short: "Give an operator a new token; the one before is void at once",
+		Example: `  braid operator rotate olga
+  braid operator rotate olga --expires never`,
 		Args:              names(1, 1, "the name of an operator"),
 		ValidArgsFunction: e.operatorNames,
 		RunE: ask(e, func(ctx context.Context, c *api.Client, args []string) (api.OperatorToken, error) {
 			return c.RotateOperator(ctx, args[0], req)
-		}, printOperatorToken("has a new token")),
+		}, printOperatorToken(newTokenVerb)),
 	}
-	cmd.Flags().StringVar(&req.Expires, "expires", "", "how long it may sign on from now, such as 720h (default: as before)")
+	f := cmd.Flags()
+	f.StringVar(&req.Expires, "expires", "", "how long it may sign on from now, such as 720h, or never for without an end (default: as before)")
+	f.BoolVar(&req.Token, "token", false, "a token also for one who has signed on by a certificate alone until now")
+	f.BoolVar(&req.Force, "force", false, "also if the last admin who does not expire will")
 	return cmd
 }
 

@@ -35,9 +35,12 @@ type OperatorAdd struct {
 	Certificate bool `json:"certificate,omitempty"`
 }
 
-// OperatorRotate asks for a new token.
+// OperatorRotate asks for a new token. One who signs on by a certificate is given
+// none unless Token says so; Expires alone changes for how long it may sign on.
 type OperatorRotate struct {
-	Expires string `json:"expires,omitempty"` // "": as before
+	Expires string `json:"expires,omitempty"` // "": as before; never: without an end
+	Token   bool   `json:"token,omitempty"`   // also for one who has signed on by a certificate until now
+	Force   bool   `json:"force,omitempty"`   // also if the last admin who does not expire will
 }
 
 // Operators lists all by name.
@@ -50,7 +53,8 @@ func (c *Client) AddOperator(ctx context.Context, req OperatorAdd) (OperatorToke
 	return send[OperatorToken](ctx, c, http.MethodPost, "/operators", req)
 }
 
-// RotateOperator gives an operator a new token; the one before is void at once.
+// RotateOperator gives an operator a new token; the one before is void at once. The
+// answer has no token where none was made.
 func (c *Client) RotateOperator(ctx context.Context, name string, req OperatorRotate) (OperatorToken, error) {
 	return send[OperatorToken](ctx, c, http.MethodPost, "/operators/"+url.PathEscape(name)+"/rotate", req)
 }
