@@ -130,6 +130,28 @@ func (c *Catalog) UpdateTenant(ctx context.Context, t Tenant) (Tenant, error) {
 	return t, err
 }
 
+// UpdateTenantAt is UpdateTenant while the tenant's rules are at what was read; [ErrConflict] if not.
+func (c *Catalog) UpdateTenantAt(ctx context.Context, t Tenant, at RulesAt) (Tenant, error) {
+	what := "tenant " + t.Name
+	if !tenantName(t.Name) {
+		return t, fmt.Errorf("%s: the name is not a tenant's: %w", what, ErrConflict)
+	}
+	value, err := encode(&t)
+	if err != nil {
+		return t, fmt.Errorf("%s: %w", what, err)
+	}
+	r, err := c.txn(ctx, what, []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(tenantKey(t.Name)), "=", t.Revision),
+		clientv3.Compare(clientv3.ModRevision(rulesKey(t.Name)), "=", at.rules)}, []clientv3.Op{clientv3.OpPut(tenantKey(t.Name), value)}, nil)
+	switch {
+	case err != nil:
+		return t, err
+	case !r.Succeeded:
+		return t, fmt.Errorf("%s: %w", what, ErrConflict)
+	}
+	t.Revision = r.Header.Revision
+	return t, nil
+}
+
 // DeleteTenant removes a tenant that is removing and has no topics any more, with
 // its users, ACLs, quotas and group configs, at once, and retires its name. It fails
 // with [ErrConflict] when it changed, is not removing, or has topics. Removing what is gone succeeds.

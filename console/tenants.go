@@ -87,7 +87,7 @@ func (s *Server) shown(t catalog.Tenant, err error) (any, error) {
 
 func tenantChange(req api.TenantSet) controller.TenantChange {
 	return controller.TenantChange{DisplayName: req.DisplayName, Clusters: req.Clusters, Limits: req.Limits,
-		Defaults: req.Defaults, Budget: req.Budget, SuperUsers: req.SuperUsers}
+		Defaults: req.Defaults, Budget: req.Budget, SuperUsers: req.SuperUsers, Force: req.Force}
 }
 
 func (s *Server) createTenant(r *http.Request) (any, error) {

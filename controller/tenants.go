@@ -13,6 +13,7 @@ import (
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/internal/nearest"
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/tenant/quota"
 )
 
@@ -29,6 +30,8 @@ type TenantChange struct {
 	Budget map[string]*float64
 	// SuperUsers are principals such as User:alice.
 	SuperUsers *[]string
+	// Force sets the super users whomever that locks out.
+	Force bool
 }
 
 // Bounds of what a tenant may say of itself.
@@ -114,16 +117,56 @@ func (a *Admin) sawTenants(ctx context.Context, revision int64) {
 
 // SetTenant changes a tenant.
 func (a *Admin) SetTenant(ctx context.Context, name string, change TenantChange) (catalog.Tenant, error) {
+	write := a.Catalog.UpdateTenant
 	return a.updateTenant(ctx, name, func(t *catalog.Tenant) error {
 		if t.State != catalog.TenantActive {
 			return refuse(Refused, "braid tenant undelete "+name, "tenant %s is being deleted", name)
 		}
-		return a.applyTenant(t, change)
-	})
+		was := t.SuperUsers
+		if err := a.applyTenant(t, change); err != nil || change.SuperUsers == nil || change.Force {
+			return err
+		}
+		at, err := a.superLockout(ctx, name, was, t.SuperUsers)
+		// Of two changes that are harmless each, here and of the rules, one stays.
+		write = func(ctx context.Context, t catalog.Tenant) (catalog.Tenant, error) {
+			return a.Catalog.UpdateTenantAt(ctx, t, at)
+		}
+		return err
+	}, func(ctx context.Context, t catalog.Tenant) (catalog.Tenant, error) { return write(ctx, t) })
+}
+
+// superLockout refuses other super users where nobody would be left who may change the
+// tenant's rules, or no rule and nobody to be bound by none. It returns what the
+// rules were that it looked at.
+func (a *Admin) superLockout(ctx context.Context, name string, was, next []string) (catalog.RulesAt, error) {
+	at, err := a.Catalog.RulesAt(ctx, name)
+	if err != nil {
+		return at, requestError(err, "tenant "+name)
+	}
+	records, err := a.Catalog.ACLs(ctx, name)
+	if err != nil {
+		return at, requestError(err, "tenant "+name)
+	}
+	const hint = "--force does it all the same"
+	if len(was) > 0 && len(next) == 0 && len(records) == 0 {
+		return at, refuse(Refused, hint, "tenant %s has no rules, and no super user would be left: without either, everybody who is let in may do everything", name)
+	}
+	var rules []acl.Binding
+	for i := range records {
+		if b, err := acl.FromRecord(&records[i]); err == nil {
+			rules = append(rules, b)
+		}
+	}
+	var lost *acl.LockoutError
+	if err := acl.Lockout(acl.Compile(rules, acl.Options{SuperUsers: was}), acl.Compile(rules, acl.Options{SuperUsers: next})); errors.As(err, &lost) {
+		return at, refuse(Refused, hint, "tenant %s: %s", name, lost.Why)
+	}
+	return at, nil
 }
 
 // updateTenant reads, changes and writes a tenant, again if another was quicker.
-func (a *Admin) updateTenant(ctx context.Context, name string, change func(*catalog.Tenant) error) (catalog.Tenant, error) {
+func (a *Admin) updateTenant(ctx context.Context, name string, change func(*catalog.Tenant) error,
+	write func(context.Context, catalog.Tenant) (catalog.Tenant, error)) (catalog.Tenant, error) {
 	for {
 		t, err := a.Catalog.Tenant(ctx, name)
 		if errors.Is(err, catalog.ErrNotFound) {
@@ -134,7 +177,7 @@ func (a *Admin) updateTenant(ctx context.Context, name string, change func(*cata
 		if err := change(&t); err != nil {
 			return t, err
 		}
-		next, err := a.Catalog.UpdateTenant(ctx, t)
+		next, err := write(ctx, t)
 		if err == nil {
 			a.sawTenants(ctx, next.Revision)
 			return next, nil
@@ -307,7 +350,7 @@ func (a *Admin) DeleteTenant(ctx context.Context, name string, grace time.Durati
 		}
 		t.State, t.DeleteAt = catalog.TenantDeleting, time.Now().UTC().Add(grace).Truncate(time.Second)
 		return nil
-	})
+	}, a.Catalog.UpdateTenant)
 }
 
 // UndeleteTenant brings back a tenant whose grace is not over.
@@ -321,5 +364,5 @@ func (a *Admin) UndeleteTenant(ctx context.Context, name string) (catalog.Tenant
 		}
 		t.State, t.DeleteAt = catalog.TenantActive, time.Time{}
 		return nil
-	})
+	}, a.Catalog.UpdateTenant)
 }

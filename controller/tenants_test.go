@@ -12,6 +12,7 @@ import (
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
 	"github.com/braidstream/braid/gateway"
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -105,6 +106,45 @@ func TestTenantIsMadeChangedAndRefused(t *testing.T) {
 	d, err := f.admin.SetTenant(f.ctx, catalog.DefaultTenant, TenantChange{Limits: map[string]int64{"topics": 1000}})
 	if err != nil || d.Limits.Topics != 1000 {
 		t.Errorf("default tenant: %+v, %v", d, err)
+	}
+}
+
+// Taking super users away leaves the tenant to somebody, unless that is forced.
+func TestSuperUsersAreNotTakenFromATenantThatHasNobodyElse(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "a")
+	set := func(force bool, users ...string) error {
+		_, err := f.admin.SetTenant(f.ctx, "one", TenantChange{SuperUsers: &users, Force: force})
+		return err
+	}
+	f.tenant("one", TenantChange{SuperUsers: &[]string{"User:root", "User:ops"}})
+	f.check(set(false, "User:root"))
+	wantProblem(t, set(false), Refused, "everybody who is let in may do everything")
+	read := acl.Binding{Type: acl.Topic, Name: "a", Pattern: acl.Literal, Principal: "User:bob", Host: acl.Wildcard, Operation: acl.Read, Permission: acl.Allow}
+	_, err := f.cat.PutACLs(f.ctx, "one", []catalog.ACL{read.Record()})
+	f.check(err)
+	wantProblem(t, set(false), Refused, "nobody would be left")
+	f.check(set(false, "User:other"))
+	admin := read
+	admin.Type, admin.Name, admin.Operation = acl.Cluster, acl.ClusterName, acl.Alter
+	_, err = f.cat.PutACLs(f.ctx, "one", []catalog.ACL{admin.Record()})
+	f.check(err)
+	f.check(set(false))
+	f.check(set(false, "User:root"))
+	_, err = f.cat.DeleteACLs(f.ctx, "one", []catalog.ACL{admin.Record()})
+	f.check(err)
+	f.check(set(true))
+	f.check(set(false)) // nobody is left already
+	// Rules that change meanwhile are looked at again.
+	f.check(set(false, "User:root"))
+	now, err := f.cat.Tenant(f.ctx, "one")
+	f.check(err)
+	at, err := f.cat.RulesAt(f.ctx, "one")
+	f.check(err)
+	_, err = f.cat.PutACLs(f.ctx, "one", []catalog.ACL{admin.Record()})
+	f.check(err)
+	if _, err := f.cat.UpdateTenantAt(f.ctx, now, at); !errors.Is(err, catalog.ErrConflict) {
+		t.Errorf("written over a change of the rules: %v", err)
 	}
 }
 

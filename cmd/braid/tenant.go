@@ -250,6 +250,7 @@ func holds(t api.Tenant) string {
 
 func newTenantSet(e *env) *cobra.Command {
 	var f tenantFlags
+	var force bool
 	cmd := &cobra.Command{
 		Use:   "set NAME",
 		Short: "Change a tenant's limits, placement, defaults, budget, super users",
@@ -266,12 +267,14 @@ each gateway.`,
 			if err != nil {
 				return err
 			}
+			req.Force = force
 			return e.changeTenant(cmd, func(ctx context.Context, c *api.Client) (api.Tenant, error) {
 				return c.SetTenant(ctx, args[0], req)
 			}, "tenant %s changed\n")
 		},
 	}
 	f.add(cmd, e, true)
+	cmd.Flags().BoolVar(&force, "force", false, "also if nobody is left who may change the ACLs")
 	return cmd
 }
 

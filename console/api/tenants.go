@@ -41,6 +41,7 @@ type TenantSet struct {
 	Defaults    map[string]*string  `json:"defaults,omitempty"`
 	Budget      map[string]*float64 `json:"budget,omitempty"`
 	SuperUsers  *[]string           `json:"superUsers,omitempty"`
+	Force       bool                `json:"force,omitempty"` // the super users, whomever that locks out
 }
 
 // User signs on to a tenant. Its credentials are never shown.

@@ -178,6 +178,8 @@ func TestLockout(t *testing.T) {
 	admin := rule(Allow, "User:ann", Alter, Cluster, Literal, ClusterName)
 	other := rule(Allow, "User:bob", Read, Topic, Literal, "a")
 	none := Compile(nil, Options{})
+	denied := rule(Deny, Everyone, All, Topic, Literal, Wildcard)
+	root := Options{SuperUsers: []string{"User:root"}}
 	for _, c := range []struct {
 		name          string
 		before, after *Index
@@ -188,6 +190,10 @@ func TestLockout(t *testing.T) {
 		{"an admin who is denied now", Compile([]Binding{admin}, Options{}), Compile([]Binding{admin, rule(Deny, Everyone, Alter, Cluster, Literal, ClusterName)}, Options{}), true},
 		{"super users are left", Compile([]Binding{admin}, Options{SuperUsers: []string{"User:root"}}), Compile(nil, Options{SuperUsers: []string{"User:root"}}), false},
 		{"everybody is denied", none, Compile([]Binding{rule(Deny, Everyone, All, Topic, Literal, Wildcard)}, Options{}), true},
+		{"everybody was denied before", Compile([]Binding{denied}, root), Compile([]Binding{denied, other}, root), false},
+		{"everybody is denied on another type", Compile([]Binding{denied}, root), Compile([]Binding{denied, rule(Deny, Everyone, All, Group, Literal, Wildcard)}, root), true},
+		{"nobody was left before", Compile([]Binding{other}, Options{}), Compile([]Binding{other, rule(Allow, "User:ann", Read, Topic, Literal, "a")}, Options{}), false},
+		{"the last super user", Compile([]Binding{other}, root), Compile([]Binding{other}, Options{}), true},
 		{"one topic is denied", none, Compile([]Binding{rule(Deny, Everyone, All, Topic, Literal, "a")}, Options{}), false},
 	} {
 		err := Lockout(c.before, c.after)

@@ -9,8 +9,13 @@ import "fmt"
 // Who may change the rules are super users, and those who may ALTER the cluster
 // from any host.
 func Lockout(before, after *Index) error {
+	// What was there before is nothing that the change does.
+	was := map[Binding]bool{}
+	for _, b := range before.rules {
+		was[b] = deniesAll(b)
+	}
 	for _, b := range after.rules {
-		if b.Permission == Deny && b.Principal == Everyone && b.Host == Wildcard && b.Operation == All && b.Pattern == Literal && b.Name == Wildcard {
+		if deniesAll(b) && !was[b] {
 			return &LockoutError{fmt.Sprintf("it would deny everybody everything on every %s (%s)", b.Type, b)}
 		}
 	}
@@ -18,6 +23,11 @@ func Lockout(before, after *Index) error {
 		return &LockoutError{"nobody would be left who may change the rules: there are no super users, and no principal may ALTER the cluster"}
 	}
 	return nil
+}
+
+// deniesAll tells whether a rule denies everybody everything on all resources of a type.
+func deniesAll(b Binding) bool {
+	return b.Permission == Deny && b.Principal == Everyone && b.Host == Wildcard && b.Operation == All && b.Pattern == Literal && b.Name == Wildcard
 }
 
 // LockoutError refuses a change that would lock a tenant's users out.
