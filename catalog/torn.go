@@ -24,6 +24,7 @@ type Torn struct {
 	Missing         bool        `json:"missing,omitempty"`     // some were not
 	Refused         int64       `json:"refused,omitempty"`     // of Records: their topics refuse them by now, and they are left out
 	RefusedCode     int16       `json:"refusedCode,omitempty"` // Kafka's error code, of the last one
+	Stamped         int64       `json:"stamped,omitempty"`     // of Records: their topics refuse their timestamps by now, and they have new ones
 	Ranges          []TornRange `json:"ranges,omitempty"`      // the first [MaxTornRanges]
 }
 

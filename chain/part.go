@@ -154,15 +154,18 @@ func walkLog(ctx context.Context, log span.Log, from, end int64, each func(h bat
 // errPartGone: between two looks the batches have gone.
 var errPartGone = errors.New("batches of a transaction are not there any more")
 
-// LeftOut are records of a part that their partition refuses for good, as its topic's configs are by now.
+// LeftOut are records of a part that their partition refuses for good, as its topic's configs are by now, and those that are
+// not left out since they were stamped anew.
 type LeftOut struct {
 	Records int64
 	Code    wire.Code // the last refusal's; 0: there was none
+	Stamped int64     // records whose timestamps the topic does not take by now, and which have the time of the append
 }
 
 // Add counts others in.
 func (l *LeftOut) Add(o LeftOut) {
 	l.Records += o.Records
+	l.Stamped += o.Stamped
 	if o.Code != wire.None {
 		l.Code = o.Code
 	}
@@ -175,7 +178,8 @@ func (l *LeftOut) Add(o LeftOut) {
 //
 // The records were accepted once, by a topic that may have been configured anew since: a smaller
 // max.message.bytes, keys that a compacted topic demands. A batch that is refused for its content is halved and appended in two, so
-// that what is left out in the end are just the records that are refused one by one.
+// that what is left out in the end are just the records that are refused one by one, twice, while no extend is under way. A batch that
+// is refused for its timestamps gets new ones.
 func (l *Logs) AppendPart(ctx context.Context, part Part, topic catalog.ID, partition int32, producer int64, epoch int16, first int32, txn *Transaction) (next int32, left LeftOut, err error) {
 	p, err := l.Partition(topic, partition)
 	if err != nil {
@@ -188,7 +192,7 @@ func (l *Logs) AppendPart(ctx context.Context, part Part, topic catalog.ID, part
 	log := st.Log(part.Copy.Physical, part.Copy.Index)
 	defer log.Release()
 	seen := 0
-	to := partAppend{p: p, producer: producer, epoch: epoch, next: first, txn: txn}
+	to := partAppend{l: l, topic: topic, p: p, producer: producer, epoch: epoch, next: first, txn: txn}
 	err = walkLog(ctx, log, part.First, part.End, func(h batch.Header, b []byte) (bool, error) {
 		if h.ProducerID != part.Producer || h.ProducerEpoch != part.Epoch || h.IsControl() {
 			return true, nil
@@ -206,7 +210,7 @@ func (l *Logs) AppendPart(ctx context.Context, part Part, topic catalog.ID, part
 				return false, err
 			}
 		}
-		return true, to.append(ctx, own)
+		return true, to.append(ctx, own, false)
 	})
 	if err == nil && seen != part.Batches {
 		err = fmt.Errorf("%w: %d of %d", errPartGone, part.Batches-seen, part.Batches)
@@ -216,6 +220,8 @@ func (l *Logs) AppendPart(ctx context.Context, part Part, topic catalog.ID, part
 
 // partAppend is where a part goes.
 type partAppend struct {
+	l        *Logs
+	topic    catalog.ID
 	p        *Partition
 	producer int64
 	epoch    int16
@@ -224,8 +230,8 @@ type partAppend struct {
 	left     LeftOut
 }
 
-// append appends one batch, which it takes for its own.
-func (t *partAppend) append(ctx context.Context, own []byte) error {
+// append appends one batch, which it takes for its own. stamped: its timestamps are new.
+func (t *partAppend) append(ctx context.Context, own []byte, stamped bool) error {
 	if err := batch.SetProducer(own, t.producer, t.epoch, t.next); err != nil {
 		return err
 	}
@@ -233,25 +239,93 @@ func (t *partAppend) append(ctx context.Context, own []byte) error {
 	if err != nil {
 		return err
 	}
-	err = t.p.appendWait(ctx, &Append{Batch: own, Header: h, Txn: t.txn})
-	code, refused := refusedContent(err)
-	switch {
-	case err == nil:
-		t.next = batch.IncrementSequence(h.LastSequence(), 1)
-		return nil
-	case !refused:
+	code, err := t.try(ctx, own, h)
+	if code == wire.None {
 		return err
-	case h.NumRecords == 1:
-		t.left.Add(LeftOut{1, code})
+	}
+	if h.NumRecords == 1 || code == wire.InvalidTimestamp {
+		// A seal refuses with the same codes.
+		if code, err = t.again(ctx, own, h); code == wire.None {
+			return err
+		}
+	}
+	if code == wire.InvalidTimestamp && !stamped {
+		return t.stamp(ctx, own, h)
+	}
+	if h.NumRecords == 1 {
+		t.left.Add(LeftOut{Records: 1, Code: code})
 		return nil
 	}
 	halves, err := halve(own, h)
 	for _, half := range halves {
 		if err == nil {
-			err = t.append(ctx, half)
+			err = t.append(ctx, half, stamped)
 		}
 	}
 	return err
+}
+
+// try appends once. The code is that of a refusal for what the batch holds.
+func (t *partAppend) try(ctx context.Context, own []byte, h batch.Header) (wire.Code, error) {
+	err := t.p.appendWait(ctx, &Append{Batch: slices.Clone(own), Header: h, Txn: t.txn})
+	if err == nil {
+		t.next = batch.IncrementSequence(h.LastSequence(), 1)
+		return wire.None, nil
+	}
+	code, _ := refusedContent(err)
+	return code, err
+}
+
+// partAgainMost is the longest pause between two looks whether an extend is over.
+const partAgainMost = time.Second
+
+// again appends once more, when no extend is under way at the topic, neither before nor after.
+func (t *partAppend) again(ctx context.Context, own []byte, h batch.Header) (wire.Code, error) {
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, partAgainMost) {
+		e, err := t.l.source.ReadExtend(ctx, t.topic)
+		if err != nil {
+			return wire.None, err
+		}
+		if e == nil {
+			code, err := t.try(ctx, own, h)
+			if code == wire.None {
+				return code, err
+			}
+			if e, err = t.l.source.ReadExtend(ctx, t.topic); err != nil {
+				return wire.None, err
+			}
+			if e == nil {
+				return code, nil
+			}
+		}
+		if !sleep(ctx, wait) {
+			return wire.None, because(ErrTimedOut, ctx.Err())
+		}
+	}
+}
+
+// stamp appends a batch whose timestamps its topic does not take any more as of now: its cluster was away for longer than
+// message.timestamp.before.max.ms, so they say nothing of the client.
+func (t *partAppend) stamp(ctx context.Context, own []byte, h batch.Header) error {
+	to := batch.NewBuilder().Codec(h.Codec()).Transactional()
+	now := time.Now().UnixMilli()
+	for r, err := range batch.Records(own, partUnpack) {
+		if err != nil {
+			return fmt.Errorf("stamp a batch: %w", err)
+		}
+		r.Timestamp = now
+		to.Add(*r)
+	}
+	built, err := to.Build()
+	if err != nil {
+		return fmt.Errorf("stamp a batch: %w", err)
+	}
+	before := t.left.Records
+	if err := t.append(ctx, built, true); err != nil {
+		return err
+	}
+	t.left.Stamped += int64(h.NumRecords) - (t.left.Records - before)
+	return nil
 }
 
 // refusedContent tells whether an append was refused for what it holds: another try is refused too.

@@ -277,12 +277,14 @@ func (l *Logs) Transactor(cluster string) (span.Transactor, error) {
 // the copy is being sealed by now, or was: then none may come to it that is not in it already. Whoever asks for
 // the copy may not have heard yet that the chain goes on elsewhere.
 func (l *Logs) HoldsNew(at *Enlist) (held, sealing bool) {
+	// The extend first: once it is gone the chain that is read after it goes on elsewhere already. The other way round a move that
+	// commits in between would look as if there had been none.
+	e := l.source.Extend(at.Topic)
 	if c, _, err := l.source.Chain(at.Topic, at.Partition); err == nil {
 		if s := OpenSpan(c); s == nil || s.Copies[0].TopicID != catalog.ID(at.Physical.ID) {
 			return true, true
 		}
 	}
-	e := l.source.Extend(at.Topic)
 	held = HoldsTransactions(e)
 	return held, held && e.Step != catalog.StepHold
 }

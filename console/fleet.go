@@ -90,6 +90,9 @@ func tornWarning(t *catalog.Torn) string {
 			what += fmt.Sprintf(", %d are left out since their topics refuse them by now (%s)", t.Refused, wire.Code(t.RefusedCode))
 		}
 	}
+	if t.Stamped > 0 {
+		what += fmt.Sprintf(", %d of them with new timestamps, since their topics refuse the old ones by now (message.timestamp.before.max.ms)", t.Stamped)
+	}
 	return fmt.Sprintf("cluster %s had aborted its part of the committed transaction of %q (tenant %s) on %s: %d records %s",
 		t.Cluster, t.TransactionalID, t.Tenant, t.Found.Format(time.RFC3339), t.Records-t.Refused, what)
 }

@@ -48,12 +48,20 @@ func (c *chainParticipants) Begin(ctx context.Context, cluster, id string) (int6
 	return x.Producer, x.Epoch, err
 }
 
-func (c *chainParticipants) Add(ctx context.Context, cluster string, x span.Transaction, topic string, partitions []int32) error {
+func (c *chainParticipants) Add(ctx context.Context, cluster string, x span.Transaction, topic string, partitions []int32, until time.Time) error {
 	t, err := c.transactor(cluster)
 	if err != nil {
 		return err
 	}
-	return participantError(t.AddToTransaction(ctx, x, topic, partitions))
+	return participantError(t.AddToTransaction(ctx, x, topic, partitions, until))
+}
+
+func (c *chainParticipants) Open(ctx context.Context, cluster string, x span.Transaction) error {
+	t, err := c.transactor(cluster)
+	if err != nil {
+		return err
+	}
+	return participantError(t.TransactionOpen(ctx, x))
 }
 
 func (c *chainParticipants) End(ctx context.Context, cluster string, x span.Transaction, commit bool) error {

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/catalog"
@@ -16,9 +17,11 @@ type Participants interface {
 	// Begin fences whoever used the transactional id on the cluster before, and
 	// returns the producer for its next transaction.
 	Begin(ctx context.Context, cluster, id string) (producer int64, epoch int16, err error)
-	// Add takes partitions of one physical topic into the transaction; it is also
-	// how a transaction is asked whether it is open. [ErrParticipantEnded]: it was ended.
-	Add(ctx context.Context, cluster string, t span.Transaction, topic string, partitions []int32) error
+	// Add takes partitions of one physical topic into the transaction; for those that are in it already it only asks whether it is
+	// open. [ErrParticipantEnded]: it was ended. No try begins after until, unless that is zero: [span.ErrTransactionLate].
+	Add(ctx context.Context, cluster string, t span.Transaction, topic string, partitions []int32, until time.Time) error
+	// Open asks whether it can be committed, and adds nothing. [ErrParticipantEnded]: it was ended.
+	Open(ctx context.Context, cluster string, t span.Transaction) error
 	// End commits or aborts it, and returns when its markers are written. Doing it
 	// again succeeds until the next Begin. [ErrParticipantEnded]: it had ended otherwise.
 	End(ctx context.Context, cluster string, t span.Transaction, commit bool) error

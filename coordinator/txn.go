@@ -182,7 +182,8 @@ func (t *transaction) sortedGroups() []string {
 
 // writeTxn has the whole state of a transactional id written.
 func (m *machine) writeTxn(t *transaction) {
-	t.updated = m.now
+	// Also where this owner's clock is behind the former one's: see nextStart.
+	t.updated = max(m.now, t.updated, t.started)
 	m.emit(t.encode())
 	m.armTxn(t)
 }

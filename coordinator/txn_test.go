@@ -366,3 +366,22 @@ func FuzzTxnRecords(f *testing.F) {
 		}
 	})
 }
+
+// The transactions of an id are told apart by when they began, also where one owner's clock is behind the one's before it.
+func TestTransactionsOfAnIDNeverBeginEarlierThanTheLast(t *testing.T) {
+	d := newTxnDriver(t)
+	p, e, _ := d.init(-1, -1)
+	d.m.now += 10_000
+	d.want("add", d.add(p, e, 1), wire.None)
+	first := d.m.txns[txnKey].started
+	next := d.successor()
+	next.m.now = first - 5_000
+	d.driver = next
+	d.want("commit", codeOf(d.end(p, e, true, false)), wire.None)
+	d.complete()
+	d.m.now += 100
+	d.want("the next one", d.add(p, e, 1), wire.None)
+	if second := d.m.txns[txnKey].started; second <= first {
+		t.Errorf("the first began at %d, the second at %d", first, second)
+	}
+}

@@ -63,7 +63,7 @@ type endRequest struct {
 type endResult struct {
 	txn    *transaction // to be settled, nil: nothing
 	needID bool
-	check  *transaction // its participants are to be asked before a commit
+	check  []partCheck // participants that are to be asked before a commit
 }
 
 // EndTxn commits or aborts the transaction of a producer.
@@ -108,7 +108,7 @@ func (c *Coordinator) endTxn(ctx context.Context, r *endRequest) (int64, int16, 
 				return noID, noEpoch, code
 			}
 		case res.check != nil:
-			if r.aborted, code = c.checkParticipants(ctx, res.check); code != wire.None {
+			if r.aborted, code = c.checkParticipants(ctx, r.key, res.check); code != wire.None {
 				return noID, noEpoch, code
 			}
 			checked = true
@@ -173,7 +173,7 @@ func (m *machine) end(r *endRequest, checked bool) (endResult, wire.Code) {
 	case r.bump && t.epoch >= lastEpoch && r.fresh == noID:
 		return endResult{needID: true}, wire.None
 	case r.commit && !checked && len(t.participants) > 0:
-		return endResult{check: t.clone()}, wire.None
+		return endResult{check: m.checks(t)}, wire.None
 	}
 	if r.aborted {
 		prepare = txnPrepareAbort

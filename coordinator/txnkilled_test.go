@@ -91,7 +91,7 @@ func (c *killParticipants) find(cluster string, x span.Transaction) (*memTxn, er
 	return t, nil
 }
 
-func (c *killParticipants) Add(_ context.Context, cluster string, x span.Transaction, topic string, partitions []int32) error {
+func (c *killParticipants) Add(_ context.Context, cluster string, x span.Transaction, topic string, partitions []int32, _ time.Time) error {
 	return c.step(func() error {
 		t, err := c.find(cluster, x)
 		if err != nil {
@@ -100,6 +100,16 @@ func (c *killParticipants) Add(_ context.Context, cluster string, x span.Transac
 		t.state = "open"
 		t.parts[fmt.Sprint(topic, partitions)] = true
 		return nil
+	})
+}
+
+func (c *killParticipants) Open(_ context.Context, cluster string, x span.Transaction) error {
+	return c.step(func() error {
+		t, err := c.find(cluster, x)
+		if err == nil && t.state != "" && t.state != "open" {
+			err = ErrParticipantEnded
+		}
+		return err
 	})
 }
 

@@ -169,7 +169,7 @@ func (m *machine) commitPending(r *commitRequest, producer, began int64) wire.Co
 	if len(r.topics) == 0 {
 		return wire.None
 	}
-	if g := m.groups[r.key]; g != nil && g.txns[producer] != nil && g.txns[producer].began > began {
+	if g := m.groups[r.key]; began != 0 && g != nil && g.txns[producer] != nil && g.txns[producer].began > began {
 		return wire.CoordinatorLoadInProgress // a later transaction's are here
 	}
 	if m.groups[r.key] == nil && !m.mayGrow(r.key) {
@@ -193,10 +193,14 @@ func (m *machine) applyTxnOffsets(r *txnOffsets) {
 		g.txns = map[int64]*pendingOffsets{}
 	}
 	p := g.txns[r.producer]
-	if p == nil || p.began != r.began {
+	switch {
+	case p == nil || p.began != r.began && p.began != 0 && r.began != 0:
 		// Those of another transaction would be what an earlier one left behind.
 		p = &pendingOffsets{began: r.began, topics: map[string]*pendingTopic{}}
 		g.txns[r.producer] = p
+	case p.began == 0:
+		// An earlier release, or a gateway of one, did not say: they count as this transaction's.
+		p.began = r.began
 	}
 	for _, t := range r.offsets.topics {
 		pt := p.topics[t.name]

@@ -138,3 +138,31 @@ func TestOffsetsThatComeAfterTheEndOfTheirTransaction(t *testing.T) {
 		t.Errorf("offset %d of an aborted transaction is committed", o)
 	}
 }
+
+// The first offsets of a transaction came by a gateway of an earlier release, which does not say when it began, and later ones by
+// one that does, or the other way round: they are committed together.
+func TestOffsetsOfOneTransactionByTwoReleases(t *testing.T) {
+	key := groupKey{"default", "g"}
+	for _, began := range [][2]int64{{0, 5}, {5, 0}, {0, 0}, {5, 5}} {
+		d := newTxnDriver(t)
+		for i, b := range began {
+			var code wire.Code
+			d.event(func(m *machine) {
+				code = m.commitPending(&commitRequest{key: key, generation: -1, topics: []topicOffsets{{name: "topic", id: idOf("topic"),
+					partitions: []partitionOffset{{partition: int32(i), offset: 7, leaderEpoch: -1}}}}}, 9, b)
+			})
+			d.want(fmt.Sprint(began, " offsets ", i), code, wire.None)
+		}
+		next := d.successor()
+		d.event(func(m *machine) { m.settleOffsets(key, 9, 5, true) })
+		next.event(func(m *machine) { m.settleOffsets(key, 9, 5, true) })
+		for _, m := range []*machine{d.m, next.m} {
+			all := pendingOf(m)
+			for i := range began {
+				if _, ok := all[fmt.Sprint("committed ", key, "topic", i)]; !ok {
+					t.Errorf("%v: partition %d is not committed: %v", began, i, all)
+				}
+			}
+		}
+	}
+}

@@ -216,16 +216,17 @@ type txnLeftOut struct {
 }
 
 func (r txnLeftOut) encode() record {
-	e := newEncoder(kindTxnLeftOut, len(r.key.tenant)+len(r.key.group)+12)
+	e := newEncoder(kindTxnLeftOut, len(r.key.tenant)+len(r.key.group)+22)
 	r.key.encode(e)
 	e.int(r.left.Records)
 	e.int(int64(r.left.Code))
+	e.int(r.left.Stamped)
 	return e.b
 }
 
 func decodeTxnLeftOut(d *decoder) (txnLeftOut, error) {
-	r := txnLeftOut{key: decodeKey(d), left: chain.LeftOut{Records: d.int(), Code: wire.Code(d.int16())}}
-	if r.left.Records < 0 {
+	r := txnLeftOut{key: decodeKey(d), left: chain.LeftOut{Records: d.int(), Code: wire.Code(d.int16()), Stamped: d.int()}}
+	if r.left.Records < 0 || r.left.Stamped < 0 {
 		d.fail()
 	}
 	return r, d.end("records that a redo leaves out")
@@ -383,7 +384,7 @@ func (m *machine) beginTxns() (decided []groupKey) {
 func (m *machine) snapshotTxn(key groupKey) {
 	if t := m.txns[key]; t != nil {
 		m.emit(t.encode())
-		if t.left.Records > 0 {
+		if t.left != (chain.LeftOut{}) {
 			m.emit(txnLeftOut{key, t.left}.encode())
 		}
 	}

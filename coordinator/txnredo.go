@@ -122,7 +122,7 @@ func (c *Coordinator) redo(ctx context.Context, t *settling, p *participant, tol
 	if err := c.at(FaultRedoDone); err != nil {
 		return err
 	}
-	report.Refused, report.RefusedCode = left.Records, int16(left.Code)
+	report.Refused, report.RefusedCode, report.Stamped = left.Records, int16(left.Code), left.Stamped
 	c.metrics.txnRefused.Add(float64(left.Records))
 	report.State = catalog.TornMended
 	log := c.logger.Warn
@@ -137,7 +137,7 @@ func (c *Coordinator) redo(ctx context.Context, t *settling, p *participant, tol
 	}
 	log("a cluster had aborted its part of a committed transaction; its records were appended anew", "cluster", p.cluster, "tenant", t.key.tenant,
 		"transactional_id", t.key.group, "producer_id", t.producer, "there", p.id, "records", report.Records, "missing", report.Missing,
-		"refused", left.Records, "refused_with", left.Code.String())
+		"stamped_anew", left.Stamped, "refused", left.Records, "refused_with", left.Code.String())
 	c.reportTorn(ctx, report)
 	return nil
 }
@@ -243,7 +243,7 @@ func (c *Coordinator) appendTorn(ctx context.Context, key groupKey, parts []torn
 	if left, err = c.repeatParts(ctx, parts, producer, epoch, txn); err != nil {
 		return left, fmt.Errorf("append a part anew: %w", err)
 	}
-	if left.Records > 0 {
+	if left.Records > 0 || left.Stamped > 0 {
 		if err := c.leaveOut(ctx, key, producer, epoch, left); err != nil {
 			return left, err
 		}

@@ -27,7 +27,11 @@ type Transactor interface {
 	// AddToTransaction takes partitions of one topic into the transaction; appends to
 	// others are refused. It succeeds for those that are in it already, and fails with
 	// [ErrTransactionEnded] when the transaction is not open any more.
-	AddToTransaction(ctx context.Context, t Transaction, topic string, partitions []int32) error
+	// No try begins after until, if it is not zero: [ErrTransactionLate].
+	AddToTransaction(ctx context.Context, t Transaction, topic string, partitions []int32, until time.Time) error
+	// TransactionOpen asks whether the transaction can be committed: it is open, or nothing was added to it yet. [ErrTransactionEnded]:
+	// it was ended. Unlike AddToTransaction it adds nothing.
+	TransactionOpen(ctx context.Context, t Transaction) error
 	// EndTransaction commits or aborts, and returns when the markers are written;
 	// [ErrTransactionPending]: it is decided, and they are not written yet. It may be
 	// repeated until the next BeginTransaction, and fails with [ErrTransactionEnded] if
@@ -38,6 +42,9 @@ type Transactor interface {
 // ErrTransactionEnded: the cluster has ended the transaction by itself, or its
 // producer is fenced.
 var ErrTransactionEnded = errors.New("transaction was ended by its cluster")
+
+// ErrTransactionLate: a partition was not added while it might be. Also of the kind [ErrUnavailable].
+var ErrTransactionLate = errors.New("partition was not added to a transaction in time")
 
 // ErrTransactionPending: the cluster has decided the transaction as it was told,
 // and has not written all markers yet.

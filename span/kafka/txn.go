@@ -1,9 +1,11 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -117,6 +119,8 @@ func (s *Store) withCoordinator(ctx context.Context, id string, ask func(ctx con
 			var code wire.Code
 			code, err = ask(ctx, b)
 			switch {
+			case errors.Is(err, span.ErrTransactionLate):
+				return unavailable(errors.Join(last, err))
 			case err != nil:
 				s.coordinators.forget(id)
 				err = unavailable(err)
@@ -192,8 +196,11 @@ func (s *Store) BeginTransaction(ctx context.Context, id string, timeout time.Du
 }
 
 // AddToTransaction implements [span.Transactor].
-func (s *Store) AddToTransaction(ctx context.Context, t span.Transaction, topic string, partitions []int32) error {
+func (s *Store) AddToTransaction(ctx context.Context, t span.Transaction, topic string, partitions []int32, until time.Time) error {
 	return s.txnWrap("add to transaction", t.ID, s.withCoordinator(ctx, t.ID, func(ctx context.Context, b *broker) (wire.Code, error) {
+		if !until.IsZero() && time.Now().After(until) {
+			return 0, span.ErrTransactionLate
+		}
 		req := kmsg.NewPtrAddPartitionsToTxnRequest()
 		req.TransactionalID, req.ProducerID, req.ProducerEpoch = t.ID, t.Producer, t.Epoch
 		rt := kmsg.NewAddPartitionsToTxnRequestTopic()
@@ -217,6 +224,40 @@ func (s *Store) AddToTransaction(ctx context.Context, t span.Transaction, topic 
 		}
 		return code, nil
 	}))
+}
+
+// TransactionOpen implements [span.Transactor].
+func (s *Store) TransactionOpen(ctx context.Context, t span.Transaction) error {
+	return s.txnWrap("ask for transaction", t.ID, s.withCoordinator(ctx, t.ID, func(ctx context.Context, b *broker) (wire.Code, error) {
+		r, err := describeTransaction(ctx, b, t.ID)
+		switch {
+		case err != nil:
+			return 0, err
+		case wire.Code(r.ErrorCode) == wire.TransactionalIDNotFound:
+			return wire.InvalidProducerIDMapping, nil
+		case r.ErrorCode != 0:
+			return wire.Code(r.ErrorCode), nil
+		case r.ProducerID != t.Producer || r.ProducerEpoch != t.Epoch:
+			return wire.ProducerFenced, nil
+		case r.State != "Ongoing" && r.State != "Empty":
+			return wire.InvalidTxnState, nil
+		}
+		return wire.None, nil
+	}))
+}
+
+func describeTransaction(ctx context.Context, b *broker, id string) (*kmsg.DescribeTransactionsResponseTransactionState, error) {
+	req := kmsg.NewPtrDescribeTransactionsRequest()
+	req.TransactionalIDs = []string{id}
+	resp, err := b.request(ctx, req, 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	states := resp.(*kmsg.DescribeTransactionsResponse).TransactionStates
+	if len(states) != 1 {
+		return nil, fmt.Errorf("%w: DescribeTransactions answers for %d ids", wire.ErrMalformed, len(states))
+	}
+	return &states[0], nil
 }
 
 // markerPatience is how long markers are waited for at a time.
@@ -247,17 +288,10 @@ func (s *Store) EndTransaction(ctx context.Context, t span.Transaction, commit b
 	wait, cancel := context.WithTimeout(ctx, markerPatience)
 	defer cancel()
 	err = s.withCoordinator(wait, t.ID, func(ctx context.Context, b *broker) (wire.Code, error) {
-		req := kmsg.NewPtrDescribeTransactionsRequest()
-		req.TransactionalIDs = []string{t.ID}
-		resp, err := b.request(ctx, req, 0, 0)
+		r, err := describeTransaction(ctx, b, t.ID)
 		if err != nil {
 			return 0, err
 		}
-		states := resp.(*kmsg.DescribeTransactionsResponse).TransactionStates
-		if len(states) != 1 {
-			return 0, fmt.Errorf("%w: DescribeTransactions answers for %d ids", wire.ErrMalformed, len(states))
-		}
-		r := &states[0]
 		state = r.State
 		switch {
 		case r.ErrorCode != 0:
@@ -323,20 +357,30 @@ func (w *wedged) is(id string, epoch int16, state string, now time.Time) bool {
 // topic, also one without a record: its marker would come to a sealed partition,
 // where its coordinator gives it up for good.
 func (s *Store) enlistedIn(ctx context.Context, t span.Topic) error {
-	s.mu.Lock()
-	brokers := make([]*broker, 0, len(s.brokers))
-	for _, b := range s.brokers {
-		if b.node >= 0 {
-			brokers = append(brokers, b)
-		}
+	// All coordinators that there are must answer: the one that does not may have it. Asked before and after, for a
+	// coordinator's transactions that go over to one which was asked already would be seen by neither.
+	before, err := s.txnLeaders(ctx)
+	if err != nil {
+		return err
 	}
-	s.mu.Unlock()
-	for _, b := range brokers {
+	asked := map[int32]bool{}
+	for _, p := range before {
+		if asked[p.leader] {
+			continue
+		}
+		asked[p.leader] = true
+		b := s.broker(p.leader)
+		if b == nil {
+			return unavailable(errNoBroker)
+		}
 		list := kmsg.NewPtrListTransactionsRequest()
 		list.StateFilters = []string{"Ongoing", "PrepareCommit", "PrepareAbort"}
 		resp, err := b.request(ctx, list, 0, 1)
 		if err != nil {
-			continue // its transactions have another coordinator soon; the seal looks at the log itself
+			return unavailable(err)
+		}
+		if code := wire.Code(resp.(*kmsg.ListTransactionsResponse).ErrorCode); code != wire.None {
+			return unavailable(fmt.Errorf("list transactions of broker %d: %w", p.leader, code)) // it is loading some
 		}
 		describe := kmsg.NewPtrDescribeTransactionsRequest()
 		for _, x := range resp.(*kmsg.ListTransactionsResponse).TransactionStates {
@@ -358,5 +402,67 @@ func (s *Store) enlistedIn(ctx context.Context, t span.Topic) error {
 			}
 		}
 	}
+	switch after, err := s.txnLeaders(ctx); {
+	case err != nil:
+		return err
+	case !slices.Equal(before, after):
+		return unavailable(errTxnBusy)
+	}
 	return nil
+}
+
+// txnTopic is where a cluster's transaction coordinators keep what they know: each partition's leader is one.
+const txnTopic = "__transaction_state"
+
+// txnLeaders are the leaders of the partitions of txnTopic; none where the cluster has never had a transaction. Where the
+// topic's description is denied they are all brokers that the cluster names.
+func (s *Store) txnLeaders(ctx context.Context) ([]partMeta, error) {
+	name := txnTopic
+	var last error = errNoBroker
+	for _, b := range s.candidates() {
+		req := kmsg.NewPtrMetadataRequest()
+		req.AllowAutoTopicCreation = false
+		req.Topics = []kmsg.MetadataRequestTopic{{Topic: &name}}
+		resp, err := b.request(ctx, req, 4, 13)
+		if err == nil {
+			var parts []partMeta
+			if parts, err = leadersOf(resp.(*kmsg.MetadataResponse)); err == nil {
+				return parts, nil
+			}
+		}
+		if last = err; ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, unavailable(last)
+}
+
+func leadersOf(r *kmsg.MetadataResponse) ([]partMeta, error) {
+	if len(r.Topics) != 1 || len(r.Topics[0].Partitions) > maxPartitions || len(r.Brokers) > maxBrokers {
+		return nil, fmt.Errorf("%w: Metadata answers for %d topics", wire.ErrMalformed, len(r.Topics))
+	}
+	t := &r.Topics[0]
+	var parts []partMeta
+	switch code := wire.Code(t.ErrorCode); code {
+	case wire.None:
+	case wire.UnknownTopicOrPartition:
+		return nil, nil
+	case wire.TopicAuthorizationFailed:
+		for i := range r.Brokers {
+			parts = append(parts, partMeta{leader: r.Brokers[i].NodeID})
+		}
+		slices.SortFunc(parts, func(a, b partMeta) int { return cmp.Compare(a.leader, b.leader) })
+		return parts, nil
+	default:
+		return nil, code
+	}
+	slices.SortFunc(t.Partitions, func(a, b kmsg.MetadataResponseTopicPartition) int { return cmp.Compare(a.Partition, b.Partition) })
+	for i := range t.Partitions {
+		p := &t.Partitions[i]
+		if p.Leader < 0 {
+			return nil, fmt.Errorf("partition %d of %s: %w", p.Partition, txnTopic, wire.LeaderNotAvailable)
+		}
+		parts = append(parts, partMeta{leader: p.Leader, epoch: p.LeaderEpoch})
+	}
+	return parts, nil
 }

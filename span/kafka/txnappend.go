@@ -84,7 +84,7 @@ func (p *partition) sendLine(key txnLine) {
 func (p *partition) sendTxn(a *span.Append) error {
 	ctx, cancel := context.WithDeadline(p.s.closing, a.Deadline)
 	defer cancel()
-	maybe := false
+	maybe, refusals := false, 0
 	var last error
 	after := time.Time{}
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
@@ -108,11 +108,21 @@ func (p *partition) sendTxn(a *span.Append) error {
 			maybe = true
 			last, after = unavailable(code), sent
 		case what == kindTooLarge:
-			// Sealed, or really too large.
-			if err := p.Probe(ctx); errors.Is(err, span.ErrSealed) {
+			// Sealed, or really too large. A probe that failed tells neither; one that finds the log open may come after a
+			// seal that was undone.
+			switch err := p.Probe(ctx); {
+			case err == nil:
+				if refusals++; refusals >= maxTooLarge {
+					return &span.RejectedError{Code: code}
+				}
+				last, after = unavailable(code), sent
+			case errors.Is(err, span.ErrSealed):
 				return err
+			case errors.Is(err, span.ErrGone), errors.Is(err, span.ErrDenied):
+				return outcomeOf(maybe, err)
+			default:
+				last, after = unavailable(err), sent
 			}
-			return &span.RejectedError{Code: code}
 		case what == kindDenied:
 			return fmt.Errorf("%w: %w", span.ErrDenied, code)
 		default:
