@@ -4,10 +4,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/chain/chaintest"
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/wire"
 )
@@ -138,5 +142,140 @@ func TestTransactionsComeToTheOpenCopyOnly(t *testing.T) {
 	}
 	if held, sealing := g.logs.HoldsNew(at()); held || sealing {
 		t.Errorf("the open copy: %v, %v", held, sealing)
+	}
+}
+
+// turning is a view whose extend ends, and whose chain goes on elsewhere, between two questions.
+type turning struct {
+	*chaintest.View
+	turn func() // after the first question
+}
+
+func (v *turning) once() {
+	if turn := v.turn; turn != nil {
+		v.turn = nil
+		turn()
+	}
+}
+
+func (v *turning) Chain(topic catalog.ID, partition int32) (*catalog.Chain, int64, error) {
+	c, revision, err := v.View.Chain(topic, partition)
+	v.once()
+	return c, revision, err
+}
+
+func (v *turning) Extend(topic catalog.ID) *catalog.Extend {
+	e := v.View.Extend(topic)
+	v.once()
+	return e
+}
+
+// A move is through between the two questions whether a topic is held: it is not taken for none.
+func TestMoveThatEndsWhileItIsAskedFor(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	view := &turning{View: w.fleet.Catalog.View()}
+	g := w.gateway(func(o *chain.Options) { o.Source = view })
+	c, _, err := view.View.Chain(w.topic, 0)
+	w.must(err)
+	old := chain.OpenSpan(c).Copies[0]
+	at := &chain.Enlist{Topic: w.topic, Physical: span.Topic{Name: old.Topic, ID: old.TopicID}}
+	w.fleet.Catalog.SetExtend(w.topic, &catalog.Extend{Op: "move", Topic: catalog.TopicRef{ID: w.topic}, Step: catalog.StepSeal, Mode: catalog.ModeSeal})
+	w.must(view.Refresh(w.ctx, w.topic))
+	view.turn = func() {
+		w.fleet.Catalog.SetExtend(w.topic, nil)
+		w.move("b")
+		w.must(view.Refresh(w.ctx, w.topic))
+	}
+	if held, sealing := g.logs.HoldsNew(at); !held || !sealing {
+		t.Errorf("held %v, sealing %v", held, sealing)
+	}
+}
+
+// tornPart is one batch of an aborted part, with a record for each timestamp.
+func (w *world) tornPart(g *gateway, timestamps ...int64) chain.Part {
+	from, err := g.clients.Of("a").Create(w.ctx, span.Spec{Name: "torn", Partitions: 1})
+	w.must(err)
+	to := batch.NewBuilder().Producer(9, 4, 0).Transactional()
+	for i, ts := range timestamps {
+		to.Add(batch.Record{Timestamp: ts, Value: fmt.Append(nil, "r", i)})
+	}
+	b, err := to.Build()
+	w.must(err)
+	w.fleet.Cluster("a").AppendRaw("torn", 0, b)
+	end, err := batch.Marker{ProducerID: 9, ProducerEpoch: 5}.Build()
+	w.must(err)
+	w.fleet.Cluster("a").AppendRaw("torn", 0, end)
+	part, err := g.logs.FindPart(w.ctx, chain.PartCopy{Cluster: "a", Physical: from}, 9, 4)
+	w.must(err)
+	return part
+}
+
+// A seal refuses as a limit does. What is refused once, or while an extend is under way, is not left out.
+func TestRefusalOfASealLeavesNothingOut(t *testing.T) {
+	for _, extending := range []bool{false, true} {
+		for _, code := range []wire.Code{wire.MessageTooLarge, wire.InvalidTimestamp} {
+			t.Run(fmt.Sprint(extending, code), func(t *testing.T) {
+				w := newWorld(t, "a")
+				g := w.gateway()
+				part := w.tornPart(g, 1)
+				if extending {
+					w.fleet.Catalog.SetExtend(w.topic, &catalog.Extend{Op: "move", Topic: catalog.TopicRef{ID: w.topic}, Step: catalog.StepHold, Mode: catalog.ModeSeal})
+				}
+				first := make(chan struct{})
+				var times atomic.Int32
+				w.fleet.Cluster("a").SetRefuses(func([]byte) wire.Code {
+					switch n := times.Add(1); {
+					case n == 1:
+						close(first)
+						return code
+					case extending:
+						return code // until the extend is over
+					}
+					return wire.None
+				})
+				over := make(chan struct{})
+				go func() {
+					defer close(over)
+					<-first
+					if extending {
+						w.fleet.Cluster("a").SetRefuses(nil)
+						w.fleet.Catalog.SetExtend(w.topic, nil)
+					}
+				}()
+				next, left, err := g.logs.AppendPart(w.ctx, part, w.topic, 0, 1<<40, 0, 0, nil)
+				w.must(err)
+				<-over
+				if got := values(g.readAll(0)); next != 1 || left != (chain.LeftOut{}) || !slices.Equal(got, []string{"r0"}) {
+					t.Errorf("%d %+v %v", next, left, got)
+				}
+			})
+		}
+	}
+}
+
+// A cluster was away for longer than a topic's timestamps may be old: its records are appended with new ones, and counted.
+func TestPartThatIsTooOldIsStampedAnew(t *testing.T) {
+	w := newWorld(t, "a")
+	g := w.gateway()
+	began := time.Now().UnixMilli()
+	part := w.tornPart(g, 1000, 2000, 3000)
+	w.fleet.Cluster("a").SetRefuses(func(b []byte) wire.Code {
+		for r, err := range batch.Records(b, 1<<20) {
+			switch {
+			case err != nil || r.Timestamp < began:
+				return wire.InvalidTimestamp
+			case string(r.Value) == "r1":
+				return wire.InvalidRecord // for another reason, too
+			}
+		}
+		return wire.None
+	})
+	next, left, err := g.logs.AppendPart(w.ctx, part, w.topic, 0, 1<<40, 0, 0, nil)
+	w.must(err)
+	if got := values(g.readAll(0)); next != 2 || !slices.Equal(got, []string{"r0", "r2"}) {
+		t.Errorf("%d %v", next, got)
+	}
+	if want := (chain.LeftOut{Records: 1, Code: wire.InvalidRecord, Stamped: 2}); left != want {
+		t.Errorf("%+v, want %+v", left, want)
 	}
 }

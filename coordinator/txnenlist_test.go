@@ -167,6 +167,9 @@ func TestCommitAfterATakeoverFindsAPartThatHasEnded(t *testing.T) {
 func TestTopicIsSealedWhileAnEnlistWaits(t *testing.T) {
 	f, g := newLateFleet(t)
 	defer g.stop()
+	if code := f.enlist(t.Context(), g, "first"); code != wire.None {
+		t.Fatal(code)
+	}
 	unlock, code := g.c.locks.take(t.Context(), txnKey)
 	if code != wire.None {
 		t.Fatal(code)
