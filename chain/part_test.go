@@ -2,6 +2,7 @@ package chain_test
 
 import (
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync/atomic"
@@ -148,13 +149,12 @@ func TestTransactionsComeToTheOpenCopyOnly(t *testing.T) {
 // turning is a view whose extend ends, and whose chain goes on elsewhere, between two questions.
 type turning struct {
 	*chaintest.View
-	turn func() // after the first question
+	turn atomic.Pointer[func()] // after the first question
 }
 
 func (v *turning) once() {
-	if turn := v.turn; turn != nil {
-		v.turn = nil
-		turn()
+	if turn := v.turn.Swap(nil); turn != nil {
+		(*turn)()
 	}
 }
 
@@ -174,19 +174,24 @@ func (v *turning) Extend(topic catalog.ID) *catalog.Extend {
 func TestMoveThatEndsWhileItIsAskedFor(t *testing.T) {
 	w := newWorld(t, "a", "b")
 	view := &turning{View: w.fleet.Catalog.View()}
-	g := w.gateway(func(o *chain.Options) { o.Source = view })
+	// No partition is opened: nobody else asks.
+	clients := w.fleet.Clients()
+	defer clients.Close()
+	logs := chain.NewLogs(chain.Options{Source: view, Stores: clients, Node: 1, Logger: slog.New(slog.DiscardHandler)})
+	defer logs.Close()
 	c, _, err := view.View.Chain(w.topic, 0)
 	w.must(err)
 	old := chain.OpenSpan(c).Copies[0]
 	at := &chain.Enlist{Topic: w.topic, Physical: span.Topic{Name: old.Topic, ID: old.TopicID}}
 	w.fleet.Catalog.SetExtend(w.topic, &catalog.Extend{Op: "move", Topic: catalog.TopicRef{ID: w.topic}, Step: catalog.StepSeal, Mode: catalog.ModeSeal})
 	w.must(view.Refresh(w.ctx, w.topic))
-	view.turn = func() {
+	turn := func() {
 		w.fleet.Catalog.SetExtend(w.topic, nil)
 		w.move("b")
 		w.must(view.Refresh(w.ctx, w.topic))
 	}
-	if held, sealing := g.logs.HoldsNew(at); !held || !sealing {
+	view.turn.Store(&turn)
+	if held, sealing := logs.HoldsNew(at); !held || !sealing {
 		t.Errorf("held %v, sealing %v", held, sealing)
 	}
 }

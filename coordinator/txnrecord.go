@@ -225,7 +225,10 @@ func (r txnLeftOut) encode() record {
 }
 
 func decodeTxnLeftOut(d *decoder) (txnLeftOut, error) {
-	r := txnLeftOut{key: decodeKey(d), left: chain.LeftOut{Records: d.int(), Code: wire.Code(d.int16()), Stamped: d.int()}}
+	r := txnLeftOut{key: decodeKey(d), left: chain.LeftOut{Records: d.int(), Code: wire.Code(d.int16())}}
+	if len(d.b) > 0 { // earlier builds stamped nothing anew
+		r.left.Stamped = d.int()
+	}
 	if r.left.Records < 0 || r.left.Stamped < 0 {
 		d.fail()
 	}

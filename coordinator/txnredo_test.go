@@ -60,7 +60,7 @@ func (c *killParticipants) Repeat(ctx context.Context, part chain.Part, topic ca
 		refused := c.refuse[part.Copy.Cluster] == record
 		c.mu.Unlock()
 		if refused {
-			left.Add(chain.LeftOut{Records: 1, Code: wire.MessageTooLarge})
+			left.Add(chain.LeftOut{Records: 1, Code: wire.MessageTooLarge, Stamped: 1})
 			continue
 		}
 		as, err := txn.Enlist(ctx, chain.Enlist{Topic: topic, Partition: partition, Producer: producer, Epoch: epoch, First: next,
@@ -224,7 +224,7 @@ func refusedKilledAt(t *testing.T, at int, after bool) bool {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if last.State != catalog.TornLost || last.Records != 2 || last.Refused != 1 || wire.Code(last.RefusedCode) != wire.MessageTooLarge || last.Missing {
+	if last.State != catalog.TornLost || last.Records != 2 || last.Refused != 1 || last.Stamped != 1 || wire.Code(last.RefusedCode) != wire.MessageTooLarge || last.Missing {
 		t.Errorf("killed at %d (after: %v): reported %+v", at, after, last)
 	}
 	return killed
@@ -235,6 +235,21 @@ func sampleTransaction() *transaction {
 		timeout: 60_000, state: txnOngoing, started: 10, updated: 11, groups: map[string]bool{"readers": true},
 		parts:        map[partKey]*txnPart{{idOf("topic"), 1}: {places: []place{{cluster: "east", topic: "physical", id: idOf("physical"), index: 1, foreign: true, base: 5, floor: 77}}}},
 		participants: []participant{{cluster: "east", id: "__braid-f-1-2-3", term: 2, slot: 3, producer: 4, epoch: 5}}}
+}
+
+// What a redo left out is read as it was written, also by builds that stamped nothing anew.
+func TestWhatARedoLeftOutIsRead(t *testing.T) {
+	left := chain.LeftOut{Records: 3, Code: wire.MessageTooLarge, Stamped: 5}
+	now := txnLeftOut{txnKey, left}.encode()
+	for n, want := range map[int]chain.LeftOut{len(now): left, len(now) - 1: {Records: 3, Code: wire.MessageTooLarge}} {
+		_, d, err := open(now[:n])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := decodeTxnLeftOut(d); err != nil || got.left != want || got.key != txnKey {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
 }
 
 // What earlier releases have written, without the floors of places, is read as well.
