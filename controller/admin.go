@@ -86,7 +86,12 @@ func (a *Admin) CreateTopicOn(ctx context.Context, spec gateway.TopicSpec, clust
 		return t, rejected(wire.PolicyViolation, "%s %q is not open to this cluster's topics", ConfigCluster, cluster)
 	}
 	c, err := a.target(s, spec.Tenant, cluster)
-	if err != nil {
+	switch {
+	case err != nil && fromClient && spec.Tenant == catalog.DefaultTenant:
+		return t, rejected(wire.PolicyViolation, "%s: %v", ConfigCluster, err)
+	case err != nil && fromClient:
+		return t, rejected(wire.PolicyViolation, "%s %q takes no new topics now", ConfigCluster, cluster)
+	case err != nil:
 		return t, err
 	}
 	topics, partitions := int64(1), int64(spec.Partitions)

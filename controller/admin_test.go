@@ -207,6 +207,11 @@ func TestClusters(t *testing.T) {
 	}
 	_, err = f.admin.CreateTopicOn(f.ctx, gateway.TopicSpec{Tenant: catalog.DefaultTenant, Name: "u", Partitions: 1}, "a")
 	wantProblem(t, err, Refused, "draining")
+	_, err = f.admin.CreateTopic(f.ctx, gateway.TopicSpec{Tenant: catalog.DefaultTenant, Name: "u", Partitions: 1, Config: map[string]string{ConfigCluster: "a"}})
+	var rejected *span.RejectedError
+	if !errors.As(err, &rejected) || rejected.Code != wire.PolicyViolation || !strings.Contains(rejected.Detail, "draining") {
+		t.Errorf("a client that names the cluster is told %v", err)
+	}
 	kept, err := f.admin.Kept(f.ctx, "a")
 	f.check(err)
 	if len(kept) != 1 || kept[0].Spans != 1 || time.Until(kept[0].Until) > time.Hour || time.Until(kept[0].Until) < 50*time.Minute {
