@@ -34,7 +34,7 @@ test: deps lint ## everything; what CI runs
 
 .PHONY: test-short
 test-short: ## what to run while you work: no Kafka, no race detector, under two minutes
-	$(GO) test -short $(TEST_FLAGS) ./...
+	$(GO) test -short -p 4 -timeout 45m ./... # they mostly wait
 
 .PHONY: soak
 soak: deps ## the long variants
@@ -50,5 +50,5 @@ fuzz: ## every fuzz target for FUZZTIME (30s)
 	./scripts/fuzz.sh $(or $(FUZZTIME),30s)
 
 .PHONY: vuln
-vuln: ## known vulnerabilities in what is built (needs the network: vuln.go.dev)
+vuln: ## known vulnerabilities in what is built (needs the network)
 	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.1.4 ./...
