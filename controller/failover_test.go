@@ -299,6 +299,70 @@ func TestReturnOfAClusterThatNobodyCalledDown(t *testing.T) {
 	w.verify()
 }
 
+// A cluster that comes back with less than was acknowledged on it: the certificate says
+// so, and readers pass over what is not there instead of waiting for it.
+func TestReturnOfAShorterLog(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "a", "b")
+	f.controller()
+	topic := f.topic("short", 1, "a", map[string]string{ConfigGuarantee: guaranteeAvailable})
+	w := f.writer(topic, 0, 100)
+	for range 5 {
+		w.append(1)
+	}
+	f.gateway(1, w)
+	f.doubles["a"].set(func() { f.doubles["a"].away = true })
+	f.until("the failover", func() bool { return chain.OpenSpan(f.chain(topic, 0)).Copies[0].Cluster == "b" })
+	w.append(1)
+	f.doubles["a"].set(func() {
+		l := f.doubles["a"].topics[f.chain(topic, 0).Spans[0].Copies[0].Topic].parts[0]
+		l.batches, l.end = l.batches[:2], 2
+		f.doubles["a"].away = false
+	})
+	f.until("the return", func() bool {
+		return !sealedOn(f.chain(topic, 0), "a", true) && f.watch.Snapshot().Extend(topic.ID) == nil
+	})
+	sp := &f.chain(topic, 0).Spans[0]
+	if want := []catalog.Gap{{From: 2, To: 5}}; sp.End != 5 || !slices.Equal(sp.Copies[0].Skip, want) {
+		t.Errorf("the span is %+v, want %v left out", sp, want)
+	}
+	lost := int64(0)
+	list, err := f.cat.Certificates(f.ctx, topic.ID)
+	f.check(err)
+	for _, c := range list {
+		if c.Kind == catalog.OpReturn {
+			lost += c.Partitions[0].Lost
+		}
+	}
+	if lost != 3 {
+		t.Errorf("the certificate says that %d are lost, want 3", lost)
+	}
+}
+
+func TestLeaveOutFrom(t *testing.T) {
+	t.Parallel()
+	gap := func(from, to int64) catalog.Gap { return catalog.Gap{From: from, To: to} }
+	full := make([]catalog.Gap, chain.MaxSkips)
+	for i := range full {
+		full[i] = gap(int64(3*i), int64(3*i+2))
+	}
+	for _, tc := range []struct {
+		skip []catalog.Gap
+		from int64
+		want []catalog.Gap
+	}{
+		{nil, 200, []catalog.Gap{gap(200, 500)}},
+		{[]catalog.Gap{gap(10, 20), gap(100, 199)}, 200, []catalog.Gap{gap(10, 20), gap(100, 199), gap(200, 500)}},
+		{[]catalog.Gap{gap(10, 20), gap(100, 200)}, 200, []catalog.Gap{gap(10, 20), gap(100, 500)}},
+		{[]catalog.Gap{gap(10, 20), gap(150, 250), gap(300, 310)}, 200, []catalog.Gap{gap(10, 20), gap(150, 500)}},
+		{full, 300, append(slices.Clone(full[:chain.MaxSkips-1]), gap(3*(chain.MaxSkips-1), 500))},
+	} {
+		if got := leaveOutFrom(tc.skip, tc.from, 500); !slices.Equal(got, tc.want) {
+			t.Errorf("%v from %d: %v, want %v", tc.skip, tc.from, got, tc.want)
+		}
+	}
+}
+
 // A cluster that grants no seal is fenced: the extend waits for every live
 // gateway's word, and takes the lease of one that is silent.
 func TestFence(t *testing.T) {

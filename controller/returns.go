@@ -242,7 +242,7 @@ type settled struct {
 
 // span deals with the stranded records of one span: what lies past its end, and
 // what it leaves out before that.
-func (h *homecoming) span(ctx context.Context, p int32, ch *catalog.Chain, sp *catalog.Span, c *catalog.Copy) (settled, error) {
+func (h *homecoming) span(ctx context.Context, p int32, ch *catalog.Chain, sp *catalog.Span, c *catalog.Copy) (x settled, err error) {
 	physical := int64(-1)
 	for _, e := range h.ends[c.TopicID] {
 		if e.Partition == c.Partition {
@@ -253,13 +253,15 @@ func (h *homecoming) span(ctx context.Context, p int32, ch *catalog.Chain, sp *c
 		return settled{}, fmt.Errorf("%w: the seal told no end of partition %d", span.ErrUnavailable, c.Partition)
 	}
 	real := chain.ToLogical(c, physical)
-	x := settled{sp.End, c.Skip}
+	x = settled{sp.End, c.Skip}
 	out := catalog.PartitionCertificate{Partition: p, Start: sp.Start, End: sp.End, Verdict: catalog.VerdictVerified,
 		Checked: []string{"the cluster was sealed and its real end read"}}
 	defer func() { h.cert.Partitions = append(h.cert.Partitions, out) }()
 	if real < sp.End {
 		out.Lost, out.Verdict = sp.End-real, catalog.VerdictViolated
 		out.Ranges = []catalog.Range{{From: real, To: sp.End, What: "lost", Note: "acknowledged, and not on the cluster that came back"}}
+		// Readers pass over it: waiting for what is not there would hold them up for good.
+		defer func() { x.skip = leaveOutFrom(x.skip, max(real, sp.Start), sp.End) }()
 	}
 	zones := chain.Stranded(sp, c, real)
 	if len(zones) == 0 {
@@ -295,6 +297,23 @@ func (h *homecoming) span(ctx context.Context, p int32, ch *catalog.Chain, sp *c
 		out.Ranges = append(out.Ranges, catalog.Range{From: g.From, To: g.To, What: "replayed", Note: fmt.Sprintf("%d records of the partition were appended anew from offset %d on", n, first)})
 	}
 	return x, nil
+}
+
+// leaveOutFrom adds [from, end) to the ranges that a copy leaves out. What cannot be
+// one more range goes into the last.
+func leaveOutFrom(skip []catalog.Gap, from, end int64) []catalog.Gap {
+	var out []catalog.Gap
+	for _, g := range skip {
+		if g.To < from {
+			out = append(out, g)
+		} else {
+			from = min(from, g.From)
+		}
+	}
+	if n := len(out); n == chain.MaxSkips {
+		from, out = out[n-1].From, out[:n-1]
+	}
+	return append(out, catalog.Gap{From: from, To: end})
 }
 
 // replayNode stands for the controller in acknowledgement reports.
