@@ -3,6 +3,8 @@ package catalog
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -24,19 +26,46 @@ func NewOpID(at time.Time) string {
 
 // CreateOp stores a new operation; an unset ID and Created are chosen here.
 func (c *Catalog) CreateOp(ctx context.Context, op Op) (Op, error) {
-	if op.Created.IsZero() {
-		op.Created = time.Now().UTC()
-	}
-	op.Updated = op.Created
-	if op.ID == "" {
-		op.ID = NewOpID(op.Created)
-	}
-	if op.State == "" {
-		op.State = OpPending
-	}
+	op = op.created()
 	rev, err := c.put(ctx, "create operation", opKey(op.ID), 0, Fence{}, &op)
 	op.Revision = rev
 	return op, err
+}
+
+// CreateOpAfter is [Catalog.CreateOp] for who has checked a list of all operations:
+// it fails with [ErrConflict] if another was created since the list's revision.
+func (c *Catalog) CreateOpAfter(ctx context.Context, op Op, listed int64) (Op, error) {
+	op = op.created()
+	value, err := encode(&op)
+	if err != nil {
+		return op, fmt.Errorf("create operation: %w", err)
+	}
+	prefix := dataRoot + "op/"
+	none := clientv3.Compare(clientv3.CreateRevision(prefix), "<", listed+1).WithRange(clientv3.GetPrefixRangeEnd(prefix))
+	r, err := c.txn(ctx, "create operation", []clientv3.Cmp{none, clientv3.Compare(clientv3.ModRevision(opKey(op.ID)), "=", 0)}, []clientv3.Op{clientv3.OpPut(opKey(op.ID), value)}, nil)
+	if err != nil {
+		return op, err
+	}
+	if !r.Succeeded {
+		return op, fmt.Errorf("create operation: %w: another one was created meanwhile", ErrConflict)
+	}
+	op.Revision = r.Header.Revision
+	return op, nil
+}
+
+// created fills in what an operation has from its beginning on.
+func (o Op) created() Op {
+	if o.Created.IsZero() {
+		o.Created = time.Now().UTC()
+	}
+	o.Updated = o.Created
+	if o.ID == "" {
+		o.ID = NewOpID(o.Created)
+	}
+	if o.State == "" {
+		o.State = OpPending
+	}
+	return o
 }
 
 // UpdateOp writes an operation at its Revision. When it finishes, the oldest
@@ -93,7 +122,24 @@ func (c *Catalog) Op(ctx context.Context, id string) (Op, error) {
 
 // Ops reads all operations, oldest first.
 func (c *Catalog) Ops(ctx context.Context) ([]Op, error) {
-	return listOf(ctx, c, "operations", dataRoot+"op/", func(o *Op, rev int64) { o.Revision = rev })
+	ops, _, err := c.OpsAt(ctx)
+	return ops, err
+}
+
+// OpsAt lists the operations, and tells the revision at which they were so.
+func (c *Catalog) OpsAt(ctx context.Context) ([]Op, int64, error) {
+	items, at, err := c.list(ctx, "operations", dataRoot+"op/")
+	if err != nil {
+		return nil, 0, err
+	}
+	out := make([]Op, len(items))
+	for i, it := range items {
+		if err := decode(it.value, &out[i]); err != nil {
+			return nil, 0, fmt.Errorf("operations: %s: %w", strings.TrimPrefix(it.key, dataRoot), err)
+		}
+		out[i].Revision = it.revision
+	}
+	return out, at, nil
 }
 
 // OpChanges signals after every change of operations and alarms until ctx ends.

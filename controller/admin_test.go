@@ -3,7 +3,9 @@ package controller
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -313,4 +315,35 @@ func TestDeleteDuringMove(t *testing.T) {
 		f.check(err)
 		return n == 0 && s.TopicByID(topic.ID) == nil && s.Extend(topic.ID) == nil
 	})
+}
+
+// Of moves of one topic that are asked for at the same moment one is taken up; the
+// others are told by which operation they are too late, also where it is now.
+func TestOneOfManyMovesIsTaken(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "a", "b", "c") // no controller: what is taken stays
+	f.topic("orders", 1, "a", nil)
+	const askers = 12
+	taken, late := make([]string, askers), make([]error, askers)
+	var all sync.WaitGroup
+	for i := range askers {
+		all.Go(func() {
+			op, err := f.admin.Submit(f.ctx, OpRequest{Kind: catalog.OpMove, Topics: []string{"orders"}, To: []string{"b", "c"}[i%2]})
+			if taken[i], late[i] = op.ID, err; err != nil {
+				taken[i] = ""
+			}
+		})
+	}
+	all.Wait()
+	taken = slices.DeleteFunc(taken, func(id string) bool { return id == "" })
+	if len(taken) != 1 {
+		t.Fatalf("%d moves were taken: %v", len(taken), late)
+	}
+	for _, err := range late {
+		if err != nil {
+			wantProblem(t, err, Busy, taken[0])
+		}
+	}
+	_, err := f.admin.Submit(f.ctx, OpRequest{Kind: catalog.OpMove, Topics: []string{"orders"}, To: "a"})
+	wantProblem(t, err, Busy, taken[0])
 }

@@ -45,10 +45,29 @@ func (a *Admin) whatWent(ctx context.Context, req *OpRequest) error {
 	return nil
 }
 
+// submitTries bounds how often a request is checked anew because another one came first.
+const submitTries = 50
+
 // Submit checks a request and stores it as an operation for the leading
 // controller. With nothing to do the operation is done at once; a failback to a
-// cluster that is not active has something to do also when no topic moves.
-func (a *Admin) Submit(ctx context.Context, req OpRequest) (catalog.Op, error) {
+// cluster that is not active has something to do also when no topic moves. Of moves
+// of one topic that are asked for at once the first is taken, and the others are refused.
+func (a *Admin) Submit(ctx context.Context, req OpRequest) (op catalog.Op, err error) {
+	for range submitTries {
+		if op, err = a.submit(ctx, req); !isConflict(err) {
+			break
+		}
+	}
+	return op, requestError(err, "operation")
+}
+
+func (a *Admin) submit(ctx context.Context, req OpRequest) (catalog.Op, error) {
+	// In this order: what has ended by the list is in the snapshot, and what begins
+	// after the list makes it a conflict.
+	ops, listed, err := a.Catalog.OpsAt(ctx)
+	if err != nil {
+		return catalog.Op{}, requestError(err, "operations")
+	}
 	s, err := a.Watcher.Refresh(ctx)
 	if err != nil {
 		return catalog.Op{}, requestError(err, "catalog")
@@ -60,6 +79,9 @@ func (a *Admin) Submit(ctx context.Context, req OpRequest) (catalog.Op, error) {
 	if err != nil {
 		return catalog.Op{}, err
 	}
+	if err := refuseBusy(s, ops, req); err != nil {
+		return catalog.Op{}, err
+	}
 	if p.Refused != "" {
 		return catalog.Op{}, refuse(Refused, "", "%s", p.Refused)
 	}
@@ -67,40 +89,39 @@ func (a *Admin) Submit(ctx context.Context, req OpRequest) (catalog.Op, error) {
 	for _, m := range p.Moves {
 		op.Topics = append(op.Topics, m.Topic)
 	}
-	if err := a.refuseBusy(ctx, s, op); err != nil {
-		return catalog.Op{}, err
-	}
 	if len(p.Moves) == 0 && p.Effect == "" && (req.Kind == catalog.OpMove || req.Kind == catalog.OpFailback) {
 		op.State, op.Message = catalog.OpDone, "nothing to do"
 		op.Finished = time.Now().UTC()
 	}
-	op, err = a.Catalog.CreateOp(ctx, op)
-	return op, requestError(err, "operation")
+	if req.Kind == catalog.OpMove {
+		return a.Catalog.CreateOpAfter(ctx, op, listed)
+	}
+	return a.Catalog.CreateOp(ctx, op)
 }
 
-// refuseBusy refuses topics that another operation has or will take up.
-func (a *Admin) refuseBusy(ctx context.Context, s *catalog.Snapshot, op catalog.Op) error {
-	if op.Kind != catalog.OpMove {
+// refuseBusy refuses to move topics that another operation has or will take up, also to where they are.
+func refuseBusy(s *catalog.Snapshot, ops []catalog.Op, req OpRequest) error {
+	if req.Kind != catalog.OpMove {
 		return nil // the others wait for what is under way
 	}
-	wanted := map[catalog.ID]string{}
-	for _, t := range op.Topics {
-		wanted[t.ID] = t.Name
+	wanted := map[catalog.ID]bool{}
+	for _, name := range req.Topics {
+		t := s.TopicByName(cmp.Or(req.Tenant, catalog.DefaultTenant), name)
+		if t == nil {
+			continue // the plan has refused it
+		}
+		wanted[t.ID] = true
 		if e := s.Extend(t.ID); e != nil {
 			return refuse(Busy, "braid op watch "+e.Op, "topic %s is being changed by operation %s", t.Name, e.Op)
 		}
-	}
-	ops, err := a.Catalog.Ops(ctx)
-	if err != nil {
-		return requestError(err, "operations")
 	}
 	for i := range ops {
 		if ops[i].IsFinished() {
 			continue
 		}
 		for _, t := range ops[i].Topics {
-			if name, ok := wanted[t.ID]; ok && !(ops[i].Kind == catalog.OpMove && moved(s, &ops[i], t)) {
-				return refuse(Busy, "braid op watch "+ops[i].ID, "topic %s is being changed by operation %s", name, ops[i].ID)
+			if wanted[t.ID] && !(ops[i].Kind == catalog.OpMove && moved(s, &ops[i], t)) {
+				return refuse(Busy, "braid op watch "+ops[i].ID, "topic %s is being changed by operation %s", t.Name, ops[i].ID)
 			}
 		}
 	}
