@@ -35,7 +35,7 @@ func TestNobodyLooksAway(t *testing.T) {
 			topic := "harmed-" + string(tc.harm)
 			up.must("topic", "create", topic, "--partitions", "1", "--cluster", "east")
 			physical := up.topic(topic).Partitions[0].Spans[0].Copies[0].Topic
-			saboteur.Harm(tc.harm, physical, 0)
+			saboteur.HarmAfter(tc.harm, physical, 0, 50)
 			// The consumer has the gateway cache what is appended.
 			out, errs, code := up.run("verify", "--topic", topic, "--duration", "2s", "--rate", "1000", "--consumers", "1", "--group-consumers", "0", "-o", "json")
 			deeds++

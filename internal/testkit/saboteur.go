@@ -58,6 +58,7 @@ type order struct {
 	harm      Harm
 	topic     string // empty: any
 	partition int32  // negative: any
+	sequence  int32  // the least base sequence of the batch
 }
 
 type topicPartition struct {
@@ -117,7 +118,15 @@ func (s *Saboteur) Addr() string { return s.first.listener.Addr().String() }
 func (s *Saboteur) Harm(h Harm, topic string, partition int32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.armed = append(s.armed, order{h, topic, partition})
+	s.armed = append(s.armed, order{h, topic, partition, 0})
+}
+
+// HarmAfter is Harm for a batch of a producer that has sent so many records to the partition
+// before: none of those by which a workload finds out whether a topic is there.
+func (s *Saboteur) HarmAfter(h Harm, topic string, partition, sequence int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.armed = append(s.armed, order{h, topic, partition, sequence})
 }
 
 // Deeds lists what was done so far.

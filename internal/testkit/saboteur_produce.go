@@ -109,7 +109,7 @@ func (s *Saboteur) shiftBatch(b *openedBatch, tp topicPartition) bool {
 // harmBatch carries out the first order that fits. Called with the lock held.
 func (s *Saboteur) harmBatch(b *openedBatch, tp topicPartition, x *produceExchange) bool {
 	for i, o := range s.armed {
-		if o.topic != "" && o.topic != tp.topic || o.partition >= 0 && o.partition != tp.partition {
+		if o.topic != "" && o.topic != tp.topic || o.partition >= 0 && o.partition != tp.partition || o.sequence > 0 && b.sequence() < o.sequence {
 			continue
 		}
 		h := &harmed{order: o, tp: tp, key: b.producer(tp), index: int64(b.count()) - 1}
@@ -246,6 +246,10 @@ type openedBatch struct{ bytes []byte }
 
 func (b *openedBatch) count() int {
 	return int(int32(binary.BigEndian.Uint32(b.bytes[batchCount:])))
+}
+
+func (b *openedBatch) sequence() int32 {
+	return int32(binary.BigEndian.Uint32(b.bytes[batchSequence:]))
 }
 
 func (b *openedBatch) producer(tp topicPartition) producerKey {
