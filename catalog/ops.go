@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -128,18 +127,7 @@ func (c *Catalog) Ops(ctx context.Context) ([]Op, error) {
 
 // OpsAt lists the operations, and tells the revision at which they were so.
 func (c *Catalog) OpsAt(ctx context.Context) ([]Op, int64, error) {
-	items, at, err := c.list(ctx, "operations", dataRoot+"op/")
-	if err != nil {
-		return nil, 0, err
-	}
-	out := make([]Op, len(items))
-	for i, it := range items {
-		if err := decode(it.value, &out[i]); err != nil {
-			return nil, 0, fmt.Errorf("operations: %s: %w", strings.TrimPrefix(it.key, dataRoot), err)
-		}
-		out[i].Revision = it.revision
-	}
-	return out, at, nil
+	return listAt(ctx, c, "operations", dataRoot+"op/", func(o *Op, rev int64) { o.Revision = rev })
 }
 
 // OpChanges signals after every change of operations and alarms until ctx ends.

@@ -51,30 +51,21 @@ func (r *run) cannotSeal(ctx context.Context, err error) error {
 	if rerr != nil {
 		return rerr
 	}
-	next := r.e
 	if !can {
+		next := r.e
 		next.Mode = catalog.ModeFence
 		if next, err = r.cat.UpdateExtend(ctx, next, r.fence); err == nil {
 			r.e = next
 		}
 		return err
 	}
-	lost, ferr := r.sourceGivenUp(ctx)
-	if ferr != nil {
-		return ferr
-	}
-	if lost {
-		return r.giveUpSource(ctx)
+	if lost, err := r.goOnWithout(ctx); lost || err != nil {
+		return err
 	}
 	if what := "grant of " + by.cluster; r.waits != what {
 		r.log.Error("an extend waits for a seal that is not granted", "topic", r.e.Topic.Name, "cluster", by.cluster, "err", err)
-		next.Message = "waits: " + noGrant(by.cluster)
-		if next, err = r.cat.UpdateExtend(ctx, next, r.fence); err != nil {
+		if err := r.saysWait(ctx, what, "waits: "+noGrant(by.cluster)); err != nil {
 			return err
-		}
-		r.e, r.waits = next, what
-		if r.tell != nil {
-			r.tell(next.Message)
 		}
 	}
 	return pause(ctx, time.Second)

@@ -19,20 +19,20 @@ func (a *Admin) Plan(ctx context.Context, req OpRequest) (Plan, error) {
 	if err != nil {
 		return Plan{}, requestError(err, "catalog")
 	}
-	if err := a.whatWent(ctx, &req); err != nil {
-		return Plan{}, err
+	if req.Kind == catalog.OpFailback {
+		ops, err := a.Catalog.Ops(ctx)
+		if err != nil {
+			return Plan{}, requestError(err, "operations")
+		}
+		whatWent(ops, &req)
 	}
 	return makePlan(s, candidates(s, a.loads), req)
 }
 
 // whatWent finds for a failback which topics the last failover took away.
-func (a *Admin) whatWent(ctx context.Context, req *OpRequest) error {
+func whatWent(ops []catalog.Op, req *OpRequest) {
 	if req.Kind != catalog.OpFailback {
-		return nil
-	}
-	ops, err := a.Catalog.Ops(ctx)
-	if err != nil {
-		return requestError(err, "operations")
+		return
 	}
 	for i := range ops { // oldest first
 		if ops[i].Kind == catalog.OpFailover && ops[i].Cluster == req.Cluster {
@@ -42,7 +42,6 @@ func (a *Admin) whatWent(ctx context.Context, req *OpRequest) error {
 			}
 		}
 	}
-	return nil
 }
 
 // submitTries bounds how often a request is checked anew because another one came first.
@@ -72,9 +71,7 @@ func (a *Admin) submit(ctx context.Context, req OpRequest) (catalog.Op, error) {
 	if err != nil {
 		return catalog.Op{}, requestError(err, "catalog")
 	}
-	if err := a.whatWent(ctx, &req); err != nil {
-		return catalog.Op{}, err
-	}
+	whatWent(ops, &req)
 	p, err := makePlan(s, candidates(s, a.loads), req)
 	if err != nil {
 		return catalog.Op{}, err

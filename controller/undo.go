@@ -63,12 +63,8 @@ func (r *run) sourceAway(ctx context.Context, what string, err error) error {
 	if errors.Is(err, catalog.ErrUnavailable) || errors.Is(err, catalog.ErrConflict) {
 		return err
 	}
-	lost, ferr := r.sourceGivenUp(ctx)
-	if ferr != nil {
-		return ferr
-	}
-	if lost {
-		return r.giveUpSource(ctx)
+	if lost, err := r.goOnWithout(ctx); lost || err != nil {
+		return err
 	}
 	if time.Since(r.sealing) < r.limits.seal {
 		r.log.Warn("an extend that has begun to seal is tried again", "topic", r.e.Topic.Name, "what", what, "err", err)
@@ -76,18 +72,34 @@ func (r *run) sourceAway(ctx context.Context, what string, err error) error {
 	}
 	if why := fmt.Sprintf("sealed or about to be, and waits: %s: %v", what, err); r.waits != what {
 		r.log.Error("an extend that has begun to seal waits", "topic", r.e.Topic.Name, "what", what, "err", err)
-		next := r.e
-		next.Message = why
-		next, err := r.cat.UpdateExtend(ctx, next, r.fence)
-		if err != nil {
+		if err := r.saysWait(ctx, what, why); err != nil {
 			return err
-		}
-		r.e, r.waits = next, what
-		if r.tell != nil {
-			r.tell(why)
 		}
 	}
 	return pause(ctx, time.Second)
+}
+
+// saysWait writes down what a sealed extend waits for, and has its operation say so.
+func (r *run) saysWait(ctx context.Context, what, why string) error {
+	next := r.e
+	next.Message = why
+	next, err := r.cat.UpdateExtend(ctx, next, r.fence)
+	if err != nil {
+		return err
+	}
+	r.e, r.waits = next, what
+	if r.tell != nil {
+		r.tell(why)
+	}
+	return nil
+}
+
+// goOnWithout goes on without the topic's cluster if it is given up, and tells whether it is.
+func (r *run) goOnWithout(ctx context.Context) (lost bool, err error) {
+	if lost, err = r.sourceGivenUp(ctx); err != nil || !lost {
+		return false, err
+	}
+	return true, r.giveUpSource(ctx)
 }
 
 // sourceGivenUp tells whether the topic is to go on without its cluster.

@@ -153,10 +153,7 @@ func changed(req kmsg.Request, resp kmsg.Response) (out []item) {
 		q := req.(*kmsg.CreateACLsRequest)
 		for i := range r.Results {
 			if i < len(q.Creations) {
-				c := &q.Creations[i]
-				b := acl.Binding{Type: acl.ResourceType(c.ResourceType), Name: c.ResourceName, Pattern: acl.PatternType(c.ResourcePatternType),
-					Principal: c.Principal, Host: c.Host, Operation: acl.Operation(c.Operation), Permission: acl.Permission(c.PermissionType)}
-				add("ACL", b.String(), "", r.Results[i].ErrorCode)
+				add("ACL", askedACL(&q.Creations[i]).String(), "", r.Results[i].ErrorCode)
 			}
 		}
 	case *kmsg.DeleteACLsResponse:

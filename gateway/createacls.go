@@ -17,13 +17,17 @@ import (
 	"github.com/braidstream/braid/wire"
 )
 
+// askedACL is a rule as a request asks for it.
+func askedACL(c *kmsg.CreateACLsRequestCreation) acl.Binding {
+	return acl.Binding{Type: acl.ResourceType(c.ResourceType), Name: c.ResourceName, Pattern: acl.PatternType(c.ResourcePatternType),
+		Principal: c.Principal, Host: c.Host, Operation: acl.Operation(c.Operation), Permission: acl.Permission(c.PermissionType)}
+}
+
 func createACLs(call *call, req *kmsg.CreateACLsRequest) kmsg.Response {
 	resp := kmsg.NewPtrCreateACLsResponse()
 	asked := make([]acl.Binding, len(req.Creations))
 	for i := range req.Creations {
-		c := &req.Creations[i]
-		asked[i] = acl.Binding{Type: acl.ResourceType(c.ResourceType), Name: c.ResourceName, Pattern: acl.PatternType(c.ResourcePatternType),
-			Principal: c.Principal, Host: c.Host, Operation: acl.Operation(c.Operation), Permission: acl.Permission(c.PermissionType)}
+		asked[i] = askedACL(&req.Creations[i])
 	}
 	errs := make([]error, len(asked))
 	if code := call.onCluster(acl.Alter); code != wire.None {

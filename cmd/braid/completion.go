@@ -45,6 +45,8 @@ var (
 		func(x api.TopicSummary) string { return x.Name })
 	allTenants = listed(func(ctx context.Context, c *api.Client) ([]api.Tenant, error) { return c.Tenants(ctx) },
 		func(x api.Tenant) string { return x.Name })
+	allOperators = listed(func(ctx context.Context, c *api.Client) ([]api.Operator, error) { return c.Operators(ctx) },
+		func(x api.Operator) string { return x.Name })
 	allListeners = listed(func(ctx context.Context, c *api.Client) ([]string, error) {
 		s, err := c.Status(ctx)
 		names := map[string]bool{}

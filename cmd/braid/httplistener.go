@@ -37,26 +37,15 @@ var adminOptions = []string{"cert", "key", "client-ca", "client-auth", "sign-on"
 
 const adminForm = "HOST:PORT[,cert=FILE,key=FILE][,client-ca=FILE][,client-auth=required|requested][,sign-on=required|off][,metrics=open][,host=NAME+…][,mapping=RULES]"
 
-// parseAdminListener reads the flag's form. The rules of mapping hold commas, so they come last.
+// parseAdminListener reads the flag's form.
 func parseAdminListener(s string) (adminListener, error) {
 	bind, rest, _ := strings.Cut(s, ",")
 	l := adminListener{Bind: bind}
 	if err := checkHostPort("--http", bind); err != nil {
 		return l, err
 	}
-	for rest != "" {
-		option := rest
-		if !strings.HasPrefix(rest, "mapping=") {
-			option, rest, _ = strings.Cut(rest, ",")
-		} else {
-			rest = ""
-		}
-		k, v, _ := strings.Cut(option, "=")
-		to := l.field(k)
-		if to == nil {
-			return l, usagef("--http: unknown option %q%s", k, didYouMean(k, adminOptions))
-		}
-		*to = v
+	if unknown, ok := fillOptions(rest, l.field); !ok {
+		return l, usagef("--http: unknown option %q%s", unknown, didYouMean(unknown, adminOptions))
 	}
 	_, err := l.security()
 	return l, err

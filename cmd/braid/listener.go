@@ -48,7 +48,7 @@ var listenerOptions = []string{"advertise", "zone", "security", "cert", "key", "
 const listenerForm = "NAME=HOST:PORT[,advertise=HOST:PORT][,zone=Z][,security=PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL]" +
 	"[,cert=FILE,key=FILE][,client-ca=FILE][,client-auth=required|requested][,sasl=MECHANISM+…][,tenant=T][,sni-domain=D][,mapping=RULES]"
 
-// parseListener reads the flag's form. The rules of mapping hold commas, so they come last.
+// parseListener reads the flag's form.
 func parseListener(s string) (listener, error) {
 	name, rest, ok := strings.Cut(s, "=")
 	if !ok || name == "" {
@@ -56,6 +56,15 @@ func parseListener(s string) (listener, error) {
 	}
 	bind, rest, _ := strings.Cut(rest, ",")
 	l := listener{Name: name, Bind: bind}
+	if unknown, ok := fillOptions(rest, l.field); !ok {
+		return listener{}, usagef("--listener %s: unknown option %q%s", name, unknown, didYouMean(unknown, listenerOptions))
+	}
+	return l, l.check()
+}
+
+// fillOptions reads KEY=VALUE,… into the fields of a listener, which are nil for what
+// is none: that one is returned. The rules of mapping hold commas, so they come last.
+func fillOptions(rest string, field func(key string) *string) (unknown string, ok bool) {
 	for rest != "" {
 		option := rest
 		if !strings.HasPrefix(rest, "mapping=") {
@@ -64,13 +73,13 @@ func parseListener(s string) (listener, error) {
 			rest = ""
 		}
 		k, v, _ := strings.Cut(option, "=")
-		to := l.field(k)
+		to := field(k)
 		if to == nil {
-			return listener{}, usagef("--listener %s: unknown option %q%s", name, k, didYouMean(k, listenerOptions))
+			return k, false
 		}
 		*to = v
 	}
-	return l, l.check()
+	return "", true
 }
 
 // check tells what is wrong with a listener, as far as no file has to be read.

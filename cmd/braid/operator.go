@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"os"
@@ -41,13 +40,8 @@ func (s *signOnFlags) options() (o api.ClientOptions, err error) {
 	}
 	o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	if s.ca != "" {
-		pem, err := os.ReadFile(s.ca)
-		if err != nil {
-			return o, fmt.Errorf("--admin-ca: %w", err)
-		}
-		o.TLS.RootCAs = x509.NewCertPool()
-		if !o.TLS.RootCAs.AppendCertsFromPEM(pem) {
-			return o, fmt.Errorf("--admin-ca: %s holds no PEM certificate", s.ca)
+		if o.TLS.RootCAs, err = caPool("--admin-ca", s.ca); err != nil {
+			return o, err
 		}
 	}
 	if (s.cert == "") != (s.key == "") {
@@ -160,7 +154,7 @@ func newOperatorRotate(e *env) *cobra.Command {
 		Example: `  braid operator rotate olga
   braid operator rotate olga --expires never`,
 		Args:              names(1, 1, "the name of an operator"),
-		ValidArgsFunction: e.operatorNames,
+		ValidArgsFunction: e.first(allOperators),
 		RunE: ask(e, func(ctx context.Context, c *api.Client, args []string) (api.OperatorToken, error) {
 			return c.RotateOperator(ctx, args[0], req)
 		}, printOperatorToken(newTokenVerb)),
@@ -179,32 +173,11 @@ func newOperatorDelete(e *env) *cobra.Command {
 		Short:             "Delete an operator; its token is void at once",
 		Example:           "  braid operator delete olga",
 		Args:              names(1, 1, "the name of an operator"),
-		ValidArgsFunction: e.operatorNames,
+		ValidArgsFunction: e.first(allOperators),
 		RunE: ask(e, func(ctx context.Context, c *api.Client, args []string) (gone, error) {
 			return gone{"deleted", "operator", args[0]}, c.DeleteOperator(ctx, args[0], force)
 		}, printGone),
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "also the last admin")
 	return cmd
-}
-
-// operatorNames completes names of operators.
-func (e *env) operatorNames(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	none := cobra.ShellCompDirectiveNoFileComp
-	if len(args) > 0 {
-		return nil, none
-	}
-	c, err := e.client()
-	if err != nil {
-		return nil, none
-	}
-	list, err := c.Operators(cmd.Context())
-	if err != nil {
-		return nil, none
-	}
-	var out []string
-	for _, o := range list {
-		out = append(out, o.Name)
-	}
-	return out, none
 }

@@ -69,6 +69,19 @@ func word(field func(*settings) *string) func(*settings, string) error {
 	}
 }
 
+// caPool reads the certificates of who may sign; option is what named the file.
+func caPool(option, path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", option, err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s: %s holds no PEM certificate", option, path)
+	}
+	return pool, nil
+}
+
 // oidc is the verifier of tokens; nil if no issuer is configured.
 func (t *tokenSettings) oidc() (*sasl.OIDC, error) {
 	if t.Issuer == "" {
@@ -76,13 +89,9 @@ func (t *tokenSettings) oidc() (*sasl.OIDC, error) {
 	}
 	cfg := t.OIDCConfig
 	if t.CA != "" {
-		pem, err := os.ReadFile(t.CA)
+		pool, err := caPool("braid.oauthbearer.ca", t.CA)
 		if err != nil {
-			return nil, fmt.Errorf("braid.oauthbearer.ca: %w", err)
-		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("braid.oauthbearer.ca: %s holds no PEM certificate", t.CA)
+			return nil, err
 		}
 		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, Proxy: http.ProxyFromEnvironment,
 			MaxIdleConns: 1, IdleConnTimeout: 10 * time.Second}

@@ -115,11 +115,7 @@ func (s *Saboteur) Addr() string { return s.first.listener.Addr().String() }
 
 // Harm orders one harm, to be done to the next produce request that allows it. An empty topic and
 // a negative partition mean any. Orders are carried out in their order, each to a batch of its own.
-func (s *Saboteur) Harm(h Harm, topic string, partition int32) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.armed = append(s.armed, order{h, topic, partition, 0})
-}
+func (s *Saboteur) Harm(h Harm, topic string, partition int32) { s.HarmAfter(h, topic, partition, 0) }
 
 // HarmAfter is Harm for a batch of a producer that has sent so many records to the partition
 // before: none of those by which a workload finds out whether a topic is there.
