@@ -4,6 +4,8 @@ SHELL := /bin/bash
 GO ?= go
 # Tests that start real Kafka clusters share two cores: packages run two at a time.
 TEST_FLAGS ?= -p 2 -timeout 45m
+# What tests say in a few lines, which go test does not show of packages that pass.
+SUMMARY := $(CURDIR)/bin/test-summary.txt
 
 .PHONY: help
 help: ## show the targets
@@ -30,7 +32,9 @@ lint: ## formatting, vet, staticcheck
 .PHONY: test
 test: deps lint ## everything; what CI runs
 	$(GO) test -race -short $(TEST_FLAGS) ./...
-	$(GO) test -count=1 $(TEST_FLAGS) ./...
+	@mkdir -p $(dir $(SUMMARY)) && : > $(SUMMARY)
+	BRAID_TEST_SUMMARY=$(SUMMARY) $(GO) test -count=1 $(TEST_FLAGS) ./...
+	@sort $(SUMMARY)
 
 .PHONY: test-short
 test-short: ## what to run while you work: no Kafka, no race detector, under two minutes
@@ -38,7 +42,9 @@ test-short: ## what to run while you work: no Kafka, no race detector, under two
 
 .PHONY: soak
 soak: deps ## the long variants
-	BRAID_SOAK=1 BRAID_LOCAL_TEST_KILLS=100 BRAID_EXPLORE=3000000 $(GO) test -race -p 1 -timeout 4h ./...
+	@mkdir -p $(dir $(SUMMARY)) && : > $(SUMMARY)
+	BRAID_TEST_SUMMARY=$(SUMMARY) BRAID_SOAK=1 BRAID_LOCAL_TEST_KILLS=100 BRAID_EXPLORE=3000000 $(GO) test -race -p 1 -timeout 4h ./...
+	@sort $(SUMMARY)
 	$(GO) test ./span/local -run TestCrashModel -rapid.checks=1000 -timeout 1h
 
 .PHONY: bench

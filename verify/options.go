@@ -20,13 +20,14 @@ type Options struct {
 	Partitions int               // of a topic that is created: 6
 	Config     map[string]string // of a topic that is created
 
-	Producers     int           // 2, each a client of its own
-	Rate          int           // records a second of all producers together: 1000
-	Duration      time.Duration // of the workload: 10 s
-	RecordSize    int           // bytes of a value: 200; at least 92
-	NonIdempotent bool          // acks=all without producer ids, one request in flight; else five. Repeats are then allowed
-	Linger        time.Duration // how long producers gather a batch: 5 ms; negative: not at all
-	Outstanding   int           // records without an answer by producer and partition: 1000
+	Producers     int             // 2, each a client of its own
+	Rate          int             // records a second of all producers together: 1000
+	Duration      time.Duration   // of the workload: 10 s
+	Until         <-chan struct{} // ends the workload before Duration when it is closed. nil: nothing does
+	RecordSize    int             // bytes of a value: 200; at least 92
+	NonIdempotent bool            // acks=all without producer ids, one request in flight; else five. Repeats are then allowed
+	Linger        time.Duration   // how long producers gather a batch: 5 ms; negative: not at all
+	Outstanding   int             // records without an answer by producer and partition: 1000
 
 	Consumers      int // direct ones, each reads everything: 1; negative: none
 	GroupConsumers int // members of one group: 2; negative: none

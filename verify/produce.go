@@ -115,6 +115,8 @@ func (p *producer) send(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil // the caller knows why
+		case <-p.Until:
+			return nil
 		case <-tick.C:
 		}
 	}

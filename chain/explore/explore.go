@@ -1,6 +1,7 @@
 package explore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
@@ -162,28 +163,70 @@ func Run(cfg Config) (Result, error) {
 // key is a 128-bit hash of the state up to renaming of gateways and of
 // controllers, which are alike. The state has no pointers and no padding.
 func (e *explorer) key(w *world) [2]uint64 {
-	best := [2]uint64{^uint64(0), ^uint64(0)}
-	for _, perm := range gatewayPerms[e.cfg.Gateways] {
-		for swap := range uint8(controllers) {
-			n := *w
-			n.rename(perm, swap)
-			b := unsafe.Slice((*byte)(unsafe.Pointer(&n)), unsafe.Sizeof(n))
-			k := [2]uint64{maphash.Bytes(e.seed[0], b), 0}
-			if k[0] > best[0] {
-				continue
-			}
-			if k[1] = maphash.Bytes(e.seed[1], b); k[0] < best[0] || k[1] < best[1] {
-				best = k
+	var order [maxGateways]uint64
+	for g := range uint8(e.cfg.Gateways) {
+		order[g] = e.likeness(w, g)
+	}
+	n := *w
+	n.rename(ranks(order[:e.cfg.Gateways]), w.swapped())
+	b := bytesOf(&n)
+	return [2]uint64{maphash.Bytes(e.seed[0], b), maphash.Bytes(e.seed[1], b)}
+}
+
+// bytesOf is the memory of a value without pointers and padding.
+func bytesOf[T comparable](v *T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))
+}
+
+// ranks gives each gateway the name that it has once they are sorted by likeness. Those of
+// one likeness are the same but for their names, so their order does not matter.
+func ranks(likeness []uint64) (perm [maxGateways]uint8) {
+	for g := range perm {
+		perm[g] = uint8(g)
+	}
+	for g, l := range likeness {
+		perm[g] = 0
+		for h, m := range likeness {
+			if m < l || m == l && h < g {
+				perm[g]++
 			}
 		}
 	}
-	return best
+	return perm
 }
 
-var gatewayPerms = [maxGateways + 1][][maxGateways]uint8{
-	1: {{0, 1, 2}},
-	2: {{0, 1, 2}, {1, 0, 2}},
-	3: {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}},
+// likeness hashes all that a state holds of a gateway, but its name.
+func (e *explorer) likeness(w *world, g uint8) uint64 {
+	var all struct {
+		own     gateway
+		clients uint8 // whose connection it has, as bits
+		fl      [maxFlights]flight
+	}
+	all.own = w.gws[g]
+	for i := range w.cls {
+		if w.cls[i].via == g {
+			all.clients |= 1 << i
+		}
+	}
+	n := 0
+	for i := range w.fl {
+		if f := &w.fl[i]; f.used && f.gateway == g {
+			all.fl[n] = *f
+			all.fl[n].gateway = 0
+			n++
+		}
+	}
+	return maphash.Bytes(e.seed[0], bytesOf(&all))
+}
+
+// swapped is 1 if the controllers change their names in the state that stands for
+// this one and its likes.
+func (w *world) swapped() uint8 {
+	c := bytes.Compare(bytesOf(&w.ctl[0]), bytesOf(&w.ctl[1]))
+	if c > 0 || c == 0 && w.leader == 1 {
+		return 1
+	}
+	return 0
 }
 
 // rename gives gateway g the name perm[g], and swaps the controllers. The order

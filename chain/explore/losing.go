@@ -2,6 +2,7 @@ package explore
 
 import (
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"time"
 
@@ -233,31 +234,55 @@ func (e *loser) visit(w *loss, fresh func() bool, out []step[loss]) ([]step[loss
 
 // key hashes a state up to renaming of gateways.
 func (e *loser) key(w *loss) [2]uint64 {
-	best := [2]uint64{^uint64(0), ^uint64(0)}
-	for _, perm := range gatewayPerms[e.cfg.Gateways] {
-		n := *w
-		for g := range w.gws {
-			n.gws[perm[g]] = w.gws[g]
-			n.ctl.first[perm[g]] = w.ctl.first[g]
-		}
-		for i := range n.cls {
-			n.cls[i].via = perm[n.cls[i].via]
-		}
-		at := 0
-		for g := range uint8(maxGateways) {
-			for i := range w.fl {
-				if w.fl[i].used && perm[w.fl[i].gateway] == g {
-					n.fl[at] = w.fl[i]
-					n.fl[at].gateway = g
-					at++
-				}
+	var order [maxGateways]uint64
+	for g := range uint8(e.cfg.Gateways) {
+		order[g] = e.likeness(w, g)
+	}
+	perm := ranks(order[:e.cfg.Gateways])
+	n := *w
+	for g := range w.gws {
+		n.gws[perm[g]] = w.gws[g]
+		n.ctl.first[perm[g]] = w.ctl.first[g]
+	}
+	for i := range n.cls {
+		n.cls[i].via = perm[n.cls[i].via]
+	}
+	at := 0
+	for g := range uint8(maxGateways) {
+		for i := range w.fl {
+			if w.fl[i].used && perm[w.fl[i].gateway] == g {
+				n.fl[at] = w.fl[i]
+				n.fl[at].gateway = g
+				at++
 			}
 		}
-		if k := hashOf(&e.hash, &n); slices.Compare(k[:], best[:]) < 0 {
-			best = k
+	}
+	return hashOf(&e.hash, &n)
+}
+
+// likeness hashes all that a state holds of a gateway, but its name.
+func (e *loser) likeness(w *loss, g uint8) uint64 {
+	var all struct {
+		own     host
+		first   uint8
+		clients uint8 // whose connection it has, as bits
+		fl      [maxLosingFlights]landing
+	}
+	all.own, all.first = w.gws[g], w.ctl.first[g]
+	for i := range w.cls {
+		if w.cls[i].via == g {
+			all.clients |= 1 << i
 		}
 	}
-	return best
+	at := 0
+	for i := range w.fl {
+		if f := &w.fl[i]; f.used && f.gateway == g {
+			all.fl[at] = *f
+			all.fl[at].gateway = 0
+			at++
+		}
+	}
+	return maphash.Bytes(e.hash[0], bytesOf(&all))
 }
 
 // add puts a version of the chain behind the others.

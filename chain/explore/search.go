@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"time"
-	"unsafe"
 )
 
 // step is a state with the event that leads to it, put into words only for a trace.
@@ -20,7 +19,7 @@ type hasher [2]maphash.Seed
 func newHasher() hasher { return hasher{maphash.MakeSeed(), maphash.MakeSeed()} }
 
 func hashOf[W comparable](h *hasher, w *W) [2]uint64 {
-	b := unsafe.Slice((*byte)(unsafe.Pointer(w)), unsafe.Sizeof(*w))
+	b := bytesOf(w)
 	return [2]uint64{maphash.Bytes(h[0], b), maphash.Bytes(h[1], b)}
 }
 

@@ -4,6 +4,9 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -11,9 +14,9 @@ import (
 	"time"
 )
 
-// faultHook stops whoever comes to a fault point for which the directory of the
+// faultHook stops the first who comes to a fault point for which the directory of the
 // environment has a file, until that file is gone. Another file, ".reached" after the
-// point's name, says that it stands there.
+// point's name, holds the pid of who stands there; while it is there others pass by.
 func faultHook() func(point string) error {
 	dir := os.Getenv("BRAID_FAULTS_DIR")
 	if dir == "" {
@@ -24,7 +27,15 @@ func faultHook() func(point string) error {
 		if _, err := os.Stat(wanted); err != nil {
 			return nil
 		}
-		if err := os.WriteFile(wanted+".reached", nil, 0o600); err != nil {
+		f, err := os.OpenFile(wanted+".reached", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(f, os.Getpid())
+		if err := errors.Join(err, f.Close()); err != nil {
 			return err
 		}
 		for {
@@ -35,6 +46,10 @@ func faultHook() func(point string) error {
 		}
 	}
 }
+
+// controlledElsewhere: further processes have the controllers, so that the faults of this
+// one are not theirs.
+func controlledElsewhere() bool { return os.Getenv("BRAID_FAULTS_CONTROLLED_ELSEWHERE") != "" }
 
 // brokerDial leads this process to other addresses than the brokers tell, as the
 // environment says: ADDRESS=INSTEAD,…. So one process can be cut off from a cluster that

@@ -4,6 +4,8 @@ import (
 	"context"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/braidstream/braid/internal/testkit"
+	"github.com/braidstream/braid/internal/testkit/summary"
 	"github.com/braidstream/braid/verify"
 )
 
@@ -26,70 +29,99 @@ func movesWanted(t *testing.T, usual, soak int) int {
 	return usual
 }
 
-// TestLiveMovesBetweenKafkaClusters moves a topic back and forth between two real
-// Kafka clusters while idempotent producers and consumers of an unmodified client
-// work through two gateways, one of which is stopped now and then, at times for
-// longer than its lease. Nothing may be lost, duplicated or reordered.
+// TestLiveMovesBetweenKafkaClusters moves topics back and forth while idempotent producers and
+// consumers of an unmodified client work: between two real Kafka clusters through three gateways,
+// two of which are stopped now and then, one for longer than its lease; and between the engine
+// and a real Kafka through the only gateway. Nothing may be lost, duplicated or reordered.
 func TestLiveMovesBetweenKafkaClusters(t *testing.T) {
-	east, west := testkit.Kafka(t), testkit.Kafka(t)
-	up := startUp(t)
-	up.addCluster("east", east)
-	up.addCluster("west", west)
-	second := startBraid(t, "gateway", "--catalog-endpoints", strings.Join(up.ready.Catalog, ","), "--listen", "127.0.0.1:0")
-	up.must("topic", "create", "moved", "--partitions", "6", "--cluster", "east")
+	east, west := testkit.Shared(t), testkit.Kafka(t)
+	t.Run("three gateways", func(t *testing.T) {
+		t.Parallel()
+		up := startUp(t)
+		up.addCluster("east", east)
+		up.addCluster("west", west)
+		up.moveLive(t, "moved", []string{"east", "west"}, map[string]*testkit.Cluster{"east": east, "west": west},
+			up.gateway(), up.gateway())
+	})
+	t.Run("one gateway", func(t *testing.T) {
+		t.Parallel()
+		up := startUp(t)
+		up.addCluster("east", east)
+		up.moveLive(t, "moved-alone", []string{"a", "east"}, map[string]*testkit.Cluster{"east": east})
+	})
+}
 
-	moves := movesWanted(t, 20, 100)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+// moveLive moves a topic between two clusters under a workload that lasts as long. Of two
+// further gateways the first is stopped for a moment, the second for longer than its lease.
+func (r *running) moveLive(t *testing.T, topic string, between []string, kafkas map[string]*testkit.Cluster, further ...*running) {
+	t.Helper()
+	r.must("topic", "create", topic, "--partitions", "6", "--cluster", between[0])
+	bootstrap := []string{r.ready.Kafka[0]}
+	for _, g := range further {
+		bootstrap = append(bootstrap, g.ready.Kafka[0])
+	}
+	moves := movesWanted(t, 100, 400)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
-	moved := make(chan error, 1)
-	duration := time.Duration(moves)*500*time.Millisecond + 5*time.Second
-	go func() {
-		moved <- func() error {
-			targets := []string{"west", "east"}
-			for i := range moves {
-				if i%10 == 3 {
-					// Every third pause outlasts the lease of 6 s.
-					pause := 700 * time.Millisecond
-					if i%30 == 23 {
-						pause = 8 * time.Second
-					}
-					second.signal(syscall.SIGSTOP)
-					time.AfterFunc(pause, func() { second.signal(syscall.SIGCONT) })
-				}
-				op, err := up.move(ctx, targets[i%2], "moved")
-				if err != nil {
-					return err
-				}
-				if op.State != "done" {
-					t.Errorf("move %d: %s: %s", i, op.State, op.Message)
-				}
-				for _, c := range op.Certificates {
-					for _, p := range c.Partitions {
-						if p.Lost+p.Duplicated+p.Reordered+p.Stray != 0 || p.Verdict == "violated" {
-							t.Errorf("move %d, partition %d: certificate %+v", i, p.Partition, p)
-						}
+	until := make(chan struct{})
+	var stopped [2]atomic.Bool
+	var work sync.WaitGroup
+	stopFor := func(g int, d time.Duration) {
+		if len(further) == 0 || !stopped[g].CompareAndSwap(false, true) {
+			return
+		}
+		work.Go(func() {
+			defer stopped[g].Store(false)
+			if err := further[g].process.Signal(syscall.SIGSTOP); err != nil {
+				t.Error(err)
+			}
+			<-time.After(d)
+			if err := further[g].process.Signal(syscall.SIGCONT); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	work.Go(func() {
+		defer close(until)
+		for i := range moves {
+			switch {
+			case i%10 == 3:
+				stopFor(0, 700*time.Millisecond)
+			case i%30 == 17:
+				stopFor(1, 8*time.Second) // the lease is 6 s
+			}
+			op, err := r.move(ctx, between[(i+1)%2], topic)
+			if err != nil {
+				t.Errorf("move %d: %v", i, err)
+				return
+			}
+			if op.State != "done" {
+				t.Errorf("move %d: %s: %s", i, op.State, op.Message)
+			}
+			for _, c := range op.Certificates {
+				for _, p := range c.Partitions {
+					if p.Lost+p.Duplicated+p.Reordered+p.Stray != 0 || p.Verdict == "violated" {
+						t.Errorf("move %d, partition %d: certificate %+v", i, p.Partition, p)
 					}
 				}
 			}
-			return nil
-		}()
-	}()
-	report, err := verify.Run(ctx, verify.Options{
-		Bootstrap: []string{up.ready.Kafka[0], second.ready.Kafka[0]},
-		Topic:     "moved", Producers: 4, Rate: 2000, Duration: duration, Settle: patience,
+		}
 	})
+	report, err := verify.Run(ctx, verify.Options{Bootstrap: bootstrap, Topic: topic, Producers: 4, Rate: 1000,
+		Duration: 20 * time.Minute, Until: until, Settle: patience})
+	cancel()
+	work.Wait()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := <-moved; err != nil {
-		t.Fatal(err)
-	}
 	t.Logf("%d moves\n%s", moves, report.String())
-	up.noStrays(ctx, "moved", map[string]*testkit.Cluster{"east": east, "west": west})
+	r.noStrays(t.Context(), topic, kafkas)
 	if !report.OK() || !report.Complete() {
-		up.showChains("moved", report)
+		r.showChains(topic, report)
 		t.Fatal("the history is not clean")
 	}
+	summary.Line(t, "%d live moves of a topic, %d gateways, clusters %s: %d records acknowledged, 0 lost, duplicated, reordered",
+		moves, 1+len(further), strings.Join(between, " and "), report.Acknowledged)
 }
 
 // noStrays compares the end of every sealed span with the end of its physical

@@ -189,7 +189,7 @@ func (p *process) start(ctx context.Context, out streams) error {
 	if err := p.openFleet(ctx); err != nil {
 		return err
 	}
-	if p.cfg.Controller {
+	if p.cfg.Controller && !controlledElsewhere() {
 		p.startController()
 	}
 	if err := p.startSASL(ctx); err != nil {
