@@ -127,6 +127,8 @@ func (l *localRun) consumed(ctx context.Context) ([]figure, error) {
 			}
 		}
 	}
+	watch := watchMemory(l.single.pids["up"])
+	defer watch.end() // of an error here the other one tells
 	var out []figure
 	for _, part := range []struct {
 		name string
@@ -144,11 +146,11 @@ func (l *localRun) consumed(ctx context.Context) ([]figure, error) {
 		out = append(out, against(part.name, "MiB/s", each(seen[local], (*turn).rate), direct, each(seen[direct], (*turn).rate)).ratioAtLeast(part.goal))
 		out = append(out, costs(part.name+":", seen, direct, local)...)
 	}
-	_, peak, err := memory(l.single.pids["up"])
-	if err != nil {
+	if err := watch.end(); err != nil {
 		return out, err
 	}
-	return append(out, figure{Name: "braid up, memory after consuming", Unit: "MB", Value: float64(peak) / 1e6, Note: "peak"}), nil
+	return append(out, figure{Name: "braid up, memory when consumed from", Unit: "MB", Value: float64(watch.sum) / 1e6}.valueAtMost(200).
+		note("peak; %s MB of the process, %s MB mapped page cache, each at its own peak", number(float64(watch.peak.anon)/1e6), number(float64(watch.peak.file)/1e6))), nil
 }
 
 // filled makes a topic of so many bytes at each.

@@ -40,28 +40,35 @@ func cpuSeconds(pid int) (float64, error) {
 
 // memory is a process's resident set and its peak, in bytes.
 func memory(pid int) (now, peak int64, err error) {
+	err = status(pid, map[string]*int64{"VmRSS": &now, "VmHWM": &peak})
+	return now, peak, err
+}
+
+// residentOf tells a process's own pages from those of files.
+func residentOf(pid int) (r resident, err error) {
+	err = status(pid, map[string]*int64{"RssAnon": &r.anon, "RssFile": &r.file})
+	return r, err
+}
+
+// status reads fields of a process's status that are told in kB, as bytes.
+func status(pid int, fields map[string]*int64) error {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
 	for line := range strings.Lines(string(b)) {
 		name, rest, _ := strings.Cut(line, ":")
-		var to *int64
-		switch name {
-		case "VmRSS":
-			to = &now
-		case "VmHWM":
-			to = &peak
-		default:
+		to := fields[name]
+		if to == nil {
 			continue
 		}
 		kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
 		if err != nil {
-			return 0, 0, fmt.Errorf("status %s: %w", name, err)
+			return fmt.Errorf("status %s: %w", name, err)
 		}
 		*to = kb << 10
 	}
-	return now, peak, nil
+	return nil
 }
 
 // usage is the CPU time of several processes by name.

@@ -29,6 +29,14 @@ func (s *Store) WatchSpaceNow() error {
 	})
 }
 
+// WatchFilesNow looks whether files went away.
+func (s *Store) WatchFilesNow() error {
+	return s.keeper.do(func() error {
+		s.keeper.watchFiles()
+		return nil
+	})
+}
+
 // CompactNow compacts every compacted topic.
 func (s *Store) CompactNow() error {
 	done := make(chan error, 1)

@@ -20,22 +20,40 @@ import (
 // fault is a way in which an operation on the file system fails.
 type fault struct {
 	err   error
-	times int // operations in a row
+	times int  // operations in a row
+	short bool // writes only, of which the first part is written
+}
+
+const forGood = 1 << 30
+
+func (f fault) String() string {
+	switch {
+	case f.times == forGood:
+		return fmt.Sprintf("%v for good", f.err)
+	case f.short:
+		return fmt.Sprintf("%v x%d in the midst of a write", f.err, f.times)
+	}
+	return fmt.Sprintf("%v x%d", f.err, f.times)
 }
 
 // TestFaultAtEveryOperation lets each operation on the file system fail, of starts,
-// appends, flushes, checkpoints, compactions, trims, deletions: once for good, once for lack of
-// space, five times in a row for lack of space. What was acknowledged is there afterwards, after the
+// appends, flushes, checkpoints, compactions, trims, deletions: once with an error of the disk, once for lack of
+// space, five times in a row for lack of space; each write in its midst, for either reason; and everything from
+// then on, as when the disk is gone. What was acknowledged is there afterwards, after the
 // end of the process and after a power cut; what was not was said so; space coming back needs no restart.
 func TestFaultAtEveryOperation(t *testing.T) {
-	for _, f := range []fault{{syscall.EIO, 1}, {syscall.ENOSPC, 1}, {syscall.ENOSPC, 5}} {
-		t.Run(fmt.Sprintf("%v x%d", f.err, f.times), func(t *testing.T) {
+	for _, f := range []fault{{err: syscall.EIO, times: 1}, {err: syscall.ENOSPC, times: 1}, {err: syscall.ENOSPC, times: 5},
+		{err: syscall.EIO, times: 1, short: true}, {err: syscall.ENOSPC, times: 1, short: true}, {err: syscall.EIO, times: forGood}} {
+		t.Run(f.String(), func(t *testing.T) {
 			t.Parallel()
-			step := 1
+			step, least := 1, 150
+			if f.short {
+				least = 50
+			}
 			switch {
 			case testing.Short():
 				step = 11
-			case f.times > 1 && os.Getenv("BRAID_SOAK") == "":
+			case (f.times > 1 || f.short) && os.Getenv("BRAID_SOAK") == "":
 				step = 4
 			}
 			kinds := map[string]bool{}
@@ -48,7 +66,7 @@ func TestFaultAtEveryOperation(t *testing.T) {
 				n++
 				kinds[where] = true
 			}
-			if n*step < 150 {
+			if n*step < least {
 				t.Fatalf("only %d operations", n)
 			}
 			t.Logf("%d faults, at %d kinds of operations and files", n, len(kinds))
@@ -60,6 +78,7 @@ func TestFaultAtEveryOperation(t *testing.T) {
 type faulty struct {
 	t       *testing.T
 	what    string
+	gone    bool // the disk, from the fault on
 	s       *local.Store
 	opt     local.Options
 	acked   map[string]int64 // of topic t: value -> offset
@@ -80,6 +99,9 @@ func faultAt(t *testing.T, after int, f fault) (where string, hit bool) {
 	fs.SetFault(func(op vfs.Op, name string) error {
 		mu.Lock()
 		defer mu.Unlock()
+		if f.short && op != vfs.OpWrite {
+			return nil
+		}
 		if n++; n < after || n >= after+f.times {
 			return nil
 		}
@@ -92,9 +114,12 @@ func faultAt(t *testing.T, after int, f fault) (where string, hit bool) {
 			kind := name[strings.LastIndex(name, "/")+1:]
 			where = fmt.Sprintf("%s %s", op, kind[strings.LastIndex(kind, ".")+1:])
 		}
+		if f.short {
+			return &vfs.ShortWrite{Bytes: after * 97 % 4500, Err: f.err}
+		}
 		return f.err
 	})
-	c := &faulty{t: t, what: fmt.Sprintf("%v x%d at operation %d", f.err, f.times, after), opt: memOptions(fs),
+	c := &faulty{t: t, what: fmt.Sprintf("%v at operation %d", f, after), gone: f.times == forGood, opt: memOptions(fs),
 		acked: map[string]int64{}, latest: map[string]int64{}, doubt: map[string]bool{}, created: map[string]span.Topic{}}
 	c.opt.FlushBytes = 8 << 10
 	c.run()
@@ -120,7 +145,8 @@ func faultAt(t *testing.T, after int, f fault) (where string, hit bool) {
 	return where, reached
 }
 
-// open opens the store; after a failure once more, as a supervisor does.
+// open opens the store; after a failure once more, as a supervisor does. It returns false
+// without a disk.
 func (c *faulty) open() bool {
 	for range 6 {
 		s, err := local.Open(c.opt)
@@ -132,7 +158,9 @@ func (c *faulty) open() bool {
 			c.t.Fatalf("%s: open: %v", c.what, err)
 		}
 	}
-	c.t.Fatalf("%s: cannot be opened", c.what)
+	if !c.gone {
+		c.t.Fatalf("%s: cannot be opened", c.what)
+	}
 	return false
 }
 
@@ -161,7 +189,9 @@ func (c *faulty) known(err error) {
 
 func (c *faulty) run() {
 	ctx := context.Background()
-	c.open()
+	if !c.open() {
+		return
+	}
 	l, ok := c.topic("t", "segment.bytes", "5000", "retention.ms", "-1")
 	if !ok {
 		return
@@ -177,7 +207,9 @@ func (c *faulty) run() {
 	for i := range 45 {
 		if i == 20 { // the process ends and starts again
 			_ = c.s.Close()
-			c.open()
+			if !c.open() {
+				return
+			}
 			l, k, d = c.s.Log(c.created["t"], 0), c.s.Log(c.created["c"], 0), c.s.Log(c.created["d"], 0)
 		}
 		v := fmt.Sprintf("%d/%0*d", i, 1+i%4*300, 0)

@@ -165,6 +165,7 @@ func (k *keeper) run() {
 		case f := <-k.ask:
 			f()
 		case <-space.C:
+			k.watchFiles()
 			k.watchSpace()
 		case <-tend.C:
 			k.note(k.retain())

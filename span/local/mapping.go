@@ -11,9 +11,10 @@ import (
 // mappings holds windows of segment files that are mapped, for readers who pass records
 // on to a socket. What is mapped is page cache that is there anyway; the bound keeps
 // the process from looking as large as its files. Windows are shared between readers,
-// so that each page is mapped once for all that follow each other.
+// so that each page is mapped once for all that follow each other: they lie at multiples of
+// mapStride, and reach beyond the next one for the batch that lies across it.
 type mappings struct {
-	limit int64 // bytes; what is in use may take twice that
+	limit int64 // bytes; a quarter of that when they are not in use
 
 	mu    sync.Mutex
 	lru   *list.List // of *mapping, most recent first
@@ -25,6 +26,7 @@ type mappings struct {
 type mapping struct {
 	of    *openFile
 	from  int64
+	serve int64 // readers who begin from here on use another one
 	mem   []byte
 	unmap func() error
 
@@ -45,7 +47,10 @@ type seenBatch struct {
 	header     [batch.HeaderSize]byte
 }
 
-const mapWindow = 2 << 20
+const (
+	mapStride = 1 << 20
+	mapWindow = mapStride + 256<<10
+)
 
 func newMappings(limit int64) *mappings { return &mappings{limit: limit, lru: list.New()} }
 
@@ -54,17 +59,24 @@ func newMappings(limit int64) *mappings { return &mappings{limit: limit, lru: li
 func (m *mappings) get(of *openFile, pos, least, end int64) *mapping {
 	m.mu.Lock()
 	for _, w := range of.mapped {
-		if w.from <= pos && pos+least <= w.from+int64(len(w.mem)) {
+		if w.from <= pos && pos < w.serve && pos+least <= w.from+int64(len(w.mem)) {
 			w.pins++
 			m.lru.MoveToFront(w.elem)
 			m.mu.Unlock()
 			return w
 		}
 	}
-	full := m.bytes >= 2*m.limit
+	full := m.bytes >= m.limit
 	m.mu.Unlock()
-	from := pos / blockSize * blockSize
+	from := pos / mapStride * mapStride
 	size := min(mapWindow, end-from)
+	serve := from + mapStride
+	if pos+least > from+size {
+		// A large batch has a window of its own.
+		from = pos / blockSize * blockSize
+		size = min(2*mapStride, end-from)
+		serve = from + size
+	}
 	if full || pos+least > from+size {
 		return nil
 	}
@@ -74,7 +86,7 @@ func (m *mappings) get(of *openFile, pos, least, end int64) *mapping {
 		// Reading works all the same.
 		return nil
 	}
-	w := &mapping{of: of, from: from, mem: mem, unmap: unmap, pins: 1}
+	w := &mapping{of: of, from: from, serve: serve, mem: mem, unmap: unmap, pins: 1}
 	m.mu.Lock()
 	w.elem = m.lru.PushFront(w)
 	of.mapped = append(of.mapped, w)
@@ -98,9 +110,9 @@ func (m *mappings) put(w *mapping) {
 	unmapAll(old)
 }
 
-// evict takes out what is over the limit and in nobody's use. Needs mu.
+// evict takes out what is too much and in nobody's use. Needs mu.
 func (m *mappings) evict() (old []*mapping) {
-	for e := m.lru.Back(); e != nil && m.bytes > m.limit; {
+	for e := m.lru.Back(); e != nil && m.bytes > m.limit/4; {
 		w := e.Value.(*mapping)
 		e = e.Prev()
 		if w.pins == 0 {

@@ -54,6 +54,7 @@ func Open(o Options) (*Store, error) {
 func (s *Store) recover() error {
 	st := &state{dir: s.id, replay: firstLSN, number: 1}
 	b, err := readFile(s.opt.FS, filepath.Join(s.opt.Dir, checkpointName), maxCheckpoint)
+	saved := err == nil
 	switch {
 	case err == nil:
 		if st, err = parseCheckpoint(b); err != nil {
@@ -88,6 +89,11 @@ func (s *Store) recover() error {
 	}
 	if err := r.openFiles(); err != nil {
 		return err
+	}
+	if !saved {
+		if fresh, err := r.neverSaved(); err != nil || !fresh {
+			return errors.Join(err, errNoCheckpoint)
+		}
 	}
 	end, err := r.run(st.replay)
 	if err != nil {

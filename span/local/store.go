@@ -86,8 +86,12 @@ type failure struct{ err error }
 
 // fail makes the store read-only until it is opened anew.
 func (s *Store) fail(err error) {
-	f := &failure{fmt.Errorf("data directory %s is read-only since a write failed, restart after the disk was checked: %w: %w", s.opt.Dir, span.ErrStorage, err)}
-	if s.failed.CompareAndSwap(nil, f) {
+	s.stop(fmt.Errorf("data directory %s is read-only since a write failed, restart after the disk was checked: %w: %w", s.opt.Dir, span.ErrStorage, err))
+}
+
+// stop is fail with the whole reason given.
+func (s *Store) stop(err error) {
+	if s.failed.CompareAndSwap(nil, &failure{err}) {
 		s.opt.Logger.Error("storage failed, read-only from here on", "cluster", s.opt.Name, "dir", s.opt.Dir, "error", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 // read from it without a lock, since it never changes again.
 type chunk struct {
 	buf  []byte // whole capacity
+	mem  pages  // buf's
 	n    int    // filled; sequencer only
 	lsn  uint64 // of buf[0], which is the first byte of a block of the file
 	pins atomic.Int32
@@ -35,38 +36,57 @@ func (c *chunk) pin() bool {
 }
 
 func (c *chunk) unpin() {
-	if c.pins.Add(-1) == 0 && c.home != nil {
-		c.home.put(c.buf)
+	switch {
+	case c.pins.Add(-1) > 0:
+	case c.home != nil:
+		c.home.put(c.mem)
+	default:
+		c.mem.free()
 	}
 }
 
-// spare holds buffers of chunks for their next use. A sync.Pool would forget them at each
-// collection, and the log would live on garbage at twice the memory.
+// spare holds buffers of chunks for their next use: fresh pages cost more than what is written to them.
 type spare struct {
-	mu   sync.Mutex
-	bufs [][]byte
+	mu     sync.Mutex
+	bufs   []pages
+	closed bool
 }
 
 const spareChunks = 8
 
-func (s *spare) get() []byte {
+func (s *spare) get() pages {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := len(s.bufs)
 	if n == 0 {
-		return vfs.Aligned(chunkSize)
+		return newPages(chunkSize)
 	}
 	b := s.bufs[n-1]
-	s.bufs[n-1] = nil
+	s.bufs[n-1] = pages{}
 	s.bufs = s.bufs[:n-1]
 	return b
 }
 
-func (s *spare) put(b []byte) {
+func (s *spare) put(b pages) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.bufs) < spareChunks {
+	keep := len(s.bufs) < spareChunks && !s.closed
+	if keep {
 		s.bufs = append(s.bufs, b)
+	}
+	s.mu.Unlock()
+	if !keep {
+		b.free()
+	}
+}
+
+// close frees what is held, and from then on what comes back.
+func (s *spare) close() {
+	s.mu.Lock()
+	all := s.bufs
+	s.bufs, s.closed = nil, true
+	s.mu.Unlock()
+	for _, b := range all {
+		b.free()
 	}
 }
 
@@ -89,10 +109,11 @@ func (t *tail) add(lsn uint64, pad, size int) *chunk {
 	c := &chunk{lsn: lsn, n: pad}
 	if pad+size <= chunkSize {
 		c.home = &t.spare
-		c.buf = t.spare.get()
+		c.mem = t.spare.get()
 	} else {
-		c.buf = vfs.Aligned((pad + size + vfs.Block - 1) / vfs.Block * vfs.Block)
+		c.mem = newPages((pad + size + vfs.Block - 1) / vfs.Block * vfs.Block)
 	}
+	c.buf = c.mem.buf
 	return c
 }
 
@@ -129,4 +150,16 @@ func (t *tail) get(lsn uint64) *chunk {
 		return c
 	}
 	return nil
+}
+
+// close gives the memory back as soon as no reader uses it. The sequencer has ended.
+func (t *tail) close() {
+	t.mu.Lock()
+	old := t.chunks
+	t.chunks, t.bytes = nil, 0
+	t.mu.Unlock()
+	t.spare.close()
+	for _, c := range old {
+		c.unpin()
+	}
 }

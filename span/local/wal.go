@@ -295,7 +295,13 @@ func (w *wal) release(lsn uint64) error {
 // liveBytes is the size of the log from lsn to its end.
 func (w *wal) liveBytes(lsn uint64) int64 { return int64(w.next.Load() - lsn) }
 
+// close ends the log; the sequencer has ended.
 func (w *wal) close() error {
+	if w.chunk != nil {
+		w.chunk.unpin()
+		w.chunk = nil
+	}
+	w.tail.close()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var err error

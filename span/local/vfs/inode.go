@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -181,8 +182,13 @@ func (f *memFile) grow(by int64) error {
 }
 
 func (f *memFile) WriteAt(b []byte, at int64) (int, error) {
-	if err := f.m.ask(OpWrite, f.name); err != nil {
-		return 0, err
+	fault := f.m.ask(OpWrite, f.name)
+	if fault != nil {
+		var short *ShortWrite
+		if !errors.As(fault, &short) || len(b) == 0 {
+			return 0, fault
+		}
+		b = b[:min(short.Bytes, len(b)-1)]
 	}
 	f.m.mu.Lock()
 	defer f.m.mu.Unlock()
@@ -197,7 +203,7 @@ func (f *memFile) WriteAt(b []byte, at int64) (int, error) {
 	w := write{at: at, data: append([]byte{}, b...)}
 	f.n.data = w.apply(f.n.data)
 	f.n.pending = append(f.n.pending, w)
-	return len(b), nil
+	return len(b), fault
 }
 
 func (f *memFile) Sync() error {

@@ -70,9 +70,19 @@ var _ FS = (*Mem)(nil)
 // errCrashed is what everybody gets who still holds a crashed file system.
 var errCrashed = fmt.Errorf("file system has crashed: %w", syscall.EIO)
 
+// ShortWrite is a fault of a write that comes when its first bytes are written: Bytes of them, and at
+// least one less than all.
+type ShortWrite struct {
+	Bytes int
+	Err   error
+}
+
+func (e *ShortWrite) Error() string { return fmt.Sprintf("after %d bytes: %v", e.Bytes, e.Err) }
+func (e *ShortWrite) Unwrap() error { return e.Err }
+
 // SetFault sets what is asked before each operation; an error of it is the
 // operation's. It may block, to delay the operation. A write that fails so has
-// written nothing; a sync that fails so loses what it should have made safe, as
+// written nothing, unless the error is a [*ShortWrite]; a sync that fails so loses what it should have made safe, as
 // Linux does: the next sync succeeds without it.
 func (m *Mem) SetFault(f func(op Op, name string) error) {
 	m.mu.Lock()
