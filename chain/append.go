@@ -256,6 +256,10 @@ func (p *Partition) rejected(f *flight, t *target, r *span.RejectedError) {
 	if sequence && f.hasProducer() {
 		// The copy has state of the producer, so it judges from now on.
 		t.remember(f.producer, time.Now().Unix())
+		if p.missesOne(f) {
+			p.sentBack(f, t, p.lateError(f, because(ErrUnavailable, r)))
+			return
+		}
 		if t.stateRef != "" {
 			f.rejected = ofKind(r)
 			p.placed(f, t)

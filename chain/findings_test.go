@@ -281,6 +281,30 @@ func TestFinding04_NothingOvertakesABatchThatALostClusterSentBack(t *testing.T) 
 	w.must(g.send("s6", 1, 7, 0, 6).wait().Err)
 }
 
+// A cluster that was away comes back amid what a client has in flight: the first batches were
+// sent back, so the next ones do not fit at the copy. They are sent back too, and not refused for
+// good; a gap that nobody but the client made still is.
+func TestFinding04_AClusterComesBackAmidABurst(t *testing.T) {
+	w := newWorld(t, "a")
+	g := w.gateway()
+	w.must(g.send("s0", 1, 7, 0, 0).wait().Err)
+	isKind(t, g.send("gap", 1, 7, 0, 5).wait().Err, chain.ErrOutOfOrder)
+	w.fleet.Cluster("a").SetDown(true)
+	for seq := range int32(2) {
+		isKind(t, g.send("away", 1, 7, 0, 1+seq).wait().Err, chain.ErrUnavailable)
+	}
+	w.fleet.Cluster("a").SetDown(false)
+	for seq := range int32(2) {
+		isKind(t, g.send("behind", 1, 7, 0, 3+seq).wait().Err, chain.ErrUnavailable)
+	}
+	for seq := range int32(4) {
+		if a := g.send(fmt.Sprint("s", 1+seq), 1, 7, 0, 1+seq).wait(); a.Err != nil || a.BaseOffset != int64(1+seq) {
+			t.Fatalf("%+v", a)
+		}
+	}
+	isKind(t, g.send("gap", 1, 7, 0, 9).wait().Err, chain.ErrOutOfOrder)
+}
+
 // A clock that stands still, a lease that is gone: on a cluster without a seal no
 // answer is passed on after the lease's end.
 func TestFinding06_NoAnswerAfterTheLeaseEnded(t *testing.T) {

@@ -320,6 +320,19 @@ func (p *Partition) tooEarly(f *flight, state *ProducerState) bool {
 	return false
 }
 
+// missesOne tells whether a batch lies behind one of its producer that was sent back and has
+// not come again. A copy that was away takes appends again in the midst of what a client has
+// under way: the first of those are refused, for the lack of an answer, the next ones for the lack
+// of the first. That gap is not the client's.
+func (p *Partition) missesOne(f *flight) bool {
+	e, ok := p.expect[f.producer]
+	if !ok || e.epoch != f.epoch || !time.Now().Before(e.until) {
+		return false
+	}
+	d, after := ahead(e.first, f.first)
+	return after && d > 0
+}
+
 // Early tells whether a batch that begins with sequence first lies behind one that
 // must come before: the batch awaited, or what follows on the state's last.
 func Early(state *ProducerState, epoch int16, awaited, first int32) bool {

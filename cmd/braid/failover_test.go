@@ -7,12 +7,16 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/internal/testkit"
 )
 
@@ -45,6 +49,9 @@ func TestFailoverOfRealKafka(t *testing.T) {
 	create("in-place", "east", "braid.guarantee=available", "braid.stranded=in-place")
 	create("ordered", "east")
 	create("elsewhere", "a")
+	// These are for whoever writes to a cluster that is away and to another in one request.
+	create("waits", "east")
+	create("beside", "a")
 
 	// One client has the topics that go on, one those that wait and those that are not concerned.
 	available := startLoad(t, up.ready.Kafka, 10*time.Millisecond, 2, "replayed", "in-place")
@@ -135,6 +142,7 @@ func TestFailoverOfRealKafka(t *testing.T) {
 		if c := up.cluster("east"); c.State != "failed" {
 			t.Errorf("%s: cluster east is %s", round.name, c.State)
 		}
+		up.goesOnBeside(round.name, "waits", "beside")
 		if err := round.give(); err != nil {
 			t.Fatal(err)
 		}
@@ -176,6 +184,78 @@ func TestFailoverOfRealKafka(t *testing.T) {
 				t.Errorf("topic %s: %d records are there twice", name, r.Duplicated.Count)
 			}
 		}
+	}
+}
+
+// goesOnBeside appends to two topics by one connection, of which the first lies on a cluster that
+// is known to be away: in one request, and in two that are sent together, the first before the second.
+// What lies elsewhere is acknowledged, and does not wait for the refusals: each would take
+// as long as an append waits for a cluster of which nobody knows yet that it is away.
+func (r *running) goesOnBeside(when, away, well string) {
+	r.t.Helper()
+	const rounds, firstWait = 100, 300 * time.Millisecond
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	defer cancel()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(r.ready.Kafka[0]))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer cl.Close()
+	meta, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, cl)
+	if err != nil || len(meta.Brokers) == 0 {
+		r.t.Fatalf("%s: metadata: %v", when, err)
+	}
+	gateway := cl.Broker(int(meta.Brokers[0].NodeID))
+	raw, err := batch.NewBuilder().Add(batch.Record{Timestamp: time.Now().UnixMilli(), Value: []byte("v")}).Build()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	produce := func(topics ...string) (*kmsg.ProduceResponse, error) {
+		req := kmsg.NewPtrProduceRequest()
+		req.Acks, req.TimeoutMillis = -1, 30_000
+		req.SetVersion(12)
+		for _, name := range topics {
+			rt := kmsg.NewProduceRequestTopic()
+			rt.Topic = name
+			rp := kmsg.NewProduceRequestTopicPartition()
+			rp.Records = raw
+			rt.Partitions = append(rt.Partitions, rp)
+			req.Topics = append(req.Topics, rt)
+		}
+		resp, err := gateway.Request(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		return resp.(*kmsg.ProduceResponse), nil
+	}
+	check := func(resp *kmsg.ProduceResponse, err error) {
+		if err != nil {
+			r.t.Errorf("%s: %v", when, err)
+			return
+		}
+		for _, rt := range resp.Topics {
+			p := &rt.Partitions[0]
+			if rt.Topic == well && (p.ErrorCode != 0 || p.BaseOffset < 0) {
+				r.t.Errorf("%s: topic %s: %v", when, rt.Topic, kerr.ErrorForCode(p.ErrorCode))
+			}
+			if rt.Topic == away && !kerr.IsRetriable(kerr.ErrorForCode(p.ErrorCode)) {
+				r.t.Errorf("%s: topic %s: %v", when, rt.Topic, kerr.ErrorForCode(p.ErrorCode))
+			}
+		}
+	}
+	check(produce(away)) // this gateway may be the last to know
+	began := time.Now()
+	for range rounds {
+		check(produce(away, well))
+		var first sync.WaitGroup
+		first.Go(func() { check(produce(away)) })
+		check(produce(well))
+		first.Wait()
+	}
+	took := time.Since(began)
+	r.t.Logf("%s: %d times to %s and %s in one request and in two: %v", when, rounds, away, well, took)
+	if took > rounds*firstWait {
+		r.t.Errorf("%s: %d times to %s and %s in one request and in two took %v: as if each refusal was waited for", when, rounds, away, well, took)
 	}
 }
 

@@ -83,6 +83,7 @@ func allScenarios() []scenario {
 		{"fanout", "ten groups tail a topic", 8 * time.Minute, fanoutScenario},
 		{"moves", "100 live moves under 2,000 records/s", 10 * time.Minute, movesScenario},
 		{"batch", "1,000 topics moved as one operation", 8 * time.Minute, batchScenario},
+		{"failover", "a Kafka cluster is killed, stops and vanishes, ten times each, under load", 8 * time.Minute, failoverScenario},
 		{"coordinators", "groups, commits and transactions, and metadata of many topics", 20 * time.Minute, coordinatorsScenario},
 		{"local", "the embedded engine, synced, against Kafka", 8 * time.Minute, localScenario},
 		{"tenants", "the cost of quotas and ACLs; a quiet tenant beside one at ten times its budget on 2,000 connections", 8 * time.Minute, tenantsScenario},

@@ -35,7 +35,7 @@ func (s *Store) Health(ctx context.Context) (span.Health, error) {
 	state, err := s.describeCluster(ctx)
 	if err != nil {
 		if !errors.Is(err, context.Canceled) {
-			s.meta.away.failed(begin)
+			s.noAnswer(begin)
 		}
 		return span.Health{Latency: time.Since(begin), Detail: err.Error()}, s.wrap("health of", span.Topic{Name: "cluster"}, err)
 	}

@@ -86,6 +86,10 @@ func (l *lane) Wake() {
 		l.refuse()
 		return
 	}
+	if l.s.knownAway() {
+		l.refuse() // a connection that nothing was sent on lately does not know yet
+		return
+	}
 	if l.sendNow() {
 		return
 	}
@@ -479,6 +483,7 @@ func (l *lane) answer(k *link, frames *wire.FrameReader, resp *wire.ProduceRespo
 	}
 	k.pop()
 	<-c.wrote
+	l.s.meta.away.passed()
 	// The broker began with this request when it was done with the one before.
 	now := time.Now()
 	took := now.Sub(c.sent)

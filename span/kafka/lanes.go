@@ -78,7 +78,19 @@ func (l *lane) watch(now time.Time) {
 	if k == nil {
 		return
 	}
-	if c := k.head(); c == nil || now.Sub(c.sent) < stallAfter {
+	c := k.head()
+	if c == nil {
+		return
+	}
+	waited := now.Sub(c.sent)
+	if l.s.knownAway() && waited >= l.s.opts.AwayAfter {
+		k.fail(errAway)
+		return
+	}
+	if waited >= suspectAfter {
+		l.s.suspect(now)
+	}
+	if waited < stallAfter {
 		return
 	}
 	if l.s.isAway() && l.s.meta.away.lasts(stallAfter) {

@@ -182,7 +182,7 @@ func (m *metadata) load(batch map[[16]byte][]chan metaAnswer) {
 	asked := time.Now()
 	resp, err := m.request(m.s.closing, req)
 	if err != nil && m.s.closing.Err() == nil {
-		m.away.failed(asked)
+		m.s.noAnswer(asked)
 	}
 	answers := map[[16]byte]metaAnswer{}
 	if err == nil {

@@ -123,7 +123,11 @@ func (p *partition) atLeader(ctx context.Context, f func(lead partMeta, b *broke
 	defer cancel()
 	after := time.Time{}
 	var last error
+	began := time.Now()
 	for try := range readTries {
+		if p.s.givesUp(began) {
+			return unavailable(errors.Join(last, errAway))
+		}
 		if try > 1 {
 			if err := p.s.pause(ctx, min(retryFirst<<try, retryMost)); err != nil {
 				return unavailable(errors.Join(last, err))

@@ -47,9 +47,10 @@ type Options struct {
 
 	// AppendTimeout is for appends without a deadline; 30 s.
 	AppendTimeout time.Duration
-	// AwayAfter is how long appends wait for a cluster none of whose brokers answers,
-	// before they end with span.ErrUnavailable or span.ErrUnknownOutcome; 0: until
-	// their deadlines. A partition without a leader, of a cluster that answers, is waited for.
+	// AwayAfter is how long the first appends wait for a cluster none of whose brokers answers,
+	// before they end with span.ErrUnavailable or span.ErrUnknownOutcome. Those that follow do
+	// not wait, until a broker answers again. 0: all wait until their deadlines.
+	// A partition without a leader, of a cluster that answers, is waited for.
 	AwayAfter time.Duration
 	// Dial connects to a broker's HOST:PORT, in place of plain TCP; TLS and SASL are done on
 	// what it returns. It is called from several goroutines.

@@ -47,12 +47,12 @@ func (p *partition) recover() {
 			p.endRecovery(unavailable(errClosed))
 			return
 		}
-		if p.s.isAway() && time.Since(began) >= p.s.opts.AwayAfter {
+		if p.s.givesUp(began) {
 			p.endRecovery(unavailable(errAway))
 			return
 		}
 		if tries > 1 || tries == 1 && kindOf(first) != kindNone {
-			if p.s.pause(p.s.closing, min(retryFirst<<min(tries, 16), retryMost)) != nil {
+			if p.s.pause(p.s.closing, p.s.meta.away.atMost(min(retryFirst<<min(tries, 16), retryMost))) != nil {
 				continue
 			}
 		}

@@ -113,7 +113,11 @@ func (s *Store) withCoordinator(ctx context.Context, id string, ask func(ctx con
 	ctx, cancel := s.short(ctx)
 	defer cancel()
 	var last error = errTxnBusy
+	began := time.Now()
 	for wait := 2 * time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+		if s.givesUp(began) {
+			return unavailable(errors.Join(last, errAway))
+		}
 		b, err := s.coordinator(ctx, id)
 		if err == nil {
 			var code wire.Code

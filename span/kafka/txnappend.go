@@ -87,7 +87,11 @@ func (p *partition) sendTxn(a *span.Append) error {
 	maybe, refusals := false, 0
 	var last error
 	after := time.Time{}
+	began := time.Now()
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 200*time.Millisecond) {
+		if p.s.givesUp(began) {
+			return outcomeOf(maybe, unavailable(errors.Join(last, errAway)))
+		}
 		sent := time.Now()
 		code, err := p.sendTxnOnce(ctx, a, after, &maybe)
 		what := kindOf(code)

@@ -1,0 +1,289 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/braidstream/braid/console/api"
+	"github.com/braidstream/braid/internal/testkit"
+)
+
+// loss is one way in which a cluster goes, and how it comes back.
+type loss struct {
+	name       string
+	goal       float64 // seconds from the last acknowledgement before to the first after
+	take, give func() error
+}
+
+// failoverScenario takes a Kafka cluster away under load, over and over. A topic that prefers to go on
+// does so on a local cluster; what counts is, per partition, the time from the last acknowledgement before
+// to the first after. Another client writes, on one connection, to a topic that waits for the lost cluster
+// and to one that lies elsewhere: what it feels there while the cluster is away is the second figure.
+//
+// The cluster is reached through a proxy, so that it can vanish: then no byte passes either way, and
+// connections stay as they are.
+func failoverScenario(ctx context.Context, e *env) ([]figure, error) {
+	proxy, err := testkit.StartProxy("127.0.0.1:1") // the target follows: each must know the other's address
+	if err != nil {
+		return nil, err
+	}
+	e.onEnd(proxy.Close)
+	k, err := testkit.StartKafka(ctx, filepath.Join(e.dir, "kafka-lost"), testkit.Advertise(1, proxy.Addr()))
+	if err != nil {
+		return nil, err
+	}
+	e.onEnd(k.Close)
+	proxy.SetTarget(k.Addrs()[0])
+	f, err := e.up(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.attach(ctx, "lost", proxy.Addr()); err != nil {
+		return nil, err
+	}
+	for name, at := range map[string]string{"waits": "lost", "elsewhere": "local"} {
+		if _, err := f.admin.CreateTopic(ctx, api.TopicCreate{Name: name, Partitions: 1, Cluster: at}); err != nil {
+			return nil, fmt.Errorf("create topic %s: %w", name, err)
+		}
+	}
+	losses := []loss{
+		{"brokers killed", 5, k.Kill, func() error { return k.Start(ctx) }},
+		{"brokers stopped", 15, k.Pause, k.Resume},
+		{"cluster vanished", 15, func() error { proxy.Stall(testkit.Both); return nil }, proxy.Heal},
+	}
+	var figures []figure
+	for _, l := range losses {
+		var gaps, first, later []float64
+		for i := range e.opts.pick(10, 1) {
+			r, err := e.lose(ctx, f, l)
+			if err != nil {
+				return figures, fmt.Errorf("%s, round %d: %w", l.name, i+1, err)
+			}
+			gaps, first, later = append(gaps, r.gaps...), append(first, r.first), append(later, r.later...)
+		}
+		figures = append(figures,
+			figure{Name: l.name + ": to the first acknowledgement p50", Unit: "s", Value: quantile(gaps, 0.5)},
+			figure{Name: l.name + ": to the first acknowledgement p99", Unit: "s", Value: quantile(gaps, 0.99)}.valueAtMost(l.goal).
+				note("%d partitions, from %s s to %s s", len(gaps), number(quantile(gaps, 0)), number(quantile(gaps, 1))),
+			figure{Name: l.name + ": elsewhere, longest wait for an acknowledgement p50", Unit: "ms", Value: median(first)}.
+				note("at most %s ms; by the one connection that the lost cluster is written by", number(quantile(first, 1))),
+			figure{Name: l.name + ": elsewhere, once it is known p50", Unit: "ms", Value: quantile(later, 0.5)},
+			figure{Name: l.name + ": elsewhere, once it is known p99", Unit: "ms", Value: quantile(later, 0.99)}.note("%d records", len(later)))
+	}
+	return figures, nil
+}
+
+// lossTurn is what one loss cost.
+type lossTurn struct {
+	gaps  []float64 // s, per partition of the topic that goes on
+	first float64   // ms, the longest that a record waited elsewhere
+	later []float64 // ms, the same of those that were sent after the topic went on
+}
+
+// lose takes the cluster away once and gives it back.
+func (e *env) lose(ctx context.Context, f *fleet, l loss) (r lossTurn, err error) {
+	name := fmt.Sprintf("goes-on-%d", e.topics.Add(1))
+	if _, err := f.admin.CreateTopic(ctx, api.TopicCreate{Name: name, Partitions: 2, Cluster: "lost",
+		Config: map[string]string{"braid.guarantee": "available"}}); err != nil {
+		return r, fmt.Errorf("create topic %s: %w", name, err)
+	}
+	going, err := startPaced(ctx, f.addr, []paced{{name, 0}, {name, 1}})
+	if err != nil {
+		return r, err
+	}
+	defer going.end()
+	mixed, err := startPaced(ctx, f.addr, []paced{{"waits", 0}, {"elsewhere", 0}})
+	if err != nil {
+		return r, err
+	}
+	defer mixed.end()
+	for _, s := range []*pacedLoad{going, mixed} {
+		for i := range s.to {
+			if err := s.acknowledged(ctx, i, time.Now(), 50); err != nil {
+				return r, err
+			}
+		}
+	}
+	taken := time.Now()
+	if err := l.take(); err != nil {
+		return r, err
+	}
+	for i := range going.to {
+		if err := going.acknowledged(ctx, i, taken, 1); err != nil {
+			return r, errors.Join(fmt.Errorf("the topic does not go on: %w", err), l.give())
+		}
+	}
+	on := time.Now()
+	if err := mixed.acknowledged(ctx, 1, on, 200); err != nil {
+		return r, errors.Join(fmt.Errorf("elsewhere nothing goes on: %w", err), l.give())
+	}
+	until := time.Now()
+	if err := l.give(); err != nil {
+		return r, err
+	}
+	// What a topic has acknowledged by answers that were on their way is no sign of going on.
+	for i := range going.to {
+		r.gaps = append(r.gaps, going.longestGap(i, taken).Seconds())
+	}
+	for _, a := range mixed.of(1) {
+		wait := float64(a.at.Sub(a.sent).Microseconds()) / 1000
+		if a.at.After(taken) && a.sent.Before(until) {
+			r.first = max(r.first, wait)
+		}
+		if a.sent.After(on) && a.sent.Before(until) {
+			r.later = append(r.later, wait)
+		}
+	}
+	// Its own topic waited, and goes on by itself.
+	if err := mixed.acknowledged(ctx, 0, time.Now(), 3); err != nil {
+		return r, fmt.Errorf("the topic that waits does not go on: %w", err)
+	}
+	going.end()
+	mixed.end()
+	if err := f.admin.DeleteTopic(ctx, name); err != nil {
+		return r, fmt.Errorf("delete topic %s: %w", name, err)
+	}
+	return r, f.failback(ctx, "lost")
+}
+
+// failback makes a cluster that is back take topics again. It is refused until the controller has seen that the cluster is back.
+func (f *fleet) failback(ctx context.Context, cluster string) error {
+	for {
+		c, err := f.admin.Cluster(ctx, cluster)
+		if err != nil {
+			return err
+		}
+		switch {
+		case c.State == "active" && c.Health == "up":
+			return nil
+		case c.State == "failed" && c.Health == "up":
+			op, err := f.admin.Submit(ctx, api.OpRequest{Kind: "failback", Cluster: cluster})
+			for err == nil && !op.Ended() {
+				op, err = f.admin.Op(ctx, op.ID, op.Revision)
+			}
+			if err != nil {
+				return fmt.Errorf("failback: %w", err)
+			}
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return fmt.Errorf("cluster %s is %s and %s: %w", cluster, c.State, c.Health, err)
+		}
+	}
+}
+
+// paced is a partition to which a record goes every 10 ms.
+type paced struct {
+	topic     string
+	partition int32
+}
+
+// pacedLoad is one idempotent client, with one connection for what it appends.
+type pacedLoad struct {
+	to   []paced
+	cl   *kgo.Client
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+	once sync.Once
+
+	mu   sync.Mutex
+	acks [][]pacedAck
+	err  error
+	news chan struct{}
+}
+
+type pacedAck struct{ sent, at time.Time }
+
+func startPaced(ctx context.Context, addr string, to []paced) (*pacedLoad, error) {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
+		kgo.MaxBufferedRecords(1_000_000), kgo.MetadataMinAge(100*time.Millisecond),
+		// As Kafka's own producer: retry.backoff.ms.
+		kgo.RetryBackoffFn(func(int) time.Duration { return 100 * time.Millisecond }))
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	l := &pacedLoad{to: to, cl: cl, stop: stop, acks: make([][]pacedAck, len(to)), news: make(chan struct{}, 1)}
+	for i := range to {
+		l.wg.Go(func() { l.send(ctx, i) })
+	}
+	return l, nil
+}
+
+func (l *pacedLoad) send(ctx context.Context, i int) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		sent := time.Now()
+		l.cl.Produce(ctx, &kgo.Record{Topic: l.to[i].topic, Partition: l.to[i].partition, Value: make([]byte, 100)}, func(_ *kgo.Record, err error) {
+			l.mu.Lock()
+			if err == nil {
+				l.acks[i] = append(l.acks[i], pacedAck{sent, time.Now()})
+			} else if ctx.Err() == nil {
+				l.err = err
+			}
+			l.mu.Unlock()
+			select {
+			case l.news <- struct{}{}:
+			default:
+			}
+		})
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// acknowledged waits until so many records are acknowledged that were sent after a time.
+func (l *pacedLoad) acknowledged(ctx context.Context, i int, after time.Time, n int) error {
+	for {
+		l.mu.Lock()
+		err, have := l.err, 0
+		for j := len(l.acks[i]) - 1; j >= 0 && l.acks[i][j].sent.After(after); j-- {
+			have++
+		}
+		l.mu.Unlock()
+		if err != nil || have >= n {
+			return err
+		}
+		select {
+		case <-l.news:
+		case <-ctx.Done():
+			return fmt.Errorf("%s-%d: %w", l.to[i].topic, l.to[i].partition, ctx.Err())
+		}
+	}
+}
+
+// of is what was acknowledged, in the order of the answers.
+func (l *pacedLoad) of(i int) []pacedAck {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]pacedAck(nil), l.acks[i]...)
+}
+
+// longestGap is the longest time between two acknowledgements of which the second came after a time.
+func (l *pacedLoad) longestGap(i int, after time.Time) (longest time.Duration) {
+	acks := l.of(i)
+	for j := 1; j < len(acks); j++ {
+		if acks[j].at.After(after) {
+			longest = max(longest, acks[j].at.Sub(acks[j-1].at))
+		}
+	}
+	return longest
+}
+
+// end drops what was not acknowledged.
+func (l *pacedLoad) end() {
+	l.once.Do(func() {
+		l.stop()
+		l.wg.Wait()
+		l.cl.Close()
+	})
+}
