@@ -49,9 +49,6 @@ func TestFailoverOfRealKafka(t *testing.T) {
 	create("in-place", "east", "braid.guarantee=available", "braid.stranded=in-place")
 	create("ordered", "east")
 	create("elsewhere", "a")
-	// These are for whoever writes to a cluster that is away and to another in one request.
-	create("waits", "east")
-	create("beside", "a")
 
 	// One client has the topics that go on, one those that wait and those that are not concerned.
 	available := startLoad(t, up.ready.Kafka, 10*time.Millisecond, 2, "replayed", "in-place")
@@ -71,6 +68,10 @@ func TestFailoverOfRealKafka(t *testing.T) {
 	if want := "1 topic with braid.guarantee=ordered is moved by force: that guarantee is broken for it"; !strings.Contains(forced, want) {
 		t.Errorf("the forced plan does not say %q:\n%s", want, forced)
 	}
+
+	// These are for whoever writes to a cluster that is away and to another in one request.
+	create("waits", "east")
+	create("beside", "a")
 
 	// Around the proxy, whatever address the broker tells.
 	direct := kadm.NewClient(east.Client(t, kgo.Dialer(func(ctx context.Context, network, _ string) (net.Conn, error) {

@@ -135,8 +135,9 @@ func (f *Fleet) Dial(_ context.Context, c catalog.Cluster) (span.Store, error) {
 	return f.open(&c, internalAddr(f.o.Watcher.Snapshot(), &c))
 }
 
-// awayAfter is how long appends wait for a Kafka cluster that is away: as long as a
-// client without trouble notices little.
+// awayAfter is how long the first appends wait for a cluster that is away, and what is not
+// known to be away waits in vain: as long as a client without trouble notices little, and longer
+// than a connection takes to be made anew.
 const awayAfter = 300 * time.Millisecond
 
 // borrowed is a store whose Close is somebody else's.
@@ -169,7 +170,7 @@ func (f *Fleet) open(c *catalog.Cluster, internal string) (span.Store, error) {
 		if f.token == "" {
 			return nil, fmt.Errorf("cluster %s: %w: no catalog to have the internal token from", c.Name, span.ErrUnavailable)
 		}
-		return remote.Dial(internal, f.token, c.Name), nil
+		return remote.Dial(internal, f.token, c.Name, remote.AwayAfter(awayAfter)), nil
 	}
 	return nil, fmt.Errorf("cluster %s: unknown kind %q", c.Name, c.Kind)
 }

@@ -14,6 +14,7 @@ var (
 	errDeniedLogin = errors.New("credentials were refused")
 	errNoBroker    = errors.New("no broker answers")
 	errNoLeader    = errors.New("partition has no leader")
+	errTrouble     = errors.New("partition takes no appends for a while")
 )
 
 // kind is what a broker's error code means to an append, a read or a request.

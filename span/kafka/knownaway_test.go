@@ -89,6 +89,73 @@ func (r *reach) giveBack() {
 	}
 }
 
+// TestNoLeader: where the cluster answers, and says that nobody leads a partition, the same holds
+// with more patience, and for that partition alone.
+func TestNoLeader(t *testing.T) {
+	f := newFake(t, 2, 1, 0)
+	synctest.Test(t, func(t *testing.T) {
+		r := &reach{f: f, conns: map[net.Conn]bool{}}
+		s, err := kafka.Open(kafka.Options{Name: "east", Bootstrap: f.bootstrap(), Dial: r.dial, AwayAfter: 300 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.wg.Wait()
+		defer func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		logs := [2]span.Log{}
+		for p := range logs {
+			logs[p] = s.Log(span.Topic{Name: f.name, ID: f.id}, int32(p))
+			defer logs[p].Release()
+		}
+		next := [2]int32{}
+		send := func(p int) (time.Duration, error) {
+			done := make(chan *span.Append, 1)
+			began := time.Now()
+			logs[p].Append(&span.Append{Batch: producerBatch(t, 1<<40+int64(p), 0, next[p], 1, fmt.Sprint(next[p])),
+				Done: func(a *span.Append) { done <- a }})
+			a := <-done
+			if a.Err == nil {
+				next[p]++
+			}
+			return time.Since(began), a.Err
+		}
+		for p := range logs {
+			if _, err := send(p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		leads := func(node, epoch int32) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.parts[0].leader, f.parts[0].epoch = node, epoch
+		}
+		for round := range int32(3) {
+			leads(-1, 2*round+1)
+			took, err := send(0)
+			t.Logf("the first waited %v", took)
+			if !errors.Is(err, span.ErrUnavailable) || took < 4*time.Second || took > 6*time.Second {
+				t.Errorf("the first append to a partition without a leader: %v after %v", err, took)
+			}
+			for range 20 {
+				// One question for the leader, which waits for the last one's to be a little past.
+				if took, err := send(0); !errors.Is(err, span.ErrUnavailable) || took > 20*time.Millisecond {
+					t.Errorf("a later append to a partition without a leader: %v after %v", err, took)
+				}
+				if took, err := send(1); err != nil || took > 0 {
+					t.Errorf("an append to the other partition: %v after %v", err, took)
+				}
+			}
+			leads(round%2, 2*round+2)
+			if took, err := send(0); err != nil || took > 100*time.Millisecond {
+				t.Errorf("an append when there is a leader again: %v after %v", err, took)
+			}
+		}
+	})
+}
+
 // TestKnownAway: only those that meet the absence of a cluster first wait for it. Whoever comes
 // later is refused in no time, whatever it asks for and on whichever connection, as often as it
 // comes; the store itself finds out soon that the cluster is back, and order is kept.

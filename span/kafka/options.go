@@ -50,7 +50,8 @@ type Options struct {
 	// AwayAfter is how long the first appends wait for a cluster none of whose brokers answers,
 	// before they end with span.ErrUnavailable or span.ErrUnknownOutcome. Those that follow do
 	// not wait, until a broker answers again. 0: all wait until their deadlines.
-	// A partition without a leader, of a cluster that answers, is waited for.
+	// A partition without a leader, of a cluster that answers, is waited for in the same manner,
+	// for 4 s; with 0 until the deadlines.
 	AwayAfter time.Duration
 	// Dial connects to a broker's HOST:PORT, in place of plain TCP; TLS and SASL are done on
 	// what it returns. It is called from several goroutines.

@@ -25,6 +25,11 @@ func (p *partition) answered(e *entry, r *wire.ProduceResult, took time.Duration
 		what = kindMaybe
 	}
 	switch what {
+	case kindRetry, kindMoved, kindMaybe, kindGone, kindRange:
+	default:
+		p.troubled = time.Time{} // its leader leads, whatever it thinks of the batch
+	}
+	switch what {
 	case kindNone:
 		ended = p.landed(e, r, ended)
 	case kindDuplicate:

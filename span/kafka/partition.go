@@ -48,7 +48,9 @@ type partition struct {
 	recovery  bool  // its goroutine runs
 	since     time.Time
 	tries     int
-	sealing   bool // entries are being ended with ErrSealed
+	// troubled is since when recoveries have met no leader that takes appends; zero: the last one did.
+	troubled time.Time
+	sealing  bool // entries are being ended with ErrSealed
 	// suspect sends the partition by a lane of its own; good counts quick answers there.
 	suspect bool
 	good    int
@@ -184,6 +186,9 @@ func (p *partition) block() {
 	}
 	if p.flying == 0 && !p.recovery && !p.scheduled && len(p.queue) > 0 {
 		p.recovery = true
+		if p.troubled.IsZero() {
+			p.troubled = time.Now()
+		}
 		p.s.spawn(p.recover)
 	}
 }

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -16,6 +17,10 @@ const (
 	// maxTooLarge is how often an append may be refused as too large by a log that
 	// a probe then finds open: once is a seal that was undone, twice is its size.
 	maxTooLarge = 2
+	// leaderPatience is how long appends wait for a partition that nobody leads, or whose leader
+	// refuses, where they do not wait for clusters that are away: longer than an orderly change of
+	// leaders, shorter than what a crash costs (broker.session.timeout.ms, 9 s).
+	leaderPatience = 4 * time.Second
 )
 
 // recover runs while nothing of the partition is under way and something is
@@ -31,6 +36,7 @@ func (p *partition) recover() {
 			p.mu.Unlock()
 			return
 		}
+		troubled := p.troubled
 		tries, since, first := p.tries, p.since, p.queue[0].code
 		// A connection was lost, or never was while reads were: who leads, and
 		// whether the log is whole, is asked before anything is appended.
@@ -49,6 +55,12 @@ func (p *partition) recover() {
 		}
 		if p.s.givesUp(began) {
 			p.endRecovery(unavailable(errAway))
+			return
+		}
+		hopeless := p.s.opts.AwayAfter > 0 && time.Since(troubled) >= leaderPatience
+		if hopeless && tries > 0 {
+			// From here on each append is tried once, until one lands.
+			p.endRecovery(unavailable(errTrouble))
 			return
 		}
 		if tries > 1 || tries == 1 && kindOf(first) != kindNone {
@@ -81,6 +93,10 @@ func (p *partition) recover() {
 			}
 		}
 		ctx, cancel := p.s.short(p.s.closing)
+		if hopeless {
+			cancel()
+			ctx, cancel = context.WithTimeout(p.s.closing, p.s.opts.AwayAfter)
+		}
 		lead, err := p.resolve(ctx, after, held)
 		cancel()
 		if err != nil {
@@ -152,6 +168,9 @@ func (p *partition) endRecovery(err error) {
 		p.mu.Lock()
 	}
 	p.sealing, p.recovery, p.blocked, p.lane, p.next, p.tries = false, false, false, nil, 0, 0
+	if !errors.Is(err, errTrouble) {
+		p.troubled = time.Time{}
+	}
 	p.mu.Unlock()
 }
 

@@ -23,6 +23,7 @@ type cutter struct {
 	mu    sync.Mutex
 	conns []net.Conn
 	mute  bool // what the server says is swallowed
+	down  bool // new connections are closed at once
 	wg    sync.WaitGroup
 }
 
@@ -42,6 +43,13 @@ func (c *cutter) accept() {
 		in, err := c.l.Accept()
 		if err != nil {
 			return
+		}
+		c.mu.Lock()
+		down := c.down
+		c.mu.Unlock()
+		if down {
+			_ = in.Close()
+			continue
 		}
 		out, err := net.Dial("tcp", c.to)
 		if err != nil {
@@ -86,6 +94,12 @@ func (c *cutter) cut() {
 		_ = conn.Close()
 	}
 	c.conns = nil
+}
+
+func (c *cutter) setDown(down bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.down = down
 }
 
 func (c *cutter) setMute(v bool) {
@@ -248,6 +262,55 @@ func TestAway(t *testing.T) {
 	serve(t, listen(t, addr), s)
 	if a := <-waiting; !errors.Is(a.Err, span.ErrGone) {
 		t.Fatalf("append to a topic that is not there: %v", a.Err)
+	}
+}
+
+// TestKnownAway: who meets the absence of the owner first waits for it a little. Whoever comes
+// later does not, until it is back.
+func TestKnownAway(t *testing.T) {
+	_, c, _, topic := world(t)
+	const first = 500 * time.Millisecond
+	client := remote.Dial(c.l.Addr().String(), token, "here", remote.AwayAfter(first))
+	defer client.Close()
+	log := client.Log(topic, 0)
+	defer log.Release()
+	next := int32(0)
+	send := func() *span.Append {
+		return <-start(log, one(t, batch.NewBuilder().Producer(1<<40, 0, next), fmt.Sprint(next)), time.Hour)
+	}
+	if a := send(); a.Err != nil {
+		t.Fatal(a.Err)
+	}
+	next++
+	c.setDown(true)
+	c.cut()
+	began := time.Now()
+	if a := send(); !errors.Is(a.Err, span.ErrUnavailable) && !errors.Is(a.Err, span.ErrUnknownOutcome) {
+		t.Fatalf("the first append to an owner that is away: %v", a.Err)
+	}
+	t.Logf("the first append waited %v", time.Since(began))
+	const more = 200
+	began = time.Now()
+	for range more {
+		if a := send(); !errors.Is(a.Err, span.ErrUnavailable) || errors.Is(a.Err, span.ErrUnknownOutcome) {
+			t.Fatalf("a later append to an owner that is away: %v", a.Err)
+		}
+	}
+	took := time.Since(began)
+	t.Logf("%d more took %v", more, took)
+	if took > more*first/2 {
+		t.Errorf("%d more took %v: as if each had waited", more, took)
+	}
+	c.setDown(false)
+	end := time.Now().Add(3 * time.Minute)
+	for {
+		a := send()
+		if a.Err == nil {
+			break
+		}
+		if !errors.Is(a.Err, span.ErrUnavailable) || time.Now().After(end) {
+			t.Fatalf("an append after the owner is back: %v", a.Err)
+		}
 	}
 }
 

@@ -19,12 +19,15 @@ const (
 	silentFor       = 20 * time.Second // then the peer is gone
 	backoffFrom     = 20 * time.Millisecond
 	backoffTo       = time.Second
-	maxQueuedBytes  = 256 << 20
+	// lookEvery is the longest pause between two attempts to connect while appends do not wait for one.
+	lookEvery      = 250 * time.Millisecond
+	maxQueuedBytes = 256 << 20
 )
 
 var (
 	errClosed    = fmt.Errorf("store is closed: %w", span.ErrUnavailable)
 	errLost      = errors.New("connection to the owner of the cluster was lost")
+	errAway      = fmt.Errorf("the owner of the cluster is away: %w", span.ErrUnavailable)
 	errQueueFull = fmt.Errorf("too many appends wait to be sent: %w", span.ErrUnavailable)
 )
 
@@ -51,6 +54,7 @@ type link struct {
 	addr, token, name string
 	session           [sessionSize]byte
 	channel           uint8
+	awayAfter         time.Duration // 0: appends wait until their deadlines
 
 	quit chan struct{}
 	done chan struct{}
@@ -63,10 +67,13 @@ type link struct {
 	pending map[uint64]*call // written, not answered
 	order   []*call          // appends that were written, in order; answered ones are skipped
 	bytes   int64            // of queued and pending appends
+	// away is when the first of the attempts began that did not connect since; zero: the last one did.
+	away time.Time
+	look bool // somebody was refused, so it is time to try again
 }
 
-func newLink(addr, token, name string, session [sessionSize]byte, channel uint8) *link {
-	l := &link{addr: addr, token: token, name: name, session: session, channel: channel,
+func newLink(addr, token, name string, session [sessionSize]byte, channel uint8, awayAfter time.Duration) *link {
+	l := &link{addr: addr, token: token, name: name, session: session, channel: channel, awayAfter: awayAfter,
 		quit: make(chan struct{}), done: make(chan struct{}), wake: make(chan struct{}, 1), pending: make(map[uint64]*call)}
 	go l.run()
 	return l
@@ -91,6 +98,10 @@ func (l *link) submit(c *call) {
 		err = errClosed
 	case c.append != nil && l.bytes > 0 && l.bytes+int64(len(c.body)) > maxQueuedBytes:
 		err = errQueueFull
+	case c.append != nil && l.gone(time.Now()):
+		// The client comes again, and finds out what becomes of the next attempt.
+		err, l.look = errAway, true
+		l.poke()
 	}
 	if err != nil {
 		l.mu.Unlock()
@@ -105,6 +116,12 @@ func (l *link) submit(c *call) {
 	l.queue = append(l.queue, c)
 	l.mu.Unlock()
 	l.poke()
+}
+
+// gone tells whether appends wait for the owner no longer; under mu. Those of other clusters would
+// wait with them, since a client's answers keep the order of its requests.
+func (l *link) gone(now time.Time) bool {
+	return l.awayAfter > 0 && !l.away.IsZero() && now.Sub(l.away) >= l.awayAfter
 }
 
 func (l *link) poke() {
@@ -144,15 +161,20 @@ func (l *link) run() {
 		case <-l.wake:
 		}
 		for l.waiting() {
+			began := time.Now()
 			conn, r, err := l.dial()
+			l.tried(began, err)
 			if err == nil {
 				backoff = backoffFrom
 				l.use(conn, r)
+				if !l.waiting() {
+					break
+				}
 			} else {
 				l.refuse(err)
 			}
-			if !l.waiting() {
-				break
+			if l.awayAfter > 0 {
+				backoff = min(backoff, lookEvery)
 			}
 			t := time.NewTimer(backoff)
 			select {
@@ -169,7 +191,20 @@ func (l *link) run() {
 func (l *link) waiting() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.queue) > 0 && !l.closed
+	return (len(l.queue) > 0 || l.look) && !l.closed
+}
+
+// tried notes what became of an attempt to connect that began at a time.
+func (l *link) tried(began time.Time, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.look = false
+	switch {
+	case err == nil:
+		l.away = time.Time{}
+	case l.away.IsZero():
+		l.away = began
+	}
 }
 
 func (l *link) dial() (net.Conn, *bufio.Reader, error) {
@@ -196,7 +231,8 @@ func (l *link) dial() (net.Conn, *bufio.Reader, error) {
 	return conn, r, nil
 }
 
-// refuse ends what waits after a failed dial: calls at once, appends at their deadline.
+// refuse ends what waits after a failed dial: calls at once, appends at their deadline, or
+// when the owner is known to be away.
 func (l *link) refuse(err error) {
 	if !errors.Is(err, span.ErrDenied) {
 		err = fmt.Errorf("connect to the owner of the cluster: %w: %w", span.ErrUnavailable, err)
@@ -206,7 +242,7 @@ func (l *link) refuse(err error) {
 	var out []*call
 	keep := l.queue[:0]
 	for _, c := range l.queue {
-		if c.append != nil && now.Before(c.deadline) {
+		if c.append != nil && now.Before(c.deadline) && !l.gone(now) {
 			keep = append(keep, c)
 		} else {
 			out = append(out, c)

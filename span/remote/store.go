@@ -27,16 +27,31 @@ type Store struct {
 
 var _ span.Store = (*Store)(nil)
 
+// Option sets what differs from the defaults.
+type Option func(*settings)
+
+type settings struct{ awayAfter time.Duration }
+
+// AwayAfter is how long the first appends wait for an owner to whom there is no connection,
+// before they end with span.ErrUnavailable, or with span.ErrUnknownOutcome if they had been sent.
+// Those that follow do not wait, until there is a connection again. 0, the default: all wait
+// until their deadlines.
+func AwayAfter(d time.Duration) Option { return func(s *settings) { s.awayAfter = d } }
+
 // Dial returns the store of the cluster name that is served at addr (host:port).
 // It connects when it is first used and again whenever the connection breaks.
-func Dial(addr, token, name string) *Store {
+func Dial(addr, token, name string, options ...Option) *Store {
+	var o settings
+	for _, set := range options {
+		set(&o)
+	}
 	var session [sessionSize]byte
 	// It never fails (crypto/rand ends the process if the system has no randomness).
 	_, _ = rand.Read(session[:])
 	return &Store{
 		name:   name,
-		writes: newLink(addr, token, name, session, channelWrites),
-		reads:  newLink(addr, token, name, session, channelReads),
+		writes: newLink(addr, token, name, session, channelWrites, o.awayAfter),
+		reads:  newLink(addr, token, name, session, channelReads, o.awayAfter),
 		logs:   make(map[logKey]*remoteLog),
 	}
 }
