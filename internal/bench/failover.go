@@ -152,12 +152,15 @@ func (e *env) lose(ctx context.Context, f *fleet, l loss) (r lossTurn, err error
 	return r, f.failback(ctx, "lost")
 }
 
-// failback makes a cluster that is back take topics again. It is refused until the controller has seen that the cluster is back.
+// failback makes a cluster that is back take topics again.
 func (f *fleet) failback(ctx context.Context, cluster string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	var refused error // this process may hear from the cluster before the controller does
 	for {
 		c, err := f.admin.Cluster(ctx, cluster)
 		if err != nil {
-			return err
+			return errors.Join(err, refused)
 		}
 		switch {
 		case c.State == "active" && c.Health == "up":
@@ -167,12 +170,10 @@ func (f *fleet) failback(ctx context.Context, cluster string) error {
 			for err == nil && !op.Ended() {
 				op, err = f.admin.Op(ctx, op.ID, op.Revision)
 			}
-			if err != nil {
-				return fmt.Errorf("failback: %w", err)
-			}
+			refused = err
 		}
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
-			return fmt.Errorf("cluster %s is %s and %s: %w", cluster, c.State, c.Health, err)
+			return fmt.Errorf("cluster %s is %s and %s: %w", cluster, c.State, c.Health, errors.Join(err, refused))
 		}
 	}
 }

@@ -129,8 +129,9 @@ func TestNoLeader(t *testing.T) {
 		}
 		leads := func(node, epoch int32) {
 			f.mu.Lock()
-			defer f.mu.Unlock()
 			f.parts[0].leader, f.parts[0].epoch = node, epoch
+			f.mu.Unlock()
+			time.Sleep(time.Millisecond) // else what was heard in this very moment is no older than it
 		}
 		for round := range int32(3) {
 			leads(-1, 2*round+1)
