@@ -18,6 +18,7 @@ import (
 type loss struct {
 	name       string
 	goal       float64 // seconds from the last acknowledgement before to the first after
+	cluster    string
 	take, give func() error
 }
 
@@ -26,57 +27,89 @@ type loss struct {
 // to the first after. Another client writes, on one connection, to a topic that waits for the lost cluster
 // and to one that lies elsewhere: what it feels there while the cluster is away is the second figure.
 //
-// The cluster is reached through a proxy, so that it can vanish: then no byte passes either way, and
-// connections stay as they are.
+// Clusters are reached through proxies, so that they can vanish: then no byte passes either way, and
+// connections stay as they are. That a broker starts again takes all of the machine, so those that are
+// killed go first; the other two kinds are mostly waited for, and share the time.
 func failoverScenario(ctx context.Context, e *env) ([]figure, error) {
-	proxy, err := testkit.StartProxy("127.0.0.1:1") // the target follows: each must know the other's address
-	if err != nil {
-		return nil, err
-	}
-	e.onEnd(proxy.Close)
-	k, err := testkit.StartKafka(ctx, filepath.Join(e.dir, "kafka-lost"), testkit.Advertise(1, proxy.Addr()))
-	if err != nil {
-		return nil, err
-	}
-	e.onEnd(k.Close)
-	proxy.SetTarget(k.Addrs()[0])
 	f, err := e.up(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := f.attach(ctx, "lost", proxy.Addr()); err != nil {
+	killed, _, err := e.losable(ctx, f, "killed")
+	if err != nil {
 		return nil, err
 	}
-	for name, at := range map[string]string{"waits": "lost", "elsewhere": "local"} {
-		if _, err := f.admin.CreateTopic(ctx, api.TopicCreate{Name: name, Partitions: 1, Cluster: at}); err != nil {
-			return nil, fmt.Errorf("create topic %s: %w", name, err)
-		}
+	figures, err := e.loseOften(ctx, f, loss{"brokers killed", 5, "killed", killed.Kill, func() error { return killed.Start(ctx) }})
+	if err != nil {
+		return figures, err
+	}
+	stopped, _, err := e.losable(ctx, f, "stopped")
+	if err != nil {
+		return figures, err
+	}
+	_, proxy, err := e.losable(ctx, f, "vanished")
+	if err != nil {
+		return figures, err
 	}
 	losses := []loss{
-		{"brokers killed", 5, k.Kill, func() error { return k.Start(ctx) }},
-		{"brokers stopped", 15, k.Pause, k.Resume},
-		{"cluster vanished", 15, func() error { proxy.Stall(testkit.Both); return nil }, proxy.Heal},
+		{"brokers stopped", 15, "stopped", stopped.Pause, stopped.Resume},
+		{"cluster vanished", 15, "vanished", func() error { proxy.Stall(testkit.Both); return nil }, proxy.Heal},
 	}
-	var figures []figure
-	for _, l := range losses {
-		var gaps, first, later []float64
-		for i := range e.opts.pick(10, 1) {
-			r, err := e.lose(ctx, f, l)
-			if err != nil {
-				return figures, fmt.Errorf("%s, round %d: %w", l.name, i+1, err)
-			}
-			gaps, first, later = append(gaps, r.gaps...), append(first, r.first), append(later, r.later...)
+	var both sync.WaitGroup
+	parts, errs := make([][]figure, len(losses)), make([]error, len(losses))
+	for i, l := range losses {
+		both.Go(func() { parts[i], errs[i] = e.loseOften(ctx, f, l) })
+	}
+	both.Wait()
+	for _, part := range parts {
+		figures = append(figures, part...)
+	}
+	return figures, errors.Join(errs...)
+}
+
+// losable starts a Kafka cluster behind a proxy and adds it to the fleet, with a topic that waits for it.
+func (e *env) losable(ctx context.Context, f *fleet, name string) (*testkit.Cluster, *testkit.Proxy, error) {
+	proxy, err := testkit.StartProxy("127.0.0.1:1") // the target follows: each must know the other's address
+	if err != nil {
+		return nil, nil, err
+	}
+	e.onEnd(proxy.Close)
+	k, err := testkit.StartKafka(ctx, filepath.Join(e.dir, "kafka-"+name), testkit.Advertise(1, proxy.Addr()))
+	if err != nil {
+		return nil, nil, err
+	}
+	e.onEnd(k.Close)
+	proxy.SetTarget(k.Addrs()[0])
+	if err := f.attach(ctx, name, proxy.Addr()); err != nil {
+		return nil, nil, err
+	}
+	for topic, at := range map[string]string{"waits-for-" + name: name, "beside-" + name: "local"} {
+		if _, err := f.admin.CreateTopic(ctx, api.TopicCreate{Name: topic, Partitions: 1, Cluster: at}); err != nil {
+			return nil, nil, fmt.Errorf("create topic %s: %w", topic, err)
 		}
-		figures = append(figures,
-			figure{Name: l.name + ": to the first acknowledgement p50", Unit: "s", Value: quantile(gaps, 0.5)},
-			figure{Name: l.name + ": to the first acknowledgement p99", Unit: "s", Value: quantile(gaps, 0.99)}.valueAtMost(l.goal).
-				note("%d partitions, from %s s to %s s", len(gaps), number(quantile(gaps, 0)), number(quantile(gaps, 1))),
-			figure{Name: l.name + ": elsewhere, longest wait for an acknowledgement p50", Unit: "ms", Value: median(first)}.
-				note("at most %s ms; by the one connection that the lost cluster is written by", number(quantile(first, 1))),
-			figure{Name: l.name + ": elsewhere, once it is known p50", Unit: "ms", Value: quantile(later, 0.5)},
-			figure{Name: l.name + ": elsewhere, once it is known p99", Unit: "ms", Value: quantile(later, 0.99)}.note("%d records", len(later)))
 	}
-	return figures, nil
+	return k, proxy, nil
+}
+
+// loseOften takes one cluster away as often as is asked for.
+func (e *env) loseOften(ctx context.Context, f *fleet, l loss) ([]figure, error) {
+	var gaps, first, later []float64
+	for i := range e.opts.pick(10, 1) {
+		r, err := e.lose(ctx, f, l)
+		if err != nil {
+			return nil, fmt.Errorf("%s, round %d: %w", l.name, i+1, err)
+		}
+		gaps, first, later = append(gaps, r.gaps...), append(first, r.first), append(later, r.later...)
+	}
+	return []figure{
+		{Name: l.name + ": to the first acknowledgement p50", Unit: "s", Value: quantile(gaps, 0.5)},
+		figure{Name: l.name + ": to the first acknowledgement p99", Unit: "s", Value: quantile(gaps, 0.99)}.valueAtMost(l.goal).
+			note("%d losses, 2 partitions, from %s s to %s s", len(first), number(quantile(gaps, 0)), number(quantile(gaps, 1))),
+		figure{Name: l.name + ": elsewhere, longest wait for an acknowledgement p50", Unit: "ms", Value: median(first)}.
+			note("at most %s ms; by the one connection that the lost cluster is written by", number(quantile(first, 1))),
+		{Name: l.name + ": elsewhere, once it is known p50", Unit: "ms", Value: quantile(later, 0.5)},
+		figure{Name: l.name + ": elsewhere, once it is known p99", Unit: "ms", Value: quantile(later, 0.99)}.note("%d records", len(later)),
+	}, nil
 }
 
 // lossTurn is what one loss cost.
@@ -89,7 +122,7 @@ type lossTurn struct {
 // lose takes the cluster away once and gives it back.
 func (e *env) lose(ctx context.Context, f *fleet, l loss) (r lossTurn, err error) {
 	name := fmt.Sprintf("goes-on-%d", e.topics.Add(1))
-	if _, err := f.admin.CreateTopic(ctx, api.TopicCreate{Name: name, Partitions: 2, Cluster: "lost",
+	if _, err := f.admin.CreateTopic(ctx, api.TopicCreate{Name: name, Partitions: 2, Cluster: l.cluster,
 		Config: map[string]string{"braid.guarantee": "available"}}); err != nil {
 		return r, fmt.Errorf("create topic %s: %w", name, err)
 	}
@@ -98,7 +131,7 @@ func (e *env) lose(ctx context.Context, f *fleet, l loss) (r lossTurn, err error
 		return r, err
 	}
 	defer going.end()
-	mixed, err := startPaced(ctx, f.addr, []paced{{"waits", 0}, {"elsewhere", 0}})
+	mixed, err := startPaced(ctx, f.addr, []paced{{"waits-for-" + l.cluster, 0}, {"beside-" + l.cluster, 0}})
 	if err != nil {
 		return r, err
 	}
@@ -149,7 +182,7 @@ func (e *env) lose(ctx context.Context, f *fleet, l loss) (r lossTurn, err error
 	if err := f.admin.DeleteTopic(ctx, name); err != nil {
 		return r, fmt.Errorf("delete topic %s: %w", name, err)
 	}
-	return r, f.failback(ctx, "lost")
+	return r, f.failback(ctx, l.cluster)
 }
 
 // failback makes a cluster that is back take topics again.

@@ -10,9 +10,12 @@ import (
 var errAway = errors.New("no broker answers for a while")
 
 const (
-	// lookFirst and lookMost bound the pause between two looks for a cluster that is away.
-	lookFirst = 50 * time.Millisecond
-	lookMost  = 250 * time.Millisecond
+	// lookFirst and lookMost bound the pause between two looks for a cluster that is away;
+	// lookLong is the pause once it has been for lookAWhile.
+	lookFirst  = 50 * time.Millisecond
+	lookMost   = 250 * time.Millisecond
+	lookLong   = time.Second
+	lookAWhile = time.Minute
 	// suspectAfter is how long an append has no answer until brokers are asked whether
 	// they are there; suspectEvery is the least time between two such questions.
 	suspectAfter = 500 * time.Millisecond
@@ -111,6 +114,9 @@ func (s *Store) noAnswer(began time.Time) {
 func (s *Store) look() {
 	a := &s.meta.away
 	for wait := lookFirst; ; wait = min(2*wait, lookMost) {
+		if a.lasts(lookAWhile) {
+			wait = lookLong
+		}
 		if s.pause(s.closing, wait) != nil {
 			return
 		}
