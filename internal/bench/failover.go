@@ -83,9 +83,13 @@ func (e *env) losable(ctx context.Context, f *fleet, name string) (*testkit.Clus
 	if err := f.attach(ctx, name, proxy.Addr()); err != nil {
 		return nil, nil, err
 	}
-	for topic, at := range map[string]string{"waits-for-" + name: name, "beside-" + name: "local"} {
-		if _, err := f.admin.CreateTopic(ctx, api.TopicCreate{Name: topic, Partitions: 1, Cluster: at}); err != nil {
-			return nil, nil, fmt.Errorf("create topic %s: %w", topic, err)
+	for _, t := range []api.TopicCreate{
+		// A failover goes to where the fewest partitions are: not to a cluster that may be the next.
+		{Name: "waits-for-" + name, Partitions: 20, Cluster: name},
+		{Name: "beside-" + name, Partitions: 1, Cluster: "local"},
+	} {
+		if _, err := f.admin.CreateTopic(ctx, t); err != nil {
+			return nil, nil, fmt.Errorf("create topic %s: %w", t.Name, err)
 		}
 	}
 	return k, proxy, nil
