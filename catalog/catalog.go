@@ -180,25 +180,33 @@ type item struct {
 func (c *Catalog) list(ctx context.Context, what, prefix string, opts ...clientv3.OpOption) (items []item, revision int64, err error) {
 	from, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
 	for {
-		page := append([]clientv3.OpOption{clientv3.WithRange(end), clientv3.WithLimit(loadPage)}, opts...)
-		if revision != 0 {
-			page = append(page, clientv3.WithRev(revision))
-		}
-		r, err := c.getRange(ctx, what, from, page)
+		page, at, more, err := c.page(ctx, what, from, end, revision, opts...)
 		if err != nil {
 			return nil, 0, err
 		}
-		if revision == 0 {
-			revision = r.Header.Revision
-		}
-		for _, kv := range r.Kvs {
-			items = append(items, item{string(kv.Key), kv.Value, kv.ModRevision, kv.Lease})
-		}
-		if !r.More || len(r.Kvs) == 0 {
+		items, revision = append(items, page...), at
+		if !more {
 			return items, revision, nil
 		}
-		from = string(r.Kvs[len(r.Kvs)-1].Key) + "\x00"
+		from = items[len(items)-1].key + "\x00"
 	}
+}
+
+// page reads the first keys of a range, as they were at a revision (0: as they are now), and
+// tells at which they were so, and whether there are more.
+func (c *Catalog) page(ctx context.Context, what, from, end string, revision int64, opts ...clientv3.OpOption) (items []item, at int64, more bool, err error) {
+	opts = append([]clientv3.OpOption{clientv3.WithRange(end), clientv3.WithLimit(loadPage), clientv3.WithRev(revision)}, opts...)
+	r, err := c.getRange(ctx, what, from, opts)
+	if err != nil {
+		return nil, 0, false, err
+	}
+	if revision == 0 {
+		revision = r.Header.Revision
+	}
+	for _, kv := range r.Kvs {
+		items = append(items, item{string(kv.Key), kv.Value, kv.ModRevision, kv.Lease})
+	}
+	return items, revision, r.More && len(items) > 0, nil
 }
 
 func (c *Catalog) getRange(ctx context.Context, what, from string, opts []clientv3.OpOption) (*clientv3.GetResponse, error) {

@@ -1,11 +1,14 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -59,12 +62,34 @@ const (
 	DayLayout  = "2006-01-02"
 )
 
-// foldedWriter is who folded readings are by.
+// foldedWriter is who folded readings are by, with the part of those that they are of.
 const foldedWriter = "all"
+
+// partOf is the end of a writer's name that tells which part of the tenants it writes: a dot and a number; "" if
+// it writes all of them.
+func partOf(writer string) string {
+	if at := strings.LastIndexByte(writer, '.'); at >= 0 {
+		return writer[at:]
+	}
+	return ""
+}
+
+func isFolded(writer string) bool { return strings.TrimSuffix(writer, partOf(writer)) == foldedWriter }
 
 const meterPrefix = dataRoot + "meter/"
 
 func meterKey(hour, writer string) string { return meterPrefix + segment(hour) + "/" + segment(writer) }
+
+// meterOf takes a key of meterKey apart.
+func meterOf(key string) (hour, writer string, ok bool) {
+	hour, writer, ok = strings.Cut(strings.TrimPrefix(key, meterPrefix), "/")
+	if !ok {
+		return "", "", false
+	}
+	hour, hok := unsegment(hour)
+	writer, wok := unsegment(writer)
+	return hour, writer, hok && wok
+}
 
 // PutReading writes a reading if its Revision still stands (0: there is none yet) and
 // returns the new one. [ErrConflict] or [ErrNotFound] say that another is there, or none any more.
@@ -80,47 +105,77 @@ func (c *Catalog) Reading(ctx context.Context, hour, writer string) (Reading, er
 	return r, err
 }
 
-// Readings reads all of the hours from a time on, and of its day if that was folded.
-func (c *Catalog) Readings(ctx context.Context, since time.Time) ([]Reading, error) {
-	var out []Reading
-	from := since.UTC().Truncate(time.Hour).Format(HourLayout)
-	day := from[:len(DayLayout)]
-	all, err := listOf(ctx, c, "usage", meterPrefix, func(r *Reading, rev int64) { r.Revision = rev })
-	for _, r := range all {
-		if len(r.Hour) == len(DayLayout) && r.Hour >= day || r.Hour >= from {
-			out = append(out, r)
+// readingsAtOnce bounds how many readings are in memory: each may hold thousands of tenants.
+const readingsAtOnce = 16
+
+// Readings reads all of the hours from a time on, and of its day if that was folded, few at a time. All are as
+// they were at one moment. An error is the last thing that is yielded.
+func (c *Catalog) Readings(ctx context.Context, since time.Time) iter.Seq2[Reading, error] {
+	return func(yield func(Reading, error) bool) {
+		hour := since.UTC().Truncate(time.Hour).Format(HourLayout)
+		day := hour[:len(DayLayout)]
+		// A day sorts before its hours.
+		from, end, revision := meterPrefix+segment(day), clientv3.GetPrefixRangeEnd(meterPrefix), int64(0)
+		for {
+			items, at, more, err := c.page(ctx, "usage", from, end, revision, clientv3.WithLimit(readingsAtOnce))
+			if err != nil {
+				yield(Reading{}, err)
+				return
+			}
+			for _, it := range items {
+				var r Reading
+				if err := decode(it.value, &r); err != nil {
+					yield(Reading{}, fmt.Errorf("usage: %s: %w", strings.TrimPrefix(it.key, dataRoot), err))
+					return
+				}
+				r.Revision = it.revision
+				if (len(r.Hour) == len(DayLayout) || r.Hour >= hour) && !yield(r, nil) {
+					return
+				}
+			}
+			if !more {
+				return
+			}
+			from, revision = items[len(items)-1].key+"\x00", at
 		}
 	}
-	return out, err
 }
 
 // foldOps is how many readings one transaction folds: each costs a comparison and a deletion.
 const foldOps = txnOps/2 - 4
 
-// FoldReadings puts the readings of each hour that ended before a time into one, and those of
-// each day that ended before another. Each step is one transaction that compares all
-// that it takes, so that nothing is lost or counted twice, whoever else folds or writes.
+// FoldReadings puts the readings of each hour that ended before a time into one of each part of the tenants, and
+// those of each day that ended before another. Each step is one transaction that compares all
+// that it takes, so that nothing is lost or counted twice, whoever else folds or writes. What stays as it is
+// costs its key: values are read of those that are folded.
 func (c *Catalog) FoldReadings(ctx context.Context, hoursBefore, daysBefore time.Time, fence Fence) error {
-	all, err := listOf(ctx, c, "usage", meterPrefix, func(r *Reading, rev int64) { r.Revision = rev })
+	keys, _, err := c.list(ctx, "usage", meterPrefix, clientv3.WithKeysOnly())
 	if err != nil {
 		return err
 	}
-	into := map[string][]Reading{}
-	for _, r := range all {
-		at, err := time.Parse(HourLayout, r.Hour)
-		if err != nil {
+	type target struct{ hour, part string }
+	into := map[target][]item{}
+	for _, it := range keys {
+		hour, writer, ok := meterOf(it.key)
+		at, err := time.Parse(HourLayout, hour)
+		if !ok || err != nil {
 			continue // a day, or a later release's
 		}
 		switch {
 		case !at.Add(time.Hour).After(daysBefore):
-			into[r.Hour[:len(DayLayout)]] = append(into[r.Hour[:len(DayLayout)]], r)
-		case !at.Add(time.Hour).After(hoursBefore) && r.Writer != foldedWriter:
-			into[r.Hour] = append(into[r.Hour], r)
+			to := target{hour[:len(DayLayout)], partOf(writer)}
+			into[to] = append(into[to], it)
+		case !at.Add(time.Hour).After(hoursBefore) && !isFolded(writer):
+			to := target{hour, partOf(writer)}
+			into[to] = append(into[to], it)
 		}
 	}
-	for _, hour := range slices.Sorted(maps.Keys(into)) {
-		for part := range slices.Chunk(into[hour], foldOps) {
-			if err := c.fold(ctx, hour, part, fence); err != nil && !errors.Is(err, ErrConflict) {
+	targets := slices.SortedFunc(maps.Keys(into), func(a, b target) int {
+		return cmp.Or(cmp.Compare(a.hour, b.hour), cmp.Compare(a.part, b.part))
+	})
+	for _, to := range targets {
+		for part := range slices.Chunk(into[to], foldOps) {
+			if err := c.fold(ctx, to.hour, foldedWriter+to.part, part, fence); err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNotFound) {
 				return err
 			}
 		}
@@ -128,27 +183,32 @@ func (c *Catalog) FoldReadings(ctx context.Context, hoursBefore, daysBefore time
 	return nil
 }
 
-// fold adds readings to the folded one of an hour or a day.
-func (c *Catalog) fold(ctx context.Context, into string, parts []Reading, fence Fence) error {
+// fold adds readings to the folded one of an hour or a day. One that has changed since it was listed is left for
+// the next time, with the others.
+func (c *Catalog) fold(ctx context.Context, into, writer string, parts []item, fence Fence) error {
 	what := "fold usage of " + into
-	sum, err := c.Reading(ctx, into, foldedWriter)
+	sum, err := c.Reading(ctx, into, writer)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return err
 	}
 	if sum.Tenants == nil {
 		sum.Tenants = map[string]Usage{}
 	}
-	sum.Hour, sum.Writer, sum.Seq = into, foldedWriter, sum.Seq+1
-	key := meterKey(into, foldedWriter)
+	sum.Hour, sum.Writer, sum.Seq = into, writer, sum.Seq+1
+	key := meterKey(into, writer)
 	cmps := fence.guard([]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", sum.Revision)})
 	var ops []clientv3.Op
-	for _, r := range parts {
+	for _, it := range parts {
+		var r Reading
+		revision, err := c.get(ctx, what, it.key, &r)
+		if err != nil {
+			return err
+		}
 		for tenant, u := range r.Tenants {
 			sum.Tenants[tenant] = sum.Tenants[tenant].Add(u)
 		}
-		from := meterKey(r.Hour, r.Writer)
-		cmps = append(cmps, clientv3.Compare(clientv3.ModRevision(from), "=", r.Revision))
-		ops = append(ops, clientv3.OpDelete(from))
+		cmps = append(cmps, clientv3.Compare(clientv3.ModRevision(it.key), "=", revision))
+		ops = append(ops, clientv3.OpDelete(it.key))
 	}
 	value, err := encode(&sum)
 	if err != nil {

@@ -10,7 +10,10 @@ import (
 // sumOf is what a tenant used, over all readings from a time on.
 func sumOf(t *testing.T, c *Catalog, since time.Time, tenant string) (total Usage, readings int) {
 	t.Helper()
-	for _, r := range must(c.Readings(t.Context(), since))(t) {
+	for r, err := range c.Readings(t.Context(), since) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		if u, ok := r.Tenants[tenant]; ok {
 			total, readings = total.Add(u), readings+1
 		}
@@ -81,6 +84,47 @@ func TestReadingsAreFolded(t *testing.T) {
 	}
 }
 
+// Readings of a part of the tenants are folded with those of the same part, so that none grows beyond what is taken for a
+// value; those of a release that knew no parts are one of their own.
+func TestPartsAreFoldedApart(t *testing.T) {
+	c := open(t)
+	begin := time.Date(2003, 5, 7, 4, 0, 0, 0, time.UTC)
+	unit, tenant := Usage{Received: 1}, "parted-"+RandomName(8)
+	writers := []string{"1-x.3", "2-x.3", "1-x.11", "1-x"}
+	for h := range 2 {
+		for _, w := range writers {
+			must(c.PutReading(t.Context(), Reading{Hour: begin.Add(time.Duration(h) * time.Hour).Format(HourLayout), Writer: w, Seq: 1, Tenants: map[string]Usage{tenant: unit}}, Fence{}))(t)
+		}
+	}
+	read := func() (text string) {
+		t.Helper()
+		for r, err := range c.Readings(t.Context(), begin) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if u, ok := r.Tenants[tenant]; ok {
+				text += fmt.Sprint(r.Hour, " ", r.Writer, " ", u.Received, "\n")
+			}
+		}
+		return text
+	}
+	for _, step := range []struct {
+		hours, days time.Duration
+		want        string
+	}{
+		{2 * time.Hour, 0, "2003-05-07T04 all 1\n2003-05-07T04 all.11 1\n2003-05-07T04 all.3 2\n2003-05-07T05 all 1\n2003-05-07T05 all.11 1\n2003-05-07T05 all.3 2\n"},
+		{2 * time.Hour, 0, "2003-05-07T04 all 1\n2003-05-07T04 all.11 1\n2003-05-07T04 all.3 2\n2003-05-07T05 all 1\n2003-05-07T05 all.11 1\n2003-05-07T05 all.3 2\n"},
+		{2 * time.Hour, 2 * time.Hour, "2003-05-07 all 2\n2003-05-07 all.11 2\n2003-05-07 all.3 4\n"},
+	} {
+		if err := c.FoldReadings(t.Context(), begin.Add(step.hours), begin.Add(step.days), Fence{}); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(); got != step.want {
+			t.Errorf("%s\nwant\n%s", got, step.want)
+		}
+	}
+}
+
 func TestSharesAreWatched(t *testing.T) {
 	c := open(t)
 	tenant := "shares-" + RandomName(8)
@@ -105,6 +149,37 @@ func TestSharesAreWatched(t *testing.T) {
 	s.Tenant = "shares-of-nobody"
 	if err := c.PutShare(t.Context(), s, Fence{}); !errors.Is(err, ErrNoTenant) {
 		t.Errorf("of no tenant: %v", err)
+	}
+}
+
+// Many shares are written in few transactions; a tenant that is gone keeps no other from having its own.
+func TestManyShares(t *testing.T) {
+	c := open(t)
+	w := watch(t, c)
+	var shares []Share
+	const n = shareOps + 5
+	prefix := "many-" + RandomName(8)
+	for i := range n {
+		name := fmt.Sprint(prefix, "-", i)
+		if i != 3 {
+			must(c.CreateTenant(t.Context(), Tenant{Name: name}))(t)
+		}
+		shares = append(shares, Share{Tenant: name, Stored: int64(i)})
+	}
+	if err := c.PutShares(t.Context(), shares, Fence{}); err != nil {
+		t.Fatal(err)
+	}
+	snap := must(w.Refresh(t.Context()))(t)
+	for i, s := range shares {
+		if got := snap.Share(s.Tenant); (got != nil) != (i != 3) || got != nil && got.Stored != int64(i) {
+			t.Errorf("%s: %+v", s.Tenant, got)
+		}
+	}
+	if err := c.PutShares(t.Context(), shares[:2], Fence{Key: "nobody", Revision: 7}); !errors.Is(err, ErrFenced) {
+		t.Errorf("of a former leader: %v", err)
+	}
+	if err := c.PutShares(t.Context(), nil, Fence{}); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -80,6 +81,46 @@ func (c *Catalog) PutShare(ctx context.Context, s Share, fence Fence) error {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return fmt.Errorf("%s: %w", what, ErrNoTenant)
+}
+
+// Bounds of one transaction of [Catalog.PutShares].
+const (
+	shareOps   = txnOps - 8
+	shareBytes = 256 << 10
+)
+
+// PutShares is PutShare of many: of thousands of tenants whose load moves, each write would cost a round trip. Each
+// transaction writes about a hundred, so that some may be written when others fail. Tenants that are gone meanwhile are passed over.
+func (c *Catalog) PutShares(ctx context.Context, shares []Share, fence Fence) error {
+	for len(shares) > 0 {
+		var cmps []clientv3.Cmp
+		var ops []clientv3.Op
+		size := 0
+		for len(ops) < min(len(shares), shareOps) && size < shareBytes {
+			s := &shares[len(ops)]
+			value, err := encode(s)
+			if err != nil {
+				return fmt.Errorf("share of tenant %s: %w", s.Tenant, err)
+			}
+			size += len(value)
+			cmps, ops = ofTenant(s.Tenant, cmps...), append(ops, clientv3.OpPut(shareKey(s.Tenant), value))
+		}
+		some := shares[:len(ops)]
+		shares = shares[len(ops):]
+		r, err := c.txn(ctx, "shares of tenants", fence.guard(cmps), ops, fence.probe(nil))
+		if err != nil {
+			return err
+		}
+		if r.Succeeded {
+			continue
+		}
+		for _, s := range some {
+			if err := c.PutShare(ctx, s, fence); err != nil && !errors.Is(err, ErrNoTenant) {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Share returns how a tenant's budget is divided, nil if it never was.

@@ -22,12 +22,11 @@ func (s *Server) usage(r *http.Request) (any, error) {
 			return nil, invalid("since wants a time as 2006-01-02T15:04:05Z")
 		}
 	}
-	readings, err := s.opts.Catalog.Readings(r.Context(), since)
-	if err != nil {
-		return nil, err
-	}
 	sums := map[string]catalog.Usage{}
-	for _, x := range readings {
+	for x, err := range s.opts.Catalog.Readings(r.Context(), since) {
+		if err != nil {
+			return nil, err
+		}
 		for tenant, u := range x.Tenants {
 			sums[tenant] = sums[tenant].Add(u)
 		}

@@ -24,18 +24,14 @@ func (t *term) divideBudgets(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			var changed []catalog.Share
 			for _, tenant := range s.Tenants() {
-				next, changed := nextShare(s, tenant, uses, t.stored.of(tenant.Name))
-				if !changed {
-					continue
+				if next, news := nextShare(s, tenant, uses, t.stored.of(tenant.Name)); news {
+					changed = append(changed, next)
 				}
-				err := t.o.Catalog.PutShare(ctx, next, t.driver.fence)
-				if errors.Is(err, catalog.ErrNoTenant) {
-					continue // it was removed meanwhile
-				}
-				if err != nil {
-					return err
-				}
+			}
+			if err := t.o.Catalog.PutShares(ctx, changed, t.driver.fence); err != nil {
+				return err
 			}
 		}
 		if err := pause(ctx, t.o.BudgetEvery); err != nil {

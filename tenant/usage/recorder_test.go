@@ -3,6 +3,7 @@ package usage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"testing"
@@ -271,15 +272,15 @@ func TestRefusedWritesAreNotOpen(t *testing.T) {
 	r := &Recorder{Store: s, Writer: "1-x", Logger: slog.New(slog.DiscardHandler), Counts: func(time.Time) map[string]Counts {
 		return map[string]Counts{"acme": counted}
 	}}
-	s.readings[now.Format(catalog.HourLayout)+r.Writer] = catalog.Reading{Revision: 7}
+	s.readings[now.Format(catalog.HourLayout)+fmt.Sprintf("%s.%d", r.Writer, partOf("acme"))] = catalog.Reading{Revision: 7}
 	for range 3 {
 		counted.Received += 100
 		if err := r.Flush(t.Context(), now); !errors.Is(err, catalog.ErrExists) {
 			t.Fatal(err)
 		}
 	}
-	if len(r.tried) != 0 {
-		t.Errorf("%d writes are taken for open", len(r.tried))
+	if open := r.parts[partOf("acme")].tried; len(open) != 0 {
+		t.Errorf("%d writes are taken for open", len(open))
 	}
 	if err := r.Flush(t.Context(), now.Add(time.Hour)); err != nil {
 		t.Fatal(err)
