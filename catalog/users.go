@@ -38,12 +38,17 @@ func CheckUserName(name string) error {
 		return errors.New("a user's name has no blanks at its ends, nor two together")
 	}
 	for _, r := range name {
-		// Not graphic: control characters, formats (bidirectional, zero width), private use, surrogates.
-		if !unicode.IsGraphic(r) || unicode.IsSpace(r) && r != ' ' || unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point) {
+		if !Seen(r) {
 			return fmt.Errorf("a user's name holds no characters that are not seen (%U)", r)
 		}
 	}
 	return nil
+}
+
+// Seen tells whether a character is one that shows, or a blank: no control character, format (bidirectional,
+// zero width), variation, private use or surrogate, which change how the rest of a line looks.
+func Seen(r rune) bool {
+	return unicode.IsGraphic(r) && (!unicode.IsSpace(r) || r == ' ') && !unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
 }
 
 // Scram is one salted credential (RFC 5802): what a server needs to check a

@@ -103,7 +103,7 @@ func refuseBusy(s *catalog.Snapshot, ops []catalog.Op, req OpRequest) error {
 	}
 	wanted := map[catalog.ID]bool{}
 	for _, name := range req.Topics {
-		t := s.TopicByName(cmp.Or(req.Tenant, catalog.DefaultTenant), name)
+		t := s.TopicByName(req.tenant(), name)
 		if t == nil {
 			continue // the plan has refused it
 		}
@@ -158,9 +158,6 @@ func (a *Admin) Cancel(ctx context.Context, id string) (catalog.Op, error) {
 // makePlan is pure: the same catalog and request give the same plan.
 func makePlan(s *catalog.Snapshot, from []candidate, req OpRequest) (Plan, error) {
 	p := Plan{Kind: req.Kind}
-	if req.Tenant == "" {
-		req.Tenant = catalog.DefaultTenant
-	}
 	if req.To != "" && s.Cluster(req.To) == nil {
 		return p, unknownCluster(s, req.To)
 	}
@@ -185,9 +182,9 @@ func planMove(s *catalog.Snapshot, from []candidate, req OpRequest, p Plan) (Pla
 	}
 	seen := map[string]bool{}
 	for _, name := range req.Topics {
-		t := s.TopicByName(req.Tenant, name)
+		t := s.TopicByName(req.tenant(), name)
 		if t == nil {
-			return p, unknownTopic(s, req.Tenant, name)
+			return p, unknownTopic(s, req.tenant(), name)
 		}
 		if seen[name] {
 			continue

@@ -3,6 +3,7 @@
 package controller
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -36,6 +37,9 @@ type OpRequest struct {
 
 	back map[catalog.ID]bool // failback: what the last failover took away
 }
+
+// tenant is whose topics the request names.
+func (r *OpRequest) tenant() string { return cmp.Or(r.Tenant, catalog.DefaultTenant) }
 
 // Plan is what an operation would do, and what it would cost.
 type Plan struct {
