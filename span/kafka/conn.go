@@ -79,7 +79,7 @@ func (d *dialer) dial(ctx context.Context, addr string) (*conn, error) {
 func (d *dialer) secure(ctx context.Context, nc net.Conn, addr string) (*conn, error) {
 	c := &conn{nc: nc, out: nc, id: d.clientID}
 	if d.security.tls != nil {
-		config := d.security.tls.Clone()
+		config := d.security.tls().Clone()
 		if config.ServerName == "" {
 			host, _, err := net.SplitHostPort(addr)
 			if err != nil {

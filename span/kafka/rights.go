@@ -30,7 +30,7 @@ func (s *Store) Rights(ctx context.Context) ([]span.Right, error) {
 			codes, err = t.ask(ctx, list[0])
 		}
 		if err != nil {
-			return nil, s.wrap(fmt.Sprintf("ask for %s %s on", t.Resource, t.Operation), span.Topic{Name: "cluster"}, err)
+			return nil, s.wrap(fmt.Sprintf("ask for %s %s on", t.Resource, t.Operation), span.Topic{Name: "cluster"}, unavailable(err))
 		}
 		t.Granted = true
 		for _, c := range codes {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/sasl"
 	"github.com/twmb/franz-go/pkg/sasl/oauth"
@@ -41,9 +42,9 @@ var ConfigKeys = []string{
 	keyCA, keyCert, keyKey, keyServerName, keyIdentify,
 }
 
-// security is how to secure a connection.
+// security is how to secure a connection. What it calls reads files and secrets anew, for each connection.
 type security struct {
-	tls  *tls.Config // nil: plain text
+	tls  func() *tls.Config // nil: plain text
 	sasl func() (sasl.Mechanism, error)
 }
 
@@ -83,7 +84,7 @@ func newSecurity(config map[string]string) (*security, error) {
 	}
 	var err error
 	if strings.HasSuffix(protocol, "SSL") {
-		if s.tls, err = newTLS(config); err != nil {
+		if s.tls, err = rereadTLS(config); err != nil {
 			return nil, err
 		}
 	}
@@ -97,6 +98,24 @@ func newSecurity(config map[string]string) (*security, error) {
 		}
 	}
 	return s, nil
+}
+
+// rereadTLS returns what reads certificates and keys for a connection, so that rotated ones take effect with
+// the next. Files that are replaced one after the other do not fit for a moment: what was read last then
+// still holds, and the connection after it tries again.
+func rereadTLS(config map[string]string) (func() *tls.Config, error) {
+	first, err := newTLS(config)
+	if err != nil {
+		return nil, err
+	}
+	var last atomic.Pointer[tls.Config]
+	last.Store(first)
+	return func() *tls.Config {
+		if next, err := newTLS(config); err == nil {
+			last.Store(next)
+		}
+		return last.Load()
+	}, nil
 }
 
 func newTLS(config map[string]string) (*tls.Config, error) {
