@@ -46,13 +46,25 @@ func (c *conn) wasUnknown(mechanism, user, reason string) {
 	c.g.opts.Audit.Record(e)
 }
 
+// wasMade writes down that a topic was made because a client asked for its metadata. What is refused there is
+// no change that anybody asked for.
+func (call *call) wasMade(topic string) {
+	if call.g.opts.Audit == nil {
+		return
+	}
+	e := call.c.event(audit.Change)
+	e.Action, e.Resource, e.Detail, e.Result = apiName(call.header.Key), resourceText("TOPIC", topic), "created automatically", audit.Done
+	call.g.opts.Audit.Record(e)
+}
+
 func resourceText(kind, name string) string { return kind + " " + name }
 
 // administers tells whether a key changes what the audit log is about.
 func administers(key int16) bool {
 	switch key {
 	case keyCreateTopics, keyDeleteTopics, keyCreatePartitions, keyDeleteRecords, keyAlterConfigs, keyIncrementalAlterConfigs, keyCreateACLs, keyDeleteACLs,
-		keyAlterClientQuotas, keyAlterUserScram, keyDeleteGroups, keyOffsetDelete, keyWriteTxnMarkers:
+		keyAlterClientQuotas, keyAlterUserScram, keyDeleteGroups, keyOffsetDelete, keyWriteTxnMarkers, keyElectLeaders,
+		keyAlterPartitionReassignments, keyAlterReplicaLogDirs, keyUpdateFeatures:
 		return true
 	}
 	return false
@@ -158,8 +170,8 @@ func changed(req kmsg.Request, resp kmsg.Response) (out []item) {
 		}
 	case *kmsg.DeleteACLsResponse:
 		for i := range r.Results {
-			if r.Results[i].ErrorCode != 0 {
-				add("ACL", fmt.Sprintf("filter %d", i), "", r.Results[i].ErrorCode)
+			if r.Results[i].ErrorCode != 0 || len(r.Results[i].MatchingACLs) == 0 {
+				add("ACL", fmt.Sprintf("filter %d", i), "no rule is deleted", r.Results[i].ErrorCode)
 			}
 			for j := range r.Results[i].MatchingACLs {
 				m := &r.Results[i].MatchingACLs[j]
@@ -190,8 +202,54 @@ func changed(req kmsg.Request, resp kmsg.Response) (out []item) {
 		add("GROUP", req.(*kmsg.OffsetDeleteRequest).Group, "offsets", r.ErrorCode)
 	case *kmsg.WriteTxnMarkersResponse:
 		for i := range r.Markers {
-			add("PRODUCER", fmt.Sprint(r.Markers[i].ProducerID), "", 0)
+			add("PRODUCER", fmt.Sprint(r.Markers[i].ProducerID), "", worst(r.Markers[i].Topics,
+				func(t *kmsg.WriteTxnMarkersResponseMarkerTopic) []kmsg.WriteTxnMarkersResponseMarkerTopicPartition {
+					return t.Partitions
+				},
+				func(p *kmsg.WriteTxnMarkersResponseMarkerTopicPartition) int16 { return p.ErrorCode }))
+		}
+	case *kmsg.ElectLeadersResponse:
+		for i := range r.Topics {
+			t := &r.Topics[i]
+			add("TOPIC", t.Topic, fmt.Sprintf("%d partitions", len(t.Partitions)),
+				worstOf(t.Partitions, func(p *kmsg.ElectLeadersResponseTopicPartition) int16 { return p.ErrorCode }))
+		}
+		if len(r.Topics) == 0 {
+			add("CLUSTER", acl.ClusterName, "all partitions", r.ErrorCode)
+		}
+	case *kmsg.AlterPartitionAssignmentsResponse:
+		for i := range r.Topics {
+			t := &r.Topics[i]
+			add("TOPIC", t.Topic, fmt.Sprintf("%d partitions", len(t.Partitions)),
+				worstOf(t.Partitions, func(p *kmsg.AlterPartitionAssignmentsResponseTopicPartition) int16 { return p.ErrorCode }))
+		}
+	case *kmsg.AlterReplicaLogDirsResponse:
+		for i := range r.Topics {
+			t := &r.Topics[i]
+			add("TOPIC", t.Topic, fmt.Sprintf("%d partitions", len(t.Partitions)),
+				worstOf(t.Partitions, func(p *kmsg.AlterReplicaLogDirsResponseTopicPartition) int16 { return p.ErrorCode }))
+		}
+	case *kmsg.UpdateFeaturesResponse:
+		if q := req.(*kmsg.UpdateFeaturesRequest); !q.ValidateOnly {
+			for i := range r.Results {
+				add("FEATURE", r.Results[i].Feature, "", r.Results[i].ErrorCode)
+			}
 		}
 	}
 	return out
+}
+
+// worstOf is the code of a list whose members have one each: that of the first that failed, else 0.
+func worstOf[P any](list []P, code func(*P) int16) int16 {
+	for i := range list {
+		if c := code(&list[i]); c != 0 {
+			return c
+		}
+	}
+	return 0
+}
+
+// worst is worstOf over lists of lists.
+func worst[T, P any](list []T, members func(*T) []P, code func(*P) int16) int16 {
+	return worstOf(list, func(t *T) int16 { return worstOf(members(t), code) })
 }

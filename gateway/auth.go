@@ -49,6 +49,7 @@ type auth struct {
 	raw       bool // tokens come without a header
 	mechanism string
 	exchange  sasl.Exchange
+	refused   bool // the exchange has told so, and it is counted
 	requests  int
 	bytes     int
 
@@ -144,6 +145,12 @@ func (c *conn) step(message []byte, start time.Time) ([]byte, error) {
 	if err == nil {
 		id := a.exchange.Identity()
 		if id == nil {
+			if r, ok := a.exchange.(sasl.Refuser); ok {
+				if failed := r.Refused(); failed != nil {
+					a.refused = true
+					c.unknownUser(failed, start)
+				}
+			}
 			return answer, nil
 		}
 		if err = c.unchanged(id); err == nil {
@@ -154,6 +161,15 @@ func (c *conn) step(message []byte, start time.Time) ([]byte, error) {
 	}
 	failed := &sasl.FailedError{Client: "Authentication failed", Reason: err.Error()}
 	errors.As(err, &failed)
+	if !a.refused { // else it has been told, and waited for
+		c.unknownUser(failed, start)
+	}
+	return nil, failed
+}
+
+// unknownUser counts and tells a failure, and waits out its penalty.
+func (c *conn) unknownUser(failed *sasl.FailedError, start time.Time) {
+	a, g, from := c.auth, c.g, origin(c.host)
 	g.metrics.authentications.WithLabelValues(c.l.cfg.Name, a.mechanism, "failed").Inc()
 	c.wasUnknown(a.mechanism, failed.User, failed.Reason)
 	// The time is counted from the message's arrival: how long it took to find out
@@ -164,7 +180,6 @@ func (c *conn) step(message []byte, start time.Time) ([]byte, error) {
 			"withheld", g.limiter.missed())
 	}
 	g.penalties.delay(c.ctx, from, until)
-	return nil, failed
 }
 
 // unchanged demands that a session is renewed by who began it.

@@ -57,6 +57,7 @@ func describeClientQuotas(call *call, req *kmsg.DescribeClientQuotasRequest) kms
 		return refuse(invalidRequest("Invalid entity filter component combination, IP filter component should not be used with user or clientId filter component."))
 	}
 	call.g.fresh.refresh(call.ctx)
+	resp.Entries = []kmsg.DescribeClientQuotasResponseEntry{} // null is for errors, and what Kafka's tools fall over
 	for _, q := range call.g.watcher.Snapshot().Quotas(call.tenant) {
 		if !selects(req, q.Entity) {
 			continue

@@ -21,6 +21,7 @@ import (
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/span/kafka"
 	"github.com/braidstream/braid/span/local"
+	"github.com/braidstream/braid/tenant/audit"
 	"github.com/braidstream/braid/tenant/rules"
 	"github.com/braidstream/braid/tenant/sasl"
 	"github.com/braidstream/braid/wire"
@@ -53,6 +54,7 @@ type fleetConfig struct {
 	rebalance time.Duration // group.initial.rebalance.delay.ms
 	sasl      *sasl.Server
 	beat      time.Duration // group.consumer.heartbeat.interval.ms
+	audit     *audit.Log
 }
 
 func gateways(n int) fleetOption { return func(c *fleetConfig) { c.gateways = n } }
@@ -124,7 +126,7 @@ func (f *fleet) addGateway(fc fleetConfig, i int) {
 	var session *catalog.Session
 	lazy := &lazyCoordinator{}
 	g, err := New(Options{
-		Watcher: f.watcher, Logs: logs, Coordinator: lazy, Admin: f.admin, Users: f.cat, SASL: fc.sasl,
+		Watcher: f.watcher, Logs: logs, Coordinator: lazy, Admin: f.admin, Users: f.cat, SASL: fc.sasl, Audit: fc.audit,
 		Rules: &rules.Store{Catalog: f.cat, Watcher: f.watcher, Logger: fc.logger}, Listeners: fc.listeners,
 		Node: node, Zone: zone, Config: fc.config, Logger: fc.logger,
 	})

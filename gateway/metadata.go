@@ -257,6 +257,8 @@ func (call *call) autoCreate(name string) (*catalog.Topic, wire.Code) {
 	})
 	if rejected := (*span.RejectedError)(nil); errors.As(err, &rejected) && rejected.Code == wire.TopicAlreadyExists {
 		err = nil // another client was first
+	} else if err == nil {
+		call.wasMade(name)
 	}
 	if err != nil {
 		code := call.g.codeOf(keyMetadata, call.c.peer, err)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/binary"
 	"runtime"
 	"testing"
 	"time"
@@ -10,6 +11,39 @@ import (
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/wire"
 )
+
+// BenchmarkFrameBeforeAuthentication is what the largest frames cost that are made to blow up: of tags, in a header and in a body. 10 ms are the
+// bound of the design.
+func BenchmarkFrameBeforeAuthentication(b *testing.B) {
+	tags := func(head []byte, n int) []byte {
+		out := binary.AppendUvarint(append([]byte(nil), head...), uint64(n))
+		for i := range n {
+			out = append(binary.AppendUvarint(out, uint64(i)), 0)
+		}
+		return out
+	}
+	header := wire.AppendRequestHeader(nil, keyApiVersions, 4, 1, nil)
+	for name, frame := range map[string][]byte{
+		"tags of the header": tags(header[:len(header)-1], 20_000),
+		"tags of the body":   tags(append(header, 2, 'a', 2, 'b'), 20_000),
+		"tags of a token":    tags(append(wire.AppendRequestHeader(nil, keySaslAuthenticate, 2, 1, nil), 1), 20_000),
+		"a long token":       append(append(wire.AppendRequestHeader(nil, keySaslAuthenticate, 1, 1, nil), 0, 0, 0xf0, 0), make([]byte, 0xf000)...),
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				h, body, err := wire.ParseHeader(frame)
+				if err != nil || wire.Check(h.Key, h.Version, body, wire.DefaultBudget) != nil {
+					continue
+				}
+				req := kmsg.RequestForKey(h.Key)
+				req.SetVersion(h.Version)
+				if err := req.ReadFrom(body); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
 
 // Before authentication nothing that a client sends takes more than 16 MB, or
 // 10 ms of computing for a frame: the frames are small, their number is, and the

@@ -151,6 +151,9 @@ func TestQuotas(t *testing.T) {
 			t.Errorf("a quota of %v: %v", bad, wire.Code(e.ErrorCode))
 		}
 	}
+	if d := do[*kmsg.DescribeClientQuotasResponse](r, 1, kmsg.NewPtrDescribeClientQuotasRequest()); d.ErrorCode != 0 || d.Entries == nil || len(d.Entries) != 0 {
+		t.Errorf("without quotas: %+v", d)
+	}
 	big := make([]byte, 60_000)
 	produce := func() *kmsg.ProduceResponse {
 		req := produceRequest("orders", topic.ID, -1, map[int32][]byte{0: records(t, nil, string(big))})

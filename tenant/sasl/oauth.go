@@ -2,6 +2,7 @@ package sasl
 
 import (
 	"context"
+	"errors"
 	"strings"
 )
 
@@ -17,6 +18,13 @@ type oauthExchange struct {
 }
 
 func (e *oauthExchange) Identity() *Identity { return e.id }
+
+// Refused implements [Refuser].
+func (e *oauthExchange) Refused() *FailedError {
+	var failed *FailedError
+	errors.As(e.refused, &failed)
+	return failed
+}
 
 // invalidToken is what a client hears of any token that is not good.
 const invalidToken = `{"status":"invalid_token"}`

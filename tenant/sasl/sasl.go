@@ -82,6 +82,13 @@ type Exchange interface {
 	Identity() *Identity
 }
 
+// Refuser is an exchange that tells a refusal by an answer, before it fails: the client that hears of it may go
+// without another message.
+type Refuser interface {
+	// Refused is why; nil if nothing is refused.
+	Refused() *FailedError
+}
+
 // Server makes exchanges. It is used concurrently.
 type Server struct {
 	secret []byte // of the salts of nobody
