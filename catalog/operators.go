@@ -131,6 +131,9 @@ func (c *Catalog) Operators(ctx context.Context) ([]Operator, error) {
 // Operator returns an operator of the snapshot, nil if there is none of the name.
 func (s *Snapshot) Operator(name string) *Operator { return s.operators[name] }
 
+// Operators is how many there are.
+func (s *Snapshot) Operators() int { return len(s.operators) }
+
 // OperatorByToken finds who has a token of this hash; nil if nobody has. A hash is
 // no secret whose first bytes help: the comparison need not take the same time.
 func (s *Snapshot) OperatorByToken(hash []byte) *Operator {

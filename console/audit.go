@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,7 +66,10 @@ func (s *Server) written(h func(*http.Request) (any, error)) func(*http.Request)
 			r.Body = &teed{ReadCloser: r.Body, to: &asked}
 		}
 		v, err := h(r)
-		e := audit.Event{Kind: audit.Change, Result: audit.Done, Detail: detail(asked.Bytes(), r.URL.RawQuery)}
+		if wrong := (*bodyError)(nil); errors.As(err, &wrong) {
+			asked.Reset()
+		}
+		e := audit.Event{Kind: audit.Change, Result: audit.Done, Detail: detail(asked.Bytes(), r.URL.Query())}
 		if err != nil {
 			e.Result = apiError(err).Code
 		}
@@ -91,10 +95,16 @@ func (t *teed) Read(b []byte) (int, error) {
 }
 
 // detail is what was asked, without what may be secret.
-func detail(body []byte, query string) string {
+func detail(body []byte, asked url.Values) string {
+	for k := range asked {
+		if secretName(k) {
+			asked.Set(k, "[hidden]")
+		}
+	}
+	query := asked.Encode()
 	var v any
 	if len(body) == 0 || json.Unmarshal(body, &v) != nil {
-		return query // of the API's own words, which hold no secrets
+		return query
 	}
 	b, err := json.Marshal(hide(v, 0))
 	if err != nil {
@@ -109,6 +119,11 @@ func detail(body []byte, query string) string {
 // secretWords are in the names of what holds secrets.
 var secretWords = []string{"password", "secret", "token", "credential", "jaas", "passphrase", "key", "auth"}
 
+func secretName(name string) bool {
+	name = strings.ToLower(name)
+	return slices.ContainsFunc(secretWords, func(w string) bool { return strings.Contains(name, w) })
+}
+
 // hide leaves out what has the name of a secret.
 func hide(v any, depth int) any {
 	if depth > 8 {
@@ -117,8 +132,7 @@ func hide(v any, depth int) any {
 	switch x := v.(type) {
 	case map[string]any:
 		for k, member := range x {
-			lower := strings.ToLower(k)
-			if slices.ContainsFunc(secretWords, func(w string) bool { return strings.Contains(lower, w) }) {
+			if secretName(k) {
 				x[k] = "[hidden]"
 			} else {
 				x[k] = hide(member, depth+1)

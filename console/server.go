@@ -187,10 +187,16 @@ func body[T any](r *http.Request) (T, error) {
 	dec := json.NewDecoder(r.Body)
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&v); err != nil {
-		return v, &api.Error{Status: http.StatusBadRequest, Code: "invalid", Message: "request body: " + err.Error()}
+		return v, &bodyError{&api.Error{Status: http.StatusBadRequest, Code: "invalid", Message: "request body: " + err.Error()}}
 	}
 	return v, nil
 }
+
+// bodyError is that of a request which says something that the API has no name for: nobody knows what of it is secret.
+type bodyError struct{ api *api.Error }
+
+func (e *bodyError) Error() string { return e.api.Error() }
+func (e *bodyError) Unwrap() error { return e.api }
 
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := apiError(err)

@@ -45,7 +45,7 @@ func TestPeerRequestsAreChecked(t *testing.T) {
 	for _, bad := range []string{``, `null`, `{}`, `[]`, `{"Add":{}}`, `{"Unknown":1}`, `{"Settle":{"Tenant":"a","Group":"b"}} {}`,
 		`{"Settle":{"Tenant":"a","Group":"b"},"Offsets":{"Topic":"` + idText("t") + `","Partition":0}}`,
 		`{"Offsets":{"Topic":"` + idText("t") + `","Partition":-1}}`, `{"Settle":{"Tenant":"a","Group":"` + strings.Repeat("x", maxStringBytes+1) + `"}}`} {
-		if _, err := decodePeer([]byte(bad)); !errors.Is(err, errPeerRequest) {
+		if _, err := decodePeer([]byte(bad)); !errors.Is(err, ErrPeerRequest) {
 			t.Errorf("%.80s: %v", bad, err)
 		}
 	}

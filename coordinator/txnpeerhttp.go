@@ -44,7 +44,7 @@ func decodePeer(body []byte) (*PeerRequest, error) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	var req PeerRequest
 	if err := d.Decode(&req); err != nil {
-		return nil, fmt.Errorf("%w: %w", errPeerRequest, err)
+		return nil, fmt.Errorf("%w: %w", ErrPeerRequest, err)
 	}
 	asked := 0
 	name := func(s string) bool { return s != "" && len(s) <= maxStringBytes }
@@ -67,7 +67,7 @@ func decodePeer(body []byte) (*PeerRequest, error) {
 		ok = ok && o.Partition >= 0
 	}
 	if _, err := d.Token(); asked != 1 || !ok || !errors.Is(err, io.EOF) {
-		return nil, errPeerRequest
+		return nil, ErrPeerRequest
 	}
 	return &req, nil
 }
@@ -78,32 +78,61 @@ type PeerServer struct {
 	done   chan struct{}
 }
 
+// PeerRoute is what else the processes of a fleet ask of a gateway. Whoever overhears a request may send it again,
+// so that has to do no harm.
+type PeerRoute struct {
+	Path string
+	// Serve takes a body of at most 1 MiB and gives the answer. An error that is an [ErrPeerRequest] is the asker's fault.
+	Serve func(ctx context.Context, body []byte) ([]byte, error)
+}
+
+// sides are what the two ends of a route prove.
+func sides(path string) (ask, answer string) {
+	if path == peerPath {
+		return "ask", "answer"
+	}
+	return "ask " + path, "answer " + path
+}
+
 // ServePeers serves on l until Close.
-func (c *Coordinator) ServePeers(l net.Listener, token string) *PeerServer {
+func (c *Coordinator) ServePeers(l net.Listener, token string, more ...PeerRoute) *PeerServer {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+peerPath, func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPeerBody))
-		if err != nil {
-			http.Error(w, "body cannot be read", http.StatusBadRequest)
-			return
-		}
-		if !hmac.Equal([]byte(r.Header.Get(peerHeader)), []byte(peerProof(token, "ask", body))) {
-			http.Error(w, "wrong internal token", http.StatusForbidden)
-			return
-		}
+	serve := func(p PeerRoute) {
+		mux.HandleFunc("POST "+p.Path, func(w http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPeerBody))
+			if err != nil {
+				http.Error(w, "body cannot be read", http.StatusBadRequest)
+				return
+			}
+			ask, answer := sides(p.Path)
+			if !hmac.Equal([]byte(r.Header.Get(peerHeader)), []byte(peerProof(token, ask, body))) {
+				http.Error(w, "wrong internal token", http.StatusForbidden)
+				return
+			}
+			out, err := p.Serve(r.Context(), body)
+			switch {
+			case errors.Is(err, ErrPeerRequest):
+				http.Error(w, "malformed request", http.StatusBadRequest)
+				return
+			case err != nil:
+				c.logger.Debug("a peer's request failed", "path", p.Path, "err", err)
+				http.Error(w, "request failed", http.StatusInternalServerError)
+				return
+			}
+			w.Header().Set(peerHeader, peerProof(token, answer, out))
+			_, _ = w.Write(out) // whoever asked is gone if this fails, and asks again
+		})
+	}
+	serve(PeerRoute{Path: peerPath, Serve: func(ctx context.Context, body []byte) ([]byte, error) {
 		req, err := decodePeer(body)
 		if err != nil {
-			http.Error(w, "malformed request", http.StatusBadRequest)
-			return
+			return nil, err
 		}
-		out, err := json.Marshal(c.ServePeer(r.Context(), req))
-		if err != nil {
-			http.Error(w, "answer cannot be encoded", http.StatusInternalServerError)
-			return
-		}
-		w.Header().Set(peerHeader, peerProof(token, "answer", out))
-		_, _ = w.Write(out) // whoever asked is gone if this fails, and asks again
-	})
+		return json.Marshal(c.ServePeer(ctx, req))
+	}})
+	for _, p := range more {
+		serve(p)
+	}
 	s := &PeerServer{done: make(chan struct{}), server: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(c.logger.Handler(), slog.LevelDebug)}}
 	go func() {
@@ -137,25 +166,40 @@ type PeerClient struct {
 	client *http.Client
 }
 
-var errPeerRequest = errors.New("malformed request of a peer")
+// ErrPeerRequest: what a peer asked is malformed.
+var ErrPeerRequest = errors.New("malformed request of a peer")
 
 var errPeer = errors.New("peer's answer cannot be trusted")
 
 // Ask implements [Peers].
 func (p *PeerClient) Ask(ctx context.Context, node int32, req *PeerRequest) (*PeerResponse, error) {
-	addr := p.addr(node)
-	if addr == "" {
-		return nil, fmt.Errorf("gateway %d has no address for peers", node)
-	}
 	body, err := json.Marshal(req)
 	if err != nil {
 		return nil, fmt.Errorf("encode: %w", err)
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+peerPath, bytes.NewReader(body))
+	out, err := p.Post(ctx, node, peerPath, body)
 	if err != nil {
 		return nil, err
 	}
-	r.Header.Set(peerHeader, peerProof(p.token, "ask", body))
+	var answer PeerResponse
+	if err := json.Unmarshal(out, &answer); err != nil {
+		return nil, fmt.Errorf("gateway %d: %w: %w", node, errPeer, err)
+	}
+	return &answer, nil
+}
+
+// Post asks a gateway by a [PeerRoute].
+func (p *PeerClient) Post(ctx context.Context, node int32, path string, body []byte) ([]byte, error) {
+	addr := p.addr(node)
+	if addr == "" {
+		return nil, fmt.Errorf("gateway %d has no address for peers", node)
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	ask, answer := sides(path)
+	r.Header.Set(peerHeader, peerProof(p.token, ask, body))
 	resp, err := p.client.Do(r)
 	if err != nil {
 		return nil, err
@@ -167,14 +211,10 @@ func (p *PeerClient) Ask(ctx context.Context, node int32, req *PeerRequest) (*Pe
 		return nil, err
 	case resp.StatusCode != http.StatusOK:
 		return nil, fmt.Errorf("gateway %d answered %s", node, resp.Status)
-	case !hmac.Equal([]byte(resp.Header.Get(peerHeader)), []byte(peerProof(p.token, "answer", out))):
+	case !hmac.Equal([]byte(resp.Header.Get(peerHeader)), []byte(peerProof(p.token, answer, out))):
 		return nil, fmt.Errorf("gateway %d: %w", node, errPeer)
 	}
-	var answer PeerResponse
-	if err := json.Unmarshal(out, &answer); err != nil {
-		return nil, fmt.Errorf("gateway %d: %w: %w", node, errPeer, err)
-	}
-	return &answer, nil
+	return out, nil
 }
 
 // Close gives the connections back.

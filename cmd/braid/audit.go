@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -13,9 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
-	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/catalog"
-	"github.com/braidstream/braid/chain"
 	"github.com/braidstream/braid/console/api"
 	"github.com/braidstream/braid/tenant/audit"
 )
@@ -24,22 +21,14 @@ import (
 var auditSettings = []setting{
 	{"braid.audit.log", "file of the audit log, stdout, stderr, or off (audit/audit.log in the data directory; stderr where there is none)",
 		word(func(s *settings) *string { return &s.AuditLog })},
-	{"braid.audit.topic", "on: audit events are also in the internal topic __braid_audit, which is made for the first one (off)",
+	{"braid.audit.topic", "whether audit events are also in the internal topic __braid_audit: on, off, or auto, from the first tenant, user or operator on (auto)",
 		func(s *settings, v string) error {
-			if v != "on" && v != "off" {
-				return fmt.Errorf("want on or off, not %q", v)
+			if v != "on" && v != "off" && v != "auto" {
+				return fmt.Errorf("want auto, on or off, not %q", v)
 			}
-			s.AuditTopic = v == "on"
+			s.AuditTopic = v
 			return nil
 		}},
-}
-
-// auditTopic is the internal topic of audit events, of the system tenant.
-const auditTopic = "__braid_audit"
-
-// auditTopicConfig keeps three months of events, at most 1 GiB.
-func auditTopicConfig() map[string]string {
-	return map[string]string{"cleanup.policy": "delete", "retention.ms": "7776000000", "retention.bytes": "1073741824", "braid.guarantee": "ordered"}
 }
 
 // auditor is the process's audit log with where it can be read.
@@ -51,6 +40,9 @@ type auditor struct {
 
 // startAudit opens the log before anything that writes to it starts.
 func (p *process) startAudit(out streams) error {
+	if p.settings.AuditLog == "off" && p.settings.AuditTopic != "on" {
+		p.settings.AuditTopic = "off"
+	}
 	o := audit.Options{Path: p.settings.AuditLog, Logger: p.logger}
 	switch {
 	case o.Path == "off":
@@ -63,7 +55,7 @@ func (p *process) startAudit(out streams) error {
 		o.Path, o.Stream = "", out.err
 	}
 	a := &auditor{p: p, path: o.Path}
-	if p.settings.AuditTopic && p.cfg.Gateways > 0 {
+	if p.settings.AuditTopic != "off" {
 		o.Topic = a.toTopic
 	}
 	if o.Path == "" && o.Stream == nil && o.Topic == nil {
@@ -94,7 +86,7 @@ func (p *process) startAudit(out streams) error {
 
 // drainAudit has the topic take what is for it, at the end, while there are chains.
 func (p *process) drainAudit() {
-	if p.audit == nil || !p.settings.AuditTopic {
+	if p.audit == nil || p.settings.AuditTopic == "off" {
 		return
 	}
 	p.onEnd(func(ctx context.Context) error {
@@ -114,140 +106,6 @@ func (a *auditor) log() *audit.Log {
 		return nil
 	}
 	return a.Log
-}
-
-// partition is that of the topic, in the chains of the process's first gateway.
-func (a *auditor) partition(ctx context.Context, make bool) (*chain.Partition, error) {
-	if len(a.p.nodes) == 0 {
-		return nil, errors.New("no gateway runs yet")
-	}
-	var t catalog.Topic
-	var err error
-	if make {
-		t, err = a.p.ensureInternal(ctx, auditTopic, 1, auditTopicConfig())
-	} else {
-		t, err = a.p.catalog.TopicNamed(ctx, catalog.SystemTenant, auditTopic)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return a.p.nodes[0].logs.Partition(t.ID, 0)
-}
-
-// auditLimit bounds one append to the topic.
-const auditLimit = 30 * time.Second
-
-// toTopic appends lines as one batch. An append whose answer is lost is made again:
-// an event may be in the topic twice, and is the same then.
-func (a *auditor) toTopic(ctx context.Context, lines [][]byte) error {
-	if !a.p.started.Load() {
-		return errors.New("no gateway runs yet")
-	}
-	ctx, cancel := context.WithTimeout(ctx, auditLimit)
-	defer cancel()
-	part, err := a.partition(ctx, true)
-	if err != nil {
-		return err
-	}
-	b := batch.NewBuilder()
-	for _, line := range lines {
-		b.Add(batch.Record{Timestamp: time.Now().UnixMilli(), Value: line})
-	}
-	raw, err := b.Build()
-	if err != nil {
-		return err
-	}
-	h, _, err := batch.Parse(raw)
-	if err != nil {
-		return err
-	}
-	done := make(chan error, 1)
-	part.Append(&chain.Append{Batch: raw, Header: h, Deadline: time.Now().Add(auditLimit), Done: func(x *chain.Append) { done <- x.Err }})
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// maxAuditRead bounds what one query reads of the topic, in bytes.
-const maxAuditRead = 64 << 20
-
-// Read reads the topic, where all processes' events are, else the process's file.
-func (a *auditor) Read(ctx context.Context, q audit.Query) ([]audit.Event, error) {
-	if !a.p.settings.AuditTopic || a.p.cfg.Gateways == 0 {
-		if a.path == "" {
-			return nil, &api.Error{Status: 404, Code: "unknown", Message: "this process keeps no audit log that it could read", Hint: "--set braid.audit.log=FILE or braid.audit.topic=on"}
-		}
-		return audit.Read(a.path, q)
-	}
-	part, err := a.partition(ctx, false)
-	if errors.Is(err, catalog.ErrNotFound) {
-		return nil, nil // nothing has happened yet
-	}
-	if err != nil {
-		return nil, err
-	}
-	return readAudit(ctx, part, q)
-}
-
-func readAudit(ctx context.Context, part *chain.Partition, q audit.Query) ([]audit.Event, error) {
-	found := audit.NewNewest(q)
-	offset, end, _, err := part.Offsets(ctx, false)
-	if err != nil {
-		return nil, err
-	}
-	if !q.Since.IsZero() {
-		// The record's time is that of its append: never before the event's.
-		if at, _, _, there, err := part.OffsetFor(ctx, q.Since.UnixMilli()); err != nil {
-			return nil, err
-		} else if !there {
-			return nil, nil
-		} else {
-			offset = max(offset, at)
-		}
-	}
-	for read := 0; offset < end && read < maxAuditRead; {
-		r, err := part.Read(ctx, chain.ReadRequest{Offset: offset, MaxBytes: 1 << 20, ClientEpoch: -1, LastFetchedEpoch: -1})
-		if err != nil {
-			return nil, err
-		}
-		next, err := eachAuditEvent(r.Batches, offset, found)
-		read += len(r.Batches)
-		if r.Release != nil {
-			r.Release()
-		}
-		if err != nil {
-			return nil, err
-		}
-		if next <= offset {
-			break
-		}
-		offset = next
-	}
-	return found.List(), nil
-}
-
-// eachAuditEvent adds the events of whole batches from an offset on, and returns the
-// offset after them.
-func eachAuditEvent(b []byte, from int64, found *audit.Newest) (next int64, err error) {
-	for next = from; len(b) > 0; {
-		h, size, err := batch.Parse(b)
-		if err != nil {
-			return next, err
-		}
-		for rec, err := range batch.Records(b[:size], maxAuditRead) {
-			if err != nil {
-				return next, err
-			}
-			if e, ok := audit.Parse(rec.Value); ok && !h.IsControl() {
-				found.Add(&e)
-			}
-		}
-		next, b = max(next, h.NextOffset()), b[size:]
-	}
-	return next, nil
 }
 
 func newAudit(e *env) *cobra.Command {
@@ -300,10 +158,10 @@ func printable(s string) string {
 		s = strings.ToValidUTF8(s[:100], "") + "…"
 	}
 	return strings.Map(func(r rune) rune {
-		if catalog.CheckUserName("x"+string(r)+"x") != nil {
-			return '?'
+		if catalog.Seen(r) {
+			return r
 		}
-		return r
+		return '?'
 	}, s)
 }
 
@@ -313,7 +171,7 @@ func newAuditList(e *env) *cobra.Command {
 		Use:   "list",
 		Short: "List what was changed and denied",
 		Long: `List administrative changes, denials and failed authentications, oldest first: who, from where, what, result.
-What is shown is the log of the process that is asked; of all processes with --set braid.audit.topic=on.`,
+What is shown is the log of the process that is asked and, where there is an audit topic, that of all processes.`,
 		Example: `  braid audit list --since 24h
   braid audit list --kind denied --tenant orders -o json`,
 		Args: names(0, 0, "no arguments"),

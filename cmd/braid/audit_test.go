@@ -127,3 +127,42 @@ func TestAuditLog(t *testing.T) {
 		t.Errorf("%v, %v", names.Names(), err)
 	}
 }
+
+// Without being told to, what any process writes down can be read of each, from the first tenant on: also of one that
+// has no gateway, and no file of its own.
+func TestAuditOfAllProcesses(t *testing.T) {
+	t.Parallel()
+	up := startUp(t, "--local-clusters", "a")
+	alone := startBraid(t, "controller", "--catalog-endpoints", strings.Join(up.ready.Catalog, ","), "--http", "127.0.0.1:0")
+	alone.must("topic", "create", "of-nobody", "--partitions", "1")
+	if out, errs, code := alone.run("audit", "list"); code == 0 || !strings.Contains(errs, "keeps no audit log") {
+		t.Errorf("a topic before there is anybody to tell apart: exit %d\n%s%s", code, out, errs)
+	}
+	alone.must("tenant", "create", "acme")
+	up.must("tenant", "create", "globex")
+	actions := func(r *running) string {
+		t.Helper()
+		out, errs, code := r.run("audit", "list", "--since", "1h", "-o", "json")
+		if code != 0 {
+			return errs // the topic is on its way
+		}
+		var list []api.AuditEvent
+		if err := json.Unmarshal([]byte(out), &list); err != nil {
+			t.Fatal(err)
+		}
+		var text []string
+		for i, e := range list {
+			if i > 0 && e.Time.Before(list[i-1].Time) {
+				t.Errorf("%+v comes after %+v", e, list[i-1])
+			}
+			text = append(text, e.Action+" "+e.Detail)
+		}
+		return strings.Join(text, "\n")
+	}
+	for _, r := range []*running{up, alone} {
+		eventually(t, patience, "each process shows the events of both", func() bool {
+			all := actions(r)
+			return strings.Count(all, "acme") == 1 && strings.Count(all, "globex") == 1
+		})
+	}
+}

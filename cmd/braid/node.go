@@ -115,7 +115,7 @@ func (p *process) startNode(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	server := n.coordinator.ServePeers(peer, token)
+	server := n.coordinator.ServePeers(peer, token, p.auditRoutes()...)
 	p.onEnd(func(context.Context) error { return server.Close() })
 	if err := n.coordinator.Start(); err != nil {
 		return err

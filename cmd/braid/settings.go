@@ -24,7 +24,7 @@ type settings struct {
 	Memory      int64         // braid.memory.bytes: budget of each local cluster
 	Tokens      tokenSettings
 	AuditLog    string // braid.audit.log
-	AuditTopic  bool   // braid.audit.topic
+	AuditTopic  string // braid.audit.topic: on, off, else auto
 }
 
 func defaultSettings() settings {

@@ -6,6 +6,7 @@
 package audit
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -63,6 +64,28 @@ func (e *Event) bound() {
 			*s = strings.ToValidUTF8((*s)[:maxText], "") + "…"
 		}
 	}
+}
+
+// Merge makes one list of several that answer one query, oldest first. An event that is in more than one, or twice in
+// one, is in it once.
+func Merge(q Query, lists ...[]Event) []Event {
+	var all []Event
+	seen := map[Event]bool{}
+	for _, list := range lists {
+		for _, e := range list {
+			e.Time = e.Time.UTC().Round(0) // as it is written: without a monotonic clock's part
+			if !seen[e] {
+				seen[e] = true
+				all = append(all, e)
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Event) int { return a.Time.Compare(b.Time) })
+	found := NewNewest(q)
+	for i := range all {
+		found.Add(&all[i])
+	}
+	return found.List()
 }
 
 // Newest keeps the newest events of a query.
