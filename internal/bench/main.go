@@ -122,7 +122,7 @@ func parse(args []string) (options, error) {
 	var only, parts string
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.StringVar(&only, "only", "", "scenarios to run, NAME,… (default: all)")
-	f.StringVar(&parts, "parts", "", "of the scenario local: "+strings.Join(localParts, ", ")+"; of coordinators: "+strings.Join(coordinatorParts, ", ")+" (default: all)")
+	f.StringVar(&parts, "parts", "", "of the scenario local: "+strings.Join(localParts, ", ")+"; of coordinators: "+strings.Join(coordinatorParts, ", ")+"; of tenants: "+strings.Join(tenantParts, ", ")+" (default: all)")
 	f.BoolVar(&o.quick, "quick", false, "each scenario in about ten seconds: to see that it works, not to believe it")
 	f.StringVar(&o.output, "o", "text", "text or json")
 	f.StringVar(&o.profile, "profile", "", "also write CPU and heap profiles of the gateway to this directory")
@@ -175,7 +175,7 @@ func parse(args []string) (options, error) {
 		if name == "" {
 			continue
 		}
-		if known := slices.Concat(localParts, coordinatorParts); !slices.Contains(known, name) {
+		if known := slices.Concat(localParts, coordinatorParts, tenantParts); !slices.Contains(known, name) {
 			return o, fmt.Errorf("unknown part %q, did you mean %q? (%s)", name, nearest.Name(name, known), strings.Join(known, ", "))
 		}
 		o.parts = append(o.parts, name)

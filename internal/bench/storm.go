@@ -34,16 +34,18 @@ const (
 func (l *loader) dial(ctx context.Context) (*rawConn, error) {
 	p := &l.plan
 	c, err := dialRaw(ctx, p.Addr, p.ClientID)
-	if err != nil || !p.TLS {
-		return c, err
+	if err != nil {
+		return nil, err
 	}
-	// Its certificate is made for this run, and nobody else is on loopback.
-	secured := tls.Client(c.nc, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13})
-	if err := secured.HandshakeContext(ctx); err != nil {
-		c.close()
-		return nil, fmt.Errorf("TLS: %w", err)
+	if p.TLS {
+		// Its certificate is made for this run, and nobody else is on loopback.
+		secured := tls.Client(c.nc, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13})
+		if err := secured.HandshakeContext(ctx); err != nil {
+			c.close()
+			return nil, fmt.Errorf("TLS: %w", err)
+		}
+		c.nc = secured
 	}
-	c.nc = secured
 	if p.User == "" {
 		return c, nil
 	}

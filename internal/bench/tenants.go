@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/braidstream/braid/console/api"
 )
@@ -11,11 +12,14 @@ import (
 // noisyBudget is what the noisy tenant pays for, bytes of producers by the second.
 const noisyBudget = 2 * mib
 
-// tenantsScenario has tenants share one `braid up`: what a quota, a budget and 1,000 rules cost, and
+// tenantParts are the scenario's parts, in their order.
+var tenantParts = []string{"price", "noise", "storm"}
+
+// tenantsScenario has tenants share one `braid up`: what quotas, a budget, 1,000 rules, TLS and signing on cost, and
 // whether a tenant that wants ten times its budget on 2,000 connections slows a quiet one down. Each
 // tenant has a listener of its own, so that nobody has to sign on.
 func tenantsScenario(ctx context.Context, e *env) ([]figure, error) {
-	names := []string{"plain", "limited", "ruled", "noisy", "quiet", "secured"}
+	names := []string{"plain", "limited", "ruled", "encrypted", "signed", "noisy", "quiet", "secured"}
 	cert, key, err := certificate(e.dir)
 	if err != nil {
 		return nil, err
@@ -25,7 +29,12 @@ func tenantsScenario(ctx context.Context, e *env) ([]figure, error) {
 	for _, name := range names {
 		addrs[name] = e.freeAddr()
 		listener := fmt.Sprintf("%s=%s,tenant=%s", name, addrs[name], name)
-		if name == "secured" {
+		switch name {
+		case "encrypted":
+			listener += ",security=SSL,cert=" + cert + ",key=" + key
+		case "signed":
+			listener += ",security=SASL_PLAINTEXT"
+		case "secured":
 			listener += ",security=SASL_SSL,cert=" + cert + ",key=" + key
 		}
 		args = append(args, "--listener", listener)
@@ -63,74 +72,26 @@ func tenantsScenario(ctx context.Context, e *env) ([]figure, error) {
 	if err := thousandRules(ctx, f.admin); err != nil {
 		return nil, err
 	}
-	if _, err := f.admin.AddUser(ctx, "secured", api.UserAdd{Name: stormUser, Mechanism: "SCRAM-SHA-256", Password: stormPassword, Iterations: 4096}); err != nil {
-		return nil, fmt.Errorf("user: %w", err)
-	}
-	out, err := e.priceOfRules(ctx, peers["plain"], peers["limited"], peers["ruled"], peers["secured"])
-	if err != nil {
-		return out, err
-	}
-	more, err := e.besideNoise(ctx, peers["quiet"], peers["noisy"])
-	out = append(out, more...)
-	if err != nil {
-		return out, err
-	}
-	more, err = e.besideStorm(ctx, peers["quiet"], peers["secured"])
-	return append(out, more...), err
-}
-
-// thousandRules guards the tenant "ruled": the last of its rules lets everybody do what the load does.
-func thousandRules(ctx context.Context, admin *api.Client) error {
-	rule := func(kind, name, pattern, principal, operation string) api.ACL {
-		return api.ACL{ResourceType: kind, ResourceName: name, PatternType: pattern, Principal: principal, Host: "*", Operation: operation, Permission: "ALLOW"}
-	}
-	var rules []api.ACL
-	for i := range 996 {
-		pattern := "LITERAL"
-		if i%2 == 0 {
-			pattern = "PREFIXED"
+	for _, name := range []string{"signed", "secured"} {
+		if _, err := f.admin.AddUser(ctx, name, api.UserAdd{Name: stormUser, Mechanism: "SCRAM-SHA-256", Password: stormPassword, Iterations: 4096}); err != nil {
+			return nil, fmt.Errorf("user: %w", err)
 		}
-		rules = append(rules, rule("TOPIC", fmt.Sprintf("other-%d", i), pattern, fmt.Sprintf("User:user-%d", i%50), "WRITE"))
 	}
-	rules = append(rules, rule("TOPIC", "bench", "PREFIXED", "User:*", "ALL"), rule("CLUSTER", "kafka-cluster", "LITERAL", "User:*", "ALL"),
-		rule("GROUP", "*", "LITERAL", "User:*", "ALL"), rule("TRANSACTIONAL_ID", "*", "LITERAL", "User:*", "ALL"))
-	if _, err := admin.AddACLs(ctx, "ruled", api.ACLAdd{ACLs: rules, Force: true}); err != nil {
-		return fmt.Errorf("rules: %w", err)
-	}
-	return nil
-}
-
-// priceOfRules compares saturated producers of a tenant that has nothing set with those of one that has
-// quotas and a budget that nobody reaches, one with 1,000 rules, and one whose
-// producers come over TLS.
-func (e *env) priceOfRules(ctx context.Context, plain, limited, ruled, secured *peer) ([]figure, error) {
-	seen, err := rounds(ctx, e, []*peer{plain, limited, ruled, secured}, func(p *peer, _ int) (turn, error) {
-		topic, drop, err := e.topic(ctx, p, partitions)
-		if err != nil {
-			return turn{}, err
+	var out []figure
+	for i, part := range []func() ([]figure, error){
+		func() ([]figure, error) { return e.priceOfRules(ctx, peers) },
+		func() ([]figure, error) { return e.besideNoise(ctx, peers["quiet"], peers["noisy"]) },
+		func() ([]figure, error) { return e.besideStorm(ctx, peers["quiet"], peers["secured"]) },
+	} {
+		if len(e.opts.parts) > 0 && !slices.Contains(e.opts.parts, tenantParts[i]) {
+			continue
 		}
-		defer drop()
-		plan := producePlan(topic, 0)
-		if p == secured {
-			plan.TLS, plan.User, plan.Password = true, stormUser, stormPassword
+		more, err := part()
+		if out = append(out, more...); err != nil {
+			return out, err
 		}
-		return e.measure(ctx, p, "", plan)
-	})
-	if err != nil {
-		return nil, err
 	}
-	rate := func(name string) []float64 { return each(seen[name], (*turn).rate) }
-	cpu := func(name string) []float64 {
-		return each(seen[name], func(t *turn) float64 { return t.perGiB("proxy") })
-	}
-	return []figure{
-		against("produce with quotas and a budget", "MiB/s", rate(limited.name), plain.name, rate(plain.name)).ratioAtLeast(0.99),
-		against("CPU with quotas and a budget", "s/GiB", cpu(limited.name), plain.name, cpu(plain.name)),
-		against("produce with 1,000 ACLs", "MiB/s", rate(ruled.name), plain.name, rate(plain.name)).ratioAtLeast(0.97),
-		against("CPU with 1,000 ACLs", "s/GiB", cpu(ruled.name), plain.name, cpu(plain.name)),
-		against("produce over TLS, signed on", "MiB/s", rate(secured.name), plain.name, rate(plain.name)),
-		against("CPU over TLS, signed on", "s/GiB", cpu(secured.name), plain.name, cpu(plain.name)),
-	}, nil
+	return out, nil
 }
 
 // quietPlan is a tenant that sends 500 records by the second and waits for each.
