@@ -281,9 +281,9 @@ func TestSecuredClients(t *testing.T) {
 		return nc.ConnectionState().PeerCertificates[0].Subject.CommonName == "braid, again"
 	})
 
-	// Interpreters and JVMs take long to start: all of them in the long run only.
+	// Interpreters and JVMs take long to start, and tell the race detector nothing new.
 	families, long := []clients.Family{clients.Confluent}, os.Getenv("BRAID_SOAK") != ""
-	if long {
+	if !testing.Short() {
 		families = []clients.Family{clients.Confluent, clients.KafkaPython, clients.KafkaJS}
 	}
 	for _, f := range families {
@@ -311,7 +311,7 @@ func TestSecuredClients(t *testing.T) {
 			}
 		})
 	}
-	if long {
+	if !testing.Short() {
 		t.Run("java", func(t *testing.T) { javaSignsOn(t, s, good, bad) })
 	}
 

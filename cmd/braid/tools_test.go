@@ -19,7 +19,8 @@ import (
 // holds what they print against what is so.
 func TestKafkaTools(t *testing.T) {
 	t.Parallel()
-	up := startUp(t, "--gateways", "1", "--local-clusters", "a")
+	up := startBraid(t, "up", "--data-dir", t.TempDir(), "--http", "127.0.0.1:0", "--catalog-listen", "127.0.0.1:0", "--gateways", "1", "--local-clusters", "a",
+		"--listener", "open=127.0.0.1:0", "--listener", "teams=127.0.0.1:0,security=SASL_PLAINTEXT")
 	bootstrap := up.ready.Kafka[0]
 	up.must("topic", "create", "filled", "--partitions", "2", "--cluster", "a")
 	for i := range 10 {
@@ -169,6 +170,9 @@ func TestKafkaTools(t *testing.T) {
 				t.Logf("%s %s\n%s", c.tool, c.args, out)
 			}
 		})
+	}
+	if !testing.Short() {
+		t.Run("of a tenant", func(t *testing.T) { toolsOfATenant(t, up, java, file) })
 	}
 }
 

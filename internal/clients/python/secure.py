@@ -72,7 +72,7 @@ def kafka_python(c, values):
         config["sasl_oauth_token_provider"] = Tokens()
     elif "username" in c:
         config |= {"sasl_plain_username": c["username"], "sasl_plain_password": c["password"]}
-    wait = 15 if c.get("fails") else PATIENCE
+    wait = 5 if c.get("fails") else PATIENCE  # any end of it is a failure
     producer = KafkaProducer(**config, max_block_ms=wait * 1000)
     try:
         for f in [producer.send(c["topic"], value=v, partition=0) for v in values]:

@@ -26,12 +26,14 @@ type Tools struct {
 
 // Classes of the tools by the name of their script.
 var Classes = map[string]string{
+	"kafka-acls":                "org.apache.kafka.tools.AclCommand",
 	"kafka-broker-api-versions": "org.apache.kafka.tools.BrokerApiVersionsCommand",
 	"kafka-client-metrics":      "org.apache.kafka.tools.ClientMetricsCommand",
 	"kafka-cluster":             "org.apache.kafka.tools.ClusterTool",
 	"kafka-configs":             "kafka.admin.ConfigCommand",
 	"kafka-consumer-groups":     "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
 	"kafka-consumer-perf-test":  "org.apache.kafka.tools.ConsumerPerformance",
+	"kafka-delegation-tokens":   "org.apache.kafka.tools.DelegationTokenCommand",
 	"kafka-delete-records":      "org.apache.kafka.tools.DeleteRecordsCommand",
 	"kafka-features":            "org.apache.kafka.tools.FeatureCommand",
 	"kafka-get-offsets":         "org.apache.kafka.tools.GetOffsetShell",
