@@ -234,6 +234,9 @@ func changed(req kmsg.Request, resp kmsg.Response) (out []item) {
 			for i := range r.Results {
 				add("FEATURE", r.Results[i].Feature, "", r.Results[i].ErrorCode)
 			}
+			if len(r.Results) == 0 {
+				add("CLUSTER", acl.ClusterName, "no feature", r.ErrorCode)
+			}
 		}
 	}
 	return out
