@@ -10,15 +10,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
 )
 
 // gated is a cluster that can be made to hang: its appends and reads wait until
-// it goes on.
+// it goes on. It can be away, too: then it refuses appends.
 type gated struct {
 	span.Store
 	mu   sync.Mutex
 	hung chan struct{} // closed when it goes on; nil while it does
 	logs map[string]*gatedLog
+	away bool
 }
 
 func (s *gated) Name() string { return "physical-b" }
@@ -36,6 +38,18 @@ func (s *gated) goOn() {
 		close(s.hung)
 		s.hung = nil
 	}
+}
+
+func (s *gated) setAway(away bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.away = away
+}
+
+func (s *gated) isAway() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.away
 }
 
 func (s *gated) gate() chan struct{} {
@@ -65,6 +79,11 @@ type gatedLog struct {
 }
 
 func (l *gatedLog) Append(a *span.Append) {
+	if l.s.isAway() {
+		a.Err = span.ErrUnavailable
+		go a.Done(a)
+		return
+	}
 	gate := l.s.gate()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -193,6 +212,36 @@ func TestHangingClusterHurtsOnlyItsOwnAppends(t *testing.T) {
 			t.Errorf("%d", p.ErrorCode)
 		}
 	}
+}
+
+// A cluster that is away is refused to those who want answers, in one request with what lies
+// elsewhere too; those who want none keep their connection, and what they send elsewhere arrives.
+func TestAwayClusterHurtsOnlyItsOwnAppends(t *testing.T) {
+	t.Parallel()
+	f, g := newGatedFleet(t)
+	r := f.raw()
+	g.setAway(true)
+	for range 5 {
+		both := produceRequest("bad", [16]byte{}, -1, map[int32][]byte{0: records(t, nil, "v")})
+		both.Topics = append(both.Topics, produceRequest("good", [16]byte{}, -1, map[int32][]byte{0: records(t, nil, "v")}).Topics...)
+		for _, topic := range do[*kmsg.ProduceResponse](r, 9, both).Topics {
+			want := map[string]wire.Code{"bad": wire.NotLeaderOrFollower}[topic.Topic]
+			if code := wire.Code(topic.Partitions[0].ErrorCode); code != want {
+				t.Errorf("topic %s: %v, want %v", topic.Topic, code, want)
+			}
+		}
+		for _, topic := range []string{"bad", "good"} {
+			silent := produceRequest(topic, [16]byte{}, 0, map[int32][]byte{0: records(t, nil, "v")})
+			silent.SetVersion(9)
+			r.send(silent)
+		}
+	}
+	fetch := fetchRequest("good", [16]byte{}, map[int32]int64{0: 0})
+	if n := valuesByTopic(t, do[*kmsg.FetchResponse](r, 11, fetch)); n["good"] != 10 {
+		t.Errorf("%d records arrived where the cluster is well, want 10", n["good"])
+	}
+	g.setAway(false)
+	put(r, "bad", 0, "v")
 }
 
 // Draining waits for appends under way, and their answers go out.

@@ -5,7 +5,7 @@ package gateway
 //
 // Like Apache Kafka: one batch of format 2 for each partition; answers leave in
 // the order of the requests; acks=0 gets no answer, and a closed connection if
-// it failed.
+// it failed, unless only a cluster was away: other partitions need the connection.
 //
 // Differences: requests of one connection are worked on at the same time, their
 // appends in the order of arrival, so a partition that waits does not keep the
@@ -279,7 +279,9 @@ func (f *flight) refuse(i int, code wire.Code, detail string) {
 	if detail != "" {
 		r.Message = []byte(detail)
 	}
-	if f.silent {
+	// Every gateway takes appends for every partition, so a client that looks at the metadata again is
+	// told nothing new of a cluster that is away: the connection stays up for the others.
+	if f.silent && code != wire.NotLeaderOrFollower && code != wire.RequestTimedOut {
 		f.failed.Store(true)
 	}
 }
