@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/braidstream/braid/batch"
@@ -112,6 +113,7 @@ func (t *term) certify(ctx context.Context, e catalog.Extend, issued chan struct
 		if err := pause(ctx, time.Until(e.Sealed.Add(catalog.FenceWait(t.o.Lease)+time.Second))); err != nil {
 			return err
 		}
+		t.growIndexes(ctx, &e)
 		if err := t.issue(ctx, &e, turnedOver); err != nil {
 			return err
 		}
@@ -140,6 +142,32 @@ func (t *term) certify(ctx context.Context, e catalog.Extend, issued chan struct
 	// Only now: whoever takes over from here must not certify without them. The sweep
 	// finds what is left.
 	return t.dropReports(ctx, e.Topic)
+}
+
+// growIndexes gives the segments that the fresh copy will begin from now on indexes of
+// their full size. It is done when the commit is some seconds past, so that it is in
+// nobody's way; where it fails, segments are only smaller until the topic moves again.
+func (t *term) growIndexes(ctx context.Context, e *catalog.Extend) {
+	err := func() error {
+		topic, err := t.o.Catalog.Topic(ctx, e.Topic.Tenant, e.Topic.ID)
+		if err != nil {
+			return err
+		}
+		c, err := t.o.Catalog.Cluster(ctx, e.New.Cluster)
+		if err != nil || !growsIndexes(topic.Config, &c) {
+			return err
+		}
+		st, err := t.o.Stores.Store(e.New.Cluster)
+		if err != nil {
+			return err
+		}
+		call, cancel := context.WithTimeout(ctx, t.driver.limits.call)
+		defer cancel()
+		return st.Configure(call, storeTopic(e.New), map[string]string{indexSize: strconv.FormatInt(indexBytes(topic.Config), 10)})
+	}()
+	if err != nil && !errors.Is(err, catalog.ErrNotFound) && !errors.Is(err, span.ErrGone) && ctx.Err() == nil {
+		t.o.Logger.Warn("segments stay small", "topic", e.Topic.Name, "cluster", e.New.Cluster, "err", err)
+	}
 }
 
 // keptCertificates is how many a topic keeps.

@@ -22,6 +22,7 @@ type double struct {
 	canSeal bool
 	revoked bool // refuses to seal what it said it would
 	full    bool
+	fixed   error    // what it says to every change of configs
 	unknown []string // configs that it does not know
 	seals   int
 	unasked int                // health checks that do not find out whether it can be sealed
@@ -124,6 +125,9 @@ func (d *double) Configure(_ context.Context, t span.Topic, config map[string]st
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	x, err := d.topic(t)
+	if err == nil {
+		err = d.fixed
+	}
 	if err != nil {
 		return err
 	}

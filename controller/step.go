@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/controller/extend"
@@ -129,8 +130,11 @@ func (r *run) create(ctx context.Context) error {
 	call, cancel := context.WithTimeout(ctx, r.limits.call)
 	defer cancel()
 	hold := holdsTombstones(chainsOf(r.pages), r.topic.Config) || isCompacted(r.topic.Config)
-	t, err := createPhysical(call, st, span.Spec{Name: r.e.New.Topic, Partitions: r.topic.Partitions,
-		Config: physicalConfig(r.topic.Config, c.Kind, hold)})
+	config := physicalConfig(r.topic.Config, c.Kind, hold)
+	if growsIndexes(r.topic.Config, &c) {
+		config[indexSize] = strconv.Itoa(indexAtFirst)
+	}
+	t, err := createPhysical(call, st, span.Spec{Name: r.e.New.Topic, Partitions: r.topic.Partitions, Config: config})
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()

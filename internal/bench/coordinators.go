@@ -269,7 +269,7 @@ func (c *coordinatorsRun) metadata(ctx context.Context) ([]figure, error) {
 		against("an answer's size", "MB", each(seen[gateway], answerSize), direct, each(seen[direct], answerSize)).
 			note("direct's holds the gateway's physical topics too"),
 	}
-	f, err := c.up(ctx)
+	f, err := c.up(ctx, local)
 	if err != nil {
 		return out, err
 	}

@@ -229,14 +229,14 @@ func newFleet(http string) (*fleet, error) {
 	return &fleet{admin: admin, added: map[string]bool{}}, nil
 }
 
-// up starts `braid up` with one local cluster, "local".
-func (e *env) up(ctx context.Context) (*fleet, error) {
+// up starts `braid up` with local clusters of these names.
+func (e *env) up(ctx context.Context, clusters ...string) (*fleet, error) {
 	if e.single != nil {
 		return e.single, nil
 	}
 	pprof := e.freeAddr()
 	e.extraEnv = []string{profileVariable + "=" + pprof}
-	c, r, err := e.braid(ctx, "up", "up", "--data-dir", filepath.Join(e.dir, "up"), "--local-clusters", "local", "--listen", "127.0.0.1:0",
+	c, r, err := e.braid(ctx, "up", "up", "--data-dir", filepath.Join(e.dir, "up"), "--local-clusters", strings.Join(clusters, ","), "--listen", "127.0.0.1:0",
 		"--http", "127.0.0.1:0", "--catalog-listen", "127.0.0.1:0")
 	e.extraEnv = nil
 	if err != nil {
@@ -248,7 +248,9 @@ func (e *env) up(ctx context.Context) (*fleet, error) {
 	}
 	f.gateway, f.addr, f.pprof = c, r.Kafka[0], pprof
 	f.pids = map[string]int{"up": c.proc.Pid()}
-	f.added["local"] = true
+	for _, name := range clusters {
+		f.added[name] = true
+	}
 	e.single = f
 	return f, nil
 }

@@ -30,7 +30,7 @@ func localScenario(ctx context.Context, e *env) ([]figure, error) {
 	if err := e.warmBroker(ctx, k.Bootstrap()); err != nil {
 		return nil, err
 	}
-	f, err := e.up(ctx)
+	f, err := e.up(ctx, local)
 	if err != nil {
 		return nil, err
 	}

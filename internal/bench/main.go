@@ -81,7 +81,7 @@ func allScenarios() []scenario {
 		{"latency", "added latency at 5,000 records/s", 8 * time.Minute, latencyScenario},
 		{"many", "500 producers, 5,000 records/s in all", 5 * time.Minute, manyScenario},
 		{"fanout", "ten groups tail a topic", 8 * time.Minute, fanoutScenario},
-		{"moves", "100 live moves under 2,000 records/s", 10 * time.Minute, movesScenario},
+		{"moves", "100 live moves under 2,000 records/s, between kinds of clusters", 10 * time.Minute, movesScenario},
 		{"batch", "1,000 topics moved as one operation", 8 * time.Minute, batchScenario},
 		{"failover", "a Kafka cluster is killed, stops and vanishes, ten times each, under load", 8 * time.Minute, failoverScenario},
 		{"coordinators", "groups, commits and transactions, and metadata of many topics", 20 * time.Minute, coordinatorsScenario},
@@ -122,7 +122,7 @@ func parse(args []string) (options, error) {
 	var only, parts string
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.StringVar(&only, "only", "", "scenarios to run, NAME,… (default: all)")
-	f.StringVar(&parts, "parts", "", "of the scenario local: "+strings.Join(localParts, ", ")+"; of coordinators: "+strings.Join(coordinatorParts, ", ")+"; of tenants: "+strings.Join(tenantParts, ", ")+" (default: all)")
+	f.StringVar(&parts, "parts", "", "of the scenario local: "+strings.Join(localParts, ", ")+"; of coordinators: "+strings.Join(coordinatorParts, ", ")+"; of tenants: "+strings.Join(tenantParts, ", ")+"; of moves: "+strings.Join(movesParts, ", ")+" (default: all)")
 	f.BoolVar(&o.quick, "quick", false, "each scenario in about ten seconds: to see that it works, not to believe it")
 	f.StringVar(&o.output, "o", "text", "text or json")
 	f.StringVar(&o.profile, "profile", "", "also write CPU and heap profiles of the gateway to this directory")
@@ -175,7 +175,7 @@ func parse(args []string) (options, error) {
 		if name == "" {
 			continue
 		}
-		if known := slices.Concat(localParts, coordinatorParts, tenantParts); !slices.Contains(known, name) {
+		if known := slices.Concat(localParts, coordinatorParts, tenantParts, movesParts); !slices.Contains(known, name) {
 			return o, fmt.Errorf("unknown part %q, did you mean %q? (%s)", name, nearest.Name(name, known), strings.Join(known, ", "))
 		}
 		o.parts = append(o.parts, name)

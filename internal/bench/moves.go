@@ -13,15 +13,34 @@ import (
 // moveRate is the load on a topic that moves, records per second.
 const moveRate = 2000
 
-// movesScenario moves a topic to and fro between two Kafka clusters under load. The pause is the
-// longest time without an acknowledgement on a partition, for each move and partition; the peer is the
-// same measure over as long a time without a move.
+// movesParts are the scenario's parts, in their order.
+var movesParts = []string{"kafka", "local", "mixed"}
+
+// movesScenario moves a topic to and fro under load: between two Kafka clusters, between two engines of
+// `braid up`, and between an engine there and a Kafka cluster.
 func movesScenario(ctx context.Context, e *env) ([]figure, error) {
-	f, err := e.twoClusters(ctx)
+	var out []figure
+	for _, part := range movesParts {
+		if len(e.opts.parts) > 0 && !slices.Contains(e.opts.parts, part) {
+			continue
+		}
+		figures, err := e.moves(ctx, part)
+		out = append(out, figures...)
+		if err != nil {
+			return out, fmt.Errorf("%s: %w", part, err)
+		}
+	}
+	return out, nil
+}
+
+// moves measures one part. The pause is the longest time without an acknowledgement on a partition, for
+// each move and partition; the peer is the same measure over as long a time without a move.
+func (e *env) moves(ctx context.Context, part string) ([]figure, error) {
+	f, places, n, err := e.movesBetween(ctx, part)
 	if err != nil {
 		return nil, err
 	}
-	p := &peer{name: gateway, addr: f.addr, fleet: f, place: "a"}
+	p := &peer{name: gateway, addr: f.addr, fleet: f, place: places[0]}
 	topic, drop, err := e.topic(ctx, p, partitions)
 	if err != nil {
 		return nil, err
@@ -41,13 +60,14 @@ func movesScenario(ctx context.Context, e *env) ([]figure, error) {
 	if err := pause(ctx, time.Duration(e.opts.pick(15, 2))*time.Second); err != nil {
 		return nil, err
 	}
-	var moves [][2]time.Time
-	var took []float64
-	profiled := e.profile(ctx, f, "moves", 10*time.Second)
+	moves := map[string][][2]time.Time{} // by where they went
+	took := map[string][]float64{}
+	profiled := e.profile(ctx, f, "moves-"+part, 10*time.Second)
 	verdicts := map[string]int{}
-	for i := range e.opts.pick(100, 6) {
-		began := time.Now()
-		op, err := f.move(ctx, []string{topic}, []string{"b", "a"}[i%2])
+	first := time.Now()
+	for i := range n {
+		began, to := time.Now(), places[(i+1)%2]
+		op, err := f.move(ctx, []string{topic}, to)
 		if err != nil {
 			return nil, fmt.Errorf("move %d: %w", i+1, err)
 		}
@@ -55,8 +75,8 @@ func movesScenario(ctx context.Context, e *env) ([]figure, error) {
 		for _, c := range op.Certificates {
 			verdicts[c.Verdict]++
 		}
-		moves = append(moves, [2]time.Time{began, ended})
-		took = append(took, float64(ended.Sub(began).Microseconds())/1000)
+		moves[to] = append(moves[to], [2]time.Time{began, ended})
+		took[to] = append(took[to], float64(ended.Sub(began).Microseconds())/1000)
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return nil, err
 		}
@@ -66,23 +86,59 @@ func movesScenario(ctx context.Context, e *env) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	length := time.Duration(median(took) * float64(time.Millisecond))
-	var still [][2]time.Time
-	for t := quiet; t.Add(length).Before(moves[0][0]); t = t.Add(length) {
-		still = append(still, [2]time.Time{t, t.Add(length)})
+	if part != "mixed" { // both ways are alike
+		to, back := places[0], places[1]
+		moves, took = map[string][][2]time.Time{to: append(moves[to], moves[back]...)}, map[string][]float64{to: append(took[to], took[back]...)}
 	}
-	moving, resting := gaps(r.Acks, moves), gaps(r.Acks, still)
-	pauses := func(name string, q float64) figure {
-		return figure{Name: "append pause of a move " + name, Unit: "ms", Value: quantile(moving, q), Peer: "no move",
-			PeerValue: quantile(resting, q), Ratio: quantile(moving, q) / quantile(resting, q)}
+	var out []figure
+	for _, to := range places {
+		if len(moves[to]) == 0 {
+			continue
+		}
+		length := time.Duration(median(took[to]) * float64(time.Millisecond))
+		var still [][2]time.Time
+		for t := quiet; t.Add(length).Before(first); t = t.Add(length) {
+			still = append(still, [2]time.Time{t, t.Add(length)})
+		}
+		moving, resting := gaps(r.Acks, moves[to]), gaps(r.Acks, still)
+		way := movesNames[part]
+		if part == "mixed" {
+			way = movesNames[to]
+		}
+		pauses := func(name string, q float64) figure {
+			return figure{Name: "append pause of a move " + way + " " + name, Unit: "ms", Value: quantile(moving, q), Peer: "no move",
+				PeerValue: quantile(resting, q), Ratio: quantile(moving, q) / quantile(resting, q)}
+		}
+		out = append(out,
+			pauses("p50", 0.5).valueAtMost(15).note("%d moves, %d partitions, %d records/s; certificates of both ways %v", len(moves[to]), partitions, moveRate, verdicts),
+			pauses("p99", 0.99).valueAtMost(50),
+			pauses("max", 1),
+			figure{Name: "a move " + way + " from request to certificate p50", Unit: "ms", Value: median(took[to])},
+			figure{Name: "a move " + way + " from request to certificate p99", Unit: "ms", Value: quantile(took[to], 0.99)})
 	}
-	return []figure{
-		pauses("p50", 0.5).valueAtMost(15).note("%d moves, %d partitions, %d records/s; certificates %v", len(moves), partitions, moveRate, verdicts),
-		pauses("p99", 0.99).valueAtMost(50),
-		pauses("max", 1),
-		{Name: "a move from request to certificate p50", Unit: "ms", Value: median(took)},
-		{Name: "a move from request to certificate p99", Unit: "ms", Value: quantile(took, 0.99)},
-	}, nil
+	return out, nil
+}
+
+// movesNames say which way topics moved: by part, or by where they went.
+var movesNames = map[string]string{"kafka": "between Kafka clusters", "local": "between engines", "a": "from an engine to Kafka", "local-1": "from Kafka to an engine"}
+
+// movesBetween starts what a part needs, and tells between which clusters how many moves go.
+func (e *env) movesBetween(ctx context.Context, part string) (f *fleet, places [2]string, n int, err error) {
+	if part == "kafka" {
+		f, err = e.twoClusters(ctx)
+		return f, [2]string{"a", "b"}, e.opts.pick(100, 6), err
+	}
+	if f, err = e.up(ctx, "local-1", "local-2"); err != nil {
+		return f, places, 0, err
+	}
+	if part == "local" {
+		return f, [2]string{"local-1", "local-2"}, e.opts.pick(100, 6), nil
+	}
+	k, err := e.kafka(ctx, "a")
+	if err != nil {
+		return f, places, 0, err
+	}
+	return f, [2]string{"local-1", "a"}, e.opts.pick(100, 6), f.attach(ctx, "a", k.Bootstrap())
 }
 
 // gaps is, for each span of time and each partition, the longest time without an acknowledgement that
