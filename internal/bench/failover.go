@@ -31,7 +31,7 @@ type loss struct {
 // connections stay as they are. That a broker starts again takes all of the machine, so those that are
 // killed go first; the other two kinds are mostly waited for, and share the time.
 func failoverScenario(ctx context.Context, e *env) ([]figure, error) {
-	f, err := e.up(ctx)
+	f, err := e.up(ctx, local)
 	if err != nil {
 		return nil, err
 	}
