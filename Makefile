@@ -45,6 +45,7 @@ soak: deps ## the long variants
 	@mkdir -p $(dir $(SUMMARY)) && : > $(SUMMARY)
 	BRAID_TEST_SUMMARY=$(SUMMARY) BRAID_SOAK=1 BRAID_LOCAL_TEST_KILLS=100 BRAID_EXPLORE=3000000 $(GO) test -race -p 1 -timeout 4h ./...
 	@sort $(SUMMARY)
+	BRAID_EXPLORE=30000000 $(GO) test -count=1 -v -run TestSoak -timeout 4h ./chain/explore # some GiB of memory
 	$(GO) test ./span/local -run TestCrashModel -rapid.checks=1000 -timeout 1h
 
 .PHONY: bench

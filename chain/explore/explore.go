@@ -54,6 +54,12 @@ type Config struct {
 	Progress                               func(states int)
 }
 
+// Bounds are the sizes of a walk in words.
+func (c Config) Bounds() string {
+	return fmt.Sprintf("%d controllers, %d gateways, %d producers of %d batches (%d in flight); at most %d moves, %d take-overs, %d cancels, %d crashes, %d connections cut to copies, %d to gateways",
+		controllers, c.Gateways, c.Producers, c.Batches, c.Window, c.Moves, c.Takeovers, c.Cancels, c.Crashes, c.Cuts, c.Drops)
+}
+
 // Result is what a walk found.
 type Result struct {
 	States      int
@@ -74,29 +80,19 @@ func (r Result) String() string {
 	return s
 }
 
+// explorer walks worlds.
 type explorer struct {
-	cfg      Config
+	cfg Config
+	ledger
+	hash hasher
+	bad  string
+	out  []step[world] // successors of the state that is expanded
+}
+
+// ledger numbers the versions of chains that a walk comes by.
+type ledger struct {
 	versions []version
 	byKey    map[string]uint16
-	seen     map[[2]uint64]struct{}
-	seed     [2]maphash.Seed
-	bad      string
-	// emit collects successors of the state that is expanded.
-	next []successor
-	free [][]successor
-}
-
-// successor is a state with the event that leads to it, which is put into words
-// only for a trace.
-type successor struct {
-	w     world
-	event string
-	args  []any
-}
-
-type frame struct {
-	succ []successor
-	i    int
 }
 
 // Run walks all states that Config allows, depth first.
@@ -108,56 +104,21 @@ func Run(cfg Config) (Result, error) {
 	if cfg.Decide == nil {
 		cfg.Decide = Standard
 	}
-	began := time.Now()
-	e := &explorer{cfg: cfg, byKey: map[string]uint16{}, seen: map[[2]uint64]struct{}{}}
-	e.seed = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
-	w := e.begin()
-	var res Result
-	res.Complete = true
-	stack := []frame{{succ: []successor{{w: w, event: "begin"}}}}
-	for len(stack) > 0 {
-		f := &stack[len(stack)-1]
-		if f.i == len(f.succ) {
-			e.free = append(e.free, f.succ[:0])
-			stack = stack[:len(stack)-1]
-			continue
-		}
-		s := &f.succ[f.i]
-		f.i++
-		res.Transitions++
-		w := s.w
-		e.bad = ""
-		e.settle(&w)
-		key := e.key(&w)
-		if _, ok := e.seen[key]; ok && e.bad == "" {
-			continue
-		}
-		e.seen[key] = struct{}{}
-		e.check(&w)
-		e.next = e.spare()
-		if e.bad == "" {
-			e.expand(&w)
-		}
-		if e.bad != "" {
-			res.Violation = e.bad
-			for i := range stack {
-				s := &stack[i].succ[stack[i].i-1]
-				res.Trace = append(res.Trace, fmt.Sprintf(s.event, s.args...))
-			}
-			res.Complete = false
-			break
-		}
-		if res.Depth = max(res.Depth, len(stack)); cfg.Progress != nil && len(e.seen)%100000 == 0 {
-			cfg.Progress(len(e.seen))
-		}
-		if cfg.MaxStates > 0 && len(e.seen) >= cfg.MaxStates {
-			res.Complete = false
-			break
-		}
-		stack = append(stack, frame{succ: e.next})
+	e := &explorer{cfg: cfg, hash: newHasher(), ledger: ledger{byKey: map[string]uint16{}}}
+	return search(e.begin(), e.key, e.visit, cfg.MaxStates, cfg.Progress), nil
+}
+
+func (e *explorer) visit(w *world, fresh func() bool, out []step[world]) ([]step[world], string) {
+	e.bad, e.out = "", out
+	e.settle(w)
+	if !fresh() && e.bad == "" {
+		return e.out, ""
 	}
-	res.States, res.Elapsed = len(e.seen), time.Since(began)
-	return res, nil
+	e.check(w)
+	if e.bad == "" {
+		e.expand(w)
+	}
+	return e.out, e.bad
 }
 
 // key is a 128-bit hash of the state up to renaming of gateways and of
@@ -169,8 +130,7 @@ func (e *explorer) key(w *world) [2]uint64 {
 	}
 	n := *w
 	n.rename(ranks(order[:e.cfg.Gateways]), w.swapped())
-	b := bytesOf(&n)
-	return [2]uint64{maphash.Bytes(e.seed[0], b), maphash.Bytes(e.seed[1], b)}
+	return hashOf(&e.hash, &n)
 }
 
 // bytesOf is the memory of a value without pointers and padding.
@@ -216,7 +176,7 @@ func (e *explorer) likeness(w *world, g uint8) uint64 {
 			n++
 		}
 	}
-	return maphash.Bytes(e.seed[0], bytesOf(&all))
+	return maphash.Bytes(e.hash[0], bytesOf(&all))
 }
 
 // swapped is 1 if the controllers change their names in the state that stands for
@@ -263,18 +223,8 @@ func (e *explorer) wrong(format string, args ...any) {
 	}
 }
 
-// spare is a list of successors to be filled again.
-func (e *explorer) spare() []successor {
-	if n := len(e.free); n > 0 {
-		s := e.free[n-1]
-		e.free = e.free[:n-1]
-		return s
-	}
-	return nil
-}
-
 func (e *explorer) emit(w world, format string, args ...any) {
-	e.next = append(e.next, successor{w, format, args})
+	e.out = append(e.out, step[world]{w, format, args})
 }
 
 func copyName(i uint8) catalog.Copy {
@@ -287,7 +237,7 @@ func copyName(i uint8) catalog.Copy {
 func copyOf(s *catalog.Span) uint8 { return s.Copies[0].TopicID[1] }
 
 // intern gives a version its number.
-func (e *explorer) intern(v version) uint16 {
+func (e *ledger) intern(v version) uint16 {
 	var k strings.Builder
 	for i := range v.chain.Spans {
 		s := &v.chain.Spans[i]
@@ -312,7 +262,7 @@ func (e *explorer) at(w *world, i uint8) *version {
 	return &e.versions[int(n[0])|int(n[1])<<8]
 }
 
-func (e *explorer) number(v version) [2]uint8 {
+func (e *ledger) number(v version) [2]uint8 {
 	i := e.intern(v)
 	return [2]uint8{uint8(i), uint8(i >> 8)}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain/explore"
+	"github.com/braidstream/braid/internal/testkit/summary"
 )
 
 func walk(t *testing.T, cfg explore.Config) explore.Result {
@@ -51,7 +52,7 @@ func TestNoInterleavingBreaksAnInvariant(t *testing.T) {
 	if !testing.Short() {
 		one("a kill, a cut, a retry, a deposition", long)
 	}
-	t.Logf("%d states in all", total)
+	summary.Line(t, "explorer, moves: %d states in all, each held against the invariants", total)
 }
 
 // BRAID_EXPLORE is how many states each larger walk visits at most (0: all).
@@ -79,9 +80,11 @@ func TestSoak(t *testing.T) {
 					t.Logf("%d states", n)
 				}
 			}
-			if r := walk(t, cfg); r.Violation != "" {
+			r := walk(t, cfg)
+			if r.Violation != "" {
 				t.Fatal("see above")
 			}
+			summary.Line(t, "explorer, soak: %s: %d states, all there are: %v", cfg.Bounds(), r.States, r.Complete)
 		})
 	}
 }

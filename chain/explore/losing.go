@@ -68,6 +68,19 @@ type Losing struct {
 	Progress                                                            func(states int)
 }
 
+// Bounds are the sizes of a walk in words.
+func (c Losing) Bounds() string {
+	how := "a fence"
+	if c.Hangs {
+		how = "a cluster that is gone and comes back, its tail appended anew"
+	}
+	if c.Hangs && c.InPlace {
+		how = "a cluster that is gone and comes back, its tail read in place"
+	}
+	return fmt.Sprintf("%s, %d gateways, %d producers of %d batches (%d in flight); at most %d cut off from the catalog, %d take-overs, %d leases taken by others, %d ticks skipped, %d reads, %d deadlines passed, %d producers that end, %d connections cut to copies, %d to gateways",
+		how, c.Gateways, c.Producers, c.Batches, c.Window, c.Deaf, c.Takeovers, c.Others, c.Skews, c.Reads, c.Expires, c.Leaves, c.Cuts, c.Drops)
+}
+
 // ticks of a lease, so that its margin is one.
 const leaseTTL = 6 * time.Nanosecond
 
@@ -157,11 +170,12 @@ type loss struct {
 	drops, cuts, expires, leaves, deafs, takeovers, others, skews, reads uint8
 }
 
-// loser walks losses. It shares the versions of [explorer].
+// loser walks losses.
 type loser struct {
-	explorer
-	cfg  Losing
+	cfg Losing
+	ledger
 	hash hasher
+	bad  string
 	out  []step[loss]
 }
 
@@ -173,8 +187,7 @@ func Lose(cfg Losing) (Result, error) {
 	if cfg.Await == nil {
 		cfg.Await = StandardAwait
 	}
-	e := &loser{cfg: cfg, hash: newHasher()}
-	e.byKey = map[string]uint16{}
+	e := &loser{cfg: cfg, hash: newHasher(), ledger: ledger{byKey: map[string]uint16{}}}
 	return search(e.begin(), e.key, e.visit, cfg.MaxStates, cfg.Progress), nil
 }
 
@@ -211,6 +224,12 @@ func (e *loser) version(w *loss, i uint8) *version {
 }
 
 func (e *loser) newest(w *loss) *version { return e.version(w, w.nv-1) }
+
+func (e *loser) wrong(format string, args ...any) {
+	if e.bad == "" {
+		e.bad = fmt.Sprintf(format, args...)
+	}
+}
 
 func (e *loser) emit(w loss, format string, args ...any) {
 	e.out = append(e.out, step[loss]{w, format, args})

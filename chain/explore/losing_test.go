@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/braidstream/braid/chain/explore"
+	"github.com/braidstream/braid/internal/testkit/summary"
 )
 
 func lose(t *testing.T, cfg explore.Losing) explore.Result {
@@ -53,7 +54,7 @@ func TestNoLossBreaksAnInvariant(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("%d states in all", total)
+	summary.Line(t, "explorer, losses: %d states in all, each held against the invariants", total)
 }
 
 // BRAID_EXPLORE is how many states each larger walk visits at most (0: all).
@@ -83,9 +84,11 @@ func TestSoakLosses(t *testing.T) {
 					t.Logf("%d states", n)
 				}
 			}
-			if r := lose(t, cfg); r.Violation != "" {
+			r := lose(t, cfg)
+			if r.Violation != "" {
 				t.Fatal("see above")
 			}
+			summary.Line(t, "explorer, soak: %s: %d states, all there are: %v", cfg.Bounds(), r.States, r.Complete)
 		})
 	}
 }

@@ -36,6 +36,15 @@ func search[W comparable](begin W, key func(*W) [2]uint64, visit func(w *W, fres
 	var free [][]step[W]
 	stack := []level{{next: []step[W]{{w: begin, event: "begin"}}}}
 	res := Result{Complete: true}
+	var w *W // in its level of the stack, which stays where it is: visit brings it to rest there
+	fresh := func() bool {
+		k := key(w)
+		if _, ok := seen[k]; ok {
+			return false
+		}
+		seen[k] = struct{}{}
+		return true
+	}
 	for len(stack) > 0 {
 		l := &stack[len(stack)-1]
 		if l.i == len(l.next) {
@@ -43,21 +52,14 @@ func search[W comparable](begin W, key func(*W) [2]uint64, visit func(w *W, fres
 			stack = stack[:len(stack)-1]
 			continue
 		}
-		w := l.next[l.i].w
+		w = &l.next[l.i].w
 		l.i++
 		res.Transitions++
 		var out []step[W]
 		if n := len(free); n > 0 {
 			out, free = free[n-1], free[:n-1]
 		}
-		out, bad := visit(&w, func() bool {
-			k := key(&w)
-			if _, ok := seen[k]; ok {
-				return false
-			}
-			seen[k] = struct{}{}
-			return true
-		}, out)
+		out, bad := visit(w, fresh, out)
 		if bad != "" {
 			res.Violation, res.Complete = bad, false
 			for i := range stack {
@@ -72,6 +74,10 @@ func search[W comparable](begin W, key func(*W) [2]uint64, visit func(w *W, fres
 		if limit > 0 && len(seen) >= limit {
 			res.Complete = false
 			break
+		}
+		if len(out) == 0 {
+			free = append(free, out)
+			continue
 		}
 		stack = append(stack, level{next: out})
 	}

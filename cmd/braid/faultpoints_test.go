@@ -25,10 +25,10 @@ import (
 // of process in each way, in each direction, with one gateway and with three. So every point
 // meets every fault. The moves are finished afterwards, and the histories are clean.
 func TestFaultAtEachPointOfAMove(t *testing.T) {
+	t.Parallel()
 	for _, gateways := range []int{1, 3} {
 		t.Run(fmt.Sprintf("%d gateways", gateways), func(t *testing.T) {
-			// Mostly they wait: for leases to end, for brokers to start.
-			t.Parallel()
+			t.Parallel() // mostly they wait: for leases to end, for brokers to start
 			f := startFaulted(t, gateways)
 			rounds := 0
 			for range movesWanted(t, 1, 3) {

@@ -1,12 +1,14 @@
 package extend_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain/explore"
 	"github.com/braidstream/braid/controller/extend"
+	"github.com/braidstream/braid/internal/testkit/summary"
 )
 
 // next is the controller's own decision in the explorer's words.
@@ -24,13 +26,29 @@ func next(q explore.Question) explore.Answer {
 }
 
 // The machine of this package, walked through every interleaving of a small fleet.
+var walks = []explore.Config{
+	{Gateways: 1, Producers: 1, Batches: 2, Window: 2, Moves: 2, Takeovers: 1, Cancels: 1},
+	{Gateways: 2, Producers: 1, Batches: 2, Window: 2, Moves: 1, Crashes: 2, Takeovers: 1},
+	{Gateways: 3, Producers: 2, Batches: 2, Window: 2, Moves: 1, Takeovers: 1},
+}
+
+// Those that take longer, left out of short tests: two controllers, three gateways, two
+// producers, and all kinds of events between them.
+var longWalks = []explore.Config{
+	{Gateways: 3, Producers: 2, Batches: 1, Window: 1, Moves: 1, Crashes: 1, Takeovers: 1, Drops: 1},
+	{Gateways: 3, Producers: 2, Batches: 1, Window: 1, Moves: 1, Crashes: 1, Takeovers: 1, Cuts: 1, Cancels: 1},
+	{Gateways: 3, Producers: 2, Batches: 2, Window: 2, Moves: 1, Crashes: 1, Takeovers: 1},
+	{Gateways: 3, Producers: 2, Batches: 2, Window: 2, Moves: 1, Takeovers: 1, Cuts: 1},
+	{Gateways: 3, Producers: 2, Batches: 2, Window: 2, Moves: 1, Drops: 1},
+}
+
 func TestNoInterleavingBreaksAnInvariant(t *testing.T) {
-	for name, cfg := range map[string]explore.Config{
-		"controllers depose each other":     {Gateways: 1, Producers: 1, Batches: 2, Window: 2, Moves: 2, Takeovers: 1, Cancels: 1},
-		"kills of gateways and controllers": {Gateways: 2, Producers: 1, Batches: 2, Window: 2, Moves: 1, Crashes: 2, Takeovers: 1},
-		"two producers, three gateways":     {Gateways: 3, Producers: 2, Batches: 2, Window: 2, Moves: 1, Takeovers: 1},
-	} {
-		t.Run(name, func(t *testing.T) {
+	all := walks
+	if !testing.Short() {
+		all = slices.Concat(walks, longWalks)
+	}
+	for _, cfg := range all {
+		t.Run(cfg.Bounds(), func(t *testing.T) {
 			cfg.Decide = next
 			r, err := explore.Run(cfg)
 			if err != nil {
@@ -40,6 +58,7 @@ func TestNoInterleavingBreaksAnInvariant(t *testing.T) {
 			if r.Violation != "" || !r.Complete {
 				t.Fatal("see above")
 			}
+			summary.Line(t, "explorer, moves: %s: %d states, all there are", cfg.Bounds(), r.States)
 		})
 	}
 }
@@ -52,14 +71,28 @@ func await(first, gateways []catalog.Gateway, words []catalog.HoldAck, revoked [
 }
 
 // The same of extends whose old copy cannot be sealed.
+var losses = []explore.Losing{
+	{Gateways: 2, Producers: 1, Batches: 1, Window: 1, Deaf: 1},
+	{Gateways: 1, Producers: 1, Batches: 1, Window: 1, Deaf: 1, Takeovers: 1, Skews: 1},
+	{Gateways: 1, Producers: 1, Batches: 2, Window: 1, Others: 1, Skews: 1},
+	{Gateways: 2, Producers: 1, Batches: 3, Window: 2, Hangs: true, Cuts: 1},
+}
+
+// Those that take longer, left out of short tests.
+var longLosses = []explore.Losing{
+	{Gateways: 2, Producers: 1, Batches: 2, Window: 1, Deaf: 1, Takeovers: 1},
+	{Gateways: 3, Producers: 2, Batches: 1, Window: 1, Hangs: true, Cuts: 1, Reads: 1},
+	{Gateways: 3, Producers: 2, Batches: 1, Window: 1, Hangs: true, InPlace: true, Cuts: 1, Leaves: 1, Expires: 1},
+	{Gateways: 2, Producers: 2, Batches: 2, Window: 2, Hangs: true, Cuts: 1},
+}
+
 func TestNoLossBreaksAnInvariant(t *testing.T) {
-	for name, cfg := range map[string]explore.Losing{
-		"a gateway is silent":             {Gateways: 2, Producers: 1, Batches: 1, Window: 1, Deaf: 1},
-		"controllers depose each other":   {Gateways: 1, Producers: 1, Batches: 1, Window: 1, Deaf: 1, Takeovers: 1, Skews: 1},
-		"another extend takes a lease":    {Gateways: 1, Producers: 1, Batches: 2, Window: 1, Others: 1, Skews: 1},
-		"the cluster is gone, comes back": {Gateways: 2, Producers: 1, Batches: 3, Window: 2, Hangs: true, Cuts: 1},
-	} {
-		t.Run(name, func(t *testing.T) {
+	all := losses
+	if !testing.Short() {
+		all = slices.Concat(losses, longLosses)
+	}
+	for _, cfg := range all {
+		t.Run(cfg.Bounds(), func(t *testing.T) {
 			cfg.Await = await
 			r, err := explore.Lose(cfg)
 			if err != nil {
@@ -69,6 +102,7 @@ func TestNoLossBreaksAnInvariant(t *testing.T) {
 			if r.Violation != "" || !r.Complete {
 				t.Fatal("see above")
 			}
+			summary.Line(t, "explorer, losses: %s: %d states, all there are", cfg.Bounds(), r.States)
 		})
 	}
 }
