@@ -62,7 +62,7 @@ func look(fs vfs.FS, dir string) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{opt: o, id: id, lock: lock, inspect: true, number: 1,
-		byName: map[string]*topic{}, byID: map[[16]byte]*topic{}, logs: map[logKey]*log{}, files: newFiles(fs, o.OpenFiles, 0)}
+		byName: map[string]*topic{}, byID: map[[16]byte]*topic{}, logs: map[logKey]*log{}, files: newFiles(fs, o.OpenFiles, 0), cold: newColdReads()}
 	s.files.readOnly = true
 	s.log = &wal{fs: fs, dir: filepath.Join(dir, walDir), id: id, fileSize: o.LogFileBytes, tail: newTail(o.MemoryBudget)}
 	if err := s.recover(); err != nil {

@@ -39,7 +39,7 @@ func (s *Store) fetchSegment(p *partition, v view, offset, limit, pos int64, max
 	for need := batch.HeaderSize; ; {
 		need = min(need, int(v.size-pos))
 		n = max(n, need)
-		buf, window, how, err := of.window(pos, n, need, s.log.directFrom(), v.size)
+		buf, window, how, err := of.window(s, pos, n, need, v.size)
 		if err != nil {
 			return nil, nil, s.damage(p, v.seg, readError(pos, err))
 		}
@@ -162,9 +162,9 @@ const (
 // second time, and pay for fresh pages with more CPU time than the disk takes. A
 // segment that was read so to the length of itself is wanted again: from then on it
 // goes through the cache, with the system's read-ahead.
-func (of *openFile) window(pos int64, n, least, directFrom int, end int64) (buf *[]byte, window []byte, how int, err error) {
+func (of *openFile) window(s *Store, pos int64, n, least int, end int64) (buf *[]byte, window []byte, how int, err error) {
 	how = throughCache
-	if n >= directFrom {
+	if n >= s.log.directFrom() {
 		switch all, known := of.f.Cached(pos, int64(n)); {
 		case all:
 			how = fromCache
@@ -182,11 +182,15 @@ func (of *openFile) window(pos int64, n, least, directFrom int, end int64) (buf 
 	}
 	// The largest run of whole blocks from that of pos on which the buffer holds.
 	skip := int(pos % vfs.Block)
-	buf = getBuffer(max(n, skip+least+vfs.Block))
-	whole := min((skip+n+vfs.Block-1)/vfs.Block, cap(*buf)/vfs.Block) * vfs.Block
-	*buf = (*buf)[:whole]
-	n = min(n, whole-skip)
-	got, err := of.f.ReadDirect(*buf, pos-int64(skip))
+	got := 0
+	s.cold.do(s.done, func() {
+		// Not before it is this one's turn: many may wait.
+		buf = getBuffer(max(n, skip+least+vfs.Block))
+		whole := min((skip+n+vfs.Block-1)/vfs.Block, cap(*buf)/vfs.Block) * vfs.Block
+		*buf = (*buf)[:whole]
+		n = min(n, whole-skip)
+		got, err = of.f.ReadDirect(*buf, pos-int64(skip))
+	})
 	if got >= skip+n && (err == nil || errors.Is(err, io.EOF)) {
 		of.cold.Add(int64(n))
 		return buf, (*buf)[skip : skip+n], how, nil

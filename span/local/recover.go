@@ -34,7 +34,7 @@ func Open(o Options) (*Store, error) {
 		hurry:  make(chan struct{}, 1),
 		groups: make(chan *group, groupsAhead),
 		synced: make(chan struct{}), done: make(chan struct{}),
-		files: newFiles(o.FS, o.OpenFiles, o.MemoryBudget),
+		files: newFiles(o.FS, o.OpenFiles, o.MemoryBudget), cold: newColdReads(),
 	}
 	s.log = &wal{fs: o.FS, dir: filepath.Join(o.Dir, walDir), id: id, fileSize: o.LogFileBytes, tail: newTail(o.MemoryBudget)}
 	if err := s.recover(); err != nil {

@@ -69,6 +69,7 @@ type Store struct {
 	full   atomic.Bool
 
 	aging   agingClock
+	cold    *coldReads
 	keeper  keeper
 	cleaner cleaner
 	stats   stats

@@ -85,7 +85,9 @@ func (s *Store) syncFiles(files []*walFile, end uint64) {
 		}
 	}
 	s.stats.syncs.Add(1)
-	s.stats.syncNanos.Add(int64(time.Since(began)))
+	took := time.Since(began)
+	s.stats.syncNanos.Add(int64(took))
+	s.cold.logSynced(took)
 	s.log.durable.Store(end)
 }
 

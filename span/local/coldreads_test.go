@@ -1,0 +1,131 @@
+package local
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// steadyColdReads is under a clock that the test moves.
+func steadyColdReads() (c *coldReads, clock *atomic.Int64) {
+	c, clock = newColdReads(), new(atomic.Int64)
+	clock.Store(1)
+	c.now = func() time.Duration { return time.Duration(clock.Load()) }
+	return c, clock
+}
+
+// Cold reads take turns while the log is being synced, and only then.
+func TestColdReadsTakeTurns(t *testing.T) {
+	c, clock := steadyColdReads()
+	var inside, most atomic.Int64
+	together := func(read func()) {
+		var all sync.WaitGroup
+		for range 6 {
+			all.Go(func() {
+				for range 20 {
+					c.do(nil, func() {
+						n := inside.Add(1)
+						for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+						}
+						read()
+						inside.Add(-1)
+					})
+				}
+			})
+		}
+		all.Wait()
+	}
+	c.logSynced(time.Millisecond)
+	together(func() {})
+	if most.Load() != 1 {
+		t.Errorf("%d reads of the disk at a time while the log is synced", most.Load())
+	}
+	// Nobody appends any more: two at least must be inside for either to go on.
+	clock.Add(int64(2 * syncsFor))
+	both := make(chan struct{})
+	var first sync.WaitGroup
+	for range 2 {
+		first.Go(func() {
+			c.do(nil, func() {
+				select {
+				case both <- struct{}{}:
+				case <-both:
+				}
+			})
+		})
+	}
+	first.Wait()
+}
+
+// Who waits for a turn goes on when the store is closed.
+func TestColdReadsEnd(t *testing.T) {
+	c, _ := steadyColdReads()
+	c.logSynced(time.Millisecond)
+	c.turn <- struct{}{} // somebody's, for good
+	done, ran := make(chan struct{}), false
+	close(done)
+	c.do(done, func() { ran = true })
+	if !ran {
+		t.Error("the read was not done")
+	}
+}
+
+// The pause grows while syncs are slow beside reads, not by syncs that are slow without any, nor on a disk
+// on which all are; and it shrinks again.
+func TestColdReadsGiveWay(t *testing.T) {
+	c, clock := steadyColdReads()
+	step := func(read bool, took time.Duration) float64 {
+		clock.Add(int64(2 * shareEvery))
+		if read {
+			c.do(nil, func() {})
+		}
+		c.logSynced(took)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.share
+	}
+	for range 20 {
+		if got := step(false, time.Millisecond); got != leastShare {
+			t.Fatalf("share %v without reads", got)
+		}
+	}
+	if got := step(false, time.Second); got != leastShare {
+		t.Fatalf("share %v after a slow sync without reads", got)
+	}
+	for range 200 {
+		step(false, time.Millisecond)
+	}
+	if got := step(true, 2*time.Millisecond); got != leastShare {
+		t.Fatalf("share %v after a quick sync", got)
+	}
+	if got := step(true, time.Second); got != 2*leastShare {
+		t.Fatalf("share %v after a slow sync, want %v", got, 2*leastShare)
+	}
+	for range 20 {
+		step(true, time.Second)
+	}
+	if got := step(true, time.Second); got != mostShare {
+		t.Fatalf("share %v after many", got)
+	}
+	before := mostShare
+	for range 200 {
+		got := step(true, time.Millisecond)
+		if got > before {
+			t.Fatalf("share grows from %v to %v", before, got)
+		}
+		before = got
+	}
+	if before != leastShare {
+		t.Fatalf("share %v long after", before)
+	}
+	for range 200 {
+		step(false, 40*time.Millisecond)
+	}
+	if got := step(true, 50*time.Millisecond); got != leastShare {
+		t.Errorf("share %v on a slow disk", got)
+	}
+	if got := step(true, time.Second); got != 2*leastShare {
+		t.Errorf("share %v after a sync that is slow there as well", got)
+	}
+}
