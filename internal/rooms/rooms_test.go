@@ -17,7 +17,7 @@ const module = "github.com/braidstream/braid"
 // floors lists the rooms from the bottom up. Rooms on one floor do not import
 // each other, except that a room's own subpackages belong to it.
 var floors = [][]string{
-	{"internal/nearest"},
+	{"internal/nearest", "fair"},
 	{"wire", "batch"},
 	{"catalog"},
 	{"span"},
