@@ -139,6 +139,14 @@ func (c *conn) step(message []byte, start time.Time) ([]byte, error) {
 	default:
 		answer, err = func() ([]byte, error) {
 			defer done()
+			if a.mechanism == sasl.OAuthBearer {
+				return a.exchange.Step(ctx, message) // it may ask the issuer for its keys
+			}
+			pass, err := g.signing.Enter(ctx, from.String())
+			if err != nil {
+				return nil, err
+			}
+			defer pass.Leave(0)
 			return a.exchange.Step(ctx, message)
 		}()
 	}

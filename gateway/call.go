@@ -40,6 +40,10 @@ func message[Q any, P interface {
 }](fn func(*call, P) kmsg.Response) serveFunc {
 	return func(call *call) error {
 		h := call.header
+		c := call.c
+		if err := c.begin(); err != nil {
+			return err
+		}
 		if err := wire.Check(h.Key, h.Version, call.body, wire.DefaultBudget); err != nil {
 			return err
 		}
@@ -54,7 +58,13 @@ func message[Q any, P interface {
 		if err := req.ReadFrom(body); err != nil {
 			return fmt.Errorf("%w: key %d version %d: %w", wire.ErrMalformed, h.Key, h.Version, err)
 		}
+		// What it waits for is not known here, so that it is worked on outside of a turn.
+		c.finish()
+		began := time.Now()
 		resp := fn(call, req)
+		if !waits(h.Key) {
+			c.worked(time.Since(began))
+		}
 		if administers(h.Key) {
 			call.audited(req, resp)
 		}
@@ -82,12 +92,14 @@ func (call *call) reply(resp kmsg.Response) error {
 
 // send writes a whole frame.
 func (call *call) send(frame []byte) error {
+	call.c.finish() // a client may take long to read
 	call.g.metrics.served(call.header.Key, call.start)
 	return call.c.write(frame)
 }
 
 // sendBoth writes a whole frame that lies in two pieces.
 func (call *call) sendBoth(head, body []byte) error {
+	call.c.finish()
 	call.g.metrics.served(call.header.Key, call.start)
 	return call.c.writeBoth(head, body)
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/fair"
 	"github.com/braidstream/braid/tenant"
 	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/tenant/quota"
@@ -51,6 +52,8 @@ type conn struct {
 	muted     time.Time
 	full      bool           // the tenant's storage is
 	account   *usage.Account // of the tenant; nil until it is known
+	pass      fair.Pass      // of the request that is worked on
+	queued    time.Duration  // for how long it has waited for turns
 	refused   error          // why it is not served, although it is known whose it is
 	rules     *acl.Index
 	rulesAt   *catalog.Snapshot
@@ -257,7 +260,13 @@ func (c *conn) request(frame *wire.Buffer) error {
 		frame.Release()
 		return err
 	}
+	c.queued = 0
+	defer c.finish()
 	if h.Key == keyProduce {
+		if err := c.begin(); err != nil {
+			frame.Release()
+			return err
+		}
 		return c.produce(frame, h, body, start)
 	}
 	defer frame.Release()

@@ -64,6 +64,13 @@ func serveFetch(call *call) error {
 	f.call, f.now = call, call.start
 	defer f.end()
 	version := call.header.Version
+	// Clients that are slow to take what they asked for keep it in memory meanwhile.
+	if err := call.g.answers.wait(call.ctx, call.c.account); err != nil {
+		return err
+	}
+	if err := call.c.begin(); err != nil {
+		return err
+	}
 	if err := f.req.Decode(version, call.body); err != nil {
 		return err
 	}
@@ -82,7 +89,14 @@ func serveFetch(call *call) error {
 	f.order()
 	f.resolve()
 	f.gather()
+	if err := call.c.begin(); err != nil {
+		return err
+	}
 	f.fetched()
+	if n := int64(f.outgoing()); n > 0 {
+		call.g.answers.take(n, call.c.account)
+		defer call.g.answers.put(n, call.c.account)
+	}
 	f.fill()
 	f.worked()
 	return f.answer(version)
@@ -247,7 +261,7 @@ func (f *fetcher) resolve() {
 		unknown = unknown || fp.code != wire.None
 	}
 	if unknown {
-		g.fresh.refresh(f.call.ctx)
+		f.call.c.aside(func() { g.fresh.refresh(f.call.ctx) })
 	}
 	follower := f.req.ReplicaID >= 0
 	for _, fp := range f.parts {
@@ -491,5 +505,7 @@ func (f *fetcher) answer(version int16) error {
 		return err
 	}
 	call.g.metrics.served(keyFetch, call.start)
+	call.c.finish()
+	call.c.worked(time.Duration(float64(f.total(f.ordered)) * sendCost))
 	return call.c.writeScatter(&f.out)
 }

@@ -336,6 +336,7 @@ func (f *fetcher) waitFor(until time.Time, ready func() bool) bool {
 	if ready() {
 		return true
 	}
+	f.call.c.finish()
 	if f.call.c.quota.Metered() {
 		began := time.Now()
 		defer func() { f.waited += time.Since(began) }()

@@ -22,6 +22,7 @@ import (
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/fair"
 	"github.com/braidstream/braid/tenant/audit"
 	"github.com/braidstream/braid/tenant/sasl"
 	"github.com/braidstream/braid/tenant/usage"
@@ -71,13 +72,16 @@ type Gateway struct {
 	fresh        freshness
 	views        views
 	access       access
-	budget       byteBudget
+	budget       byteBudget // requests of producers
+	answers      byteBudget // records on their way to consumers
 	sessionSlots slots
 	limiter      logLimiter
 	penalties    *penalties
-	usage        *usage.Ledger
-	opening      openings
-	revocations  chan struct{} // one at most: users or tenants changed
+	// work has requests take turns by tenant, signing handshakes and passwords by address.
+	work, signing *fair.Gate
+	usage         *usage.Ledger
+	opening       openings
+	revocations   chan struct{} // one at most: users or tenants changed
 
 	// makingOffsets holds the tenants whose offsets topic is being made.
 	makingOffsets sync.Map
@@ -149,7 +153,9 @@ func New(o Options) (*Gateway, error) {
 	g.undrained, g.stopWaits = context.WithCancel(g.ctx)
 	g.topics = newTopics(g)
 	g.fresh.g = g
-	g.budget.max, g.budget.shared = g.cfg.InflightBytes, g.usage.Several
+	g.work, g.signing = newTurns()
+	g.budget = byteBudget{max: g.cfg.InflightBytes, shared: g.usage.Several, of: (*usage.Account).Taken}
+	g.answers = byteBudget{max: max(1, g.cfg.InflightBytes/2), shared: g.usage.Several, of: (*usage.Account).Answering}
 	g.sessionSlots.maxSessions, g.sessionSlots.maxParts = int64(g.cfg.FetchSessions), int64(g.cfg.SessionPartitions)
 	names := map[string]bool{}
 	for _, lc := range o.Listeners {

@@ -6,17 +6,20 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/braidstream/braid/fair"
 	"github.com/braidstream/braid/tenant/usage"
 )
 
-// byteBudget bounds the bytes of requests that are being worked on. It is soft:
-// a request that has arrived is taken, and no further one is read until there
+// byteBudget bounds the bytes of requests that are being worked on, or of answers on their way. It
+// is soft: what has arrived or was read is taken, and nothing further is begun until there
 // is room, as a broker's queued.max.request.bytes has it.
 type byteBudget struct {
 	max int64
 	// shared tells whether there are several tenants.
 	shared func() bool
-	used   atomic.Int64
+	// of changes what counts for a tenant, and returns it.
+	of   func(a *usage.Account, n int64) int64
+	used atomic.Int64
 
 	mu   sync.Mutex
 	room chan struct{} // closed when there is room again; nil if nobody waits
@@ -26,21 +29,22 @@ type byteBudget struct {
 
 func (b *byteBudget) take(n int64, of *usage.Account) {
 	b.used.Add(n)
-	of.Take(n)
+	b.of(of, n)
 }
 
 func (b *byteBudget) put(n int64, of *usage.Account) {
-	// The tenant's count goes down first. A connection that waits needs room in both, and
-	// the put that makes the later of the two wakes it: with the whole's first, a put could
-	// find the whole still full, then another makes room there and wakes a connection that
-	// its tenant's count keeps waiting, and then the first takes that down and wakes nobody.
-	mine := of.Take(-n)
+	// The tenant's count goes down first, and is looked at again last: of two puts of a tenant
+	// the one that ends later sees what both have given back.
+	b.of(of, -n)
 	if b.between != nil {
 		b.between()
 	}
 	used := b.used.Add(-n)
-	if used >= b.max || used+n < b.max && (mine >= b.max/2 || mine+n < b.max/2) {
-		return // nobody may go on now who could not before
+	own := b.of(of, 0)
+	// Who waits is woken when either count has fallen by a step: for a moment it may wait
+	// although there is just enough room, and never for ever, as both are falling then.
+	if b.step(used+n) == b.step(used) && b.step(own+n) == b.step(own) {
+		return
 	}
 	b.mu.Lock()
 	if b.room != nil {
@@ -50,11 +54,21 @@ func (b *byteBudget) put(n int64, of *usage.Account) {
 	b.mu.Unlock()
 }
 
-// full tells whether a tenant has to wait. Beside others it may have half of the room: one
-// whose appends are stuck must not keep the others from being read. nil is nobody's
-// connection yet.
+// steps is in how many steps a budget falls.
+const steps = 64
+
+func (b *byteBudget) step(n int64) int64 {
+	size := max(1, b.max/steps)
+	if n >= b.max {
+		return steps + 1 // one step up to the bound itself
+	}
+	return (n + size - 1) / size
+}
+
+// full tells whether a tenant has to wait: one whose appends are stuck, or whose consumers take
+// nothing, must not keep the others from being read. nil is nobody's connection yet.
 func (b *byteBudget) full(of *usage.Account) bool {
-	return b.used.Load() >= b.max || b.shared() && of.InFlight() >= b.max/2
+	return !fair.Allows(b.of(of, 0), b.used.Load(), b.max, b.shared())
 }
 
 // wait returns when there is room.

@@ -10,7 +10,7 @@ import (
 // A tenant whose requests are stuck has half of the room beside others, and all of it alone.
 func TestRoomIsSharedByTenants(t *testing.T) {
 	several := true
-	b := &byteBudget{max: 100, shared: func() bool { return several }}
+	b := &byteBudget{max: 100, shared: func() bool { return several }, of: (*usage.Account).Taken}
 	var l usage.Ledger
 	stuck, other := l.Account("stuck"), l.Account("other")
 	over, cancel := context.WithCancel(t.Context())
@@ -64,13 +64,13 @@ func TestRoomIsSharedByTenants(t *testing.T) {
 func TestRoomThatTwoMakeWakesWhoWaits(t *testing.T) {
 	var l usage.Ledger
 	one, other := l.Account("one"), l.Account("other")
-	b := &byteBudget{max: 100, shared: func() bool { return true }}
-	b.take(60, one)
+	b := &byteBudget{max: 100, shared: func() bool { return true }, of: (*usage.Account).Taken}
+	b.take(40, one)
 	b.take(60, other)
 	b.room = make(chan struct{}) // one's connection waits
 	b.between = func() {
 		b.between = nil
-		b.put(30, other)
+		b.put(20, other)
 		select {
 		case <-b.room:
 			t.Fatal("closed, and left there")

@@ -38,6 +38,9 @@ const (
 
 func serveMetadata(call *call) error {
 	h := call.header
+	if err := call.c.begin(); err != nil {
+		return err
+	}
 	if err := wire.Check(h.Key, h.Version, call.body, wire.DefaultBudget); err != nil {
 		return err
 	}
@@ -63,7 +66,8 @@ func serveMetadata(call *call) error {
 	if all {
 		return call.visibleMetadata(flags)
 	}
-	wanted := call.wantedTopics(req)
+	var wanted []wantedTopic
+	call.c.aside(func() { wanted = call.wantedTopics(req) }) // topics may be looked for, and made
 	v := call.c.view()
 	m := metadataWriter{v: v, ask: &call.asker, version: h.Version, flags: flags}
 	out := replyPool.Get().(*[]byte)

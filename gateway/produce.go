@@ -65,7 +65,7 @@ func (c *conn) produce(frame *wire.Buffer, h wire.Header, body []byte, start tim
 	f.submit(len(frame.B) - len(body))
 	if metered {
 		// What the answer waits for from here on is no work.
-		if wait := c.throttle(c.quota.Worked(int64(time.Since(start)), time.Now().UnixMilli())); wait > f.resp.ThrottleMillis {
+		if wait := c.throttle(c.quota.Worked(int64(time.Since(start)-c.queued), time.Now().UnixMilli())); wait > f.resp.ThrottleMillis {
 			f.resp.ThrottleMillis = wait
 		}
 	}
@@ -184,7 +184,7 @@ func (f *flight) topic(t *wire.Topic, ask *asker) (*topicState, wire.Code) {
 		// Another gateway may have told the client of a topic or of partitions
 		// that this one has not heard of yet. What is submitted does not wait for that.
 		f.burst.End()
-		g.fresh.refresh(f.c.ctx)
+		f.c.aside(func() { g.fresh.refresh(f.c.ctx) })
 		f.burst.Begin()
 		st = find()
 	}

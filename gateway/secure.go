@@ -201,6 +201,14 @@ type secured struct {
 type patient struct {
 	net.Conn
 	closing atomic.Bool
+	signing *signing // during the handshake, of the goroutine that shakes hands
+}
+
+func (p *patient) Read(b []byte) (int, error) {
+	if p.signing != nil {
+		return p.signing.read(p.Conn.Read, b)
+	}
+	return p.Conn.Read(b)
 }
 
 func (p *patient) SetWriteDeadline(t time.Time) error {
@@ -240,7 +248,11 @@ func (c *conn) handshake() error {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, c.g.cfg.HandshakeTimeout)
 	defer cancel()
-	if err := s.HandshakeContext(ctx); err != nil {
+	s.under.signing = &signing{g: c.g, ctx: ctx, from: origin(c.host)}
+	err := s.HandshakeContext(ctx)
+	s.under.signing.pass.Leave(0)
+	s.under.signing = nil
+	if err != nil {
 		c.g.metrics.authentications.WithLabelValues(c.l.cfg.Name, "TLS", "failed").Inc()
 		if c.l.cfg.TLS.ClientCA != "" && !quietEnd(err) { // else it is nobody who wants to be known
 			c.wasUnknown("TLS", "", err.Error())

@@ -127,7 +127,7 @@ func (call *call) worked(resp kmsg.Response) {
 	if !c.quota.Metered() || waits(call.header.Key) || !c.used {
 		return
 	}
-	if wait := c.throttle(c.quota.Worked(int64(time.Since(call.start)), time.Now().UnixMilli())); wait > 0 {
+	if wait := c.throttle(c.quota.Worked(int64(time.Since(call.start)-c.queued), time.Now().UnixMilli())); wait > 0 {
 		call.tell(resp, wait)
 	}
 }
@@ -177,7 +177,7 @@ func (f *fetcher) worked() {
 		return
 	}
 	now := time.Now()
-	if wait := c.throttle(c.quota.Worked(int64(now.Sub(f.call.start)-f.waited), now.UnixMilli())); wait > f.resp.ThrottleMillis {
+	if wait := c.throttle(c.quota.Worked(int64(now.Sub(f.call.start)-f.waited-c.queued), now.UnixMilli())); wait > f.resp.ThrottleMillis {
 		f.resp.ThrottleMillis = wait
 	}
 }
@@ -194,7 +194,7 @@ func (m *metadataWriter) worked(call *call) {
 		wait = c.throttle(call.mutationWait)
 	}
 	if c.quota.Metered() {
-		wait = max(wait, c.throttle(c.quota.Worked(int64(time.Since(call.start)), time.Now().UnixMilli())))
+		wait = max(wait, c.throttle(c.quota.Worked(int64(time.Since(call.start)-c.queued), time.Now().UnixMilli())))
 	}
 	if wait > 0 && m.version >= 3 {
 		binary.BigEndian.PutUint32(m.b[m.throttleAt:], uint32(wait))

@@ -14,7 +14,8 @@ import (
 // a connection that is nobody's yet.
 type Account struct {
 	received, sent, requests, opened atomic.Int64
-	open, inflight                   atomic.Int64
+	open, inflight, answering        atomic.Int64
+	waits, waited                    atomic.Int64 // for turns; ns
 
 	mu      sync.Mutex
 	seconds float64 // connections times the time that they were open
@@ -77,9 +78,9 @@ func (a *Account) pass(now time.Time) {
 	a.at = now
 }
 
-// Take counts bytes of requests that are being worked on, and returns how many there are; a
+// Taken counts bytes of requests that are being worked on, and returns how many there are; a
 // negative number gives them back.
-func (a *Account) Take(n int64) int64 {
+func (a *Account) Taken(n int64) int64 {
 	if a == nil {
 		return 0
 	}
@@ -87,11 +88,22 @@ func (a *Account) Take(n int64) int64 {
 }
 
 // InFlight is how many bytes of requests are being worked on.
-func (a *Account) InFlight() int64 {
+func (a *Account) InFlight() int64 { return a.Taken(0) }
+
+// Answering is [Account.Taken] for records on their way to consumers.
+func (a *Account) Answering(n int64) int64 {
 	if a == nil {
 		return 0
 	}
-	return a.inflight.Load()
+	return a.answering.Add(n)
+}
+
+// Waited counts the time that a request has waited for its turn, if it has.
+func (a *Account) Waited(d time.Duration) {
+	if a != nil && d > 0 {
+		a.waits.Add(1)
+		a.waited.Add(int64(d))
+	}
 }
 
 // Connections is how many are open.
