@@ -42,10 +42,12 @@ type Options struct {
 	Stores Stores
 	Node   int32 // this gateway, for acknowledgement reports
 
-	// CacheBytes bounds the tail cache over all partitions; 0: 64 MiB, negative: none.
+	// CacheBytes bounds the tail cache over all partitions; 0: 64 MiB, negative: none. When it is full the
+	// tenant that has most of it gives way.
 	// Half as much is used on top of it while several readers go through the same records.
 	CacheBytes int64
-	// HoldBytes bounds the appends that are held while chains change, over all partitions; 0: 64 MiB.
+	// HoldBytes bounds the appends that are held while chains change, over all partitions; 0: 64 MiB. Where
+	// there are several tenants, each may hold as much as is left free.
 	HoldBytes int64
 	// HoldTime bounds how long one append is held; 0: 30 s.
 	HoldTime time.Duration

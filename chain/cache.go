@@ -9,16 +9,23 @@ import (
 	"github.com/braidstream/braid/batch"
 )
 
-// cache keeps the tails of all partitions within one bound. Which partition gives
-// way is a matter of a few samples: the least recently used of them, as good as
-// an exact order and without a list that every read would have to lock.
+// cache keeps the tails of all partitions within one bound. Who gives way when it is full: first what
+// nobody reads any more, then the tenant that has most of it. Which of its partitions is a
+// matter of a few samples: the least recently used of them, as good as an exact order and
+// without a list that every read would have to lock.
 type cache struct {
 	limit   int64
 	metrics *Metrics
 	bytes   atomic.Int64
 	poke    chan struct{}
 
-	mu      sync.Mutex
+	mu     sync.Mutex
+	shares map[string]*cacheShare // by tenant
+}
+
+// cacheShare is what one tenant has of the cache. Guarded by cache.mu.
+type cacheShare struct {
+	bytes   int64
 	members map[*Partition]struct{} // with something cached
 }
 
@@ -28,37 +35,92 @@ func (c *cache) grow(p *Partition, n int64) {
 	}
 	c.metrics.CacheBytes.Add(float64(n))
 	c.mu.Lock()
-	c.members[p] = struct{}{}
+	s := c.shares[p.tenant]
+	if s == nil {
+		s = &cacheShare{members: map[*Partition]struct{}{}}
+		c.shares[p.tenant] = s
+	}
+	s.members[p] = struct{}{}
+	s.bytes += n
 	c.mu.Unlock()
 	if c.bytes.Add(n) > c.limit {
 		poke(c.poke)
 	}
 }
 
-func (c *cache) shrink(n int64) {
+func (c *cache) shrink(p *Partition, n int64) {
+	if n == 0 {
+		return
+	}
 	c.bytes.Add(-n)
 	c.metrics.CacheBytes.Sub(float64(n))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.shares[p.tenant]; s != nil {
+		s.bytes -= n
+		c.tidy(p.tenant, s)
+	}
 }
 
 func (c *cache) leave(p *Partition) {
 	c.mu.Lock()
-	delete(c.members, p)
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	if s := c.shares[p.tenant]; s != nil {
+		delete(s.members, p)
+		c.tidy(p.tenant, s)
+	}
+}
+
+// tidy forgets a share of nothing. Needs mu.
+func (c *cache) tidy(tenant string, s *cacheShare) {
+	if len(s.members) == 0 && s.bytes <= 0 {
+		delete(c.shares, tenant)
+	}
+}
+
+// of is what each tenant has.
+func (c *cache) of() map[string]int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make(map[string]int64, len(c.shares))
+	for tenant, s := range c.shares {
+		out[tenant] = s.bytes
+	}
+	return out
 }
 
 const evictSamples = 8
 
-// victim is the least recently used of a few partitions.
-func (c *cache) victim() *Partition {
+// victim is the partition that gives way.
+func (c *cache) victim(now time.Time) *Partition {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var v *Partition
+	var most *cacheShare
 	n := 0
-	for p := range c.members { // in random order
+	for _, s := range c.shares { // in random order
+		if n++; n <= evictSamples {
+			if p := s.oldest(1); p != nil && now.UnixNano()-p.lastUse.Load() > int64(readerGone) {
+				return p
+			}
+		}
+		if len(s.members) > 0 && (most == nil || s.bytes > most.bytes) {
+			most = s
+		}
+	}
+	if most == nil {
+		return nil
+	}
+	return most.oldest(evictSamples)
+}
+
+// oldest is the least recently used of a few.
+func (s *cacheShare) oldest(of int) (v *Partition) {
+	n := 0
+	for p := range s.members { // in random order
 		if v == nil || p.lastUse.Load() < v.lastUse.Load() {
 			v = p
 		}
-		if n++; n == evictSamples {
+		if n++; n == of {
 			break
 		}
 	}
@@ -74,13 +136,13 @@ func (l *Logs) evict(ctx context.Context) {
 		case <-l.cache.poke:
 		}
 		for l.cache.bytes.Load() > l.cache.limit {
-			p := l.cache.victim()
+			p := l.cache.victim(time.Now())
 			if p == nil {
 				break
 			}
 			p.mu.Lock()
 			if len(p.tail.pieces) > 0 {
-				l.cache.shrink(p.tail.dropFirst())
+				l.cache.shrink(p, p.tail.dropFirst())
 			}
 			if len(p.tail.pieces) == 0 {
 				p.fill.reset()
@@ -124,7 +186,7 @@ func (p *Partition) cacheOwn(f *flight, t *target, base, next int64, now time.Ti
 		// Nobody reads: memory that is used again at once costs less than a tail
 		// which is written and thrown away.
 		if len(p.tail.pieces) > 0 {
-			p.l.cache.shrink(p.tail.clear())
+			p.l.cache.shrink(p, p.tail.clear())
 			p.fill.reset()
 			p.l.cache.leave(p)
 		}
@@ -157,7 +219,7 @@ func (p *Partition) cacheOwn(f *flight, t *target, base, next int64, now time.Ti
 		poke(p.follow)
 	default:
 		p.dropEarly()
-		p.l.cache.shrink(p.tail.clear())
+		p.l.cache.shrink(p, p.tail.clear())
 		p.ownAck = now
 		p.l.cache.grow(p, p.tail.add(e.c, e.from, e.to, base, next, t.seq))
 	}

@@ -135,7 +135,7 @@ func (p *Partition) followEnd(ctx context.Context) {
 			chase++
 		case end >= 0 && end < p.hw:
 			p.dropEarly()
-			p.l.cache.shrink(p.tail.clear())
+			p.l.cache.shrink(p, p.tail.clear())
 			chase = 0
 		default:
 			chase = 0

@@ -13,7 +13,7 @@ func (p *Partition) hold(f *flight) {
 		p.fail(f, p.lateError(f, because(ErrUnavailable, ErrHeldTooLong)))
 		return
 	}
-	if !p.l.takeHold(int64(f.size)) {
+	if !p.l.takeHold(p, int64(f.size)) {
 		p.l.metrics.HoldsExpired.Inc()
 		p.fail(f, p.lateError(f, ErrHeldTooLong))
 		return
@@ -44,7 +44,7 @@ func (p *Partition) keep(f *flight) {
 func (p *Partition) unhold(f *flight) {
 	if f.held {
 		f.held = false
-		p.l.putHold(int64(f.size))
+		p.l.putHold(p, int64(f.size))
 		p.l.metrics.HeldAppends.Dec()
 		p.l.metrics.HeldSeconds.Observe(time.Since(f.since).Seconds())
 	}
@@ -81,7 +81,7 @@ func (p *Partition) halt(t *target, why stopReason) {
 
 // rejoin puts a flight that was under way into the line, whatever is held already.
 func (p *Partition) rejoin(f *flight) {
-	p.l.forceHold(int64(f.size))
+	p.l.forceHold(p, int64(f.size))
 	p.keep(f)
 }
 

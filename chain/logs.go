@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/fair"
 )
 
 // Logs are the partitions that a gateway serves.
@@ -23,13 +24,13 @@ type Logs struct {
 
 	alive    func() bool
 	lease    func() int64
-	holdMax  int64
 	holdTime time.Duration
 	cache    cache
 	shelf    shelf
 	sizes    sizes
 
-	heldBytes atomic.Int64
+	room      *fair.Room   // for what is held
+	tenants   atomic.Int32 // that have partitions here, the system not counted
 	away      atomic.Int64 // when the catalog last did not answer, Unix ns; 0: it did
 	ctx       context.Context
 	stop      context.CancelFunc
@@ -49,16 +50,17 @@ type Logs struct {
 	topics  map[catalog.ID]map[int32]*Partition
 	dirty   map[catalog.ID]struct{}
 	holders map[*Partition]struct{} // partitions in which something waits
+	serving map[string]int          // how many partitions of each tenant there are
 }
 
 // NewLogs makes the partitions of one gateway. Close ends its goroutines.
 func NewLogs(o Options) *Logs {
 	l := &Logs{
 		source: o.Source, stores: o.Stores, node: o.Node, log: o.Logger, metrics: o.Metrics, alive: o.Alive, lease: o.Lease,
-		holdMax: o.HoldBytes, holdTime: o.HoldTime,
+		holdTime:  o.HoldTime,
 		fencePoke: make(chan struct{}, 1), dirtyPoke: make(chan struct{}, 1), sweepPoke: make(chan struct{}, 1),
 		warming: make(chan struct{}, warmWidth), incarnation: catalog.RandomID().String(),
-		topics: map[catalog.ID]map[int32]*Partition{}, dirty: map[catalog.ID]struct{}{}, holders: map[*Partition]struct{}{},
+		topics: map[catalog.ID]map[int32]*Partition{}, dirty: map[catalog.ID]struct{}{}, holders: map[*Partition]struct{}{}, serving: map[string]int{},
 	}
 	if l.source == nil {
 		l.source = FromCatalog(o.Watcher, o.Catalog)
@@ -75,16 +77,17 @@ func NewLogs(o Options) *Logs {
 	if l.lease == nil {
 		l.lease = func() int64 { return 0 }
 	}
-	if l.holdMax == 0 {
-		l.holdMax = 64 << 20
+	if o.HoldBytes == 0 {
+		o.HoldBytes = 64 << 20
 	}
+	l.room = fair.NewRoom(o.HoldBytes, l.several)
 	if l.holdTime == 0 {
 		l.holdTime = 30 * time.Second
 	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 64 << 20
 	}
-	l.cache.limit, l.cache.metrics, l.cache.members = max(o.CacheBytes, 0), l.metrics, map[*Partition]struct{}{}
+	l.cache.limit, l.cache.metrics, l.cache.shares = max(o.CacheBytes, 0), l.metrics, map[string]*cacheShare{}
 	l.cache.poke = make(chan struct{}, 1)
 	l.shelf.limit, l.shelf.keep = l.cache.limit/2, shelfTime
 	l.report.poke = make(chan struct{}, 1)
@@ -167,6 +170,7 @@ func (l *Logs) Partition(topic catalog.ID, partition int32) (*Partition, error) 
 			l.topics[topic] = m
 		}
 		m[partition] = p
+		l.serves(p.tenant, 1)
 		// It is told of changes from here on; the version of now comes from update.
 		p.view.Store(&view{chain: &catalog.Chain{}, revision: -1})
 	}
@@ -256,6 +260,7 @@ func (l *Logs) forget(p *Partition) {
 	l.mu.Lock()
 	if m := l.topics[p.topic]; m[p.index] == p {
 		delete(m, p.index)
+		l.serves(p.tenant, -1)
 		if len(m) == 0 {
 			delete(l.topics, p.topic)
 		}
@@ -264,22 +269,35 @@ func (l *Logs) forget(p *Partition) {
 	l.cache.leave(p)
 }
 
-func (l *Logs) takeHold(n int64) bool {
-	if l.heldBytes.Add(n) > l.holdMax {
-		l.heldBytes.Add(-n)
+// serves counts partitions of a tenant. Needs mu.
+func (l *Logs) serves(tenant string, n int) {
+	if tenant == catalog.SystemTenant {
+		return
+	}
+	if l.serving[tenant] += n; l.serving[tenant] == 0 {
+		delete(l.serving, tenant)
+	}
+	l.tenants.Store(int32(len(l.serving)))
+}
+
+// several tells whether more than one tenant has partitions here.
+func (l *Logs) several() bool { return l.tenants.Load() > 1 }
+
+func (l *Logs) takeHold(p *Partition, n int64) bool {
+	if !l.room.Take(p.tenant, n) {
 		return false
 	}
 	l.metrics.HeldBytes.Add(float64(n))
 	return true
 }
 
-func (l *Logs) forceHold(n int64) {
-	l.heldBytes.Add(n)
+func (l *Logs) forceHold(p *Partition, n int64) {
+	l.room.Force(p.tenant, n)
 	l.metrics.HeldBytes.Add(float64(n))
 }
 
-func (l *Logs) putHold(n int64) {
-	l.heldBytes.Add(-n)
+func (l *Logs) putHold(p *Partition, n int64) {
+	l.room.Put(p.tenant, n)
 	l.metrics.HeldBytes.Sub(float64(n))
 }
 

@@ -13,9 +13,10 @@ import (
 // Partition is one logical partition, as this gateway serves it. All methods may
 // be called concurrently. Handles are shared and need not be given back.
 type Partition struct {
-	l     *Logs
-	topic catalog.ID
-	index int32
+	l      *Logs
+	topic  catalog.ID
+	index  int32
+	tenant string
 
 	view    atomic.Pointer[view]
 	lastUse atomic.Int64 // coarse clock, for the cache
@@ -80,9 +81,18 @@ type expectation struct {
 }
 
 func newPartition(l *Logs, topic catalog.ID, index int32) *Partition {
-	return &Partition{l: l, topic: topic, index: index, hw: -1, lso: -1, hwSeq: -1, mute: -1,
+	t, _ := l.source.Topic(topic) // a topic that is gone has nobody's partitions
+	return &Partition{l: l, topic: topic, index: index, tenant: t.Tenant, hw: -1, lso: -1, hwSeq: -1, mute: -1,
 		poke: make(chan struct{}, 1), follow: make(chan struct{}, 1),
 		handles: map[int32]handle{}, waiters: map[*waiter]struct{}{}}
+}
+
+// owner is whose appends they are, as stores are told: those of the system itself are nobody's.
+func (p *Partition) owner() string {
+	if p.tenant == catalog.SystemTenant {
+		return ""
+	}
+	return p.tenant
 }
 
 // unlock does what was left to do outside of the lock: it calls the store for
@@ -224,7 +234,7 @@ func (p *Partition) kill(err error) {
 		}
 	}
 	p.dropEarly()
-	p.l.cache.shrink(p.tail.clear())
+	p.l.cache.shrink(p, p.tail.clear())
 	p.fill.reset()
 	for seq, h := range p.handles {
 		p.wakes = append(p.wakes, h.log.Release)
@@ -300,7 +310,7 @@ func (p *Partition) dropLost(c *catalog.Chain) {
 		for j := range c.Spans {
 			if s := &c.Spans[j]; s.Seq == pc.span && !s.IsOpen() && (pc.next > s.End || leavesOut(s, pc.base, pc.next)) {
 				p.dropEarly()
-				p.l.cache.shrink(p.tail.clear())
+				p.l.cache.shrink(p, p.tail.clear())
 				return
 			}
 		}

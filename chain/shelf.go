@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -26,7 +27,8 @@ type shelf struct {
 	parts  map[*Partition]*shelfPart
 	runs   []*shelved // all, oldest first
 	bytes  int64
-	timer  *time.Timer // runs while parts is not empty
+	by     map[string]int64 // bytes by tenant
+	timer  *time.Timer      // runs while parts is not empty
 	closed bool
 }
 
@@ -169,18 +171,48 @@ func (s *shelf) put(q *shelfPart, run *shelved) (old []*shelved) {
 	q.runs = append(q.runs, run)
 	s.runs = append(s.runs, run)
 	s.bytes += run.c.size
+	if s.by == nil {
+		s.by = map[string]int64{}
+	}
+	s.by[run.p.tenant] += run.c.size
 	for s.bytes > s.limit && len(s.runs) > 0 {
-		old = append(old, s.first())
+		old = append(old, s.takeOut(s.ofMost()))
 	}
 	return old
 }
 
+// ofMost finds the oldest run of the tenant that has most. Needs mu.
+func (s *shelf) ofMost() int {
+	most := ""
+	for tenant, n := range s.by {
+		if n > s.by[most] {
+			most = tenant
+		}
+	}
+	for i, run := range s.runs {
+		if run.p.tenant == most {
+			return i
+		}
+	}
+	return 0
+}
+
 // first takes out the oldest run. Needs mu.
-func (s *shelf) first() *shelved {
-	run := s.runs[0]
-	s.runs[0] = nil
-	s.runs = s.runs[1:]
+func (s *shelf) first() *shelved { return s.takeOut(0) }
+
+// takeOut takes out the run at a place. Needs mu.
+func (s *shelf) takeOut(at int) *shelved {
+	run := s.runs[at]
+	if at == 0 {
+		s.runs[0] = nil
+		s.runs = s.runs[1:]
+	} else {
+		s.runs = slices.Delete(s.runs, at, at+1)
+	}
 	s.bytes -= run.c.size
+	if s.by[run.p.tenant] -= run.c.size; s.by[run.p.tenant] <= 0 {
+		delete(s.by, run.p.tenant)
+	}
 	q := s.parts[run.p]
 	for i, r := range q.runs {
 		if r == run {

@@ -182,6 +182,8 @@ type Append struct {
 	// Transaction is the transactional id that a [Transactor]'s cluster knows the
 	// batch's producer by; "" outside of its transactions.
 	Transaction string
+	// Owner is whose append it is: where appends wait for each other, owners take turns.
+	Owner string
 
 	// Set before Done.
 	BaseOffset    int64 // physical offset of the first record; -1 if a duplicate's is unknown

@@ -89,6 +89,7 @@ func (p *process) startNode(ctx context.Context, i int) error {
 	n.logs = chain.NewLogs(chain.Options{Watcher: p.watcher, Catalog: p.catalog, Stores: p.stores, Node: n.id,
 		CacheBytes: p.settings.CacheBytes, HoldBytes: p.settings.HoldBytes, HoldTime: p.settings.HoldTime,
 		Alive: n.session.Alive, Lease: n.session.Lease, Logger: logger, Metrics: chain.NewMetrics(metrics)})
+	metrics.MustRegister(n.logs)
 	p.onEnd(func(context.Context) error { n.logs.Close(); return nil })
 	peers := coordinator.HTTPPeers(token, func(node int32) string {
 		if g := p.watcher.Snapshot().Gateway(node); g != nil {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/braidstream/braid/fair"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -52,8 +53,8 @@ type lane struct {
 	scatter wire.Scatter
 
 	mu    sync.Mutex
-	ready []*partition // with something to send, in the order of their turns
-	link  *link        // nil while not connected
+	ready fair.Line[*partition] // with something to send; owners take turns by bytes
+	link  *link                 // nil while not connected
 }
 
 // abort cuts the connection, if there is one.
@@ -75,7 +76,7 @@ func (l *lane) add(p *partition) {
 // Put implements [span.Queue].
 func (l *lane) Put(p any) {
 	l.mu.Lock()
-	l.ready = append(l.ready, p.(*partition))
+	l.ready.Push(p.(*partition).ownedBy(), p.(*partition))
 	l.mu.Unlock()
 }
 
@@ -108,14 +109,19 @@ func (l *lane) warm() {
 	}
 }
 
-func (l *lane) takeReady(max int) []*partition {
+// next takes the partition whose turn it is, after the one before was paid for; nil when none is ready.
+func (l *lane) next(owner *string, cost int64) (p *partition) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := min(max, len(l.ready))
-	got := l.ready[:n:n]
-	l.ready = l.ready[n:]
-	return got
+	if cost > 0 && l.ready.Len() > 0 {
+		l.ready.Pay(*owner, cost)
+	}
+	*owner, p, _ = l.ready.Pop()
+	return p
 }
+
+// entryCost is what a batch costs beside its bytes, in bytes.
+const entryCost = 1 << 10
 
 // run connects, and sends what could not be sent at once by whoever had it ready,
 // until the store closes or the broker is retired. There is no lingering: while
@@ -276,7 +282,7 @@ func (l *lane) wrote(c *call, err error) {
 func (l *lane) waiting() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.ready) > 0
+	return l.ready.Len() > 0
 }
 
 // connected returns the connection, after it has made one. Needs sending; only
@@ -335,7 +341,12 @@ func (l *lane) hangUp(err error) {
 // refuse sends all that wait here to their recovery: the broker cannot be reached.
 func (l *lane) refuse() {
 	l.turn.Add(1)
-	for _, p := range l.takeReady(1 << 30) {
+	var all []*partition // who is refused may be ready again at once
+	var owner string
+	for p := l.next(&owner, 0); p != nil; p = l.next(&owner, 0) {
+		all = append(all, p)
+	}
+	for _, p := range all {
 		p.take(l, nil)
 	}
 }
@@ -344,25 +355,33 @@ func (l *lane) refuse() {
 // takes no more, and partitions in turns. nil when all who were ready had nothing.
 func (l *lane) collect(k *link) *call {
 	c := &call{lane: l, link: k, wrote: make(chan struct{})}
-	size := 0
+	size, cost := 0, int64(0)
+	var owner string
 	var again []*partition
 	for size < l.s.opts.RequestBytes && len(c.entries) < maxPerRequest {
-		got := l.takeReady(1)
-		if len(got) == 0 {
+		p := l.next(&owner, cost)
+		cost = 0
+		if p == nil {
 			break
 		}
-		e, more := got[0].take(l, c)
+		e, more := p.take(l, c)
 		if e != nil {
 			c.entries = append(c.entries, e)
 			size += e.size
+			cost = int64(e.size) + entryCost
 		}
 		if more {
-			again = append(again, got[0])
+			again = append(again, p)
 		}
 	}
-	if len(again) > 0 {
+	if len(again) > 0 || cost > 0 {
 		l.mu.Lock()
-		l.ready = append(l.ready, again...)
+		if cost > 0 {
+			l.ready.Pay(owner, cost)
+		}
+		for _, p := range again {
+			l.ready.Push(p.ownedBy(), p)
+		}
 		l.mu.Unlock()
 	}
 	if len(c.entries) == 0 {

@@ -202,7 +202,7 @@ func (p *partition) end(e *entry, err error, ended []*entry) []*entry {
 func (p *partition) unqueue(e *entry, err error) *entry {
 	p.drop(e)
 	p.outstanding.Add(-1)
-	p.s.stats.leave(int64(e.size))
+	p.s.stats.leave(e.a)
 	if err != nil && (e.maybe || e.held && e.p.lost == nil) && !errors.Is(err, span.ErrUnknownOutcome) {
 		// What is held lies in the log, if the log is what it was.
 		err = fmt.Errorf("%w: %w", span.ErrUnknownOutcome, err)

@@ -32,6 +32,8 @@ type partition struct {
 	lookAgain atomic.Bool
 	// resolving is held while the leader is looked up and its log compared.
 	resolving chan struct{}
+	// owner is that of the first append which has one.
+	owner atomic.Pointer[string]
 
 	mu      sync.Mutex
 	queue   []*entry
@@ -128,9 +130,13 @@ func (p *partition) Append(a *span.Append) {
 		p.appendTxn(a)
 		return
 	}
-	if !p.s.stats.admit(int64(size), p.s.opts.QueueBytes) {
+	if !p.s.stats.admit(a, p.s.opts.QueueBytes) {
 		p.refuse(a, fmt.Errorf("%w: %d bytes of appends are waiting already", span.ErrUnavailable, p.s.opts.QueueBytes))
 		return
+	}
+	if a.Owner != "" && p.owner.Load() == nil {
+		owner := a.Owner
+		p.owner.CompareAndSwap(nil, &owner)
 	}
 	burst := a.Burst // the append may have ended before its lane is told
 	e := &entry{p: p, a: a, records: h.LastOffsetDelta + 1, size: size, pid: h.HasProducer(),
@@ -138,7 +144,7 @@ func (p *partition) Append(a *span.Append) {
 	p.mu.Lock()
 	if lost := p.lost; lost != nil {
 		p.mu.Unlock()
-		p.s.stats.leave(int64(size))
+		p.s.stats.leave(a)
 		p.refuse(a, lost)
 		return
 	}
@@ -162,6 +168,14 @@ func (p *partition) Append(a *span.Append) {
 func (p *partition) refuse(a *span.Append, err error) {
 	a.Err = err
 	go a.Done(a)
+}
+
+// ownedBy is whose partition it is, "" for nobody's.
+func (p *partition) ownedBy() string {
+	if owner := p.owner.Load(); owner != nil {
+		return *owner
+	}
+	return ""
 }
 
 // kick needs p.mu. It starts what has to run next for the queue to move: the

@@ -49,7 +49,7 @@ func (p *partition) look(b *broker, e *entry) {
 			e.a.Err = fmt.Errorf("%w: %w: not looked up: %w", span.ErrUnknownOutcome, e.code, err)
 		}
 		p.outstanding.Add(-1)
-		p.s.stats.leave(int64(e.size))
+		p.s.stats.leave(e.a)
 		e.a.Done(e.a)
 	})
 }

@@ -1,8 +1,12 @@
 package kafka
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/braidstream/braid/fair"
+	"github.com/braidstream/braid/span"
 )
 
 // Stats are a store's counters, in total since it was opened, and gauges.
@@ -25,17 +29,27 @@ type Stats struct {
 
 type counters struct {
 	conns, queued, queuedBytes, reads            atomic.Int64
+	ownersMu                                     sync.RWMutex
+	owners                                       map[string]*atomic.Int64 // queued bytes by owner
+	several                                      atomic.Bool              // owners
 	requests, batches, producedBytes, retries    atomic.Int64
 	fetches, fetchedBytes, produceTime, truncate atomic.Int64
 	// busy wakes the sweep when the first append comes.
 	busy chan struct{}
 }
 
-// admit counts an append in, unless it would go over the limit. One append is always taken.
-func (c *counters) admit(size, limit int64) bool {
-	if n := c.queuedBytes.Add(size); n > limit && n != size {
+// admit counts an append in, unless it would go over the limit or, beside others, over what
+// its owner may have of it. One append is always taken.
+func (c *counters) admit(a *span.Append, limit int64) bool {
+	size := int64(len(a.Batch))
+	n := c.queuedBytes.Add(size)
+	own := c.owner(a.Owner)
+	if n > limit && n != size || own != nil && own.Load() > 0 && !fair.Allows(own.Load()+size-1, n-size, limit, c.several.Load()) {
 		c.queuedBytes.Add(-size)
 		return false
+	}
+	if own != nil {
+		own.Add(size)
 	}
 	if c.queued.Add(1) == 1 {
 		select {
@@ -46,9 +60,39 @@ func (c *counters) admit(size, limit int64) bool {
 	return true
 }
 
-func (c *counters) leave(size int64) {
+// leave counts an append out that was admitted.
+func (c *counters) leave(a *span.Append) {
+	size := int64(len(a.Batch))
 	c.queuedBytes.Add(-size)
+	if own := c.owner(a.Owner); own != nil {
+		own.Add(-size)
+	}
 	c.queued.Add(-1)
+}
+
+// owner is what an owner has of the queue. Nil is nobody: appends of Braid's own are never too many.
+func (c *counters) owner(name string) *atomic.Int64 {
+	if name == "" {
+		return nil
+	}
+	c.ownersMu.RLock()
+	own := c.owners[name]
+	c.ownersMu.RUnlock()
+	if own != nil {
+		return own
+	}
+	c.ownersMu.Lock()
+	defer c.ownersMu.Unlock()
+	if own = c.owners[name]; own != nil {
+		return own
+	}
+	if c.owners == nil {
+		c.owners = map[string]*atomic.Int64{}
+	}
+	own = new(atomic.Int64)
+	c.owners[name] = own
+	c.several.Store(len(c.owners) > 1)
+	return own
 }
 
 func (c *counters) sent(batches, bytes int) {

@@ -36,7 +36,7 @@ type txnLine struct {
 // appendTxn queues an append of a transaction. The caller holds closeMu and has
 // seen the store open.
 func (p *partition) appendTxn(a *span.Append) {
-	if !p.s.stats.admit(int64(len(a.Batch)), p.s.opts.QueueBytes) {
+	if !p.s.stats.admit(a, p.s.opts.QueueBytes) {
 		p.refuse(a, fmt.Errorf("%w: %d bytes of appends are waiting already", span.ErrUnavailable, p.s.opts.QueueBytes))
 		return
 	}
@@ -69,13 +69,12 @@ func (p *partition) sendLine(key txnLine) {
 		a := queue[0]
 		l.lines[key] = queue[1:]
 		l.mu.Unlock()
-		size := int64(len(a.Batch))
 		a.Err = p.sendTxn(a)
 		if a.Err != nil {
 			a.BaseOffset, a.LogAppendTime, a.Duplicate = -1, -1, false
 		}
 		p.outstanding.Add(-1)
-		p.s.stats.leave(size)
+		p.s.stats.leave(a)
 		a.Done(a)
 	}
 }
