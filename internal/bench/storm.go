@@ -123,19 +123,22 @@ func certificate(dir string) (certFile, keyFile string, err error) {
 }
 
 // besideStorm compares a running producer's latency with that while 5,000 clients connect at once, with TLS
-// and SCRAM-SHA-256, and tells how long those take.
-func (e *env) besideStorm(ctx context.Context, quiet, secured *peer) ([]figure, error) {
-	var alone, beside, took []float64
+// and SCRAM-SHA-256, and tells how long those take; and with that while they connect to another process.
+func (e *env) besideStorm(ctx context.Context, quiet, secured, elsewhere *peer) ([]figure, error) {
+	var alone, beside, apart, took []float64
 	for range e.opts.rounds {
-		for _, stormy := range []bool{false, true} {
-			r, seconds, err := e.stormTurn(ctx, quiet, secured, stormy)
+		for _, at := range []*peer{nil, secured, elsewhere} {
+			r, seconds, err := e.stormTurn(ctx, quiet, at)
 			if err != nil {
 				return nil, err
 			}
-			if stormy {
-				beside, took = append(beside, r.quantile(0.99)), append(took, seconds)
-			} else {
+			switch at {
+			case nil:
 				alone = append(alone, r.quantile(0.99))
+			case secured:
+				beside, took = append(beside, r.quantile(0.99)), append(took, seconds)
+			default:
+				apart = append(apart, r.quantile(0.99))
 			}
 		}
 	}
@@ -143,10 +146,13 @@ func (e *env) besideStorm(ctx context.Context, quiet, secured *peer) ([]figure, 
 	return []figure{
 		figure{Name: fmt.Sprintf("%d connections with TLS and SCRAM", n), Unit: "s", Value: median(took)}.valueAtMost(20),
 		against("a running producer's p99 meanwhile", "ms", beside, "alone", alone).ratioAtMost(2),
+		against("… what the machine does: the same storm elsewhere", "ms", apart, "alone", alone),
+		against("… what the gateway does", "ms", beside, "the storm elsewhere", apart).ratioAtMost(2),
 	}, nil
 }
 
-func (e *env) stormTurn(ctx context.Context, quiet, secured *peer, stormy bool) (r loadResult, seconds float64, err error) {
+// stormTurn runs a producer, and with a peer a storm at it.
+func (e *env) stormTurn(ctx context.Context, quiet, at *peer) (r loadResult, seconds float64, err error) {
 	topic, drop, err := e.topic(ctx, quiet, partitions)
 	if err != nil {
 		return r, 0, err
@@ -163,7 +169,7 @@ func (e *env) stormTurn(ctx context.Context, quiet, secured *peer, stormy bool) 
 	if err := running.say("mark"); err != nil {
 		return r, 0, err
 	}
-	if !stormy {
+	if at == nil {
 		if err := pause(ctx, e.opts.window); err != nil {
 			return r, 0, err
 		}
@@ -171,7 +177,7 @@ func (e *env) stormTurn(ctx context.Context, quiet, secured *peer, stormy bool) 
 		return r, 0, err
 	}
 	began := time.Now()
-	storm, err := e.startLoad(ctx, loadPlan{Kind: "storm", Addr: secured.addr, ClientID: "storm", TLS: true, User: stormUser, Password: stormPassword,
+	storm, err := e.startLoad(ctx, loadPlan{Kind: "storm", Addr: at.addr, ClientID: "storm", TLS: true, User: stormUser, Password: stormPassword,
 		Connections: e.opts.pick(5000, 500), MayStarve: true})
 	if err != nil {
 		return r, 0, err
