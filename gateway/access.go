@@ -74,6 +74,18 @@ func (a *access) of(s *catalog.Snapshot, tenant string) *tenantRules {
 	return r
 }
 
+// limited names the tenants that have an allowance.
+func (a *access) limited() (tenants []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for tenant, r := range a.by {
+		if r.allowance != nil {
+			tenants = append(tenants, tenant)
+		}
+	}
+	return tenants
+}
+
 // asker is who sent a request, and what holds for them while it is served.
 type asker struct {
 	g     *Gateway

@@ -81,6 +81,7 @@ type Gateway struct {
 	work, signing *fair.Gate
 	usage         *usage.Ledger
 	opening       openings
+	divided       chan struct{} // one at most: budgets or shares of them changed
 	revocations   chan struct{} // one at most: users or tenants changed
 
 	// makingOffsets holds the tenants whose offsets topic is being made.
@@ -141,6 +142,7 @@ func New(o Options) (*Gateway, error) {
 		conns:   map[*conn]struct{}{},
 		perIP:   map[string]int{},
 
+		divided:     make(chan struct{}, 1),
 		revocations: make(chan struct{}, 1),
 		unknownFrom: map[netip.Prefix]int{},
 	}
@@ -227,6 +229,7 @@ func (g *Gateway) Start() error {
 	g.state = running
 	g.unwatch = g.watcher.OnChange(g.onChange)
 	g.keeping.Go(g.keepRevoking)
+	g.keeping.Go(g.keepShares)
 	if g.opts.Reporter != nil {
 		g.keeping.Go(g.keepReporting)
 	}

@@ -11,6 +11,12 @@ import "github.com/braidstream/braid/catalog"
 // onChange is called by the watcher; it must not wait.
 func (g *Gateway) onChange(ch catalog.Change) {
 	g.topics.invalidate(ch.Topics)
+	if len(ch.Shares)+len(ch.Tenants) > 0 || ch.Gateways {
+		select {
+		case g.divided <- struct{}{}:
+		default:
+		}
+	}
 	if len(ch.Users)+len(ch.Tenants) > 0 {
 		select {
 		case g.revocations <- struct{}{}:

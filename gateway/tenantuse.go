@@ -139,6 +139,9 @@ func (r *tenantRules) budget(s *catalog.Snapshot, tenant string, node int32) {
 	t, sh := s.Tenant(tenant), s.Share(tenant)
 	r.full = sh != nil && sh.Full && t != nil && t.Limits.StorageBytes > 0
 	if t == nil || len(t.Budget) == 0 {
+		if r.allowance != nil {
+			r.allowance.Set(nil, nil) // who waits for a share waits no more
+		}
 		r.allowance = nil
 		return
 	}

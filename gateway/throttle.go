@@ -66,7 +66,7 @@ func (c *conn) unmute() error {
 const heldMost = quota.HeldMillis * time.Millisecond
 
 // held waits for the client's turn, if it has used of what its tenant's share is exceeded
-// of. Shares grow where the load is, so it looks now and then whether this one has.
+// of. Shares grow where the load is, which wakes who waits: thousands may.
 func (c *conn) held() error {
 	for until := time.Now().Add(heldMost); ; {
 		now := time.Now()
@@ -78,12 +78,16 @@ func (c *conn) held() error {
 		if turn.After(until) {
 			turn = until
 		}
-		for c.quota.Epoch() == epoch {
+		for {
+			grown := c.quota.Grown()
+			if c.quota.Epoch() != epoch {
+				break
+			}
 			left := time.Until(turn)
 			if left <= 0 {
 				return nil
 			}
-			if ended := c.pause(min(left, heldMost/40)); ended {
+			if ended := c.pause(left, grown); ended {
 				return nil
 			}
 			if err := c.look(); err != nil {
@@ -93,17 +97,36 @@ func (c *conn) held() error {
 	}
 }
 
-// pause waits, and tells whether the connection or the gateway ends meanwhile.
-func (c *conn) pause(d time.Duration) (ended bool) {
+// pause waits, or for something else, and tells whether the connection or the gateway ends
+// meanwhile.
+func (c *conn) pause(d time.Duration, or <-chan struct{}) (ended bool) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return false
+	case <-or:
+		return false
 	case <-c.ctx.Done():
 	case <-c.g.drained:
 	}
 	return true
+}
+
+// keepShares takes up new shares of tenants' budgets until the gateway ends: all clients of a tenant
+// may be waiting for one, so that no request does.
+func (g *Gateway) keepShares() {
+	for {
+		select {
+		case <-g.divided:
+		case <-g.ctx.Done():
+			return
+		}
+		s := g.watcher.Snapshot()
+		for _, tenant := range g.access.limited() {
+			g.access.of(s, tenant)
+		}
+	}
 }
 
 // waits are the keys whose time goes by with waiting, for other members, for the

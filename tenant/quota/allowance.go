@@ -10,6 +10,9 @@ import "sync"
 type Allowance struct {
 	of [kinds]allowed
 	at int64 // of the last sample, ms; guarded by of[0].mu
+
+	mu    sync.Mutex
+	grown chan struct{} // closed when a share grows; nil if nobody waits for that
 }
 
 // HeldMillis bounds for how long turns put a client off: a request that is on its way has a
@@ -32,6 +35,7 @@ type allowed struct {
 
 // Set changes the shares and the budgets that they are of, both by the names of quotas.
 func (a *Allowance) Set(share, whole map[string]float64) {
+	grown := false
 	for k := range a.of {
 		l := &a.of[k]
 		l.mu.Lock()
@@ -39,9 +43,31 @@ func (a *Allowance) Set(share, whole map[string]float64) {
 		l.share, l.whole = share[kindNames[k]], max(whole[kindNames[k]], share[kindNames[k]])
 		if l.share > was || l.share <= 0 {
 			l.free, l.epoch = 0, l.epoch+1
+			grown = grown || was > 0
 		}
 		l.mu.Unlock()
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if grown && a.grown != nil {
+		close(a.grown)
+		a.grown = nil
+	}
+}
+
+// Grown is closed when a share grows of what this client may use. Whoever waits for it takes
+// it before looking at Epoch; nil never is.
+func (c *Client) Grown() <-chan struct{} {
+	if c == nil || c.within == nil {
+		return nil
+	}
+	a := c.within
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.grown == nil {
+		a.grown = make(chan struct{})
+	}
+	return a.grown
 }
 
 // Use is what a tenant used of something by the second.

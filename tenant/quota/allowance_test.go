@@ -156,3 +156,40 @@ func TestWaitsAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// Who waits for a larger share is woken by one, or by the end of the limit, and by nothing else.
+func TestGrownShareWakes(t *testing.T) {
+	t.Parallel()
+	a := &Allowance{}
+	set := func(share float64) {
+		a.Set(map[string]float64{ProducerByteRate: share}, map[string]float64{ProducerByteRate: 1000})
+	}
+	set(100)
+	c := (*Client)(nil).Within(a)
+	woken := func(c <-chan struct{}) bool {
+		select {
+		case <-c:
+			return true
+		default:
+			return false
+		}
+	}
+	grown := c.Grown()
+	set(100)
+	set(50)
+	if woken(grown) || c.Grown() != grown {
+		t.Error("woken by a share that did not grow")
+	}
+	set(60)
+	if !woken(grown) {
+		t.Error("not woken by a larger share")
+	}
+	grown = c.Grown()
+	a.Set(nil, nil)
+	if !woken(grown) {
+		t.Error("not woken by the end of the limit")
+	}
+	if (*Client)(nil).Grown() != nil {
+		t.Error("nobody's limit grows")
+	}
+}
