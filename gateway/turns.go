@@ -11,11 +11,11 @@ import (
 
 // Turns of tenants at the gateway's processors. Go knows no priorities: what a thousand
 // connections have ready to run is run in the order in which it became ready, and a
-// connection that has little to ask for waits for all of it. So fewer requests are worked on at
-// once than there are processors, one if there is one, and while more than that want to be, tenants take
-// turns by the time that they have used. One processor is left for what comes before and after,
-// reading, the stores' answers and writing, which is the larger part of small requests: with as many places
-// as processors nobody would ever be seen to wait, since who comes to the gate has a processor already. Only work is done within a turn, and nothing is waited for: the waits
+// connection that has little to ask for waits for all of it. So no more requests are worked on at
+// once than there are processors, and while more than that want to be, tenants take turns by the
+// time that they have used. That is felt where work is long enough to be interrupted: large requests,
+// records that have to be unpacked, metadata of many topics. Who comes with a small request mostly
+// has a processor already, and so a place. Only work is done within a turn, and nothing is waited for: the waits
 // of requests, for records, a cluster or the catalog, are outside of it, and so are writes to
 // clients. With one tenant there are no turns.
 
@@ -30,7 +30,7 @@ func newTurns() (work, signing *fair.Gate) {
 	n := runtime.GOMAXPROCS(0)
 	// TLS handshakes and passwords may have half of the processors: those who are signed on
 	// go on while thousands come.
-	return fair.NewGate(n-1, stallAfter), fair.NewGate(max(1, n/2), stallAfter)
+	return fair.NewGate(n, stallAfter), fair.NewGate(max(1, n/2), stallAfter)
 }
 
 // begin waits for the turn of the connection's tenant. Only the reader calls it and finish.
