@@ -116,13 +116,14 @@ func (b *modestBroker) refuses() bool {
 // A broker that is away says nothing of what its cluster grants: the others are asked, and only if none answers it is not known.
 func TestRightsAreAskedOfBrokersThatAnswer(t *testing.T) {
 	brokers := []*modestBroker{newModestBroker(t), newModestBroker(t)}
+	var refused int32
 	for i, away := range brokers {
 		other := brokers[1-i]
 		away.cuts.Store(true)
 		other.cuts.Store(false)
 		// Which is asked first is the store's affair: whichever it is, all answers are the other's.
 		s := openAt(t, []string{away.l.Addr().String(), other.l.Addr().String()})
-		asked := other.asked.Load()
+		asked, before := other.asked.Load(), away.asked.Load()
 		list, err := s.Rights(t.Context())
 		if err != nil || len(list) != 10 {
 			t.Errorf("%d rights, %v", len(list), err)
@@ -130,6 +131,10 @@ func TestRightsAreAskedOfBrokersThatAnswer(t *testing.T) {
 		if n := other.asked.Load() - asked; n < int32(len(list)) {
 			t.Errorf("the broker that answers was asked %d times", n)
 		}
+		refused += away.asked.Load() - before
+	}
+	if refused == 0 {
+		t.Error("the broker that is away was never asked")
 	}
 	for _, b := range brokers {
 		b.cuts.Store(true)
