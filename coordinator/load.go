@@ -39,9 +39,13 @@ func (s *shard) load(ctx context.Context) error {
 	m.configs = s.c.directory.GroupConfig
 	m.room = s.c.room
 	m.now = s.c.clock.Now().UnixMilli()
-	m.term, m.shard = s.lease.Term, s.number
+	m.term, m.shard, m.fleet = s.lease.Term, s.number, s.c.fleet
 	m.overdue = func(key groupKey) {
 		s.c.settlers.run(func(ctx context.Context) { s.c.expireTxn(ctx, key) })
+	}
+	number, term := s.number, s.lease.Term
+	m.freed = func(cluster string, slot int32) {
+		s.c.settlers.run(func(ctx context.Context) { s.c.readySlot(ctx, number, term, cluster, slot) })
 	}
 	_, missed := log.Sealed()
 	size, err := replay(ctx, log, m, s.lease.Term)

@@ -37,6 +37,7 @@ type machine struct {
 	txns   map[groupKey]*transaction
 	term   int64 // of the owner
 	shard  int32
+	fleet  string
 	there  map[thereKey]thereAs
 	slots  map[string]*slots // transactional ids of ours on other clusters, by cluster
 	coming map[comingKey]map[*coming]bool
@@ -47,7 +48,9 @@ type machine struct {
 	room func(tenant string, here int64) bool
 	// overdue is told of a transaction past its timeout, as a reply; nil: nobody.
 	overdue func(key groupKey)
-	out     effects
+	// freed is told, as a reply, of a place in a pool that may be made ready for its next transaction; nil: nobody.
+	freed func(cluster string, slot int32)
+	out   effects
 }
 
 // groupKey names a group; tenants do not see one another's.
@@ -84,6 +87,7 @@ type effects struct {
 	records []record
 	replies []func()
 	waits   []wait
+	lazy    bool // nobody waits for the records, nor for the waits: they may go with the next ones
 }
 
 // wait is something to do once the records of the event are durable.
@@ -128,6 +132,9 @@ func (m *machine) durably(ok func(), lost func(wire.Code)) {
 func (m *machine) afterwards(then func()) {
 	m.out.waits = append(m.out.waits, wait{then: then})
 }
+
+// lazily lets all of this event wait until something else goes into the log, or for a moment.
+func (m *machine) lazily() { m.out.lazy = true }
 
 // wake is when tick wants to be called next, ms; ok is false for never.
 func (m *machine) wake() (at int64, ok bool) { return m.timers.next() }

@@ -57,6 +57,9 @@ type shard struct {
 	size    int64 // bytes of the last snapshot
 	rewrite bool  // a snapshot is to begin however little was appended
 	sealed  sealedPart
+	due     bool        // what is queued is to be written now
+	linger  *time.Timer // makes it due; nil: nothing lingers
+	lingers time.Duration
 
 	kick   chan struct{} // there is something to write
 	resign chan struct{} // closed: flush and release
@@ -80,6 +83,7 @@ func newShard(c *Coordinator, number int32) *shard {
 		kick:   make(chan struct{}, 1),
 		resign: make(chan struct{}),
 
+		lingers:  lingerTime,
 		patience: time.NewTimer(time.Hour),
 	}
 }
@@ -128,9 +132,13 @@ func (s *shard) do(fn func(m *machine)) wire.Code {
 // replies that may go out, to be run without s.mu. Needs s.mu.
 func (s *shard) settle() []func() {
 	var replies []func()
+	lazy := false
 	for {
 		e := s.m.take()
 		replies = append(replies, e.replies...)
+		if len(e.records)+len(e.waits) > 0 {
+			s.due, lazy = s.due || !e.lazy, lazy || e.lazy
+		}
 		for _, r := range e.records {
 			s.queue = append(s.queue, r)
 			s.bytes += len(r)
@@ -152,11 +160,28 @@ func (s *shard) settle() []func() {
 			replies = append(replies, s.checked(w.wait))
 		}
 	}
-	if len(s.queue) > 0 {
+	switch {
+	case len(s.queue) == 0:
+		s.due = false
+	case s.due:
 		s.poke()
+	case lazy && s.linger == nil:
+		s.linger = time.AfterFunc(s.lingers, s.lingered)
 	}
 	s.rearm()
 	return replies
+}
+
+// lingerTime is how long records that nobody waits for may wait for company. A
+// producer's next transaction begins well before.
+const lingerTime = 25 * time.Millisecond
+
+func (s *shard) lingered() {
+	s.mu.Lock()
+	s.linger = nil
+	s.due = len(s.queue) > 0
+	s.mu.Unlock()
+	s.poke()
 }
 
 // checked holds an answer back if the lease ran out while it was on its way.
@@ -216,6 +241,9 @@ func (s *shard) end() {
 	}
 	if s.unwake != nil {
 		s.unwake()
+	}
+	if s.linger != nil {
+		s.linger.Stop()
 	}
 	replies := s.fail(wire.NotCoordinator)
 	s.mu.Unlock()
@@ -321,7 +349,7 @@ func (s *shard) serve(ctx context.Context, began time.Time) error {
 		reply()
 	}
 	for _, key := range decided {
-		s.c.settleTxn(key)
+		s.c.settleTxn(key, nil)
 	}
 	took := s.c.clock.Now().Sub(began)
 	s.c.metrics.takeover.Observe(took.Seconds())

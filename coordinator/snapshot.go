@@ -68,6 +68,7 @@ func (s *shard) push(r record) {
 	s.queue = append(s.queue, r)
 	s.bytes += len(r)
 	s.emitted++
+	s.due = true
 }
 
 // noteSnapshot looks for the marks among records that became durable: first is

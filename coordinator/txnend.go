@@ -13,7 +13,7 @@ import (
 // Kafka 4.3.
 //
 // Differences: the answer comes when every part is visible, unless that takes
-// longer than settlePatience; Kafka's comes with the decision. A commit is only
+// longer than settlePatience, and before the log has it that all is complete; Kafka's comes with the decision. A commit is only
 // decided after every cluster that runs its own part has just said that the part
 // is open; one that has ended it makes the commit an abort, with
 // TRANSACTION_ABORTABLE, and one that does not answer leaves it undecided.
@@ -61,10 +61,13 @@ type endRequest struct {
 
 // endResult is what comes of it.
 type endResult struct {
-	txn    *transaction // to be settled, nil: nothing
+	txn    *settling // to be settled if it is decided, nil: nothing
 	needID bool
 	check  []partCheck // participants that are to be asked before a commit
 }
+
+// promises tells whether the result needs what the log does not have yet.
+func (r endResult) promises() bool { return r.txn != nil }
 
 // EndTxn commits or aborts the transaction of a producer.
 func (c *Coordinator) EndTxn(ctx context.Context, caller Caller, req *kmsg.EndTxnRequest) *kmsg.EndTxnResponse {
@@ -99,7 +102,7 @@ func (c *Coordinator) endTxn(ctx context.Context, r *endRequest) (int64, int16, 
 	defer unlock()
 	checked := false
 	for {
-		res, code := ask(ctx, c, r.key, func(m *machine) (endResult, wire.Code) { return m.end(r, checked) })
+		res, code := askFor(ctx, c, r.key, func(m *machine) (endResult, wire.Code) { return m.end(r, checked) }, endResult.promises)
 		switch {
 		case code != wire.None:
 			return noID, noEpoch, code
@@ -114,7 +117,7 @@ func (c *Coordinator) endTxn(ctx context.Context, r *endRequest) (int64, int16, 
 			checked = true
 		default:
 			if res.txn.state.decided() {
-				c.awaitSettled(ctx, r.key)
+				c.awaitSettled(ctx, r.key, res.txn)
 			}
 			producer, epoch := res.txn.producer, res.txn.epoch
 			if res.txn.next != noID {
@@ -145,7 +148,7 @@ func (m *machine) end(r *endRequest, checked bool) (endResult, wire.Code) {
 		// A retry of what bumped the epoch.
 		switch t.state {
 		case complete:
-			return endResult{txn: t.clone()}, wire.None
+			return endResult{txn: m.settlingOf(t)}, wire.None
 		case prepare:
 			return endResult{}, wire.ConcurrentTransactions
 		}
@@ -160,7 +163,7 @@ func (m *machine) end(r *endRequest, checked bool) (endResult, wire.Code) {
 		return endResult{}, wire.InvalidTxnState
 	case complete:
 		if !r.bump {
-			return endResult{txn: t.clone()}, wire.None
+			return endResult{txn: m.settlingOf(t)}, wire.None
 		}
 		fallthrough
 	default:
@@ -179,7 +182,7 @@ func (m *machine) end(r *endRequest, checked bool) (endResult, wire.Code) {
 		prepare = txnPrepareAbort
 	}
 	m.decide(t, prepare, decision{bump: r.bump || r.aborted, keep: true, fresh: r.fresh})
-	return endResult{txn: t.clone()}, wire.None
+	return endResult{txn: m.settlingOf(t)}, wire.None
 }
 
 // complete ends what was decided, after all participants were told.
@@ -214,6 +217,8 @@ func (m *machine) completeTxn(key groupKey, producer int64, epoch int16, told ma
 	t.empty()
 	t.bumped, t.left = bumped, left
 	m.writeTxn(t)
+	// All that it says follows from the decision, which an owner that takes over carries out again.
+	m.lazily()
 	return wire.None
 }
 
@@ -236,6 +241,6 @@ func (c *Coordinator) expireTxn(ctx context.Context, key groupKey) {
 	if code == wire.None && due {
 		c.logger.Info("transaction timed out and is aborted", "tenant", key.tenant, "transactional_id", key.group)
 		c.metrics.txnTimeouts.Inc()
-		c.settleTxn(key)
+		c.settleTxn(key, nil)
 	}
 }

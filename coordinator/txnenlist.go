@@ -3,7 +3,7 @@ package coordinator
 import (
 	"context"
 	"errors"
-	"fmt"
+	"sync"
 	"time"
 
 	"github.com/braidstream/braid/catalog"
@@ -27,11 +27,15 @@ type Enlist struct {
 type enlistResult struct {
 	granted bool
 	out     chain.Enlisted
-	began   bool  // no participant on the cluster yet: begin one in this slot
-	slot    int32 // of it
+	begin   bool // no participant on the cluster yet, and none is ready: begin one
+	slot    int32
 	term    int64
+	shard   int32
 	add     *participant // and the partition is to be added there
 }
+
+// promises tells whether the result needs what the log does not have yet.
+func (r enlistResult) promises() bool { return !r.begin }
 
 // EnlistLocal serves an Enlist at the transactional id's owner. The code is what
 // Apache Kafka's verification says of the partition; NOT_COORDINATOR and the
@@ -47,55 +51,27 @@ func (c *Coordinator) EnlistLocal(ctx context.Context, e *Enlist) (chain.Enliste
 		res, code := ask(ctx, c, key, func(m *machine) (enlistResult, wire.Code) { return m.enlist(e, since, held, nil) })
 		return res.out, code
 	}
-	unlock, code := c.locks.take(ctx, key)
+	unlock, code := c.locks.takePart(ctx, key, lockPart{partition: partKey{e.At.Topic, e.At.Partition}}, false)
 	if code != wire.None {
 		return chain.Enlisted{}, code
 	}
 	defer unlock()
 	// Waiting for the turn may have taken long: the topic may be held, or sealed, since.
 	since, held := c.participants.Held(&e.At)
-	res, code := ask(ctx, c, key, func(m *machine) (enlistResult, wire.Code) { return m.enlist(e, since, held, nil) })
+	res, code := askFor(ctx, c, key, func(m *machine) (enlistResult, wire.Code) {
+		return m.enlist(e, since, held, nil)
+	}, enlistResult.promises)
+	if code == wire.None && res.begin {
+		res, code = c.beginOn(ctx, e)
+	}
 	if code != wire.None || res.granted {
 		return res.out, code
-	}
-	if res.began {
-		p := participant{cluster: e.At.Cluster, term: res.term, slot: res.slot}
-		number, ok := c.number(key.tenant, key.group)
-		if !ok {
-			return chain.Enlisted{}, wire.CoordinatorNotAvailable
-		}
-		p.id = fmt.Sprintf("__braid-%s-%d-%d-%d", c.fleet, number, res.term, res.slot)
-		var err error
-		p.producer, p.epoch, err = c.participants.Begin(ctx, e.At.Cluster, p.id)
-		if err != nil {
-			c.logger.Warn("no transaction can be begun on a cluster", "cluster", e.At.Cluster, "err", err)
-			ask(context.WithoutCancel(ctx), c, key, func(m *machine) (struct{}, wire.Code) {
-				// What is stuck there is left alone for good.
-				if m.term == res.term {
-					m.dropSlot(p.cluster, p.slot, false)
-				}
-				return struct{}{}, wire.None
-			})
-			return chain.Enlisted{}, wire.CoordinatorNotAvailable
-		}
-		// It took a while: the topic may be held by now.
-		since, held = c.participants.Held(&e.At)
-		res, code = ask(ctx, c, key, func(m *machine) (enlistResult, wire.Code) {
-			res, code := m.enlist(e, since, held, &p)
-			if code != wire.None && m.term == p.term {
-				m.dropSlot(p.cluster, p.slot, true)
-			}
-			return res, code
-		})
-		if code != wire.None || res.granted {
-			return res.out, code
-		}
 	}
 	if res, code = c.addPlace(ctx, e, res); code != wire.None || res.granted {
 		return res.out, code
 	}
-	// From here on it need not be added again.
-	res, code = ask(ctx, c, key, func(m *machine) (enlistResult, wire.Code) { return m.added(e, res) })
+	// From here on it need not be added again. The place is in the log, and this is not.
+	res, code = askFor(ctx, c, key, func(m *machine) (enlistResult, wire.Code) { return m.added(e, res) }, func(enlistResult) bool { return false })
 	return res.out, code
 }
 
@@ -135,7 +111,7 @@ func (c *Coordinator) addPlace(ctx context.Context, e *Enlist, res enlistResult)
 }
 
 // enlist notes that records of a transaction go to a copy. begun is the
-// participant that was begun for it.
+// participant that was begun for it, if there is none yet.
 func (m *machine) enlist(e *Enlist, since int64, held bool, begun *participant) (enlistResult, wire.Code) {
 	key := groupKey{e.Tenant, e.ID}
 	t, code := m.checkTxn(key, e.Producer, e.Epoch)
@@ -169,18 +145,25 @@ func (m *machine) enlist(e *Enlist, since int64, held bool, begun *participant) 
 		// Those that began before the hold may go on, so that they can end.
 		return enlistResult{}, wire.ReassignmentInProgress
 	}
-	if at.foreign && begun == nil && (t.state != txnOngoing || t.participant(at.cluster) == nil) {
-		if len(t.participants) >= maxTxnParticipants {
+	if part != nil && len(part.places) >= maxTxnPlaces || part == nil && t.state == txnOngoing && len(t.parts) >= maxTxnParts {
+		return enlistResult{}, wire.InvalidTxnState
+	}
+	switch {
+	case !at.foreign:
+	case t.state == txnOngoing && t.participant(at.cluster) != nil:
+		begun = nil
+	case begun == nil:
+		if t.state == txnOngoing && len(t.participants) >= maxTxnParticipants {
 			return enlistResult{}, wire.InvalidTxnState
 		}
-		slot, ok := m.takeSlot(at.cluster)
-		if !ok {
+		r, ok := m.takeReady(at.cluster)
+		switch {
+		case !ok && !m.hasSlot(at.cluster):
 			return enlistResult{}, wire.ConcurrentTransactions
+		case !ok:
+			return enlistResult{begin: true}, wire.None
 		}
-		return enlistResult{began: true, slot: slot, term: m.term}, wire.None
-	}
-	if part != nil && len(part.places) >= maxTxnPlaces || part == nil && len(t.parts) >= maxTxnParts {
-		return enlistResult{}, wire.InvalidTxnState
+		begun = &participant{cluster: at.cluster, id: slotID(m.fleet, m.shard, m.term, r.slot), term: m.term, slot: r.slot, producer: r.producer, epoch: r.epoch}
 	}
 	fresh := t.state != txnOngoing
 	m.beginTxn(t)
@@ -336,26 +319,36 @@ func (m *machine) checks(t *transaction) []partCheck {
 func (c *Coordinator) checkParticipants(ctx context.Context, key groupKey, parts []partCheck) (ended bool, code wire.Code) {
 	ctx, cancel := context.WithTimeout(ctx, participantPatience)
 	defer cancel()
+	errs := make([]error, len(parts))
+	var wg sync.WaitGroup
 	for i := range parts {
-		p := &parts[i]
-		x := span.Transaction{ID: p.id, Producer: p.producer, Epoch: p.epoch}
-		var err error
-		if p.there {
-			// The cluster waits for an end of the part that it has begun by itself, and so does this question.
-			err = c.participants.Add(ctx, p.cluster, x, p.topic, []int32{p.index}, time.Time{})
-		} else {
-			err = c.participants.Open(ctx, p.cluster, x)
-		}
-		switch {
+		wg.Go(func() {
+			p := &parts[i]
+			x := span.Transaction{ID: p.id, Producer: p.producer, Epoch: p.epoch}
+			if p.there {
+				// The cluster waits for an end of the part that it has begun by itself, and so does this question.
+				errs[i] = c.participants.Add(ctx, p.cluster, x, p.topic, []int32{p.index}, time.Time{})
+			} else {
+				errs[i] = c.participants.Open(ctx, p.cluster, x)
+			}
+		})
+	}
+	wg.Wait()
+	code = wire.None
+	for i, err := range errs {
+		switch cluster := parts[i].cluster; {
 		case errors.Is(err, ErrParticipantEnded):
-			c.logger.Warn("a cluster has ended its part of a transaction, which is aborted", "cluster", p.cluster, "transactional_id", key.group, "err", err)
-			return true, wire.None
+			c.logger.Warn("a cluster has ended its part of a transaction, which is aborted", "cluster", cluster, "transactional_id", key.group, "err", err)
+			ended = true
 		case err != nil:
-			c.logger.Info("a transaction cannot be committed while a cluster is away", "cluster", p.cluster, "err", err)
-			return false, wire.CoordinatorNotAvailable
+			c.logger.Info("a transaction cannot be committed while a cluster is away", "cluster", cluster, "err", err)
+			code = wire.CoordinatorNotAvailable
 		}
 	}
-	return false, wire.None
+	if ended {
+		return true, wire.None // whatever the others say
+	}
+	return false, code
 }
 
 // participantPatience bounds one round of questions to clusters.

@@ -51,7 +51,7 @@ func (c *Coordinator) initTransactional(ctx context.Context, caller Caller, req 
 		case code != wire.None:
 			return noID, noEpoch, code
 		case res.aborting:
-			c.settleTxn(r.key)
+			c.settleTxn(r.key, nil)
 			return noID, noEpoch, wire.ConcurrentTransactions
 		case !res.needID:
 			return res.producer, res.epoch, wire.None

@@ -188,7 +188,7 @@ func (c *Coordinator) redoDone(ctx context.Context, key groupKey) (bool, error) 
 	case state == txnCompleteCommit:
 		return true, nil
 	case state.decided():
-		c.awaitSettled(ctx, key)
+		c.awaitSettled(ctx, key, nil)
 		return false, errRedo // looked at again
 	}
 	return false, nil
@@ -348,7 +348,7 @@ func (c *Coordinator) beginRedo(ctx context.Context, key groupKey) (int64, int16
 		case code != wire.None:
 			return noID, noEpoch, fmt.Errorf("%w: %w", errRedo, code)
 		case res.aborting:
-			c.awaitSettled(ctx, key)
+			c.awaitSettled(ctx, key, nil)
 			if ctx.Err() != nil {
 				return noID, noEpoch, errRedo
 			}

@@ -21,8 +21,8 @@ func TestNoTransactionComesToATopicThatIsSealed(t *testing.T) {
 			x := &Enlist{Tenant: txnKey.tenant, ID: txnKey.group, Producer: p, Epoch: e, Implicit: true, At: chain.Enlist{Topic: idOf(topic), Partition: partition,
 				Cluster: "a", Physical: span.Topic{Name: topic, ID: idOf(topic)}, Index: partition, Foreign: foreign}}
 			d.event(func(m *machine) { res, code = m.enlist(x, since, held, nil) })
-			if res.began && code == wire.None {
-				begun := &participant{cluster: "a", id: "there", term: res.term, slot: res.slot, producer: 7, epoch: 1}
+			if res.begin && code == wire.None {
+				begun := &participant{cluster: "a", id: "there", producer: 7, epoch: 1}
 				d.event(func(m *machine) { res, code = m.enlist(x, since, held, begun) })
 			}
 			if code == wire.None && !res.granted {

@@ -49,9 +49,10 @@ func (s *settlers) end() {
 	s.wg.Wait()
 }
 
-// settleTxn makes sure that a decision is carried out. done is closed when it
-// is, or when this gateway has lost the transaction's shard.
-func (c *Coordinator) settleTxn(key groupKey) (done <-chan struct{}) {
+// settleTxn makes sure that a decision is carried out. done is closed when all
+// parts are, or when this gateway has lost the transaction's shard. first is the decision, if the
+// caller knows it to be in the log.
+func (c *Coordinator) settleTxn(key groupKey, first *settling) (done <-chan struct{}) {
 	s := &c.settlers
 	s.mu.Lock()
 	ch, busy := s.busy[key]
@@ -63,38 +64,49 @@ func (c *Coordinator) settleTxn(key groupKey) (done <-chan struct{}) {
 	if busy {
 		return ch
 	}
-	leave := func() {
-		s.mu.Lock()
-		delete(s.busy, key)
-		s.mu.Unlock()
-		close(ch)
-	}
+	over := func() { s.over(key, ch) }
 	if !s.run(func(ctx context.Context) {
-		defer leave()
-		c.settleUntilDone(ctx, key)
+		defer over()
+		c.settleUntilDone(ctx, key, first, over)
 	}) {
-		leave()
+		over()
 	}
 	return ch
 }
 
+// over ends the settling that ch stands for. It may be called again.
+func (s *settlers) over(key groupKey, ch chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy[key] == ch {
+		delete(s.busy, key)
+		close(ch)
+	}
+}
+
 // awaitSettled settles a transaction and waits for that, for a while.
-func (c *Coordinator) awaitSettled(ctx context.Context, key groupKey) {
+func (c *Coordinator) awaitSettled(ctx context.Context, key groupKey, first *settling) {
 	t := time.NewTimer(settlePatience)
 	defer t.Stop()
 	select {
-	case <-c.settleTxn(key):
+	case <-c.settleTxn(key, first):
 	case <-t.C:
 	case <-ctx.Done():
 	}
 }
 
-func (c *Coordinator) settleUntilDone(ctx context.Context, key groupKey) {
+// settleUntilDone calls over in the event that completes the transaction: whatever is decided
+// for the id after that is settled anew.
+func (c *Coordinator) settleUntilDone(ctx context.Context, key groupKey, first *settling, over func()) {
 	told := map[string]bool{}
 	began := time.Now()
 	most := time.Second
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, most) {
-		t, code := ask(ctx, c, key, func(m *machine) (*settling, wire.Code) { return m.toSettle(key) })
+		t, code := first, wire.None
+		if first == nil {
+			t, code = ask(ctx, c, key, func(m *machine) (*settling, wire.Code) { return m.toSettle(key) })
+		}
+		first = nil
 		switch {
 		case code == wire.CoordinatorLoadInProgress, code == wire.CoordinatorNotAvailable, code == wire.RequestTimedOut && ctx.Err() == nil:
 			// Of a shard that is ours: tried again.
@@ -111,10 +123,13 @@ func (c *Coordinator) settleUntilDone(ctx context.Context, key groupKey) {
 				most = redoPause
 			}
 			if mended && t.allTold(told) {
-				_, code = ask(ctx, c, key, func(m *machine) (struct{}, wire.Code) {
-					return struct{}{}, m.completeTxn(key, t.producer, t.epoch, told)
+				code := c.within(key.tenant, key.group, func(m *machine) {
+					if m.completeTxn(key, t.producer, t.epoch, told) == wire.None {
+						over()
+						t = nil
+					}
 				})
-				if code == wire.None {
+				if t == nil || code == wire.NotCoordinator {
 					return
 				}
 			}
@@ -151,7 +166,11 @@ func (m *machine) toSettle(key groupKey) (*settling, wire.Code) {
 	if t == nil || !t.state.decided() {
 		return nil, wire.None
 	}
-	return &settling{transaction: t.clone(), term: m.term}, wire.None
+	return m.settlingOf(t), wire.None
+}
+
+func (m *machine) settlingOf(t *transaction) *settling {
+	return &settling{transaction: t.clone(), term: m.term}
 }
 
 // tellAtOnce bounds the participants that are told at the same time.

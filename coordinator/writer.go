@@ -173,8 +173,11 @@ func (s *shard) stopTaking() {
 	}
 }
 
-// nextBatch takes records for one batch. Needs s.mu.
+// nextBatch takes records for one batch, if there are any that are due. Needs s.mu.
 func (s *shard) nextBatch() []record {
+	if !s.due && s.phase == phaseActive {
+		return nil
+	}
 	n, size := 0, 0
 	for n < len(s.queue) && (n == 0 || size+len(s.queue[n]) <= batchBytes) {
 		size += len(s.queue[n])
@@ -182,6 +185,7 @@ func (s *shard) nextBatch() []record {
 	}
 	records := s.queue[:n:n]
 	s.queue = s.queue[n:]
+	s.due = len(s.queue) > 0
 	return records
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -27,8 +28,11 @@ type broker struct {
 	fetch   *fetcher
 	probes  *gather[probeOf, map[int32]wire.Code]
 	offsets *gather[offsetsOf, offsetsAre]
-	txns    txnConns
+	states  *gather[string, stateAnswer]
 	looks   chan struct{} // one for each batch that is looked up in a log
+
+	txnAppends, txnAsks pinned
+	txnLooks            *control // for the states of transactions, made as they are
 	// failed is when a control request last got no answer, Unix nanoseconds: such
 	// a broker is asked last.
 	failed atomic.Int64
@@ -42,13 +46,20 @@ func (b *broker) request(ctx context.Context, req kmsg.Request, low, high int16)
 // start queues a request and returns what waits for its answer, and has to be
 // called. Requests are served in the order of their starts.
 func (b *broker) start(ctx context.Context, req kmsg.Request, low, high int16) func() (kmsg.Response, error) {
+	return b.startOn(ctx, b.control, req, low, high, time.Time{})
+}
+
+func (b *broker) startOn(ctx context.Context, c *control, req kmsg.Request, low, high int16, until time.Time) func() (kmsg.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.s.opts.RequestTimeout)
-	call, err := b.control.start(ctx, req, low, high)
+	call, err := c.startUntil(ctx, req, low, high, until)
 	return func() (kmsg.Response, error) {
 		defer cancel()
 		var resp kmsg.Response
 		if err == nil {
-			resp, err = b.control.wait(ctx, call)
+			resp, err = c.wait(ctx, call)
+		}
+		if errors.Is(err, span.ErrTransactionLate) {
+			return nil, err
 		}
 		if err != nil {
 			if !errors.Is(err, context.Canceled) && !errors.Is(err, errRetired) {
@@ -110,10 +121,13 @@ func (s *Store) addBroker(node int32, addr string) {
 	b.control = newControl(b.ctx, s, addr)
 	b.lanes = newLanes(b)
 	b.fetch = newFetcher(b)
+	b.txnLooks = newControl(b.ctx, s, addr)
+	b.states = newStates(b)
 	b.probes = newProbes(b)
 	b.offsets = newOffsets(b)
 	s.brokers[node] = b
 	s.spawn(b.control.run)
+	s.spawn(b.txnLooks.run)
 }
 
 // end cuts all connections and ends the broker's goroutines.

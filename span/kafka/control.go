@@ -11,6 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -25,6 +26,7 @@ type control struct {
 	s     *Store
 	ctx   context.Context // ends with the broker
 	addr  string
+	alone bool // a request is written when the one before it is answered
 	calls chan *controlCall
 }
 
@@ -34,6 +36,8 @@ type controlCall struct {
 	low  int16
 	high int16
 	corr int32
+	// until is when the request is not to be written any more; zero: it may be at any time.
+	until time.Time
 	// deadline is when the connection is given up for want of this answer.
 	deadline time.Time
 
@@ -54,7 +58,11 @@ func newControl(ctx context.Context, s *Store, addr string) *control {
 // start queues a request to be sent in the highest version of [low, high] that
 // the broker speaks. Requests are sent and answered in the order of their starts.
 func (c *control) start(ctx context.Context, req kmsg.Request, low, high int16) (*controlCall, error) {
-	call := &controlCall{ctx: ctx, req: req, low: low, high: high, done: make(chan struct{})}
+	return c.startUntil(ctx, req, low, high, time.Time{})
+}
+
+func (c *control) startUntil(ctx context.Context, req kmsg.Request, low, high int16, until time.Time) (*controlCall, error) {
+	call := &controlCall{ctx: ctx, req: req, low: low, high: high, until: until, done: make(chan struct{})}
 	select {
 	case c.calls <- call:
 		return call, nil
@@ -140,6 +148,10 @@ func (c *control) run() {
 			call.end(nil, fmt.Errorf("%s: %w", c.addr, err))
 			continue
 		}
+		if !call.until.IsZero() && time.Now().After(call.until) {
+			call.end(nil, span.ErrTransactionLate)
+			continue
+		}
 		call.req.SetVersion(v)
 		call.deadline = time.Now().Add(c.s.opts.RequestTimeout)
 		_ = cn.nc.SetWriteDeadline(call.deadline) // fails only on a closed socket: the write tells
@@ -153,6 +165,14 @@ func (c *control) run() {
 		case <-broken:
 			call.end(nil, fmt.Errorf("%s: %w", c.addr, io.ErrUnexpectedEOF))
 			hangUp()
+			continue
+		}
+		if c.alone {
+			select {
+			case <-call.done: // by the reader, at its deadline at the latest
+			case <-c.ctx.Done():
+				return
+			}
 		}
 	}
 }

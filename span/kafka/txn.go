@@ -181,7 +181,7 @@ func (s *Store) BeginTransaction(ctx context.Context, id string, timeout time.Du
 			req.TransactionalID = &id
 			req.TransactionTimeoutMillis = int32(timeout.Milliseconds())
 			req.ProducerID, req.ProducerEpoch = -1, -1
-			resp, err := b.request(ctx, req, 0, 4)
+			resp, err := b.txnRequest(ctx, id, req, 0, 4, time.Time{})
 			if err != nil {
 				return 0, err
 			}
@@ -202,15 +202,12 @@ func (s *Store) BeginTransaction(ctx context.Context, id string, timeout time.Du
 // AddToTransaction implements [span.Transactor].
 func (s *Store) AddToTransaction(ctx context.Context, t span.Transaction, topic string, partitions []int32, until time.Time) error {
 	return s.txnWrap("add to transaction", t.ID, s.withCoordinator(ctx, t.ID, func(ctx context.Context, b *broker) (wire.Code, error) {
-		if !until.IsZero() && time.Now().After(until) {
-			return 0, span.ErrTransactionLate
-		}
 		req := kmsg.NewPtrAddPartitionsToTxnRequest()
 		req.TransactionalID, req.ProducerID, req.ProducerEpoch = t.ID, t.Producer, t.Epoch
 		rt := kmsg.NewAddPartitionsToTxnRequestTopic()
 		rt.Topic, rt.Partitions = topic, partitions
 		req.Topics = append(req.Topics, rt)
-		resp, err := b.request(ctx, req, 0, 3)
+		resp, err := b.txnRequest(ctx, t.ID, req, 0, 3, until)
 		if err != nil {
 			return 0, err
 		}
@@ -233,7 +230,7 @@ func (s *Store) AddToTransaction(ctx context.Context, t span.Transaction, topic 
 // TransactionOpen implements [span.Transactor].
 func (s *Store) TransactionOpen(ctx context.Context, t span.Transaction) error {
 	return s.txnWrap("ask for transaction", t.ID, s.withCoordinator(ctx, t.ID, func(ctx context.Context, b *broker) (wire.Code, error) {
-		r, err := describeTransaction(ctx, b, t.ID)
+		r, err := b.states.do(ctx, t.ID)
 		switch {
 		case err != nil:
 			return 0, err
@@ -250,29 +247,22 @@ func (s *Store) TransactionOpen(ctx context.Context, t span.Transaction) error {
 	}))
 }
 
-func describeTransaction(ctx context.Context, b *broker, id string) (*kmsg.DescribeTransactionsResponseTransactionState, error) {
-	req := kmsg.NewPtrDescribeTransactionsRequest()
-	req.TransactionalIDs = []string{id}
-	resp, err := b.request(ctx, req, 0, 0)
-	if err != nil {
-		return nil, err
-	}
-	states := resp.(*kmsg.DescribeTransactionsResponse).TransactionStates
-	if len(states) != 1 {
-		return nil, fmt.Errorf("%w: DescribeTransactions answers for %d ids", wire.ErrMalformed, len(states))
-	}
-	return &states[0], nil
-}
-
 // markerPatience is how long markers are waited for at a time.
 const markerPatience = 3 * time.Second
+
+// markerLooks is how often, markerPause apart, it is looked whether they are
+// written before the pauses grow.
+const (
+	markerLooks = 12
+	markerPause = time.Millisecond
+)
 
 // EndTransaction implements [span.Transactor].
 func (s *Store) EndTransaction(ctx context.Context, t span.Transaction, commit bool) error {
 	err := s.withCoordinator(ctx, t.ID, func(ctx context.Context, b *broker) (wire.Code, error) {
 		req := kmsg.NewPtrEndTxnRequest()
 		req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Commit = t.ID, t.Producer, t.Epoch, commit
-		resp, err := b.request(ctx, req, 0, 3)
+		resp, err := b.txnRequest(ctx, t.ID, req, 0, 3, time.Time{})
 		if err != nil {
 			return 0, err
 		}
@@ -292,20 +282,26 @@ func (s *Store) EndTransaction(ctx context.Context, t span.Transaction, commit b
 	wait, cancel := context.WithTimeout(ctx, markerPatience)
 	defer cancel()
 	err = s.withCoordinator(wait, t.ID, func(ctx context.Context, b *broker) (wire.Code, error) {
-		r, err := describeTransaction(ctx, b, t.ID)
-		if err != nil {
-			return 0, err
+		for range markerLooks {
+			// They take a few milliseconds where nothing is wrong.
+			if err := s.pause(ctx, markerPause); err != nil {
+				return 0, err
+			}
+			r, err := b.states.do(ctx, t.ID)
+			if err != nil {
+				return 0, err
+			}
+			state = r.State
+			switch {
+			case r.ErrorCode != 0:
+				return wire.Code(r.ErrorCode), nil
+			case r.ProducerID != t.Producer || r.ProducerEpoch != t.Epoch:
+				return wire.None, nil // on with the next, so this one is over
+			case state != "PrepareCommit" && state != "PrepareAbort":
+				return wire.None, nil
+			}
 		}
-		state = r.State
-		switch {
-		case r.ErrorCode != 0:
-			return wire.Code(r.ErrorCode), nil
-		case r.ProducerID != t.Producer || r.ProducerEpoch != t.Epoch:
-			return wire.None, nil // on with the next, so this one is over
-		case state == "PrepareCommit", state == "PrepareAbort":
-			return wire.ConcurrentTransactions, nil
-		}
-		return wire.None, nil
+		return wire.ConcurrentTransactions, nil
 	})
 	switch {
 	case err != nil && refused == nil:

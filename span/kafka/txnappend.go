@@ -19,9 +19,6 @@ import (
 // Each partition of a transaction sends one batch at a time, so the next one
 // never has to be told from a gap; sequences make a repeat safe.
 
-// txnConnections to each broker carry the appends of transactions.
-const txnConnections = 4
-
 // txnLines are the queues of transactional appends.
 type txnLines struct {
 	mu    sync.Mutex
@@ -162,7 +159,7 @@ func (p *partition) sendTxnOnce(ctx context.Context, a *span.Append, after time.
 	rt.Partitions = append(rt.Partitions, rp)
 	req.Topics = append(req.Topics, rt)
 	// From version 12 on the broker would add the partition by itself (KIP-890).
-	resp, err := b.txnRequest(ctx, a.Transaction, req, 3, 11)
+	resp, err := b.txnAppend(ctx, a.Transaction, req, 3, 11)
 	if err != nil {
 		*maybe = true
 		return 0, unavailable(err)
@@ -183,37 +180,6 @@ func (p *partition) sendTxnOnce(ctx context.Context, a *span.Append, after time.
 	}
 	*maybe = true
 	return 0, unavailable(fmt.Errorf("%w: Produce answer leaves a partition out", wire.ErrMalformed))
-}
-
-// txnConns are a broker's connections for appends of transactions, made when they
-// are first used.
-type txnConns struct {
-	mu    sync.Mutex
-	conns [txnConnections]*control
-}
-
-// txnRequest sends an append by the connection of its transaction.
-func (b *broker) txnRequest(ctx context.Context, id string, req kmsg.Request, low, high int16) (kmsg.Response, error) {
-	h := uint32(2166136261)
-	for i := range len(id) {
-		h = (h ^ uint32(id[i])) * 16777619
-	}
-	b.txns.mu.Lock()
-	c := b.txns.conns[h%txnConnections]
-	if c == nil {
-		c = newControl(b.ctx, b.s, b.addr)
-		b.txns.conns[h%txnConnections] = c
-		// By a goroutine of the store's own, which Close waits for.
-		b.s.spawn(c.run)
-	}
-	b.txns.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, b.s.opts.RequestTimeout)
-	defer cancel()
-	call, err := c.start(ctx, req, low, high)
-	if err != nil {
-		return nil, err
-	}
-	return c.wait(ctx, call)
 }
 
 // isTxn tells whether a batch goes by a transaction, or why it cannot.

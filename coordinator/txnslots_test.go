@@ -1,0 +1,337 @@
+package coordinator
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
+)
+
+// gatedParticipants are clusters whose operations a test watches, and holds back by not returning.
+type gatedParticipants struct {
+	*killParticipants
+	begin func(cluster string) error
+	add   func(cluster string)
+	end   func(cluster string)
+}
+
+func (c *gatedParticipants) Begin(ctx context.Context, cluster, id string) (int64, int16, error) {
+	if c.begin != nil {
+		if err := c.begin(cluster); err != nil {
+			return noID, noEpoch, err
+		}
+	}
+	return c.killParticipants.Begin(ctx, cluster, id)
+}
+
+func (c *gatedParticipants) Add(ctx context.Context, cluster string, x span.Transaction, topic string, partitions []int32, until time.Time) error {
+	if c.add != nil {
+		c.add(cluster)
+	}
+	return c.killParticipants.Add(ctx, cluster, x, topic, partitions, until)
+}
+
+func (c *gatedParticipants) End(ctx context.Context, cluster string, x span.Transaction, commit bool) error {
+	if c.end != nil {
+		c.end(cluster)
+	}
+	return c.killParticipants.End(ctx, cluster, x, commit)
+}
+
+// gatedTxn is a transactional id on a gateway that reaches such clusters.
+type gatedTxn struct {
+	*memFleet
+	g        *fleetMember
+	clusters *gatedParticipants
+	producer int64
+	epoch    int16
+}
+
+func newGatedTxn(t *testing.T, clusters *gatedParticipants) *gatedTxn {
+	f := &gatedTxn{memFleet: newFleet(t, 1, Config{}), clusters: clusters}
+	clusters.killParticipants = &killParticipants{newClusters(), nil}
+	f.participants = clusters
+	f.g = f.join(1)
+	t.Cleanup(f.g.stop)
+	eventually(t, "served", func() bool { return f.ready(1) })
+	id := initTxn(f.g)
+	f.producer, f.epoch = id.ProducerID, id.ProducerEpoch
+	return f
+}
+
+func (f *gatedTxn) enlist(ctx context.Context, cluster string, partition int32) wire.Code {
+	_, code := f.g.c.EnlistLocal(ctx, &Enlist{Tenant: txnKey.tenant, ID: txnKey.group, Producer: f.producer, Epoch: f.epoch, Implicit: true,
+		At: chain.Enlist{Topic: idOf(cluster), Partition: partition, Cluster: cluster, Physical: span.Topic{Name: cluster, ID: idOf(cluster)}, Index: partition, Foreign: true}})
+	return code
+}
+
+func (f *gatedTxn) commit(ctx context.Context) (code wire.Code) {
+	var producer int64
+	var epoch int16
+	producer, epoch, code = f.g.c.endTxn(ctx, &endRequest{key: txnKey, producer: f.producer, epoch: f.epoch, commit: true, bump: true, fresh: noID})
+	if code == wire.None {
+		f.producer, f.epoch = producer, epoch
+	}
+	return code
+}
+
+// onShard runs fn with the one shard's lock held.
+func (f *gatedTxn) onShard(fn func(s *shard)) {
+	f.g.c.mu.RLock()
+	s := f.g.c.shards[0]
+	f.g.c.mu.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fn(s)
+}
+
+// A slot that was used is made ready beside the client's requests: the next transaction begins without asking the cluster for it.
+func TestSlotsAreMadeReadyForTheNextTransaction(t *testing.T) {
+	var mu sync.Mutex
+	var refuse error
+	f := newGatedTxn(t, &gatedParticipants{begin: func(string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		return refuse
+	}})
+	ready := func() (n int) {
+		f.onShard(func(s *shard) {
+			if on := s.m.slots["x"]; on != nil {
+				n = len(on.ready)
+			}
+		})
+		return n
+	}
+	refused := func(err error) {
+		mu.Lock()
+		refuse = err
+		mu.Unlock()
+	}
+	for _, cluster := range []error{nil, errFault} {
+		refused(cluster)
+		if code := f.enlist(t.Context(), "x", 0); code != wire.None {
+			t.Fatal(code)
+		}
+		refused(nil)
+		if code := f.commit(t.Context()); code != wire.None {
+			t.Fatal(code)
+		}
+		eventually(t, "a slot is ready", func() bool { return ready() == 1 })
+	}
+	refused(errFault)
+	// It could not be made ready: whoever takes it tries again.
+	f.onShard(func(s *shard) { s.m.slots["x"].ready[0].at = 0 })
+	if code := f.enlist(t.Context(), "x", 0); code != wire.CoordinatorNotAvailable {
+		t.Errorf("with a slot that has been ready for too long: %v", code)
+	}
+	f.onShard(func(s *shard) {
+		if on := s.m.slots["x"]; on.used != 0 || len(on.ready) != 0 {
+			t.Errorf("%+v", on)
+		}
+	})
+}
+
+// What a client does in one transaction on two clusters goes on side by side: each waits for the other here.
+func TestClustersOfOneTransactionDoNotWaitForEachOther(t *testing.T) {
+	both := func() func(string) {
+		var wg sync.WaitGroup
+		wg.Add(2)
+		return func(string) {
+			wg.Done()
+			wg.Wait()
+		}
+	}
+	begin, add, end := both(), both(), both()
+	look := add
+	f := newGatedTxn(t, &gatedParticipants{
+		begin: func(c string) error {
+			if begin != nil {
+				begin(c)
+			}
+			return nil
+		},
+		add: func(c string) { look(c) },
+		end: func(c string) { end(c) },
+	})
+	var wg sync.WaitGroup
+	for _, cluster := range []string{"x", "y"} {
+		wg.Go(func() {
+			if code := f.enlist(t.Context(), cluster, 0); code != wire.None {
+				t.Error(code)
+			}
+		})
+	}
+	wg.Wait()
+	begin, look = nil, both()
+	if code := f.commit(t.Context()); code != wire.None {
+		t.Error(code)
+	}
+}
+
+// Partitions on one cluster are added side by side, in one transaction there.
+func TestPartitionsOfOneTransactionAreAddedSideBySide(t *testing.T) {
+	var begun sync.WaitGroup
+	begun.Add(4)
+	commits := false
+	f := newGatedTxn(t, &gatedParticipants{add: func(string) {
+		if !commits {
+			begun.Done()
+			begun.Wait()
+		}
+	}})
+	var wg sync.WaitGroup
+	for i := range int32(4) {
+		wg.Go(func() {
+			if code := f.enlist(t.Context(), "x", i); code != wire.None {
+				t.Error(code)
+			}
+		})
+	}
+	wg.Wait()
+	f.onShard(func(s *shard) {
+		if x := s.m.txns[txnKey]; len(x.participants) != 1 || len(x.parts) != 4 {
+			t.Errorf("%d participants, %d partitions", len(x.participants), len(x.parts))
+		}
+		if on := s.m.slots["x"]; on.used != 1 {
+			t.Errorf("%d slots are in use", on.used)
+		}
+	})
+	commits = true
+	if code := f.commit(t.Context()); code != wire.None {
+		t.Error(code)
+	}
+}
+
+// A commit is answered when all parts are told, while the log does not have it yet that it is complete. What is
+// decided next is carried out too.
+func TestCommitIsAnsweredBeforeItIsCompleteInTheLog(t *testing.T) {
+	var f *gatedTxn
+	var log *memLog
+	stuck := make(chan struct{})
+	f = newGatedTxn(t, &gatedParticipants{end: func(string) {
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		log.gate = stuck
+	}})
+	log = f.logs[0]
+	if code := f.enlist(t.Context(), "x", 0); code != wire.None {
+		t.Fatal(code)
+	}
+	if code := f.commit(t.Context()); code != wire.None {
+		t.Fatal(code)
+	}
+	f.g.c.settlers.mu.Lock()
+	if n := len(f.g.c.settlers.busy); n != 0 {
+		t.Errorf("%d transactions were being settled still", n)
+	}
+	f.g.c.settlers.mu.Unlock()
+	log.mu.Lock()
+	log.gate = nil
+	log.mu.Unlock()
+	close(stuck)
+	f.clusters.end = nil
+	for range 3 {
+		if code := f.enlist(t.Context(), "x", 0); code != wire.None {
+			t.Fatal(code)
+		}
+		if code := f.commit(t.Context()); code != wire.None {
+			t.Fatal(code)
+		}
+	}
+}
+
+// The record that a transaction is complete goes with the next one's first, in one batch.
+func TestCompletionWaitsForCompany(t *testing.T) {
+	f := newGatedTxn(t, &gatedParticipants{})
+	f.onShard(func(s *shard) { s.lingers = time.Hour })
+	if code := f.enlist(t.Context(), "x", 0); code != wire.None {
+		t.Fatal(code)
+	}
+	if code := f.commit(t.Context()); code != wire.None {
+		t.Fatal(code)
+	}
+	queued := func() (n int) {
+		f.onShard(func(s *shard) { n = len(s.queue) })
+		return n
+	}
+	if n := queued(); n != 1 {
+		t.Fatalf("%d records are queued, want the completion", n)
+	}
+	if code := f.enlist(t.Context(), "x", 0); code != wire.None {
+		t.Fatal(code)
+	}
+	if n := queued(); n != 0 {
+		t.Errorf("%d records are queued", n)
+	}
+	f.onShard(func(s *shard) {
+		if s.durable != s.emitted {
+			t.Errorf("%d of %d records are in the log", s.durable, s.emitted)
+		}
+	})
+	// A question needs what was said before to be in the log.
+	if code := f.commit(t.Context()); code != wire.None {
+		t.Fatal(code)
+	}
+	if id := initTxn(f.g); id.ErrorCode != 0 {
+		t.Error(wire.Code(id.ErrorCode))
+	}
+	if n := queued(); n != 0 {
+		t.Errorf("%d records are queued", n)
+	}
+}
+
+// Whoever wants an id for itself waits for the parts whose turn it is, and lets no other begin but what those need.
+func TestTurnsOfATransactionalID(t *testing.T) {
+	var l txnLocks
+	part := func(i int32) lockPart { return lockPart{partition: partKey{idOf("t"), i}} }
+	first, code := l.takePart(t.Context(), txnKey, part(1), false)
+	if code != wire.None {
+		t.Fatal(code)
+	}
+	second, code := l.takePart(t.Context(), txnKey, part(2), false)
+	if code != wire.None {
+		t.Fatal(code)
+	}
+	whole := make(chan func(), 1)
+	go func() {
+		unlock, code := l.take(t.Context(), txnKey)
+		if code != wire.None {
+			t.Error(code)
+		}
+		whole <- unlock
+	}()
+	eventually(t, "it is wanted", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.held[txnKey].wanted == 1
+	})
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, code := l.takePart(over, txnKey, part(3), false); code != wire.ConcurrentTransactions {
+		t.Errorf("a new part: %v", code)
+	}
+	more, code := l.takePart(t.Context(), txnKey, lockPart{cluster: "x"}, true)
+	if code != wire.None {
+		t.Errorf("what a part needs: %v", code)
+	}
+	for _, unlock := range []func(){second, more, first} {
+		select {
+		case <-whole:
+			t.Fatal("the id was given away while parts had their turn")
+		default:
+		}
+		unlock()
+	}
+	unlock := <-whole
+	if _, code := l.takePart(over, txnKey, part(1), false); code != wire.ConcurrentTransactions {
+		t.Errorf("a part while the id is held: %v", code)
+	}
+	unlock()
+	if len(l.held) != 0 {
+		t.Errorf("%d ids are kept", len(l.held))
+	}
+}
