@@ -59,6 +59,7 @@ type Store struct {
 	alters       *gather[alteration, wire.Code]
 	coordinators txnCoordinators
 	wedged       wedged
+	markers      markerTime
 	txnLines     txnLines
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -247,15 +248,42 @@ func (s *Store) TransactionOpen(ctx context.Context, t span.Transaction) error {
 	}))
 }
 
+// endsAs tells whether a state follows from the decision to commit, or to abort.
+func endsAs(state string, commit bool) bool {
+	if commit {
+		return state == "PrepareCommit" || state == "CompleteCommit"
+	}
+	return state == "PrepareAbort" || state == "CompleteAbort"
+}
+
 // markerPatience is how long markers are waited for at a time.
 const markerPatience = 3 * time.Second
 
-// markerLooks is how often, markerPause apart, it is looked whether they are
-// written before the pauses grow.
+// markerLooks is how often it is looked whether markers are written before the pauses grow.
+const markerLooks = 12
+
+// markerTime is how long the markers of a transaction take on this cluster, about. The first look
+// comes a little before, since each look costs the coordinator about as much as a small request of a client.
+type markerTime struct{ mean atomic.Int64 } // ns
+
 const (
-	markerLooks = 12
-	markerPause = time.Millisecond
+	markerLeast = time.Millisecond
+	markerMost  = 20 * time.Millisecond
 )
+
+func (m *markerTime) first() time.Duration { return m.part(3, 4) }
+
+func (m *markerTime) again() time.Duration { return m.part(1, 6) }
+
+func (m *markerTime) part(of, all int64) time.Duration {
+	return min(max(time.Duration(m.mean.Load()*of/all), markerLeast), markerMost)
+}
+
+// took may lose what another counts at the same time: it is a guess anyway.
+func (m *markerTime) took(d time.Duration) {
+	was := m.mean.Load()
+	m.mean.Store(was + (int64(d)-was)/8)
+}
 
 // EndTransaction implements [span.Transactor].
 func (s *Store) EndTransaction(ctx context.Context, t span.Transaction, commit bool) error {
@@ -268,7 +296,11 @@ func (s *Store) EndTransaction(ctx context.Context, t span.Transaction, commit b
 		}
 		code := wire.Code(resp.(*kmsg.EndTxnResponse).ErrorCode)
 		if code == wire.ConcurrentTransactions {
-			return wire.None, nil // decided so before, and being carried out
+			// Decided before, and being carried out: as it is told now, or by the cluster's own timeout.
+			r, err := b.states.do(ctx, t.ID)
+			if err == nil && r.ErrorCode == 0 && r.ProducerID == t.Producer && r.ProducerEpoch == t.Epoch && endsAs(r.State, commit) {
+				return wire.None, nil
+			}
 		}
 		return code, nil
 	})
@@ -279,14 +311,16 @@ func (s *Store) EndTransaction(ctx context.Context, t span.Transaction, commit b
 	// had been added to it, or it had ended the other way.
 	refused := err
 	var state string
+	began := time.Now()
+	next := s.markers.first()
 	wait, cancel := context.WithTimeout(ctx, markerPatience)
 	defer cancel()
 	err = s.withCoordinator(wait, t.ID, func(ctx context.Context, b *broker) (wire.Code, error) {
 		for range markerLooks {
-			// They take a few milliseconds where nothing is wrong.
-			if err := s.pause(ctx, markerPause); err != nil {
+			if err := s.pause(ctx, next); err != nil {
 				return 0, err
 			}
+			next = s.markers.again()
 			r, err := b.states.do(ctx, t.ID)
 			if err != nil {
 				return 0, err
@@ -308,7 +342,9 @@ func (s *Store) EndTransaction(ctx context.Context, t span.Transaction, commit b
 		return s.txnWrap("end transaction", t.ID, fmt.Errorf("%w: %w", span.ErrTransactionPending, err))
 	case err != nil:
 		return s.txnWrap("end transaction", t.ID, err)
-	case refused != nil && (state == "CompleteAbort" || state == "CompleteCommit" || state == "Ongoing"):
+	case refused == nil:
+		s.markers.took(time.Since(began))
+	case state == "CompleteAbort" || state == "CompleteCommit" || state == "Ongoing":
 		return s.txnWrap("end transaction", t.ID, refused)
 	}
 	return nil
