@@ -19,7 +19,7 @@ type slots struct {
 	free  []int32
 	ready []readySlot // the latest last
 	next  int32
-	used  int // by transactions, or being made ready
+	used  int // by transactions
 }
 
 // readySlot is a slot that nobody has used since it got its producer and epoch.
@@ -96,11 +96,11 @@ func (m *machine) giveSlot(p *participant, again bool) {
 	}
 	cluster, slot := p.cluster, p.slot
 	m.afterwards(func() {
-		if !again || m.freed == nil {
-			m.dropSlot(cluster, slot, again)
-			return
+		ready := again && m.freed != nil
+		m.dropSlot(cluster, slot, again && !ready)
+		if ready {
+			m.reply(func() { m.freed(cluster, slot) })
 		}
-		m.reply(func() { m.freed(cluster, slot) })
 	})
 }
 
@@ -113,10 +113,9 @@ func (m *machine) dropSlot(cluster string, slot int32, again bool) {
 	}
 }
 
-// readied puts a slot that was freed at the disposal of the next transaction.
+// readied puts a slot that nobody uses at the disposal of the next transaction.
 func (m *machine) readied(cluster string, r readySlot) {
 	s := m.slotsOn(cluster)
-	s.used--
 	r.at = m.now
 	s.ready = append(s.ready, r)
 }
@@ -140,7 +139,8 @@ func (c *Coordinator) readySlot(ctx context.Context, number int32, term int64, c
 		switch {
 		case m.term != term:
 		case err != nil:
-			m.dropSlot(cluster, slot, true) // whoever takes it tries again
+			on := m.slotsOn(cluster)
+			on.free = append(on.free, slot) // whoever takes it tries again
 		default:
 			m.readied(cluster, readySlot{slot: slot, producer: producer, epoch: epoch})
 		}
@@ -191,6 +191,7 @@ func (c *Coordinator) beginOn(ctx context.Context, e *Enlist) (enlistResult, wir
 		res, code := m.enlist(e, since, held, &p)
 		if t := m.txns[key]; m.term == p.term && (code != wire.None || t.participant(p.cluster).id != p.id) {
 			// It is held, or another of its partitions has found a slot that was ready.
+			m.dropSlot(p.cluster, p.slot, false)
 			m.readied(p.cluster, readySlot{slot: p.slot, producer: p.producer, epoch: p.epoch})
 		}
 		return res, code
