@@ -41,6 +41,8 @@ type Options struct {
 	// Retries is how long after a failover producers send again what they have no
 	// answer for; 0: 30 s. Records that came back with a cluster wait for it.
 	Retries time.Duration
+	// Linger is how long an extend waits, before it holds its topic, for transactions that are open there for long; 0: 30 s.
+	Linger time.Duration
 	// CertifyBytes is how much of a partition's sealed span is read for its certificate; 0:
 	// [DefaultCertifyBytes], negative: none, so that all but the ends goes by counts.
 	CertifyBytes int64
@@ -74,6 +76,7 @@ func (o Options) withDefaults() Options {
 	def(&o.SweepEvery, time.Minute)
 	def(&o.StrayAfter, 30*time.Second)
 	def(&o.Retries, 30*time.Second)
+	def(&o.Linger, 30*time.Second)
 	def(&o.BudgetEvery, budgetEvery)
 	def(&o.MeterEvery, usage.Every)
 	def(&o.MeasureEvery, measureEvery)

@@ -54,6 +54,7 @@ const awayFor = 5 * time.Second
 type limits struct {
 	call    time.Duration // one call of a store
 	seal    time.Duration // all tries to seal
+	linger  time.Duration // waiting for those that are open for long, before anything is held
 	settle  time.Duration // waiting for open transactions
 	undo    time.Duration // one go at undoing; it is taken up again later
 	hold    time.Duration // lossy: how long gateways' words are waited for
@@ -110,6 +111,7 @@ type run struct {
 	// enlisted: those who were on their way into the topic were waited for.
 	enlisted bool
 	settled  time.Time
+	linger   lingering
 
 	alarmList []catalog.Alarm // as of revision alarmsAt; 0: not read
 	alarmsAt  int64

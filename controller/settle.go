@@ -63,12 +63,21 @@ func (r *run) settle(ctx context.Context) error {
 }
 
 func (r *run) openTransaction(ctx context.Context, ch *catalog.Chain) (string, error) {
+	open, err := r.openProducers(ctx, ch)
+	if len(open) == 0 {
+		return "", err
+	}
+	return fmt.Sprintf("producer id %d since offset %d", open[0].ID, open[0].TxnStart), err
+}
+
+// openProducers are those whose transactions are open in a partition.
+func (r *run) openProducers(ctx context.Context, ch *catalog.Chain) (open []span.Producer, err error) {
 	if chain.Extended(ch, r.e.New.TopicID) {
-		return "", nil
+		return nil, nil
 	}
 	log, err := r.openLog(ch)
 	if log == nil || err != nil {
-		return "", err
+		return nil, err
 	}
 	defer log.Release()
 	call, cancel := context.WithTimeout(ctx, r.limits.call)
@@ -78,18 +87,18 @@ func (r *run) openTransaction(ctx context.Context, ch *catalog.Chain) (string, e
 	if errors.As(err, &lost) {
 		// The log went back: that is what a repair is for. Its seal looks at open
 		// transactions by itself.
-		return "", nil
+		return nil, nil
 	}
 	if err != nil || o.LastStable == o.HighWatermark {
-		return "", err
+		return nil, err
 	}
 	producers, err := log.Producers(call)
 	for _, p := range producers {
 		if p.TxnStart >= 0 {
-			return fmt.Sprintf("producer id %d since offset %d", p.ID, p.TxnStart), err
+			open = append(open, p)
 		}
 	}
-	return "", err
+	return open, err
 }
 
 // openLog gives the handle of the copy that the chain appends to; nil if it is

@@ -43,6 +43,11 @@ func (r *run) step(ctx context.Context) (done bool, err error) {
 	case extend.Create:
 		return false, r.create(ctx)
 	case extend.Record:
+		if d.Step == catalog.StepHold {
+			if wait, err := r.lingers(ctx); wait || err != nil {
+				return false, err
+			}
+		}
 		return false, r.record(ctx, d)
 	case extend.Settle:
 		return false, r.settle(ctx)

@@ -36,7 +36,7 @@ func newTerm(c *Controller, ctx context.Context, cancel context.CancelCauseFunc,
 		wide: make(chan struct{}, 8*c.o.Workers), reading: make(chan struct{}, 1), busy: map[catalog.ID]bool{},
 		ops: map[string]bool{}, kicked: map[string]chan struct{}{}, orphan: map[orphanKey]time.Time{}, undone: make(chan undoing, 1000)}
 	limits := defaultLimits()
-	limits.ttl, limits.retries = c.o.Lease, c.o.Retries
+	limits.ttl, limits.retries, limits.linger = c.o.Lease, c.o.Retries, c.o.Linger
 	t.driver = &driver{cat: c.o.Catalog, stores: c.o.Stores, fence: fence, log: c.o.Logger, limits: limits, fault: t.fault,
 		away: &away{since: map[string]time.Time{}}, gone: &gone{seen: map[int64]time.Time{}}, grants: &grants{looks: map[string]*grantLook{}}}
 	return t
