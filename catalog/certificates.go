@@ -93,15 +93,15 @@ func (c *Catalog) AckReports(ctx context.Context, topic ID) ([]AckReport, error)
 	return listOf[AckReport](ctx, c, "acknowledgement reports", ackPrefix(topic), nil)
 }
 
-// DeleteAckReports drops the reports on one partition's spans below seq.
-func (c *Catalog) DeleteAckReports(ctx context.Context, topic ID, partition, seq int32) error {
-	if seq <= 0 {
+// DeleteAckReports drops the reports on one partition's spans that are not below from, and below to.
+func (c *Catalog) DeleteAckReports(ctx context.Context, topic ID, partition, from, to int32) error {
+	if to <= max(from, 0) {
 		return nil
 	}
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 	prefix := fmt.Sprintf("%s%08d/", ackPrefix(topic), partition)
-	_, err := c.cli.Delete(ctx, prefix, clientv3.WithRange(fmt.Sprintf("%s%08d", prefix, seq)))
+	_, err := c.cli.Delete(ctx, fmt.Sprintf("%s%08d", prefix, max(from, 0)), clientv3.WithRange(fmt.Sprintf("%s%08d", prefix, to)))
 	return failure(ctx, "delete acknowledgement reports", err)
 }
 

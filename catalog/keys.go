@@ -32,6 +32,7 @@ import (
 //	d/op/<id>                                 Op
 //	d/certificate/<topic>/<op>                Certificate
 //	d/certify/<topic>/<op>                    Extend that is committed and not yet certified
+//	d/postponed/<topic>/<op>                  the same, whose cluster is away
 //	d/ack/<topic>/<partition>/<span>/<node>-<run>       AckReport
 //	d/ack/<topic>/<partition>/<span>/<node>-<run>/last  AckReport that its run will not write again
 //	d/ack/<topic>/<partition>/<span>/folded             the sum of such
@@ -86,6 +87,11 @@ func certificationPrefix(topic ID) string { return dataRoot + "certify/" + topic
 func certificationKey(topic ID, op string) string {
 	return certificationPrefix(topic) + segment(op)
 }
+
+const postponedRoot = dataRoot + "postponed/"
+
+func postponedPrefix(topic ID) string         { return postponedRoot + topic.String() + "/" }
+func postponedKey(topic ID, op string) string { return postponedPrefix(topic) + segment(op) }
 
 const (
 	ackRoot   = dataRoot + "ack/"

@@ -332,6 +332,8 @@ type Extend struct {
 	Producer int64 `json:"producer,omitempty"`
 	// Judged keeps what a return has found out, so that it is decided once.
 	Judged []Judged `json:"judged,omitempty"`
+	// Returned says what a return has made of each span that it lists in Ends.
+	Returned []ReturnedSpan `json:"returned,omitempty"`
 	// Alarms are those that the commit heeded.
 	Alarms []Alarm `json:"alarms,omitempty"`
 	// Ends per partition, known from the commit on.
@@ -355,6 +357,28 @@ type Judged struct {
 	Partition int32           `json:"partition"`
 	Span      int32           `json:"span"` // Span.Seq
 	Again     []AppendedAgain `json:"again,omitempty"`
+	// To is where the rest is appended anew, from the physical offset From on; nil where it is read in place.
+	To   *PhysicalTopic `json:"to,omitempty"`
+	At   int32          `json:"at,omitempty"` // physical partition
+	From int64          `json:"from,omitempty"`
+	// Delta is that between logical and physical offsets there.
+	Delta int64 `json:"delta,omitempty"`
+}
+
+// ReturnedSpan is what a return makes of one lost span, whose log, as it came back, is the
+// entry of Extend.Ends at the same index: Physical and End are where it really ends, Skip
+// is what it left out until then. Offsets are logical.
+type ReturnedSpan struct {
+	Cut     int64 `json:"cut"` // where the span had been ended
+	End     int64 `json:"end"` // where it ends from now on
+	Skip    []Gap `json:"skip,omitempty"`
+	InPlace bool  `json:"inPlace,omitempty"`
+	Taken   int64 `json:"taken"` // stranded records that were appended anew, or are read in place
+	Left    int64 `json:"left"`  // and that are left out, since their producers had appended them again
+	First   int64 `json:"first"` // offset of the first that was appended anew; -1 none
+	// Sequence is that of the first, of the return's own producer id.
+	Sequence int32 `json:"sequence,omitempty"`
+	Stranded []Gap `json:"stranded,omitempty"` // what lay outside of the chain
 }
 
 // AppendedAgain: the producer went on with this sequence.
@@ -399,6 +423,11 @@ type Certificate struct {
 	Mode       Mode                   `json:"mode"`
 	Partitions []PartitionCertificate `json:"partitions"`
 	Issued     time.Time              `json:"issued"`
+	// Return is the operation by which the lost cluster's spans were taken in again, on whose
+	// certificate that of a failover was given its last word.
+	Return string `json:"return,omitempty"`
+	// Failovers are the operations whose spans a return has taken in.
+	Failovers []string `json:"failovers,omitempty"`
 }
 
 // Verdict of one partition's certificate.
@@ -412,19 +441,27 @@ const (
 
 // PartitionCertificate: counts of records over the range that was checked.
 type PartitionCertificate struct {
-	Partition    int32    `json:"partition"`
-	End          int64    `json:"end"`   // logical end of the sealed span
-	Start        int64    `json:"start"` // logical start of the next
-	Acknowledged int64    `json:"acknowledged"`
-	Found        int64    `json:"found"`
-	Lost         int64    `json:"lost"`
-	Duplicated   int64    `json:"duplicated"`
-	Reordered    int64    `json:"reordered"`
-	Stray        int64    `json:"stray"`   // records past the sealed end
-	PauseMs      *float64 `json:"pauseMs"` // nil unknown
-	Verdict      Verdict  `json:"verdict"`
-	Checked      []string `json:"checked"`          // what was done, in words
-	Ranges       []Range  `json:"ranges,omitempty"` // lost, stranded or unverified
+	Partition    int32 `json:"partition"`
+	End          int64 `json:"end"`   // logical end of the sealed span
+	Start        int64 `json:"start"` // logical start of the next
+	Acknowledged int64 `json:"acknowledged"`
+	Found        int64 `json:"found"`
+	Lost         int64 `json:"lost"`
+	Duplicated   int64 `json:"duplicated"`
+	Reordered    int64 `json:"reordered"`
+	Stray        int64 `json:"stray"` // records past the sealed end
+	// Unread: nothing of the span was read. Found is nothing then; of Lost, Duplicated, Reordered and
+	// Stray only what is not 0 is known.
+	Unread bool `json:"unread,omitempty"`
+	// Of a lost cluster's stranded records, when it is back: those that were appended anew, those that
+	// are read in place, and those that are left out because their producers had appended them again.
+	Replayed int64    `json:"replayed,omitempty"`
+	InPlace  int64    `json:"inPlace,omitempty"`
+	LeftOut  int64    `json:"leftOut,omitempty"`
+	PauseMs  *float64 `json:"pauseMs"` // nil unknown
+	Verdict  Verdict  `json:"verdict"`
+	Checked  []string `json:"checked"`          // what was done, in words
+	Ranges   []Range  `json:"ranges,omitempty"` // lost, stranded or unverified
 }
 
 // Range of logical offsets with what is the matter with it.

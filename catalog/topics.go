@@ -197,7 +197,8 @@ func (c *Catalog) RemoveTopic(ctx context.Context, t Topic, fence Fence) error {
 		clientv3.OpDelete(extendKey(t.Tenant, t.ID)),
 		clientv3.OpDelete(ackPrefix(t.ID), clientv3.WithPrefix()),
 		clientv3.OpDelete(producersPrefix(t.ID), clientv3.WithPrefix()),
-		clientv3.OpDelete(dataRoot+"certify/"+t.ID.String()+"/", clientv3.WithPrefix()),
+		clientv3.OpDelete(certificationPrefix(t.ID), clientv3.WithPrefix()),
+		clientv3.OpDelete(postponedPrefix(t.ID), clientv3.WithPrefix()),
 		clientv3.OpDelete(dataRoot+"hold/"+t.ID.String()+"/", clientv3.WithPrefix()),
 		clientv3.OpDelete(dataRoot+"alarm/"+t.ID.String()+"/", clientv3.WithPrefix()),
 	}

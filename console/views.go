@@ -157,7 +157,8 @@ func spanView(sp catalog.Span) api.Span {
 // certificateView shows a certificate; the verdict of the whole is the worst of its partitions.
 func certificateView(c catalog.Certificate) api.Certificate {
 	v := api.Certificate{Op: c.Op, Kind: string(c.Kind), Topic: c.Topic.Name, From: c.From, To: c.To,
-		Mode: string(c.Mode), Issued: c.Issued, Verdict: string(catalog.VerdictVerified), Partitions: []api.CertifiedRecord{}}
+		Mode: string(c.Mode), Issued: c.Issued, Verdict: string(catalog.VerdictVerified), Partitions: []api.CertifiedRecord{},
+		Return: c.Return, Failovers: c.Failovers}
 	if len(c.Partitions) == 0 {
 		v.Verdict = string(catalog.VerdictUnverified)
 	}
@@ -169,8 +170,8 @@ func certificateView(c catalog.Certificate) api.Certificate {
 			v.Verdict = string(p.Verdict)
 		}
 		r := api.CertifiedRecord{Partition: p.Partition, End: p.End, Start: p.Start, Acknowledged: p.Acknowledged,
-			Found: p.Found, Lost: p.Lost, Duplicated: p.Duplicated, Reordered: p.Reordered, Stray: p.Stray,
-			PauseMs: p.PauseMs, Verdict: string(p.Verdict), Checked: p.Checked}
+			Found: read(p, p.Found), Lost: read(p, p.Lost), Duplicated: read(p, p.Duplicated), Reordered: read(p, p.Reordered), Stray: read(p, p.Stray),
+			Replayed: p.Replayed, InPlace: p.InPlace, LeftOut: p.LeftOut, PauseMs: p.PauseMs, Verdict: string(p.Verdict), Checked: p.Checked}
 		if r.Checked == nil {
 			r.Checked = []string{}
 		}
@@ -180,6 +181,14 @@ func certificateView(c catalog.Certificate) api.Certificate {
 		v.Partitions = append(v.Partitions, r)
 	}
 	return v
+}
+
+// read gives a count as far as something was read that tells it.
+func read(p catalog.PartitionCertificate, n int64) *int64 {
+	if p.Unread && n == 0 {
+		return nil
+	}
+	return &n
 }
 
 func opView(o catalog.Op) api.Op {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/catalog"
@@ -59,6 +60,10 @@ type evidence struct {
 	before *catalog.PartitionCertificate
 	lossy  bool    // the old copy is away
 	silent []int32 // gateways that it was ended without
+	away   string  // the old copy's cluster
+	// returned is what a return has made of the span, whose log is then as it came back; nil otherwise.
+	returned *catalog.ReturnedSpan
+	replay   replayed
 }
 
 // judge says what an extend did to one partition, as far as the evidence goes.
@@ -90,10 +95,11 @@ func judge(p int32, ev *evidence) catalog.PartitionCertificate {
 	}
 	if ev.lossy {
 		for _, g := range end.Skip {
-			held -= g.To - g.From
 			v.rangeOf(g.From, g.To, "stranded", "on its way when the cluster was lost, and acknowledged by no gateway that gave its word")
 		}
-		c.Found = rest.found(held, c.Acknowledged)
+		c.Unread = true
+		v.check("%s reported %d records acknowledged; the span was ended at offset %d by what gateways that live account for, and nothing was read", reporters(ev.reports), c.Acknowledged, end.End)
+		v.check(toComeReturn(ev.away))
 		v.doubt(end.Start, end.End, "the cluster is away: nothing was read of it")
 		if len(ev.silent) > 0 {
 			v.doubt(end.End, end.Next, fmt.Sprintf("gateways %v gave no word in time: what only they acknowledged is cut off, what was on its way through them may come twice", ev.silent))
@@ -113,6 +119,13 @@ const (
 	toComeEnd     = "to come: the sealed end is read again when the gateways' leases have turned over"
 	toComeContent = "to come: the sealed span is read and compared with what the gateways saw acknowledged"
 )
+
+// toComeReturn is what the certificate of a lost cluster's span says until the cluster is back.
+func toComeReturn(cluster string) string {
+	return "to come: the span is read and compared with what the gateways saw acknowledged, and what is stranded is taken in, when cluster " + cluster + " is back"
+}
+
+func isToCome(s string) bool { return strings.HasPrefix(s, "to come: ") }
 
 type verdict struct {
 	c      *catalog.PartitionCertificate
@@ -187,20 +200,30 @@ func (v *verdict) counts(ev *evidence, held int64, rest besides) {
 	c, end := v.c, &ev.end
 	if ev.content.complete(end) && ev.alarm == nil {
 		c.Found = ev.content.records
-		v.check("%d gateways reported %d records acknowledged, the span holds %d", gateways(ev.reports), c.Acknowledged, c.Found)
+		v.check("%s reported %d records acknowledged, the span holds %d", reporters(ev.reports), c.Acknowledged, c.Found)
 		return
 	}
 	c.Found = rest.found(held, c.Acknowledged)
+	if held == 0 && len(ev.reports) == 0 {
+		v.check("no gateway reported anything acknowledged on the span, and by its end, as it was read at the seal, it holds nothing")
+		return
+	}
 	ends := ""
 	if rest.markers > 0 {
 		ends = fmt.Sprintf(", and %d ends of transactions", rest.markers)
 	}
-	v.check("%d gateways reported %d records acknowledged%s, the span holds %d", gateways(ev.reports), c.Acknowledged, ends, held)
+	v.check("%s reported %d records acknowledged%s, the span holds %d", reporters(ev.reports), c.Acknowledged, ends, held)
+	aside := ev.strandedRecords()
 	switch n := held - c.Acknowledged - rest.unknown - rest.markers; {
+	case len(ev.reports) == 0 && held > 0:
+		v.doubt(end.Start, end.End, fmt.Sprintf("%d records are there, and no gateway reported what it saw acknowledged", held))
 	case ev.alarm != nil:
 	case c.Acknowledged > held:
-		c.Lost += c.Acknowledged - held
+		c.Lost = max(c.Lost, c.Acknowledged-held)
 		v.rangeOf(end.Start, end.End, "lost", "more was acknowledged than is there")
+	case n > 0 && n == aside:
+	case n > 0 && aside > 0:
+		v.doubt(end.Start, end.End, fmt.Sprintf("%d records are there that no report accounts for, and %d were stranded", n, aside))
 	case n > 0:
 		v.doubt(end.Start, end.End, fmt.Sprintf("%d records were appended by gateways that gave no report", n))
 	case c.Acknowledged+rest.markers > held:
@@ -208,16 +231,29 @@ func (v *verdict) counts(ev *evidence, held int64, rest besides) {
 	}
 }
 
-// gateways counts the nodes that reported.
-func gateways(reports []catalog.AckReport) int {
-	nodes := map[int32]bool{}
+// nodes are the gateways that reported.
+func nodes(reports []catalog.AckReport) map[int32]bool {
+	out := map[int32]bool{}
 	for i := range reports {
-		nodes[reports[i].Node] = true
+		out[reports[i].Node] = true
 		for _, n := range reports[i].Nodes {
-			nodes[n] = true
+			out[n] = true
 		}
 	}
-	return len(nodes)
+	delete(out, replayNode)
+	return out
+}
+
+// reporters says who reported.
+func reporters(reports []catalog.AckReport) string {
+	s := fmt.Sprintf("%d gateways", len(nodes(reports)))
+	if n := len(nodes(reports)); n == 1 {
+		s = "1 gateway"
+	}
+	if slices.ContainsFunc(reports, func(r catalog.AckReport) bool { return r.Node == replayNode }) {
+		s += ", and the return of a cluster,"
+	}
+	return s
 }
 
 // tail looks for the last acknowledged batches at their offsets.
@@ -236,7 +272,7 @@ func (v *verdict) tail(ev *evidence) {
 	looked := 0
 	for _, r := range ev.reports {
 		for _, a := range r.Tail {
-			if a.Offset < ev.tailFrom || ev.alarm != nil && a.Offset >= ev.end.End {
+			if a.Offset < ev.tailFrom || ev.alarm != nil && a.Offset >= ev.end.End || ev.cutShort(a.Offset) {
 				continue
 			}
 			looked++

@@ -79,7 +79,7 @@ func (v *verdict) unreported(ev *evidence) {
 	if !c.complete(end) || ev.alarm != nil {
 		return // the counts over the whole span have said it
 	}
-	rest := c.records
+	rest := c.records - c.aside
 	for i := range c.held {
 		rest -= c.held[i].Records
 	}

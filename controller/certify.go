@@ -92,6 +92,9 @@ func (t *term) certify(ctx context.Context, e catalog.Extend, issued chan struct
 		}
 	}
 	defer announce() // whoever waits must not wait for ever on a failure
+	if e.Kind == catalog.OpReturn {
+		return t.certifyReturn(ctx, &e)
+	}
 	// What another controller has issued stands, and is not said again: by now there may be less to read.
 	was, err := t.issued(ctx, &e)
 	if err != nil {
@@ -136,7 +139,12 @@ func (t *term) certify(ctx context.Context, e catalog.Extend, issued chan struct
 	if err := t.o.Catalog.PruneCertificates(ctx, e.Topic.ID, keptCertificates); err != nil {
 		return err
 	}
-	if err := t.o.Catalog.DeleteCertification(ctx, e, t.driver.fence); err != nil {
+	if e.Unreadable {
+		// Its last word is given when the cluster is back; the reports are kept until then.
+		if err := t.o.Catalog.Postpone(ctx, e, t.driver.fence); err != nil {
+			return err
+		}
+	} else if err := t.o.Catalog.DeleteCertification(ctx, e, t.driver.fence); err != nil {
 		return err
 	}
 	// Only now: whoever takes over from here must not certify without them. The sweep
@@ -217,8 +225,8 @@ func (t *term) awaitReports(ctx context.Context, e *catalog.Extend) error {
 			return err
 		}
 		complete := true
-		for _, end := range e.Ends {
-			var n int64
+		for i, end := range e.Ends {
+			n := strandedIn(e, i)
 			for _, r := range sealed[end.Partition] {
 				n += r.Records + r.Unknown + r.Markers
 			}
@@ -288,7 +296,7 @@ func (t *term) issue(ctx context.Context, e *catalog.Extend, at stage) error {
 		end := e.Ends[i]
 		ev := evidence{end: end, reports: sealed[end.Partition], next: next[end.Partition], strayEnd: -1,
 			rewritten: configOf(topic.Config, "message.timestamp.type") == "LogAppendTime", compacted: isCompacted(topic.Config),
-			alarm: alarms[end.Partition], lossy: e.Unreadable, silent: e.Silent}
+			alarm: alarms[end.Partition], lossy: e.Unreadable, silent: e.Silent, away: oldCluster(e, &end)}
 		if !ev.lossy && end.Old >= 0 {
 			t.readBoundary(ctx, e, &ev, at >= turnedOver)
 			if at == complete {
@@ -365,6 +373,9 @@ func (t *term) readBoundary(ctx context.Context, e *catalog.Extend, ev *evidence
 				ev.strayEnd = o.End
 			}
 		}
+	}
+	if e.New.Cluster == "" {
+		return // a return that no failover is known of
 	}
 	fresh, err := t.o.Stores.Store(e.New.Cluster)
 	if err != nil {

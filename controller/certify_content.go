@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/braidstream/braid/batch"
@@ -46,6 +47,7 @@ type content struct {
 	err             error
 	errAt           int64
 	inDoubt         map[inDoubtKey]bool // batches whose outcome a gateway never learned
+	aside           int64               // stranded records in no chunk: nobody saw them acknowledged
 }
 
 type inDoubtKey struct {
@@ -136,7 +138,7 @@ func (t *term) readAll(ctx context.Context, st span.Store, log span.Log, e *cata
 	if err != nil {
 		return err
 	}
-	c.start, c.records = max(end.Start, o.Start+end.Delta), 0
+	c.start, c.records, c.aside = max(end.Start, o.Start+end.Delta), 0, 0
 	c.from = t.readFrom(ctx, st, storeTopic(e.Old[end.Old]), ev, c)
 	n := len(c.digest.Chunks)
 	c.held, c.batches, c.to = make([]catalog.AckChunk, n), make([][]seenBatch, n), c.from
@@ -148,6 +150,7 @@ func (t *term) readAll(ctx context.Context, st span.Store, log span.Log, e *cata
 		if !h.IsControl() {
 			c.stamped = c.stamped || h.LogAppendTime()
 			c.count(b)
+			c.setAside(ev, &b)
 		}
 		c.to = b.next
 		return nil
@@ -160,6 +163,32 @@ func (t *term) readAll(ctx context.Context, st span.Store, log span.Log, e *cata
 		return t.lookAgain(ctx, log, end, c)
 	}
 	return err
+}
+
+// maxAside bounds how many stranded batches are kept apart, per partition.
+const maxAside = 1 << 16
+
+// setAside notes a stranded batch of which no gateway has said that it saw it acknowledged:
+// it is accounted for by the return.
+func (c *content) setAside(ev *evidence, b *seenBatch) {
+	if ev.returned == nil || !within(ev.returned.Stranded, b.offset) || len(c.inDoubt) >= maxAside {
+		return
+	}
+	for i := range ev.reports {
+		if slices.ContainsFunc(ev.reports[i].Tail, func(a catalog.AckedBatch) bool { return a.Offset == b.offset && a.Records == b.records }) {
+			return
+		}
+	}
+	if c.chunk(b.offset) < 0 {
+		c.aside += int64(b.records)
+		return
+	}
+	c.inDoubt[inDoubtKey{b.records, b.crc}] = true
+}
+
+// within tells whether an offset lies in one of the ranges.
+func within(gaps []catalog.Gap, offset int64) bool {
+	return slices.ContainsFunc(gaps, func(g catalog.Gap) bool { return g.From <= offset && offset < g.To })
 }
 
 func (c *content) count(b seenBatch) {
@@ -255,7 +284,7 @@ func (t *term) lookAgain(ctx context.Context, log span.Log, end *catalog.SealedE
 		}
 		looks++
 		from, to := c.digest.Range(i)
-		from, to = max(from, c.from), min(to, end.End)
+		from, to = max(from, c.from), min(to, end.Physical+end.Delta)
 		list := []seenBatch{}
 		err := t.pacedWalk(ctx, log, from-end.Delta, to-end.Delta, t.o.CertifyBytes, c, func(h batch.Header, _ []byte) error {
 			if b := seen(&h, end.Delta); b.offset >= from && !h.IsControl() && len(list) < secondLookBatches {

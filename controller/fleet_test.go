@@ -194,6 +194,8 @@ type writer struct {
 	mu       sync.Mutex
 	report   catalog.AckReport
 	span     int32
+	// publishes tells whether a report is handed in; nil: all are.
+	publishes func(catalog.AckReport) bool
 }
 
 func (f *fleet) writer(t catalog.Topic, p int, producer int64) *writer {
@@ -209,7 +211,7 @@ func (w *writer) publish() {
 		r.Digest = &d
 	}
 	w.mu.Unlock()
-	if w.span >= 0 {
+	if w.span >= 0 && (w.publishes == nil || w.publishes(r)) {
 		w.f.check(w.f.cat.PutAckReports(w.f.ctx, w.topic.ID, []catalog.AckReport{r}))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
@@ -42,6 +43,9 @@ func (t *term) sweepReports(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("sweep reports: %w", err)
 	}
+	if err := t.sweepPostponed(ctx); err != nil {
+		return fmt.Errorf("sweep reports: %w", err)
+	}
 	for _, ref := range ended {
 		if err := t.dropReports(ctx, ref); err != nil {
 			return fmt.Errorf("sweep reports: %w", err)
@@ -76,7 +80,7 @@ func openSeq(ch *catalog.Chain) int32 {
 //
 // The order of the reads matters. A commit that ended a span which the chains show as ended
 // has left its extend or, once all pages are written, its certification; both are looked for
-// after the chains were read. If neither is there its certificate has been given.
+// after the chains were read. If neither is there its certificate has been given, or is postponed.
 func (t *term) dropReports(ctx context.Context, topic catalog.TopicRef) error {
 	_, pages, err := t.o.Catalog.Chains(ctx, topic.Tenant, topic.ID)
 	if errors.Is(err, catalog.ErrNotFound) {
@@ -113,9 +117,28 @@ func (t *term) dropReports(ctx context.Context, topic catalog.TopicRef) error {
 			}
 		}
 	}
+	// Read last: what was postponed meanwhile was among the certifications. Of these the reports on the
+	// lost spans alone are needed.
+	postponed, err := t.o.Catalog.Postponed(ctx, topic.ID)
+	if err != nil {
+		return err
+	}
+	kept := make([][]int32, len(below))
+	for i := range postponed {
+		for _, end := range postponed[i].Ends {
+			if int(end.Partition) < len(kept) {
+				kept[end.Partition] = append(kept[end.Partition], end.Span)
+			}
+		}
+	}
 	for p, seq := range below {
-		if err := t.o.Catalog.DeleteAckReports(ctx, topic.ID, int32(p), seq); err != nil {
-			return err
+		slices.Sort(kept[p])
+		from := int32(0)
+		for _, k := range append(kept[p], seq) {
+			if err := t.o.Catalog.DeleteAckReports(ctx, topic.ID, int32(p), from, min(k, seq)); err != nil {
+				return err
+			}
+			from = k + 1
 		}
 	}
 	return nil

@@ -119,7 +119,7 @@ type homecoming struct {
 	cluster string
 	inPlace bool
 	ends    map[catalog.ID][]span.End
-	cert    catalog.Certificate
+	replays map[int32]*replays // by partition
 }
 
 // bringBack makes what a topic left on the cluster readable again. It holds the
@@ -147,42 +147,23 @@ func (t *term) bringBack(ctx context.Context, ref catalog.TopicRef, cluster stri
 	case err != nil:
 		return err
 	}
-	topic, pages, err := t.o.Catalog.Chains(ctx, ref.Tenant, ref.ID)
-	if err != nil {
-		return err
-	}
-	h := &homecoming{t: t, e: e, cluster: cluster, inPlace: configOf(topic.Config, ConfigStranded) == strandedInPlace,
-		ends: map[catalog.ID][]span.End{}, cert: catalog.Certificate{Op: e.Op, Kind: catalog.OpReturn, Topic: ref, From: cluster, To: cluster, Mode: catalog.ModeSeal}}
-	if err := h.sealAll(ctx, chainsOf(pages)); err != nil {
-		return err
-	}
-	changes := map[int32]map[int32]settled{} // by partition and span
-	for p, ch := range chainsOf(pages) {
-		for i := range ch.Spans {
-			sp := &ch.Spans[i]
-			if c := awayCopy(sp, cluster); c != nil && sp.Hole {
-				x, err := h.span(ctx, int32(p), ch, sp, c)
-				if err != nil {
-					return fmt.Errorf("partition %d: %w", p, err)
-				}
-				if changes[int32(p)] == nil {
-					changes[int32(p)] = map[int32]settled{}
-				}
-				changes[int32(p)][sp.Seq] = x
-			}
+	h := &homecoming{t: t, e: e, cluster: cluster, ends: map[catalog.ID][]span.End{}, replays: map[int32]*replays{}}
+	if len(e.Returned) == 0 {
+		if err := h.takeIn(ctx); err != nil {
+			return err
 		}
 	}
-	if err := t.driver.at(FaultReplayed); err != nil {
-		return err
+	type at struct{ partition, span int32 }
+	changes := map[at]*catalog.ReturnedSpan{}
+	for i := range h.e.Ends {
+		changes[at{h.e.Ends[i].Partition, h.e.Ends[i].Span}] = &h.e.Returned[i]
 	}
 	err = t.changeChains(ctx, ref, func(p int32, ch *catalog.Chain) bool {
 		for i := range ch.Spans {
 			sp := &ch.Spans[i]
-			if x, ok := changes[p][sp.Seq]; ok {
-				sp.End = x.end
-				if c := awayCopy(sp, cluster); c != nil {
-					c.Skip = x.skip
-				}
+			c := awayCopy(sp, cluster)
+			if x := changes[at{p, sp.Seq}]; x != nil && c != nil {
+				sp.End, c.Skip = x.End, x.Skip
 			}
 		}
 		return mark(ch, cluster, false)
@@ -193,11 +174,60 @@ func (t *term) bringBack(ctx context.Context, ref catalog.TopicRef, cluster stri
 	if err := t.driver.at(FaultRestored); err != nil {
 		return err
 	}
-	h.cert.Issued = time.Now().UTC()
-	if err := t.o.Catalog.PutCertificate(ctx, h.cert, t.driver.fence); err != nil {
+	if len(h.e.Ends) == 0 {
+		return t.o.Catalog.DeleteExtend(ctx, h.e, t.driver.fence) // only sealed spans were hidden: nothing had happened to them
+	}
+	if err := t.o.Catalog.PutCertificate(ctx, firstWord(&h.e), t.driver.fence); err != nil {
 		return err
 	}
-	return t.o.Catalog.DeleteExtend(ctx, h.e, t.driver.fence)
+	return t.o.Catalog.EndReturn(ctx, h.e, t.driver.fence)
+}
+
+// takeIn seals what was lost unsealed, takes the stranded records in, and writes down
+// what each span becomes: the chains and the certificate are made from that.
+func (h *homecoming) takeIn(ctx context.Context) error {
+	topic, pages, err := h.t.o.Catalog.Chains(ctx, h.e.Topic.Tenant, h.e.Topic.ID)
+	if err != nil {
+		return err
+	}
+	h.inPlace = configOf(topic.Config, ConfigStranded) == strandedInPlace
+	if err := h.sealAll(ctx, chainsOf(pages)); err != nil {
+		return err
+	}
+	sealed := time.Now().UTC()
+	var ends []catalog.SealedEnd
+	var returned []catalog.ReturnedSpan
+	var old []catalog.PhysicalTopic
+	for p, ch := range chainsOf(pages) {
+		for i := range ch.Spans {
+			c := awayCopy(&ch.Spans[i], h.cluster)
+			if c == nil || !ch.Spans[i].Hole {
+				continue
+			}
+			end, x, err := h.span(ctx, int32(p), ch, i, c)
+			if err != nil {
+				return fmt.Errorf("partition %d: %w", p, err)
+			}
+			if end.Old = slices.IndexFunc(old, func(o catalog.PhysicalTopic) bool { return o.TopicID == c.TopicID }); end.Old < 0 {
+				end.Old = len(old)
+				old = append(old, catalog.PhysicalTopic{Cluster: h.cluster, Topic: c.Topic, TopicID: c.TopicID, Partitions: int32(len(h.ends[c.TopicID]))})
+			}
+			ends, returned = append(ends, end), append(returned, x)
+		}
+	}
+	if err := h.t.driver.at(FaultReplayed); err != nil {
+		return err
+	}
+	if len(ends) == 0 {
+		return nil
+	}
+	next := h.e
+	next.Ends, next.Returned, next.Old, next.Sealed = ends, returned, old, sealed
+	if next, err = h.t.o.Catalog.UpdateExtend(ctx, next, h.t.driver.fence); err != nil {
+		return err
+	}
+	h.e = next
+	return nil
 }
 
 // awayCopy is the span's unreadable copy on the cluster, nil if there is none.
@@ -234,15 +264,10 @@ func (h *homecoming) sealAll(ctx context.Context, chains []*catalog.Chain) error
 	return nil
 }
 
-// settled is what a return makes of a span.
-type settled struct {
-	end  int64
-	skip []catalog.Gap
-}
-
-// span deals with the stranded records of one span: what lies past its end, and
+// span deals with the stranded records of the chain's span i: what lies past its end, and
 // what it leaves out before that.
-func (h *homecoming) span(ctx context.Context, p int32, ch *catalog.Chain, sp *catalog.Span, c *catalog.Copy) (x settled, err error) {
+func (h *homecoming) span(ctx context.Context, p int32, ch *catalog.Chain, i int, c *catalog.Copy) (end catalog.SealedEnd, x catalog.ReturnedSpan, err error) {
+	sp := &ch.Spans[i]
 	physical := int64(-1)
 	for _, e := range h.ends[c.TopicID] {
 		if e.Partition == c.Partition {
@@ -250,53 +275,37 @@ func (h *homecoming) span(ctx context.Context, p int32, ch *catalog.Chain, sp *c
 		}
 	}
 	if physical < 0 {
-		return settled{}, fmt.Errorf("%w: the seal told no end of partition %d", span.ErrUnavailable, c.Partition)
+		return end, x, fmt.Errorf("%w: the seal told no end of partition %d", span.ErrUnavailable, c.Partition)
 	}
 	real := chain.ToLogical(c, physical)
-	x = settled{sp.End, c.Skip}
-	out := catalog.PartitionCertificate{Partition: p, Start: sp.Start, End: sp.End, Verdict: catalog.VerdictVerified,
-		Checked: []string{"the cluster was sealed and its real end read"}}
-	defer func() { h.cert.Partitions = append(h.cert.Partitions, out) }()
+	end = catalog.SealedEnd{Partition: p, At: c.Partition, Span: sp.Seq, Start: sp.Start, Next: sp.End, Delta: real - physical,
+		Physical: physical, End: real, MaxTimestamp: sp.MaxTimestamp, Producers: sp.Producers, Skip: c.Skip}
+	if i+1 < len(ch.Spans) {
+		end.Next = ch.Spans[i+1].Start
+	}
+	x = catalog.ReturnedSpan{Cut: sp.End, End: sp.End, Skip: c.Skip, First: -1, Stranded: chain.Stranded(sp, c, real)}
 	if real < sp.End {
-		out.Lost, out.Verdict = sp.End-real, catalog.VerdictViolated
-		out.Ranges = []catalog.Range{{From: real, To: sp.End, What: "lost", Note: "acknowledged, and not on the cluster that came back"}}
 		// Readers pass over it: waiting for what is not there would hold them up for good.
-		defer func() { x.skip = leaveOutFrom(x.skip, max(real, sp.Start), sp.End) }()
+		defer func() { x.Skip = leaveOutFrom(x.Skip, max(real, sp.Start), sp.End) }()
 	}
-	zones := chain.Stranded(sp, c, real)
-	if len(zones) == 0 {
-		return x, nil
+	if len(x.Stranded) == 0 {
+		return end, x, nil
 	}
-	s, err := h.open(ctx, p, ch, sp, c, zones)
+	// Without a cut nobody knows what was served: appending all of it anew would
+	// double the whole span.
+	x.InPlace = h.inPlace || sp.End == sp.Start
+	s, err := h.open(ctx, p, ch, sp, c, &x)
 	if err != nil {
-		return x, err
+		return end, x, err
 	}
 	defer s.from.Release()
-	if h.inPlace || sp.End == sp.Start {
-		// Without a cut nobody knows what was served: appending all of it anew would
-		// double the whole span.
-		x.end = max(sp.End, real)
-		if x.skip, out.Found, err = s.inPlace(ctx); err != nil {
-			return x, err
-		}
-		for _, g := range zones {
-			out.Ranges = append(out.Ranges, catalog.Range{From: g.From, To: g.To, What: "stranded", Note: "read in place, behind those who went on"})
-		}
-		for _, g := range x.skip {
-			out.Ranges = append(out.Ranges, catalog.Range{From: g.From, To: g.To, What: "left out", Note: "their producers had appended them again"})
-		}
-		return x, nil
+	if x.InPlace {
+		x.End = max(sp.End, real)
+		x.Skip, x.Taken, x.Left, err = s.inPlace(ctx)
+		return end, x, err
 	}
-	n, skipped, first, err := s.replay(ctx)
-	if err != nil {
-		return x, err
-	}
-	out.Found = n
-	out.Checked = append(out.Checked, fmt.Sprintf("%d records were left out: their producers had appended them again", skipped))
-	for _, g := range zones {
-		out.Ranges = append(out.Ranges, catalog.Range{From: g.From, To: g.To, What: "replayed", Note: fmt.Sprintf("%d records of the partition were appended anew from offset %d on", n, first)})
-	}
-	return x, nil
+	err = s.replay(ctx, &x)
+	return end, x, err
 }
 
 // leaveOutFrom adds [from, end) to the ranges that a copy leaves out. What cannot be

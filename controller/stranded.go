@@ -21,6 +21,7 @@ type strandedLog struct {
 	span      *catalog.Span
 	copy      *catalog.Copy
 	zones     []catalog.Gap // logical, ascending
+	stays     bool          // it is to be read where it is
 	from      span.Log
 	again     chain.Again
 }
@@ -31,12 +32,12 @@ var errTooSoon = errors.New("stranded records wait until their producers have ha
 // open looks at who appended what is stranded, and who of them appended it again.
 // What is found out is kept with the extend, so that a controller that takes over
 // counts alike.
-func (h *homecoming) open(ctx context.Context, p int32, ch *catalog.Chain, sp *catalog.Span, c *catalog.Copy, zones []catalog.Gap) (*strandedLog, error) {
+func (h *homecoming) open(ctx context.Context, p int32, ch *catalog.Chain, sp *catalog.Span, c *catalog.Copy, x *catalog.ReturnedSpan) (*strandedLog, error) {
 	st, err := h.t.o.Stores.Store(h.cluster)
 	if err != nil {
 		return nil, err
 	}
-	s := &strandedLog{h: h, partition: p, ch: ch, span: sp, copy: c, zones: zones,
+	s := &strandedLog{h: h, partition: p, ch: ch, span: sp, copy: c, zones: x.Stranded, stays: x.InPlace,
 		from: st.Log(span.Topic{Name: c.Topic, ID: c.TopicID}, c.Partition)}
 	if s.again, err = s.known(ctx); err != nil {
 		s.from.Release()
@@ -48,11 +49,7 @@ func (h *homecoming) open(ctx context.Context, p int32, ch *catalog.Chain, sp *c
 func (s *strandedLog) known(ctx context.Context) (chain.Again, error) {
 	for _, j := range s.h.e.Judged {
 		if j.Partition == s.partition && j.Span == s.span.Seq {
-			out := chain.Again{}
-			for _, a := range j.Again {
-				out[a.Producer] = chain.WentOn{Epoch: a.Epoch, First: a.First}
-			}
-			return out, nil
+			return againOf(&j), nil
 		}
 	}
 	who := map[int64]struct{}{}
@@ -75,6 +72,11 @@ func (s *strandedLog) known(ctx context.Context) (chain.Again, error) {
 	for id, a := range again {
 		j.Again = append(j.Again, catalog.AppendedAgain{Producer: id, Epoch: a.Epoch, First: a.First})
 	}
+	if !s.stays {
+		if err := s.aim(ctx, &j); err != nil {
+			return nil, err
+		}
+	}
 	next := s.h.e
 	next.Judged = append(next.Judged[:len(next.Judged):len(next.Judged)], j)
 	if next, err = s.h.t.o.Catalog.UpdateExtend(ctx, next, s.h.t.driver.fence); err != nil {
@@ -82,6 +84,46 @@ func (s *strandedLog) known(ctx context.Context) (chain.Again, error) {
 	}
 	s.h.e = next
 	return again, nil
+}
+
+// aim notes where the stranded records will be appended anew, and from where on: they are
+// looked for there when the return is certified.
+func (s *strandedLog) aim(ctx context.Context, j *catalog.Judged) error {
+	oc, to, err := s.target()
+	if err != nil {
+		return err
+	}
+	defer to.Release()
+	o, err := s.h.t.offsets(ctx, to)
+	if err != nil {
+		return err
+	}
+	j.To = &catalog.PhysicalTopic{Cluster: oc.Cluster, Topic: oc.Topic, TopicID: oc.TopicID}
+	j.At, j.From = oc.Partition, o.HighWatermark
+	j.Delta = chain.ToLogical(oc, j.From) - j.From
+	return nil
+}
+
+// target is the open span's copy, and its log for the caller to release.
+func (s *strandedLog) target() (*catalog.Copy, span.Log, error) {
+	open := chain.OpenSpan(s.ch)
+	if open == nil {
+		return nil, nil, errors.New("the chain has no open span")
+	}
+	oc := &open.Copies[0]
+	st, err := s.h.t.o.Stores.Store(oc.Cluster)
+	if err != nil {
+		return nil, nil, err
+	}
+	return oc, st.Log(span.Topic{Name: oc.Topic, ID: oc.TopicID}, oc.Partition), nil
+}
+
+func againOf(j *catalog.Judged) chain.Again {
+	out := chain.Again{}
+	for _, a := range j.Again {
+		out[a.Producer] = chain.WentOn{Epoch: a.Epoch, First: a.First}
+	}
+	return out
 }
 
 // walk hands on the batches of records that are stranded.
@@ -101,8 +143,8 @@ func (s *strandedLog) walk(ctx context.Context, f func(h *batch.Header, b []byte
 }
 
 // inPlace gives the ranges that stay left out when the rest is read where it is:
-// those of batches that were appended again. found counts the rest.
-func (s *strandedLog) inPlace(ctx context.Context) (skip []catalog.Gap, found int64, err error) {
+// those of batches that were appended again. taken counts the rest, leftOut those.
+func (s *strandedLog) inPlace(ctx context.Context) (skip []catalog.Gap, taken, leftOut int64, err error) {
 	err = s.walk(ctx, func(h *batch.Header, _ []byte) error {
 		from := chain.ToLogical(s.copy, h.BaseOffset)
 		to := from + h.NextOffset() - h.BaseOffset
@@ -110,51 +152,61 @@ func (s *strandedLog) inPlace(ctx context.Context) (skip []catalog.Gap, found in
 		if left {
 			skip, left = chain.LeaveOut(skip, from, to)
 		}
-		if !left {
-			found += int64(h.NumRecords)
+		if left {
+			leftOut += int64(h.NumRecords)
+		} else {
+			taken += int64(h.NumRecords)
 		}
 		return nil
 	})
-	return skip, found, err
+	return skip, taken, leftOut, err
+}
+
+// replays counts what a return has appended anew to one partition, of all its spans: they
+// have one producer id, whose sequences go on, and one report.
+type replays struct {
+	next    int32 // sequence
+	records int64
+	digest  *catalog.AckDigest // nil: not whole
 }
 
 // replay appends the stranded records anew at the end of the chain, under the
 // return's own producer id, less those that their producers had appended again.
-func (s *strandedLog) replay(ctx context.Context) (n, skipped, first int64, err error) {
+func (s *strandedLog) replay(ctx context.Context, x *catalog.ReturnedSpan) error {
 	h := s.h
-	open := chain.OpenSpan(s.ch)
-	if open == nil {
-		return 0, 0, -1, errors.New("the chain has no open span")
-	}
-	oc := &open.Copies[0]
-	st, err := h.t.o.Stores.Store(oc.Cluster)
+	oc, to, err := s.target()
 	if err != nil {
-		return 0, 0, -1, err
+		return err
 	}
-	to := st.Log(span.Topic{Name: oc.Topic, ID: oc.TopicID}, oc.Partition)
 	defer to.Release()
 	state, err := to.Producers(ctx)
 	if err != nil {
-		return 0, 0, -1, err
+		return err
 	}
 	had := int32(0) // records that a controller before this one appended
-	for _, x := range state {
-		if x.ID == h.e.Producer {
-			had = x.LastSequence + 1
+	for _, p := range state {
+		if p.ID == h.e.Producer {
+			had = p.LastSequence + 1
 		}
 	}
-	first = -1
-	var next int32
-	// What a controller before this one appended, or was told no offset of, is known by its count only.
-	digest, whole := &catalog.AckDigest{}, had == 0
+	r := h.replays[s.partition]
+	if r == nil {
+		r = &replays{digest: &catalog.AckDigest{}}
+		h.replays[s.partition] = r
+	}
+	x.Sequence = r.next
+	if had > r.next {
+		r.digest = nil // what a controller before this one appended, or was told no offset of, is known by its count only
+	}
 	err = s.walk(ctx, func(hd *batch.Header, b []byte) error {
 		if s.cameAgain(hd) {
-			skipped += int64(hd.NumRecords)
+			x.Left += int64(hd.NumRecords)
 			return nil
 		}
-		seq := next
-		next += hd.NumRecords
-		n += int64(hd.NumRecords)
+		seq := r.next
+		r.next += hd.NumRecords
+		r.records += int64(hd.NumRecords)
+		x.Taken += int64(hd.NumRecords)
 		if seq < had {
 			return nil
 		}
@@ -170,23 +222,24 @@ func (s *strandedLog) replay(ctx context.Context) (n, skipped, first int64, err 
 		if err != nil {
 			return err
 		}
-		if whole = whole && at >= 0; whole {
-			digest.Add(chain.ToLogical(oc, at), made.NumRecords, made.CRC)
+		if at < 0 {
+			r.digest = nil
+			return nil
 		}
-		if first < 0 {
-			first = chain.ToLogical(oc, at)
+		if r.digest != nil {
+			r.digest.Add(chain.ToLogical(oc, at), made.NumRecords, made.CRC)
+		}
+		if x.First < 0 && had <= x.Sequence {
+			x.First = chain.ToLogical(oc, at)
 		}
 		return nil
 	})
-	if err != nil || n == 0 {
-		return n, skipped, first, err
-	}
-	if !whole {
-		digest = nil
+	if err != nil || x.Taken == 0 {
+		return err
 	}
 	// The next certificate must not take them for records that nobody reported.
-	return n, skipped, first, h.t.o.Catalog.PutAckReports(ctx, h.e.Topic.ID, []catalog.AckReport{{Node: replayNode, Run: h.e.Op, Partition: s.partition, Span: open.Seq,
-		Records: n, Digest: digest, Next: -1}})
+	return h.t.o.Catalog.PutAckReports(ctx, h.e.Topic.ID, []catalog.AckReport{{Node: replayNode, Run: h.e.Op, Partition: s.partition, Span: chain.OpenSpan(s.ch).Seq,
+		Records: r.records, Digest: r.digest, Next: -1}})
 }
 
 // cameAgain tells whether a stranded batch was appended again by its producer.

@@ -347,7 +347,7 @@ func (r *running) returned(name, cluster string, stranded bool) {
 	want := map[string]string{"replayed": "replayed", "in-place": "stranded"}[name]
 	for _, c := range r.topic(name).Certificates {
 		for _, p := range c.Partitions {
-			if p.Lost > 0 {
+			if counted(p.Lost) > 0 {
 				r.t.Errorf("topic %s: certificate %+v", name, c)
 			}
 			for _, x := range p.Ranges {

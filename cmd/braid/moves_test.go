@@ -100,7 +100,7 @@ func (r *running) moveLive(t *testing.T, topic string, between []string, kafkas 
 			}
 			for _, c := range op.Certificates {
 				for _, p := range c.Partitions {
-					if p.Lost+p.Duplicated+p.Reordered+p.Stray != 0 || p.Verdict == "violated" {
+					if counted(p.Lost, p.Duplicated, p.Reordered, p.Stray) != 0 || p.Verdict == "violated" {
 						t.Errorf("move %d, partition %d: certificate %+v", i, p.Partition, p)
 					}
 				}

@@ -283,21 +283,63 @@ func (e *env) follow(ctx context.Context, c *api.Client, op api.Op) error {
 }
 
 func certificateLine(c api.Certificate) string {
-	var lost, duplicated, reordered, acknowledged int64
+	var lost, duplicated, reordered, acknowledged, replayed, inPlace int64
+	unread := 0
 	pause := "pause unknown"
 	longest := 0.0
+	add := func(sum *int64, n *int64) {
+		if n != nil {
+			*sum += *n
+		}
+	}
 	for _, p := range c.Partitions {
-		lost += p.Lost
-		duplicated += p.Duplicated
-		reordered += p.Reordered
+		if p.Found == nil {
+			unread++
+		}
+		add(&lost, p.Lost)
+		add(&duplicated, p.Duplicated)
+		add(&reordered, p.Reordered)
 		acknowledged += p.Acknowledged
+		replayed += p.Replayed
+		inPlace += p.InPlace
 		if p.PauseMs != nil && *p.PauseMs >= longest {
 			longest = *p.PauseMs
 			pause = fmt.Sprintf("longest pause %.0f ms", longest)
 		}
 	}
-	return fmt.Sprintf("%s %s, %s -> %s (%s): %s; %s acknowledged, %d lost, %d duplicated, %d reordered; %s",
-		c.Kind, c.Topic, c.From, c.To, c.Mode, c.Verdict, count(acknowledged), lost, duplicated, reordered, pause)
+	what := fmt.Sprintf("%s lost, %s duplicated, %s reordered", count(lost), count(duplicated), count(reordered))
+	switch {
+	case unread == 0:
+	case unread == len(c.Partitions) && lost+duplicated+reordered == 0:
+		what = "lost, duplicated and reordered unverified: nothing was read"
+	default:
+		what += fmt.Sprintf(" as far as read (%s unverified)", plural(unread, "partition", "partitions"))
+	}
+	if replayed > 0 {
+		what += "; " + plural(int(replayed), "stranded record", "stranded records") + " appended anew"
+	}
+	if inPlace > 0 {
+		what += "; " + plural(int(inPlace), "stranded record", "stranded records") + " read in place"
+	}
+	line := fmt.Sprintf("%s %s, %s -> %s (%s): %s; %s acknowledged, %s", c.Kind, c.Topic, c.From, c.To, c.Mode, c.Verdict, count(acknowledged), what)
+	if c.Kind != "return" {
+		line += "; " + pause
+	}
+	if c.Return != "" {
+		line += "; revised by return " + c.Return
+	}
+	if len(c.Failovers) > 0 {
+		line += "; of failover " + strings.Join(c.Failovers, ", ")
+	}
+	return line
+}
+
+// known shows a count, or that nothing was read that would tell it.
+func known(n *int64) string {
+	if n == nil {
+		return "unverified"
+	}
+	return count(*n)
 }
 
 func printCertificate(w io.Writer, c api.Certificate) error {
@@ -306,8 +348,8 @@ func printCertificate(w io.Writer, c api.Certificate) error {
 	}
 	var rows [][]string
 	for _, p := range c.Partitions {
-		rows = append(rows, []string{fmt.Sprint(p.Partition), count(p.End), count(p.Acknowledged), count(p.Found),
-			count(p.Lost), count(p.Duplicated), count(p.Reordered), pauseText(p.PauseMs), p.Verdict})
+		rows = append(rows, []string{fmt.Sprint(p.Partition), count(p.End), count(p.Acknowledged), known(p.Found),
+			known(p.Lost), known(p.Duplicated), known(p.Reordered), pauseText(p.PauseMs), p.Verdict})
 	}
 	if err := table(w, []string{"PARTITION", "END", "ACKED", "FOUND", "LOST", "DUPLICATED", "REORDERED", "PAUSE MS", "VERDICT"}, rows); err != nil {
 		return err

@@ -53,6 +53,57 @@ func TestCertificateText(t *testing.T) {
 	}
 }
 
+// counted adds up what a certificate counts, as far as it is known.
+func counted(ns ...*int64) (sum int64) {
+	for _, n := range ns {
+		if n != nil {
+			sum += *n
+		}
+	}
+	return sum
+}
+
+// TestCertificateOfWhatWasNotRead: nothing that was not read is called found, or 0.
+func TestCertificateOfWhatWasNotRead(t *testing.T) {
+	t.Parallel()
+	n, zero := int64(3), int64(0)
+	for _, tc := range []struct {
+		name  string
+		parts []api.CertifiedRecord
+		want  []string
+		not   []string
+	}{
+		{"nothing was read", []api.CertifiedRecord{{Acknowledged: 500, Verdict: "unverified"}},
+			[]string{"500 acknowledged, lost, duplicated and reordered unverified: nothing was read;", "500    unverified  unverified  unverified  unverified"}, []string{" 0 lost"}},
+		{"one of two was read", []api.CertifiedRecord{{Acknowledged: 3, Found: &n, Lost: &zero, Duplicated: &zero, Reordered: &zero}, {Partition: 1}},
+			[]string{"0 lost, 0 duplicated, 0 reordered as far as read (1 partition unverified)"}, nil},
+		{"lost is known although nothing was read", []api.CertifiedRecord{{Lost: &n}}, []string{"3 lost, 0 duplicated, 0 reordered as far as read (1 partition unverified)"}, nil},
+		{"taken in", []api.CertifiedRecord{{Found: &n, Lost: &zero, Duplicated: &zero, Reordered: &zero, Replayed: 2, InPlace: 1}},
+			[]string{"; 2 stranded records appended anew; 1 stranded record read in place"}, []string{"as far as read"}},
+	} {
+		var b strings.Builder
+		if err := printCertificate(&b, api.Certificate{Kind: "failover", Topic: "orders", From: "a", To: "b", Mode: "lossy", Verdict: "unverified", Partitions: tc.parts}); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range tc.want {
+			if !strings.Contains(b.String(), want) {
+				t.Errorf("%s: %q is not in:\n%s", tc.name, want, b.String())
+			}
+		}
+		for _, not := range tc.not {
+			if strings.Contains(b.String(), not) {
+				t.Errorf("%s: %q is in:\n%s", tc.name, not, b.String())
+			}
+		}
+	}
+	raw, err := json.Marshal(api.CertifiedRecord{})
+	for _, name := range []string{"found", "lost", "duplicated", "reordered", "stray"} {
+		if err != nil || !strings.Contains(string(raw), `"`+name+`":null`) {
+			t.Errorf("%v: %s is not null in %s", err, name, raw)
+		}
+	}
+}
+
 // TestClientAddresses: every listener is listed, by name where there are several.
 func TestClientAddresses(t *testing.T) {
 	t.Parallel()

@@ -60,7 +60,7 @@ func TestNobodyLooksAway(t *testing.T) {
 			}
 			cert := up.lastWord(op)
 			p := cert.Partitions[0]
-			t.Logf("certificate after %+v: %s, lost %d, duplicated %d, reordered %d, ranges %+v, checked %q", deed, cert.Verdict, p.Lost, p.Duplicated, p.Reordered, p.Ranges, p.Checked)
+			t.Logf("certificate after %+v: %s, lost %d, duplicated %d, reordered %d, ranges %+v, checked %q", deed, cert.Verdict, counted(p.Lost), counted(p.Duplicated), counted(p.Reordered), p.Ranges, p.Checked)
 			// The saboteur changes later batches too, and some of their answers look like those for
 			// duplicates, which no gateway counts: what lies beside such a batch is unverified.
 			if cert.Verdict != "violated" || !slices.ContainsFunc(p.Ranges, func(r api.Range) bool { return r.From <= deed.Offset && deed.Offset < r.To }) {

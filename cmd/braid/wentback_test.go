@@ -103,8 +103,8 @@ func (r *running) goesBack(t *testing.T, topic string, more int64, lose func() e
 		for _, c := range r.topic(topic).Certificates {
 			for _, p := range c.Partitions {
 				for _, x := range p.Ranges {
-					if x.To > last && p.Lost > 0 && c.Verdict != "verified" {
-						t.Logf("certificate: %s %s, range [%d, %d) %s %s, %d lost", c.Kind, c.Verdict, x.From, x.To, x.What, x.Note, p.Lost)
+					if x.To > last && counted(p.Lost) > 0 && c.Verdict != "verified" {
+						t.Logf("certificate: %s %s, range [%d, %d) %s %s, %d lost", c.Kind, c.Verdict, x.From, x.To, x.What, x.Note, counted(p.Lost))
 						return true
 					}
 				}

@@ -176,23 +176,34 @@ type Certificate struct {
 	Verdict    string            `json:"verdict"` // verified, unverified, violated: the worst of the partitions
 	Issued     time.Time         `json:"issued"`
 	Partitions []CertifiedRecord `json:"partitions"`
+	// Return is the operation that took the lost cluster's spans in again, and gave this certificate of a
+	// failover its last word; absent until then.
+	Return string `json:"return,omitempty"`
+	// Failovers are those whose certificates the return has revised.
+	Failovers []string `json:"failovers,omitempty"`
 }
 
-// CertifiedRecord is one partition of a certificate. Counts are records.
+// CertifiedRecord is one partition of a certificate. Counts are records. Found, lost, duplicated,
+// reordered and stray are null where nothing was read that would tell (verdict unverified).
 type CertifiedRecord struct {
-	Partition    int32    `json:"partition"`
-	End          int64    `json:"end"`
-	Start        int64    `json:"start"`
-	Acknowledged int64    `json:"acknowledged"`
-	Found        int64    `json:"found"`
-	Lost         int64    `json:"lost"`
-	Duplicated   int64    `json:"duplicated"`
-	Reordered    int64    `json:"reordered"`
-	Stray        int64    `json:"stray"`
-	PauseMs      *float64 `json:"pauseMs"` // time without an acknowledgement over the boundary; null not known (yet)
-	Verdict      string   `json:"verdict"`
-	Checked      []string `json:"checked"`
-	Ranges       []Range  `json:"ranges,omitempty"`
+	Partition    int32  `json:"partition"`
+	End          int64  `json:"end"`
+	Start        int64  `json:"start"`
+	Acknowledged int64  `json:"acknowledged"`
+	Found        *int64 `json:"found"`
+	Lost         *int64 `json:"lost"`
+	Duplicated   *int64 `json:"duplicated"`
+	Reordered    *int64 `json:"reordered"`
+	Stray        *int64 `json:"stray"`
+	// What became of a lost cluster's stranded records when it was back: appended anew, read in place, left out
+	// since their producers had appended them again.
+	Replayed int64    `json:"replayed,omitempty"`
+	InPlace  int64    `json:"inPlace,omitempty"`
+	LeftOut  int64    `json:"leftOut,omitempty"`
+	PauseMs  *float64 `json:"pauseMs"` // time without an acknowledgement over the boundary; null not known (yet)
+	Verdict  string   `json:"verdict"`
+	Checked  []string `json:"checked"`
+	Ranges   []Range  `json:"ranges,omitempty"`
 }
 
 // Range of offsets with what is the matter with it.

@@ -1,0 +1,137 @@
+package controller
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/braidstream/braid/catalog"
+)
+
+// replayed is what was found of the stranded records where a return has appended them anew.
+type replayed struct {
+	batches, records int64           // looked up
+	first            int64           // logical offset of the first of them
+	missing          []catalog.Range // of the lost log: not found as they were appended
+	lost, twice      int64           // records
+	whole            bool            // all of them were looked up
+	why              string          // if not
+	err              error
+}
+
+// strandedRecords is how many records of a span lay outside of the chain; 0 for one that did not return.
+func (ev *evidence) strandedRecords() int64 {
+	if ev.returned == nil {
+		return 0
+	}
+	return ev.returned.Taken + ev.returned.Left
+}
+
+// judgeEarly says of a returned span what is known before it was read.
+func judgeEarly(ev *evidence) catalog.PartitionCertificate {
+	v := returnedVerdict(ev)
+	v.c.Unread = true
+	v.check(toComeContent)
+	v.doubt(ev.end.Start, ev.returned.Cut, "not read yet")
+	return v.give()
+}
+
+// judgeReturned says what became of a span whose cluster was lost and is back, as far as
+// the evidence goes. All that lies in its log was acknowledged, or is stranded and was taken in, or
+// was appended again elsewhere.
+func judgeReturned(p int32, ev *evidence) catalog.PartitionCertificate {
+	v := returnedVerdict(ev)
+	v.c.Partition = p
+	var rest besides
+	for _, r := range ev.reports {
+		v.c.Acknowledged += r.Records
+		rest.unknown += r.Unknown
+		rest.markers += r.Markers
+	}
+	if ev.released && (ev.tailErr != nil || ev.strayErr != nil) {
+		v.c.Unread = true
+		v.check(goneUnread)
+		v.doubt(ev.end.Start, ev.end.End, "the span was dropped before it was read")
+		return v.give()
+	}
+	v.counts(ev, ev.end.Physical+ev.end.Delta-ev.end.Start, rest)
+	v.tail(ev)
+	v.content(ev)
+	in := *ev
+	in.tail = slices.DeleteFunc(slices.Clone(ev.tail), func(b seenBatch) bool { return within(ev.returned.Stranded, b.offset) })
+	v.boundary(&in)
+	v.replay(ev)
+	v.stray(ev)
+	if silent := ev.unheard(); len(silent) > 0 {
+		v.doubt(ev.returned.Cut, ev.end.Next, fmt.Sprintf("gateways %v gave no word when the cluster was lost, and no report since: what only they acknowledged has other offsets now, what was on its way through them may be there twice", silent))
+	}
+	return v.give()
+}
+
+// returnedVerdict begins with what the return itself has found and done.
+func returnedVerdict(ev *evidence) verdict {
+	end, x := &ev.end, ev.returned
+	v := verdict{c: &catalog.PartitionCertificate{Partition: end.Partition, End: x.Cut, Start: end.Next}}
+	c := v.c
+	real := end.Physical + end.Delta
+	v.check("the cluster that came back was sealed, and its log ends at offset %d; the chain had ended it at %d", real, x.Cut)
+	if real < x.Cut {
+		c.Lost = x.Cut - real
+		v.rangeOf(real, x.Cut, "lost", "acknowledged, and not on the cluster that came back")
+	}
+	switch {
+	case len(x.Stranded) == 0:
+	case x.InPlace:
+		c.InPlace, c.LeftOut = x.Taken, x.Left
+		for _, g := range x.Stranded {
+			v.rangeOf(g.From, g.To, "stranded", "read in place, behind those who went on")
+		}
+		for _, g := range x.Skip {
+			v.rangeOf(g.From, g.To, "left out", "their producers had appended them again")
+		}
+	default:
+		c.Replayed, c.LeftOut = x.Taken, x.Left
+		note := fmt.Sprintf("%d records of the partition were appended anew", x.Taken)
+		if x.First >= 0 {
+			note += fmt.Sprintf(" from offset %d on", x.First)
+		}
+		for _, g := range x.Stranded {
+			v.rangeOf(g.From, g.To, "replayed", note)
+		}
+	}
+	if len(x.Stranded) > 0 {
+		v.check("%d stranded records were left out: their producers had appended them again", x.Left)
+	}
+	return v
+}
+
+// replay judges what was found of the records that were appended anew.
+func (v *verdict) replay(ev *evidence) {
+	x, r := ev.returned, &ev.replay
+	if x.InPlace || x.Taken == 0 {
+		return
+	}
+	v.c.Lost += r.lost
+	v.c.Duplicated += r.twice
+	v.c.Ranges = append(v.c.Ranges, r.missing...)
+	if r.batches > 0 {
+		v.check("%d batches of %d stranded records, appended anew from offset %d on, were read back there and compared by sequence, count and checksum", r.batches, r.records, r.first)
+	}
+	switch {
+	case r.err != nil:
+		v.doubt(x.Stranded[0].From, x.Stranded[len(x.Stranded)-1].To, "what was appended anew could not be read back: "+r.err.Error())
+	case !r.whole:
+		v.check("the other %d records that were appended anew by count only: %s", x.Taken-r.records, r.why)
+	}
+}
+
+// cutShort tells whether an offset is known to be missing, of a log that came back shorter than
+// what was acknowledged on it.
+func (ev *evidence) cutShort(offset int64) bool {
+	return ev.returned != nil && offset >= ev.end.Physical+ev.end.Delta && offset < ev.returned.Cut
+}
+
+// unheard are the gateways that the failover went without, and that have not reported since.
+func (ev *evidence) unheard() []int32 {
+	heard := nodes(ev.reports)
+	return slices.DeleteFunc(slices.Clone(ev.silent), func(n int32) bool { return heard[n] })
+}
