@@ -205,12 +205,24 @@ func opView(o catalog.Op) api.Op {
 
 func planView(p controller.Plan) api.Plan {
 	v := api.Plan{Kind: string(p.Kind), Moves: []api.PlanMove{}, Nothing: len(p.Moves) == 0 && p.Refused == "" && p.Effect == "",
-		Effect: p.Effect, Costs: p.Costs, Refused: p.Refused}
+		Effect: p.Effect, Costs: p.Costs, Refused: p.Refused, Answers: p.Answers}
 	for _, m := range p.Moves {
-		v.Moves = append(v.Moves, api.PlanMove{Topic: m.Topic.Name, Partitions: int(m.Partitions), From: m.From, To: m.To,
-			Mode: string(m.Mode), Note: m.Note})
+		x := api.PlanMove{Topic: m.Topic.Name, Partitions: int(m.Partitions), From: m.From, To: m.To, Mode: string(m.Mode), Note: m.Note,
+			Records: told(m.Cost.Records), Bytes: told(m.Cost.Bytes), KeptForever: m.Cost.Forever, OpenTransactions: told(int64(m.Cost.OpenTransactions))}
+		if !m.Cost.Until.IsZero() {
+			x.KeptUntil = &m.Cost.Until
+		}
+		v.Moves = append(v.Moves, x)
 	}
 	return v
+}
+
+// told is a number that is not negative; nil else.
+func told(n int64) *int64 {
+	if n < 0 {
+		return nil
+	}
+	return &n
 }
 
 func keptView(list []controller.Kept) []api.Kept {

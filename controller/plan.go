@@ -12,21 +12,27 @@ import (
 	"github.com/braidstream/braid/catalog"
 )
 
-// Plan tells what an operation would do. Errors are for requests that name what
-// does not exist; what would be refused is in the plan.
+// Plan tells what an operation would do, and asks the clusters what that concerns. Errors are
+// for requests that name what does not exist; what would be refused is in the plan.
 func (a *Admin) Plan(ctx context.Context, req OpRequest) (Plan, error) {
 	s, err := a.Watcher.Refresh(ctx)
 	if err != nil {
 		return Plan{}, requestError(err, "catalog")
 	}
-	if req.Kind == catalog.OpFailback {
-		ops, err := a.Catalog.Ops(ctx)
-		if err != nil {
-			return Plan{}, requestError(err, "operations")
-		}
-		whatWent(ops, &req)
+	ops, err := a.Catalog.Ops(ctx)
+	if err != nil {
+		return Plan{}, requestError(err, "operations")
 	}
-	return makePlan(s, candidates(s, a.loads), req)
+	whatWent(ops, &req)
+	p, err := makePlan(s, candidates(s, a.loads), req)
+	if err != nil {
+		return p, err
+	}
+	if err := refuseBusy(s, ops, req); err != nil && p.Refused == "" {
+		p.Refused = err.Error()
+	}
+	a.price(ctx, s, &p, req)
+	return p, nil
 }
 
 // whatWent finds for a failback which topics the last failover took away.

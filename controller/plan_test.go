@@ -24,7 +24,20 @@ func show(b *strings.Builder, title string, p Plan, err error) {
 		if m.Note != "" {
 			fmt.Fprintf(b, "; %s", m.Note)
 		}
+		fmt.Fprintf(b, "; %d records, %d bytes", m.Cost.Records, m.Cost.Bytes)
+		switch {
+		case m.Cost.Forever:
+			b.WriteString(", kept for ever")
+		case !m.Cost.Until.IsZero():
+			b.WriteString(", kept for its retention")
+		}
+		if m.Cost.OpenTransactions != 0 {
+			fmt.Fprintf(b, ", %d partitions with an open transaction", m.Cost.OpenTransactions)
+		}
 		b.WriteByte('\n')
+	}
+	if p.Answers != nil {
+		fmt.Fprintf(b, "answers: %v\n", *p.Answers)
 	}
 	for _, c := range p.Costs {
 		fmt.Fprintf(b, "cost: %s\n", c)
@@ -40,7 +53,7 @@ func show(b *strings.Builder, title string, p Plan, err error) {
 
 func TestPlans(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, "a", "b", "c", "d")
+	f := newFleet(t, "a", "b", "c", "d", "e")
 	f.controller()
 	f.grantsNoSeal("d")
 	f.topic("orders", 6, "a", nil)
@@ -57,11 +70,21 @@ func TestPlans(t *testing.T) {
 			}
 		}
 	}
+	orders := f.writer(*f.watch.Snapshot().TopicByName(catalog.DefaultTenant, "orders"), 3, 200)
+	orders.append(10)
+	kept := f.topic("kept", 1, "b", map[string]string{"cleanup.policy": "compact"})
+	f.writer(kept, 0, 300).append(2)
+	f.topic("unread", 1, "e", map[string]string{ConfigGuarantee: guaranteeAvailable})
+	f.doubles["b"].set(func() { f.doubles["b"].topics[physicalNameOf(f.chain(kept, 0))].parts[0].openTxn = true })
+	f.doubles["e"].set(func() { f.doubles["e"].away = true })
 	var b strings.Builder
 	for _, tc := range []struct {
 		title string
 		req   OpRequest
 	}{
+		{"move of what has an open transaction, and nothing that lets go of it", OpRequest{Kind: catalog.OpMove, Topics: []string{"kept"}, To: "c"}},
+		{"move off a cluster that is away", OpRequest{Kind: catalog.OpMove, Topics: []string{"unread"}, To: "c"}},
+		{"failover e", OpRequest{Kind: catalog.OpFailover, Cluster: "e", To: "c"}},
 		{"move two topics to c", OpRequest{Kind: catalog.OpMove, Topics: []string{"orders", "clicks", "orders"}, To: "c"}},
 		{"move without a target", OpRequest{Kind: catalog.OpMove, Topics: []string{"orders"}}},
 		{"move to where it is", OpRequest{Kind: catalog.OpMove, Topics: []string{"orders"}, To: "a"}},

@@ -49,6 +49,8 @@ type Plan struct {
 	Refused string   // why it would be refused; "" if it would not
 	// Effect is, in words, what a failback does besides its moves; "" for a cluster that is active.
 	Effect string
+	// Answers tells of a failover whether its cluster answered this process; nil: it was not asked.
+	Answers *bool
 }
 
 // PlannedMove is one topic of a plan.
@@ -59,6 +61,7 @@ type PlannedMove struct {
 	To         string
 	Mode       catalog.Mode
 	Note       string
+	Cost       Cost
 }
 
 // Kept is a topic whose sealed spans still need a cluster.

@@ -18,7 +18,7 @@ var volatile = map[string]bool{
 	"id": true, "op": true, "created": true, "issued": true, "finished": true, "started": true, "until": true,
 	"clusterId": true, "fleet": true, "controller": true, "advertise": true, "bootstrap": true, "version": true,
 	"go": true, "revision": true, "commit": true, "platform": true, "os": true, "arch": true,
-	"health": true, "detail": true, "password": true, "deleteAt": true, "kcat": true, "since": true, "properties": true, "python": true,
+	"keptUntil": true, "health": true, "detail": true, "password": true, "deleteAt": true, "kcat": true, "since": true, "properties": true, "python": true,
 }
 
 var (

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -228,12 +229,81 @@ func printPlan(w io.Writer, p api.Plan) error {
 	}
 	var rows [][]string
 	for _, m := range p.Moves {
-		rows = append(rows, []string{m.Topic, count(int64(m.Partitions)), m.From, dash(m.To), m.Mode, m.Note})
+		rows = append(rows, []string{m.Topic, count(int64(m.Partitions)), m.From, dash(m.To), m.Mode, unknownOr(m.Records, count), unknownOr(m.Bytes, bytesText), keptText(m), m.Note})
 	}
-	if err := table(w, []string{"TOPIC", "PARTITIONS", "FROM", "TO", "MODE", "NOTE"}, rows); err != nil {
+	if err := table(w, []string{"TOPIC", "PARTITIONS", "FROM", "TO", "MODE", "RECORDS", "SIZE", "KEPT THERE UNTIL", "NOTE"}, rows); err != nil {
+		return err
+	}
+	if err := printVolume(w, p); err != nil {
 		return err
 	}
 	return printCosts(w, p.Costs)
+}
+
+// unknownOr writes a number that may not be known.
+func unknownOr(n *int64, text func(int64) string) string {
+	if n == nil {
+		return "unknown"
+	}
+	return text(*n)
+}
+
+// keptText says until when a topic's records must be kept where they are.
+func keptText(m api.PlanMove) string {
+	switch {
+	case m.KeptForever:
+		return "deleted"
+	case m.KeptUntil != nil:
+		return m.KeptUntil.Local().Format("2006-01-02 15:04")
+	}
+	return "-"
+}
+
+// printVolume says what a plan concerns in all.
+func printVolume(w io.Writer, p api.Plan) error {
+	var records, size, open int64
+	var until time.Time
+	unknown, forever := 0, 0
+	for _, m := range p.Moves {
+		if m.Records == nil || m.Bytes == nil {
+			unknown++
+		}
+		if m.Records != nil {
+			records += *m.Records
+		}
+		if m.Bytes != nil {
+			size += *m.Bytes
+		}
+		if m.OpenTransactions != nil && *m.OpenTransactions > 0 {
+			open++
+		}
+		if m.KeptForever {
+			forever++
+		}
+		if m.KeptUntil != nil && m.KeptUntil.After(until) {
+			until = *m.KeptUntil
+		}
+	}
+	line := fmt.Sprintf("volume: %s, %s; nothing is copied, they stay where they are", plural(int(records), "record", "records"), bytesText(size))
+	if unknown > 0 {
+		line += fmt.Sprintf("; of %s not all is known", plural(unknown, "topic", "topics"))
+	}
+	lines := []string{line}
+	switch {
+	case forever > 0:
+		lines = append(lines, fmt.Sprintf("kept: %s until deleted: nothing in the retention lets go of what is there", plural(forever, "topic", "topics")))
+	case !until.IsZero():
+		lines = append(lines, "kept: until "+until.Local().Format("2006-01-02 15:04")+" at the latest, by retention")
+	}
+	if open > 0 && p.Kind != "failover" {
+		lines = append(lines, fmt.Sprintf("transactions: open in %s; a move waits for their end, a minute at the longest, and holds new ones meanwhile", plural(int(open), "topic", "topics")))
+	}
+	for _, l := range lines {
+		if _, err := fmt.Fprintln(w, l); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func printCosts(w io.Writer, costs []string) error {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/braidstream/braid/console/api"
 )
@@ -17,6 +18,38 @@ func TestPlanText(t *testing.T) {
 	}
 	if want := "nothing to do\ncost: 1 topic waits for east (orders)\n"; b.String() != want {
 		t.Errorf("%q, want %q", b.String(), want)
+	}
+}
+
+// TestPlanVolume: a plan says what it concerns, what must be kept until when, and what is not known.
+func TestPlanVolume(t *testing.T) {
+	t.Parallel()
+	n, size, zero, until := int64(12345), int64(3<<20), int64(0), time.Date(2030, 1, 2, 3, 4, 0, 0, time.Local)
+	for _, tc := range []struct {
+		name string
+		plan api.Plan
+		want []string
+		not  string
+	}{
+		{"a move", api.Plan{Kind: "move", Moves: []api.PlanMove{{Topic: "orders", Records: &n, Bytes: &size, KeptUntil: &until, OpenTransactions: &zero}}},
+			[]string{"12,345   3.0 MiB  2030-01-02 03:04", "volume: 12,345 records, 3.0 MiB; nothing is copied, they stay where they are\n", "kept: until 2030-01-02 03:04 at the latest, by retention\n"}, "transactions"},
+		{"with an open transaction", api.Plan{Kind: "drain", Moves: []api.PlanMove{{Records: &n, Bytes: &size, KeptForever: true, OpenTransactions: &size}}},
+			[]string{"kept: 1 topic until deleted", "transactions: open in 1 topic;"}, "by retention"},
+		{"of what does not answer", api.Plan{Kind: "failover", Moves: []api.PlanMove{{Topic: "orders"}}, Costs: []string{"much"}},
+			[]string{"unknown  unknown  -", "volume: 0 records, 0 B; nothing is copied, they stay where they are; of 1 topic not all is known\n", "cost: much\n"}, "kept:"},
+	} {
+		var b strings.Builder
+		if err := printPlan(&b, tc.plan); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range tc.want {
+			if !strings.Contains(b.String(), want) {
+				t.Errorf("%s: %q is not in:\n%s", tc.name, want, b.String())
+			}
+		}
+		if strings.Contains(b.String(), tc.not) {
+			t.Errorf("%s: %q is in:\n%s", tc.name, tc.not, b.String())
+		}
 	}
 }
 

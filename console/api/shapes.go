@@ -153,6 +153,8 @@ type Plan struct {
 	Effect string `json:"effect,omitempty"`
 	// Refused says why the operation would be refused, "" if it would not.
 	Refused string `json:"refused,omitempty"`
+	// Answers tells of a failover whether the cluster answered: then it is sealed, and nothing is lost.
+	Answers *bool `json:"answers,omitempty"`
 }
 
 // PlanMove is one topic of a plan.
@@ -163,6 +165,15 @@ type PlanMove struct {
 	To         string `json:"to"`
 	Mode       string `json:"mode"` // seal, fence, lossy
 	Note       string `json:"note,omitempty"`
+	// Records and Bytes are what the topic has on the clusters that it leaves. Nothing of it is copied: it stays
+	// there, readable, and is to be kept there until KeptUntil, or for as long as the topic exists (KeptForever). Records
+	// counts offsets, so ends of transactions and what compaction removed are among them. null: not known.
+	Records     *int64     `json:"records"`
+	Bytes       *int64     `json:"bytes"`
+	KeptUntil   *time.Time `json:"keptUntil,omitempty"`
+	KeptForever bool       `json:"keptForever,omitempty"`
+	// OpenTransactions counts partitions with an open transaction, which a move waits for; null: not known.
+	OpenTransactions *int64 `json:"openTransactions"`
 }
 
 // Certificate says what a move or failover did, and how that was checked.
