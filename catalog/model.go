@@ -274,6 +274,7 @@ type Op struct {
 	Total    int        `json:"total"`            // topics
 	Done     int        `json:"done"`
 	Failed   int        `json:"failed"`
+	Progress int        `json:"progress,omitempty"` // percent; the steps of topics under way count
 	Message  string     `json:"message,omitempty"`
 	Created  time.Time  `json:"created"`
 	Updated  time.Time  `json:"updated"`

@@ -193,7 +193,7 @@ func read(p catalog.PartitionCertificate, n int64) *int64 {
 
 func opView(o catalog.Op) api.Op {
 	v := api.Op{ID: o.ID, Kind: string(o.Kind), State: string(o.State), Cluster: o.Cluster, To: o.To, Force: o.Force,
-		Total: o.Total, Done: o.Done, Failed: o.Failed, Message: o.Message, Created: o.Created, Revision: o.Revision}
+		Total: o.Total, Done: o.Done, Failed: o.Failed, Progress: o.Progress, Message: o.Message, Created: o.Created, Revision: o.Revision}
 	for _, t := range o.Topics {
 		v.Topics = append(v.Topics, t.Name)
 	}

@@ -66,6 +66,7 @@ type opRun struct {
 	errs   []string
 	told   int                      // errors in all
 	waits  map[string]string        // by topic: what its extend waits for
+	under  map[catalog.ID]bool      // topics under way; true: committed, and being certified
 	looks  map[string]*targetAnswer // by cluster
 }
 
@@ -104,7 +105,7 @@ func (t *term) runOp(ctx context.Context, op catalog.Op) {
 	case r.cancel && r.op.Done < r.op.Total:
 		r.op.State = catalog.OpCancelled
 	default:
-		r.op.State = catalog.OpDone
+		r.op.State, r.op.Progress = catalog.OpDone, 100
 		if r.op.Kind == catalog.OpFailback && r.op.Total == 0 {
 			r.op.Message = "cluster " + r.op.Cluster + " is active; no topic was to be moved"
 		}
@@ -217,7 +218,11 @@ func (r *opRun) follow(ctx context.Context) {
 				r.mu.Unlock()
 			}
 		case <-tick.C:
+			s := r.t.o.Watcher.Snapshot()
 			r.mu.Lock()
+			if now := r.percent(s); now > r.op.Progress {
+				r.op.Progress, r.dirty = now, true
+			}
 			dirty := r.dirty
 			r.mu.Unlock()
 			if dirty {
@@ -227,6 +232,47 @@ func (r *opRun) follow(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// stepShare is how far a topic is at a step, in percent: roughly, since what each takes depends on others.
+var stepShare = map[catalog.Step]int{
+	catalog.StepPrepare: 10, catalog.StepHold: 30, catalog.StepSeal: 50, catalog.StepRead: 60, catalog.StepCommit: 60,
+}
+
+// certifyShare is how far a topic is whose extend is committed.
+const certifyShare = 80
+
+// percent is how far the operation is: topics that have ended count whole, those under way by
+// their steps. Needs r.mu.
+func (r *opRun) percent(s *catalog.Snapshot) int {
+	if r.op.Total <= 0 {
+		return 0
+	}
+	sum := 100 * (r.op.Done + r.op.Failed)
+	for id, committed := range r.under {
+		if committed {
+			sum += certifyShare
+		} else if e := s.Extend(id); e != nil && e.Op == r.op.ID {
+			sum += stepShare[e.Step]
+		}
+	}
+	return min(sum/r.op.Total, 99) // all of it is said by the end alone
+}
+
+// underway notes that a topic was begun, or is committed.
+func (r *opRun) underway(id catalog.ID, committed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.under == nil {
+		r.under = map[catalog.ID]bool{}
+	}
+	r.under[id] = committed
+}
+
+func (r *opRun) ended(id catalog.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.under, id)
 }
 
 func (r *opRun) cancelled() bool {
@@ -334,11 +380,14 @@ func (r *opRun) topics(ctx context.Context) {
 				}
 			}
 			defer free()
+			r.underway(ref.ID, false)
 			e, err := r.t.moveTopic(ctx, r, ref, targets[ref.ID])
 			free() // certifying takes none of the places for extending
 			if err == nil && e.Step == catalog.StepCertify {
+				r.underway(ref.ID, true)
 				err = r.t.awaitCertificate(ctx, e)
 			}
+			r.ended(ref.ID)
 			if ctx.Err() == nil {
 				r.count(err, ref.Name)
 			}

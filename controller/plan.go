@@ -93,7 +93,7 @@ func (a *Admin) submit(ctx context.Context, req OpRequest) (catalog.Op, error) {
 		op.Topics = append(op.Topics, m.Topic)
 	}
 	if len(p.Moves) == 0 && p.Effect == "" && (req.Kind == catalog.OpMove || req.Kind == catalog.OpFailback) {
-		op.State, op.Message = catalog.OpDone, "nothing to do"
+		op.State, op.Message, op.Progress = catalog.OpDone, "nothing to do", 100
 		op.Finished = time.Now().UTC()
 	}
 	if req.Kind == catalog.OpMove {

@@ -35,7 +35,8 @@ type topicConfig struct {
 	check func(value string) (want string, ok bool)
 	// physical: passed to the physical topics as it is (all of these are set explicitly).
 	physical bool
-	local    bool // only local clusters know it
+	local    bool     // only local clusters know it
+	values   []string // that it has to choose from, if they are few
 }
 
 // topicConfigs are all configs of a topic, by name. Defaults are Apache Kafka 4.3's.
@@ -116,19 +117,19 @@ func ratio(name, def, broker, doc string) topicConfig {
 }
 
 func boolean(name, def, broker, doc string) topicConfig {
-	return topicConfig{ConfigKey: key(name, gateway.ConfigBoolean, def, broker, doc), check: func(v string) (string, bool) {
+	return topicConfig{ConfigKey: key(name, gateway.ConfigBoolean, def, broker, doc), values: []string{"true", "false"}, check: func(v string) (string, bool) {
 		return "true or false", v == "true" || v == "false"
 	}}
 }
 
 func one(name, def, broker, doc string, of []string) topicConfig {
-	return topicConfig{ConfigKey: key(name, gateway.ConfigString, def, broker, doc), check: func(v string) (string, bool) {
+	return topicConfig{ConfigKey: key(name, gateway.ConfigString, def, broker, doc), values: of, check: func(v string) (string, bool) {
 		return "one of " + strings.Join(of, ", "), slices.Contains(of, v)
 	}}
 }
 
 func list(name, def, broker, doc string, of []string) topicConfig {
-	return topicConfig{ConfigKey: key(name, gateway.ConfigList, def, broker, doc), check: func(v string) (string, bool) {
+	return topicConfig{ConfigKey: key(name, gateway.ConfigList, def, broker, doc), values: of, check: func(v string) (string, bool) {
 		for _, item := range strings.Split(v, ",") {
 			if !slices.Contains(of, strings.TrimSpace(item)) {
 				return "a list of " + strings.Join(of, ", "), false
@@ -158,7 +159,7 @@ func throttled(name string) topicConfig {
 }
 
 func durability() topicConfig {
-	return topicConfig{local: true, physical: true,
+	return topicConfig{local: true, physical: true, values: []string{"fsync", "os"},
 		ConfigKey: key(ConfigDurability, gateway.ConfigString, "fsync", "", "local clusters: when an append counts as kept: fsync, interval=DURATION or os"),
 		check: func(v string) (string, bool) {
 			ok := v == "fsync" || v == "os"
@@ -185,6 +186,16 @@ func TopicConfigNames() []string {
 		names[i] = topicConfigs[i].Name
 	}
 	return names
+}
+
+// TopicConfigValues lists the values that a topic config has to choose from; nil where they are many.
+func TopicConfigValues(name string) []string {
+	for i := range topicConfigs {
+		if topicConfigs[i].Name == name {
+			return slices.Clone(topicConfigs[i].values)
+		}
+	}
+	return nil
 }
 
 // checkConfig checks one config as a user set it.

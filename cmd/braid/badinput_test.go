@@ -175,7 +175,9 @@ func TestWrongStart(t *testing.T) {
 		says []string
 	}{
 		{"a data directory in use", []string{"--data-dir", used}, []string{"is in use by process", "--data-dir"}},
-		{"a data directory of a newer format", []string{"--data-dir", write(map[string]string{"FORMAT": "braid data 99\n"})}, []string{"is of format", "braid data 99", "use the release"}},
+		{"a data directory of a newer format", []string{"--data-dir", write(map[string]string{"FORMAT": "braid-data 99\n"})}, []string{"is of format", "braid-data 99", "use the release"}},
+		{"a damaged FORMAT file", []string{"--data-dir", write(map[string]string{"FORMAT": "\x00\x7fgarbage\n"})}, []string{"FORMAT is damaged", "garbage", "braid-data 1", "--data-dir"}},
+		{"an empty FORMAT file", []string{"--data-dir", write(map[string]string{"FORMAT": ""})}, []string{"FORMAT is damaged", "braid-data 1"}},
 		{"a data directory with other files", []string{"--data-dir", write(map[string]string{"letter.txt": "dear"})}, []string{"letter.txt", "--data-dir"}},
 		{"a data directory that cannot be made", []string{"--data-dir", filepath.Join(file, "data")}, []string{"data directory", "--data-dir"}},
 		{"a client port that is taken", []string{"--data-dir", t.TempDir(), "--listen", up.ready.Kafka[0]}, []string{up.ready.Kafka[0], "in use"}},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/braidstream/braid/console/api"
 	"github.com/braidstream/braid/controller"
+	"github.com/braidstream/braid/tenant/sasl"
 )
 
 // What a shell offers for arguments and flags: names as the admin API tells them, and keys
@@ -154,15 +155,90 @@ func (e *env) completeList(cmd *cobra.Command, flag string, l listing) {
 	})
 }
 
-// completeKeys completes the keys of a flag that takes KEY=VALUE.
+// completeKeys completes the keys of a flag that takes KEY=VALUE, and behind one the values that it
+// has to choose from, if these are few.
 func completeKeys(cmd *cobra.Command, flag string, keys ...string) {
 	register(cmd, flag, func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		if key, _, ok := strings.Cut(typed, "="); ok {
+			var out []string
+			for _, v := range choices(key) {
+				out = append(out, key+"="+v)
+			}
+			return begun(out, typed), noFiles
+		}
 		var out []string
 		for _, k := range keys {
 			key, doc, _ := strings.Cut(k, "\t")
 			out = append(out, key+"=\t"+doc)
 		}
 		return begun(out, typed), noFiles | cobra.ShellCompDirectiveNoSpace
+	})
+}
+
+// choices are the values of a key that has few.
+func choices(key string) []string {
+	if v := controller.TopicConfigValues(key); v != nil {
+		return v
+	}
+	switch key {
+	case "authorizer":
+		return []string{"on", "auto"}
+	case "braid.audit.topic":
+		return []string{"on", "off"}
+	case "group.consumer.migration.policy":
+		return []string{"bidirectional", "upgrade", "downgrade", "disabled"}
+	case "security.protocol":
+		return []string{"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"}
+	case "sasl.mechanism":
+		return []string{sasl.Plain, sasl.ScramSHA256, sasl.ScramSHA512, sasl.OAuthBearer}
+	}
+	i := slices.IndexFunc(knownSettings, func(s setting) bool { return s.key == key })
+	if i < 0 {
+		return nil
+	}
+	// A switch takes these two and nothing else.
+	takes := func(v string) bool { return knownSettings[i].apply(&settings{}, v) == nil }
+	if takes("true") && takes("false") && !takes("perhaps") {
+		return []string{"true", "false"}
+	}
+	return nil
+}
+
+// completeListener completes the options of a --listener: behind its name and address their names, and
+// the values of those that have few.
+func completeListener(cmd *cobra.Command) {
+	few := map[string][]string{
+		"security": {"PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"}, "client-auth": {"required", "requested"},
+		"sasl": append(sasl.Mechanisms(), "none"),
+	}
+	register(cmd, "listener", func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		more := noFiles | cobra.ShellCompDirectiveNoSpace
+		at := strings.LastIndexByte(typed, ',')
+		if at < 0 {
+			if !strings.Contains(typed, "=") {
+				return begun([]string{"default=", "internal=", "external="}, typed), more
+			}
+			name, _, _ := strings.Cut(typed, "=")
+			return begun([]string{name + "=127.0.0.1:", name + "=0.0.0.0:"}, typed), more
+		}
+		had, option := typed[:at+1], typed[at+1:]
+		key, _, chosen := strings.Cut(option, "=")
+		var out []string
+		switch {
+		case chosen && (key == "cert" || key == "key" || key == "client-ca"):
+			return nil, cobra.ShellCompDirectiveDefault
+		case chosen:
+			for _, v := range few[key] {
+				out = append(out, had+key+"="+v)
+			}
+		default:
+			for _, o := range listenerOptions {
+				if !strings.Contains(had, ","+o+"=") {
+					out = append(out, had+o+"=")
+				}
+			}
+		}
+		return begun(out, typed), more
 	})
 }
 

@@ -73,8 +73,9 @@ func describeCommand(b *strings.Builder, c *cobra.Command) {
 		text = c.Short + "."
 	}
 	fmt.Fprintf(b, "    %s\n\n%s\n\n", use, text)
-	c.LocalFlags().VisitAll(func(f *pflag.Flag) {
-		if f.Name == "help" || c.Parent() != nil && c.InheritedFlags().Lookup(f.Name) != nil {
+	everywhere := c.Root().PersistentFlags()
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if f.Name == "help" || everywhere.Lookup(f.Name) != nil {
 			return
 		}
 		def := ""

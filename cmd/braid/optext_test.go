@@ -86,6 +86,23 @@ func TestCertificateText(t *testing.T) {
 	}
 }
 
+// TestZoneText: the zone that clients of a gateway are told is that of the listener they come in by.
+func TestZoneText(t *testing.T) {
+	t.Parallel()
+	for want, g := range map[string]api.Gateway{
+		"-":            {Listeners: []api.Listener{{Name: "in"}}},
+		"z1":           {Listeners: []api.Listener{{Name: "in", Zone: "z1"}, {Name: "out", Zone: "z1"}}},
+		"z2":           {Zone: "z2", Listeners: []api.Listener{{Name: "in"}}},
+		"in=z2 out=z1": {Zone: "z2", Listeners: []api.Listener{{Name: "in"}, {Name: "out", Zone: "z1"}}},
+		"in=- out=z1":  {Listeners: []api.Listener{{Name: "in"}, {Name: "out", Zone: "z1"}}},
+		"z3":           {Zone: "z3"},
+	} {
+		if got := zoneText(g); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 // counted adds up what a certificate counts, as far as it is known.
 func counted(ns ...*int64) (sum int64) {
 	for _, n := range ns {
@@ -143,6 +160,9 @@ func TestClientAddresses(t *testing.T) {
 	one := readyNode{Listeners: map[string]string{"default": "127.0.0.1:1"}, Bound: map[string]string{"default": "127.0.0.1:1"}}
 	two := readyNode{Listeners: map[string]string{"in": "127.0.0.1:2", "out": "kafka.example.com:3"},
 		Bound: map[string]string{"in": "127.0.0.1:2", "out": "0.0.0.0:3"}}
+	if got, want := boundAddresses([]readyNode{one, two}), "127.0.0.1:1 (bound to 127.0.0.1:1), in 127.0.0.1:2 (bound to 127.0.0.1:2), out kafka.example.com:3 (bound to 0.0.0.0:3)"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
 	if got, want := clientAddresses([]readyNode{one, two}), "127.0.0.1:1, in 127.0.0.1:2, out kafka.example.com:3 (bound to 0.0.0.0:3)"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}

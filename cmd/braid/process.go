@@ -209,7 +209,10 @@ func (p *process) start(ctx context.Context, out streams) error {
 }
 
 // dataFormat is the version of the data directory's layout.
-const dataFormat = "braid-data 1\n"
+const (
+	dataFormatName = "braid-data "
+	dataFormat     = dataFormatName + "1\n"
+)
 
 // openDataDir makes or checks the data directory; a process that keeps no data
 // has none and takes a fresh id.
@@ -248,6 +251,9 @@ func (p *process) openDataDir() error {
 		}
 	case err != nil:
 		return fmt.Errorf("data directory: %w", err)
+	case !strings.HasPrefix(string(have), dataFormatName):
+		return fmt.Errorf("data directory %s: file FORMAT is damaged or not Braid's: it begins with %q where %q was expected; if the directory is Braid's, write that line to it, else choose another with --data-dir",
+			dir, string(have[:min(len(have), 32)]), strings.TrimSpace(dataFormat))
 	case string(have) != dataFormat:
 		return fmt.Errorf("data directory %s is of format %q, this release knows %q: use the release that wrote it or a newer one",
 			dir, strings.TrimSpace(string(have)), strings.TrimSpace(dataFormat))
@@ -294,6 +300,9 @@ func (p *process) openCatalog(ctx context.Context) error {
 	}
 	p.info.Catalog = endpoints
 	cat, err := catalog.Connect(ctx, catalog.Config{Endpoints: endpoints, Logger: p.logger})
+	if errors.Is(err, catalog.ErrUnavailable) && len(p.cfg.CatalogEndpoints) > 0 {
+		return fmt.Errorf("%w (is it running, and reachable from here? --catalog-endpoints takes its URLs; braid up prints that of its own, see --catalog-listen)", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -21,10 +21,9 @@ type progress struct {
 func newProgress(e *env, op api.Op) *progress {
 	p := &progress{env: e}
 	if f, ok := e.err.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		p.bar = progressbar.NewOptions(max(op.Total, 1),
+		p.bar = progressbar.NewOptions(100,
 			progressbar.OptionSetWriter(e.err),
 			progressbar.OptionSetDescription(op.Kind),
-			progressbar.OptionShowCount(),
 			progressbar.OptionSetElapsedTime(true),
 			progressbar.OptionClearOnFinish())
 	}
@@ -34,16 +33,20 @@ func newProgress(e *env, op api.Op) *progress {
 
 func (p *progress) show(op api.Op) {
 	if p.bar != nil {
-		p.bar.ChangeMax(max(op.Total, 1))
+		what := fmt.Sprintf("%s, %d of %s", op.Kind, op.Done, plural(op.Total, "topic", "topics"))
 		if op.Message != "" {
-			p.bar.Describe(op.Kind + ": " + op.Message)
+			what += ": " + op.Message
 		}
-		if err := p.bar.Set(op.Done); err != nil {
+		p.bar.Describe(what)
+		if err := p.bar.Set(op.Progress); err != nil {
 			p.bar = nil // the terminal went away; plain lines from here
 		}
 		return
 	}
 	line := fmt.Sprintf("%s %s: %s, %d of %s", op.Kind, op.ID, op.State, op.Done, plural(op.Total, "topic", "topics"))
+	if op.Progress > 0 && op.Progress < 100 {
+		line += fmt.Sprintf(", %d %%", op.Progress)
+	}
 	if op.Message != "" {
 		line += " (" + op.Message + ")"
 	}

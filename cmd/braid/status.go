@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -21,6 +22,24 @@ func newStatus(e *env) *cobra.Command {
 	}
 }
 
+// zoneText is the zone of a gateway's listeners, which clients are told; by name where they differ.
+func zoneText(g api.Gateway) string {
+	zones := map[string]bool{}
+	var each []string
+	for _, l := range g.Listeners {
+		zone := dash(cmp.Or(l.Zone, g.Zone))
+		zones[zone] = true
+		each = append(each, l.Name+"="+zone)
+	}
+	switch len(zones) {
+	case 0:
+		return dash(g.Zone)
+	case 1:
+		return sorted(zones)[0]
+	}
+	return strings.Join(each, " ")
+}
+
 func printStatus(w io.Writer, s api.Status) error {
 	if _, err := fmt.Fprintf(w, "braid %s  fleet %s  controller %s\n%s, %s\n\n", s.Version, s.Fleet, dash(s.Controller),
 		plural(s.Topics, "topic", "topics"), plural(s.Partitions, "partition", "partitions")); err != nil {
@@ -32,7 +51,7 @@ func printStatus(w io.Writer, s api.Status) error {
 		for _, l := range g.Listeners {
 			at = append(at, l.Name+"="+l.Advertise)
 		}
-		rows = append(rows, []string{fmt.Sprint(g.Node), strings.Join(at, " "), dash(g.Zone), g.Version, ago(g.Started)})
+		rows = append(rows, []string{fmt.Sprint(g.Node), strings.Join(at, " "), zoneText(g), g.Version, ago(g.Started)})
 	}
 	if err := table(w, []string{"GATEWAY", "LISTENERS", "ZONE", "VERSION", "STARTED"}, rows); err != nil {
 		return err

@@ -84,10 +84,11 @@ message.max.bytes, …); an unknown one is an error that names the nearest known
 	f.StringVar(&cfg.CatalogListen, "catalog-listen", "127.0.0.1:9079", "address of the embedded catalog, for further processes")
 	f.StringVar(&endpoints, "catalog-endpoints", "", "use an external etcd, URL,…, instead of the embedded one")
 	f.IntVar(&cfg.Gateways, "gateways", 1, "number of gateways, on consecutive ports")
-	f.StringVar(&localClusters, "local-clusters", "a,b", "names of the embedded clusters")
+	f.StringVar(&localClusters, "local-clusters", "a,b", "names of the embedded clusters; '' for none, which leaves it to clusters that are added")
 	f.StringVar(&cfg.Zone, "zone", "", "zone of this process")
 	f.StringArrayVar(&set, "set", nil, "config KEY=VALUE by Kafka's names (repeatable)")
 	completeKeys(cmd, "set", settingKeys()...)
+	completeListener(cmd)
 	f.StringVar(&configFile, "config", "", "file (YAML or JSON) with the same settings; flags win over it")
 	processFlags(cmd, &cfg)
 	return cmd
@@ -234,7 +235,7 @@ that process's internal listener.`,
 				cfg.Listeners[0].Advertise = advertise
 			}
 			return runProcess(cmd.Context(), e, cfg, func(w io.Writer, r ready) error {
-				_, err := fmt.Fprintf(w, "gateway %s\n", strings.Join(r.Kafka, ","))
+				_, err := fmt.Fprintf(w, "gateway is up\n  Kafka clients    %s\n  admin API        %s\n", boundAddresses(r.Nodes), r.Admin)
 				return err
 			})
 		},
@@ -243,6 +244,7 @@ that process's internal listener.`,
 	f.StringVar(&endpoints, "catalog-endpoints", "", "the catalog of the fleet, URL,…")
 	f.StringVar(&listen, "listen", "127.0.0.1:9093", "address for Kafka clients")
 	f.StringArrayVar(&listeners, "listener", nil, "named address as of braid up, instead of --listen (repeatable)")
+	completeListener(cmd)
 	f.BoolVar(&cfg.Insecure, "insecure", false, "let everybody in by listeners, and to an admin API, that are not loopback and have no authentication")
 	f.StringVar(&advertise, "advertise", "", "address that clients are told (default: the one it listens on)")
 	f.StringVar(&cfg.Zone, "zone", "", "zone of this gateway")
@@ -305,13 +307,32 @@ func clientAddresses(nodes []readyNode) string {
 	return strings.Join(out, ", ")
 }
 
+// boundAddresses is clientAddresses with what is listened on, also where that is what clients are told.
+func boundAddresses(nodes []readyNode) string {
+	var out []string
+	for _, n := range nodes {
+		for _, name := range sorted(n.Listeners) {
+			text := n.Listeners[name] + " (bound to " + n.Bound[name] + ")"
+			if len(n.Listeners) > 1 {
+				text = name + " " + text
+			}
+			out = append(out, text)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
 // greet prints what to type next.
 func greet(w io.Writer, cfg upConfig, r ready) error {
+	local := "none: topics need a cluster that is added (braid cluster add)"
+	if len(cfg.LocalClusters) > 0 {
+		local = strings.Join(cfg.LocalClusters, ", ") + " (in " + cfg.DataDir + ")"
+	}
 	_, err := fmt.Fprintf(w, `braid %s is up after %s
   Kafka clients    %s
   admin API        %s
   catalog          %s
-  local clusters   %s (in %s)
+  local clusters   %s
 
 next:
   kcat -b %s -P -t packages < lines          # or any Kafka client
@@ -319,6 +340,6 @@ next:
   braid cluster add east --bootstrap 127.0.0.1:19092
   braid topic move packages --to east
 `, version, r.Took.Round(time.Millisecond), clientAddresses(r.Nodes), r.Admin, strings.Join(r.Catalog, ","),
-		strings.Join(cfg.LocalClusters, ", "), cfg.DataDir, r.Kafka[0])
+		local, r.Kafka[0])
 	return err
 }

@@ -129,6 +129,7 @@ type Op struct {
 	Total        int           `json:"total"`
 	Done         int           `json:"done"`
 	Failed       int           `json:"failed"`
+	Progress     int           `json:"progress"` // percent; the steps of topics under way count
 	Message      string        `json:"message,omitempty"`
 	Created      time.Time     `json:"created"`
 	Finished     *time.Time    `json:"finished,omitempty"`
