@@ -205,7 +205,7 @@ func opView(o catalog.Op) api.Op {
 
 func planView(p controller.Plan) api.Plan {
 	v := api.Plan{Kind: string(p.Kind), Moves: []api.PlanMove{}, Nothing: len(p.Moves) == 0 && p.Refused == "" && p.Effect == "",
-		Effect: p.Effect, Costs: p.Costs, Refused: p.Refused, Answers: p.Answers}
+		Effect: p.Effect, Costs: p.Costs, Refused: p.Refused, Answers: p.Answers, Kept: keptView(p.Kept)}
 	for _, m := range p.Moves {
 		x := api.PlanMove{Topic: m.Topic.Name, Partitions: int(m.Partitions), From: m.From, To: m.To, Mode: string(m.Mode), Note: m.Note,
 			Records: told(m.Cost.Records), Bytes: told(m.Cost.Bytes), KeptForever: m.Cost.Forever, OpenTransactions: told(int64(m.Cost.OpenTransactions))}

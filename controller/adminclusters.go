@@ -104,7 +104,11 @@ func dialError(name string, err error) error {
 	if !strings.HasPrefix(text, head) {
 		text = head + text
 	}
-	return &RequestError{Problem: problem, Message: text, Err: err}
+	hint := ""
+	if problem == Unavailable {
+		hint = "is it up, and reachable from the process that serves the admin API? braid cluster add takes its address by --bootstrap, security.protocol and the like by --config"
+	}
+	return &RequestError{Problem: problem, Message: text, Hint: hint, Err: err}
 }
 
 // ClusterHealth asks a cluster how it is.

@@ -66,6 +66,9 @@ func (a *Admin) price(ctx context.Context, s *catalog.Snapshot, p *Plan, req OpR
 		}
 	}
 	q.wg.Wait()
+	if req.Kind == catalog.OpDrain {
+		p.Kept = keptBeside(s, p, req.Cluster)
+	}
 	now := time.Now()
 	for i := range p.Moves {
 		m := &p.Moves[i]
@@ -74,12 +77,31 @@ func (a *Admin) price(ctx context.Context, s *catalog.Snapshot, p *Plan, req OpR
 		if t == nil || m.Cost.Records == 0 {
 			continue
 		}
+		if t.Tenant == catalog.SystemTenant {
+			m.Note = strings.TrimPrefix(m.Note+"; Braid's own: what is old is trimmed as its coordinators write snapshots", "; ")
+			continue
+		}
 		if ms := configInt(t.Config, "retention.ms"); ms >= 0 && isDeleted(t.Config) {
 			m.Cost.Until = now.Add(time.Duration(min(ms, maxRetentionShown)) * time.Millisecond).UTC().Truncate(time.Second)
 		} else {
 			m.Cost.Forever = true
 		}
 	}
+}
+
+// keptBeside lists what must stay on a cluster of the topics that a plan does not move off it.
+func keptBeside(s *catalog.Snapshot, p *Plan, cluster string) (out []Kept) {
+	moves := map[catalog.ID]bool{}
+	for i := range p.Moves {
+		moves[p.Moves[i].Topic.ID] = true
+	}
+	for t := range s.AllTopics() {
+		if k, ok := keptOn(t, s.Chains(t.ID), cluster); ok && !moves[t.ID] && !t.Deleting {
+			out = append(out, k)
+		}
+	}
+	sortKept(out)
+	return out
 }
 
 // maxRetentionShown keeps a time to come within what a duration can hold: 200 years, in ms.

@@ -51,6 +51,9 @@ type Plan struct {
 	Effect string
 	// Answers tells of a failover whether its cluster answered this process; nil: it was not asked.
 	Answers *bool
+	// Kept are the topics that a drain does not move, since they are elsewhere, and that have sealed records
+	// on its cluster.
+	Kept []Kept
 }
 
 // PlannedMove is one topic of a plan.

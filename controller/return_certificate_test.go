@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"sync"
@@ -209,4 +210,87 @@ func TestPostponedCertificateOfATrimmedSpan(t *testing.T) {
 		f.check(err)
 		return len(list) == 0
 	})
+}
+
+// Two spans of one partition are lost with the same cluster: the records that each of them left
+// there are taken in, of both, once.
+func TestReturnOfTwoSpansOfAPartition(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "a", "b")
+	topic := f.topic("on", 1, "a", map[string]string{ConfigGuarantee: guaranteeAvailable})
+	w := f.writer(topic, 0, 100)
+	strand := func(producer int64, name string, n int32) {
+		t.Helper()
+		w.append(2)
+		h := &doubleHandle{d: f.doubles["a"], topic: topicOf(chain.OpenSpan(f.chain(topic, 0)))}
+		f.doubles["a"].set(func() {
+			for i := range n {
+				if _, err := h.append(oneBatch(producer, 0, i, 1, time.Now(), name)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	failover := func() {
+		t.Helper()
+		f.doubles["a"].set(func() { f.doubles["a"].away = true })
+		op, err := f.admin.Submit(f.ctx, OpRequest{Kind: catalog.OpFailover, Cluster: "a", To: "b"})
+		f.check(err)
+		if op = f.done(op); op.State != catalog.OpDone || op.Total != 1 {
+			t.Fatalf("%+v", op)
+		}
+		f.doubles["a"].set(func() { f.doubles["a"].away = false })
+	}
+	// No gateway votes, so that nothing is taken in between; one gives its word at fences.
+	s, err := f.cat.Register(f.ctx, catalog.Gateway{Node: 1}, patience)
+	f.check(err)
+	t.Cleanup(func() { f.check(s.Close(context.Background())) })
+	words := make(chan struct{})
+	var worded sync.WaitGroup
+	worded.Go(func() {
+		acked := map[string]bool{}
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-words:
+				return
+			case <-tick.C:
+			}
+			for e := range f.watch.Snapshot().Extends() {
+				w.mu.Lock()
+				next := w.report.Next
+				w.mu.Unlock()
+				if e.Mode == catalog.ModeFence && e.Step == catalog.StepSeal && !acked[e.Op] {
+					acked[e.Op] = f.cat.PutHoldAck(f.ctx, e.Topic.ID, e.Op, catalog.HoldAck{Node: 1, At: time.Now(), Next: []int64{next}}) == nil
+				}
+			}
+		}
+	})
+	t.Cleanup(func() { close(words); worded.Wait() })
+	f.controller()
+	strand(998, "first", 3)
+	failover()
+	w.append(1)
+	back, err := f.admin.Submit(f.ctx, OpRequest{Kind: catalog.OpFailback, Cluster: "a"})
+	f.check(err)
+	if back = f.done(back); back.State != catalog.OpDone || back.Total != 1 {
+		t.Fatalf("%+v", back)
+	}
+	strand(999, "second", 4)
+	failover()
+	w.append(1)
+	f.check(f.cat.PutClusterVote(f.ctx, s, catalog.ClusterVote{Cluster: "a", Up: true, Since: time.Now().Add(-time.Minute)}))
+	l := &lostAndBack{fleet: f, topic: topic, w: w}
+	cert := l.of(catalog.OpReturn, isFinal)
+	if len(cert.Partitions) != 2 || len(cert.Failovers) != 2 || cert.Partitions[0].Replayed != 3 || cert.Partitions[1].Replayed != 4 {
+		t.Errorf("%+v", cert)
+	}
+	count := map[string]int{}
+	for _, v := range f.records(topic, 0) {
+		count[v[:strings.IndexByte(v, '-')]]++
+	}
+	if count["first"] != 3 || count["second"] != 4 || count["v"] != len(w.acked) {
+		t.Errorf("%v, and %d were acknowledged", count, len(w.acked))
+	}
 }

@@ -176,6 +176,7 @@ func (c *Coordinator) keep(ctx context.Context) {
 	ticker := time.NewTicker(keeperInterval)
 	defer ticker.Stop()
 	wait := 50 * time.Millisecond
+	var said time.Time
 	for {
 		topic, err := c.ensure(ctx)
 		if err == nil && topic.Partitions > 0 {
@@ -187,7 +188,10 @@ func (c *Coordinator) keep(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		c.logger.Warn("internal topic of the coordinators is not there yet", "err", err)
+		if time.Since(said) > time.Minute { // it may take as long as an operator does who has yet to add a cluster
+			said = time.Now()
+			c.logger.Warn("internal topic of the coordinators is not there yet", "err", err)
+		}
 		select {
 		case <-ctx.Done():
 			return

@@ -118,7 +118,7 @@ func newClusterDescribe(e *env) *cobra.Command {
 
 func describeCluster(w io.Writer, c api.Cluster) error {
 	lines := [][2]string{
-		{"name", c.Name}, {"kind", c.Kind}, {"state", c.State}, {"health", c.Health + ": " + dash(c.Detail)},
+		{"name", c.Name}, {"kind", c.Kind}, {"state", c.State}, {"health", strings.TrimSuffix(c.Health+": "+c.Detail, ": ")},
 		{"cluster id", dash(c.ClusterID)}, {"bootstrap", dash(strings.Join(c.Bootstrap, ","))},
 		{"region, zone", dash(c.Region) + ", " + dash(c.Zone)},
 		{"seal", sealText(c.Seal)},

@@ -205,27 +205,37 @@ func (e *env) operate(cmd *cobra.Command, req api.OpRequest, dryRun, detach bool
 }
 
 func printPlan(w io.Writer, p api.Plan) error {
+	if err := printMoves(w, p); err != nil {
+		return err
+	}
+	if err := printKept(w, p.Kept); err != nil {
+		return err
+	}
+	return printCosts(w, p.Costs)
+}
+
+// printMoves says what a plan does, and what that concerns.
+func printMoves(w io.Writer, p api.Plan) error {
 	if p.Refused != "" {
 		if _, err := fmt.Fprintf(w, "would be refused: %s\n", p.Refused); err != nil {
 			return err
 		}
 	}
 	if p.Nothing {
-		if _, err := fmt.Fprintln(w, "nothing to do"); err != nil {
-			return err
-		}
-		return printCosts(w, p.Costs)
+		_, err := fmt.Fprintln(w, "nothing to do")
+		return err
 	}
 	if p.Effect != "" {
 		if _, err := fmt.Fprintln(w, p.Effect); err != nil {
 			return err
 		}
 		if len(p.Moves) == 0 {
-			if _, err := fmt.Fprintln(w, "no topic is to be moved"); err != nil {
-				return err
-			}
-			return printCosts(w, p.Costs)
+			_, err := fmt.Fprintln(w, "no topic is to be moved")
+			return err
 		}
+	}
+	if len(p.Moves) == 0 {
+		return nil // it would be refused
 	}
 	var rows [][]string
 	for _, m := range p.Moves {
@@ -234,10 +244,7 @@ func printPlan(w io.Writer, p api.Plan) error {
 	if err := table(w, []string{"TOPIC", "PARTITIONS", "FROM", "TO", "MODE", "RECORDS", "SIZE", "KEPT THERE UNTIL", "NOTE"}, rows); err != nil {
 		return err
 	}
-	if err := printVolume(w, p); err != nil {
-		return err
-	}
-	return printCosts(w, p.Costs)
+	return printVolume(w, p)
 }
 
 // unknownOr writes a number that may not be known.

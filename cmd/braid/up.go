@@ -328,6 +328,16 @@ func greet(w io.Writer, cfg upConfig, r ready) error {
 	if len(cfg.LocalClusters) > 0 {
 		local = strings.Join(cfg.LocalClusters, ", ") + " (in " + cfg.DataDir + ")"
 	}
+	var next []string
+	if r.Admin != defaultAdmin {
+		next = append(next, "export BRAID_ADMIN="+r.Admin)
+	}
+	produce := []string{"kcat -b " + r.Kafka[0] + " -P -t packages < lines          # or any Kafka client", "braid topic describe packages"}
+	if add := "braid cluster add east --bootstrap 127.0.0.1:19092"; len(cfg.LocalClusters) == 0 {
+		next = append(append(next, add), produce...)
+	} else {
+		next = append(append(next, produce...), add, "braid topic move packages --to east")
+	}
 	_, err := fmt.Fprintf(w, `braid %s is up after %s
   Kafka clients    %s
   admin API        %s
@@ -335,11 +345,7 @@ func greet(w io.Writer, cfg upConfig, r ready) error {
   local clusters   %s
 
 next:
-  kcat -b %s -P -t packages < lines          # or any Kafka client
-  braid topic describe packages
-  braid cluster add east --bootstrap 127.0.0.1:19092
-  braid topic move packages --to east
-`, version, r.Took.Round(time.Millisecond), clientAddresses(r.Nodes), r.Admin, strings.Join(r.Catalog, ","),
-		local, r.Kafka[0])
+  %s
+`, version, r.Took.Round(time.Millisecond), clientAddresses(r.Nodes), r.Admin, strings.Join(r.Catalog, ","), local, strings.Join(next, "\n  "))
 	return err
 }

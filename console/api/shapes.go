@@ -156,6 +156,8 @@ type Plan struct {
 	Refused string `json:"refused,omitempty"`
 	// Answers tells of a failover whether the cluster answered: then it is sealed, and nothing is lost.
 	Answers *bool `json:"answers,omitempty"`
+	// Kept are topics that a drain does not move, since they are elsewhere, and that have sealed records there.
+	Kept []Kept `json:"kept,omitempty"`
 }
 
 // PlanMove is one topic of a plan.
