@@ -120,7 +120,7 @@ func TestFoldingBoundsReports(t *testing.T) {
 		}
 	}
 	// A certification drops the sum with the rest.
-	if err := c.DeleteAckReports(t.Context(), id, 0, 1); err != nil {
+	if err := c.DeleteAckReports(t.Context(), id, 0, 0, 1); err != nil {
 		t.Fatal(err)
 	}
 	if left := must(c.AckReports(t.Context(), id))(t); len(left) > 0 {
@@ -172,7 +172,7 @@ func TestFoldingCountsEachReportOnce(t *testing.T) {
 				}
 			case 5:
 				if rapid.IntRange(0, 4).Draw(rt, "certified") == 0 {
-					check(c.DeleteAckReports(ctx, topic, 0, 1))
+					check(c.DeleteAckReports(ctx, topic, 0, 0, 1))
 					said = nil
 				}
 			}

@@ -253,7 +253,7 @@ func TestReports(t *testing.T) {
 	if err := c.PutAckReports(t.Context(), id, reports); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.DeleteAckReports(t.Context(), id, 0, 1); err != nil {
+	if err := c.DeleteAckReports(t.Context(), id, 0, 0, 1); err != nil {
 		t.Fatal(err)
 	}
 	got := must(c.AckReports(t.Context(), id))(t)

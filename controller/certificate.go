@@ -99,7 +99,7 @@ func judge(p int32, ev *evidence) catalog.PartitionCertificate {
 		}
 		c.Unread = true
 		v.check("%s reported %d records acknowledged; the span was ended at offset %d by what gateways that live account for, and nothing was read", reporters(ev.reports), c.Acknowledged, end.End)
-		v.check(toComeReturn(ev.away))
+		v.check("%s", toComeReturn(ev.away))
 		v.doubt(end.Start, end.End, "the cluster is away: nothing was read of it")
 		if len(ev.silent) > 0 {
 			v.doubt(end.End, end.Next, fmt.Sprintf("gateways %v gave no word in time: what only they acknowledged is cut off, what was on its way through them may come twice", ev.silent))

@@ -74,7 +74,7 @@ func describeCommand(b *strings.Builder, c *cobra.Command) {
 	}
 	fmt.Fprintf(b, "    %s\n\n%s\n\n", use, text)
 	everywhere := c.Root().PersistentFlags()
-	c.Flags().VisitAll(func(f *pflag.Flag) {
+	flag := func(f *pflag.Flag) {
 		if f.Name == "help" || everywhere.Lookup(f.Name) != nil {
 			return
 		}
@@ -83,7 +83,9 @@ func describeCommand(b *strings.Builder, c *cobra.Command) {
 			def = " (default " + f.DefValue + ")"
 		}
 		fmt.Fprintf(b, "- `--%s`: %s%s\n", f.Name, f.Usage, def)
-	})
+	}
+	c.LocalNonPersistentFlags().VisitAll(flag)
+	c.InheritedFlags().VisitAll(flag) // of the command that it belongs to
 	fmt.Fprintf(b, "\nExample:\n\n%s\n", indent(c.Example))
 }
 
