@@ -184,7 +184,7 @@ func choices(key string) []string {
 	case "authorizer":
 		return []string{"on", "auto"}
 	case "braid.audit.topic":
-		return []string{"on", "off"}
+		return []string{"auto", "on", "off"}
 	case "group.consumer.migration.policy":
 		return []string{"bidirectional", "upgrade", "downgrade", "disabled"}
 	case "security.protocol":
