@@ -405,7 +405,8 @@ func readTail(ctx context.Context, log span.Log, ev *evidence) (from int64, tail
 	if err != nil {
 		return from, nil, err
 	}
-	from = max(from, o.Start+end.Delta)
+	// A log that came back shorter ends before the span does.
+	from = min(max(from, o.Start+end.Delta), end.Physical+end.Delta)
 	tail, err = readSome(ctx, log, from-end.Delta, end.Physical, end.Delta)
 	if errors.Is(err, errEnough) {
 		// More than the limit lies there: its end is what counts.

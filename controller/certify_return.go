@@ -37,16 +37,24 @@ func (t *term) certifyReturn(ctx context.Context, e *catalog.Extend) error {
 	}
 	cert := firstWord(e)
 	cert.Partitions = parts
+	// A controller before this one may have revised some, of which nothing is postponed any more.
+	if was, err := t.o.Catalog.Certificate(ctx, e.Topic.ID, e.Op); err == nil {
+		cert.Failovers = was.Failovers
+	} else if !errors.Is(err, catalog.ErrNotFound) {
+		return err
+	}
 	for i := range failovers {
-		cert.Failovers = append(cert.Failovers, failovers[i].Op)
+		if !slices.Contains(cert.Failovers, failovers[i].Op) {
+			cert.Failovers = append(cert.Failovers, failovers[i].Op)
+		}
+	}
+	if err := t.o.Catalog.PutCertificate(ctx, cert, t.driver.fence); err != nil {
+		return err
 	}
 	for i := range failovers {
 		if err := t.lastWord(ctx, e, &failovers[i], parts); err != nil {
 			return err
 		}
-	}
-	if err := t.o.Catalog.PutCertificate(ctx, cert, t.driver.fence); err != nil {
-		return err
 	}
 	if err := t.o.Catalog.PruneCertificates(ctx, e.Topic.ID, keptCertificates); err != nil {
 		return err
