@@ -2,9 +2,14 @@ package controller
 
 import (
 	"context"
+	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
@@ -76,6 +81,15 @@ func TestRealKafkaMovesFailsOverAndReturns(t *testing.T) {
 		more(20)
 	}
 	t.Logf("longest time without an acknowledgement over two moves: %v", x.longest)
+	cl, err := kgo.NewClient(kgo.SeedBrokers(east.Addrs()...))
+	f.check(err)
+	defer cl.Close()
+	fresh, full := chain.OpenSpan(f.chain(topic, 0)).Copies[0].Topic, strconv.FormatInt(indexBytes(nil), 10)
+	f.until("indexes of full size on the fresh topic", func() bool {
+		cs, err := kadm.NewClient(cl).DescribeTopicConfigs(f.ctx, fresh)
+		f.check(err)
+		return slices.ContainsFunc(cs[0].Configs, func(c kadm.Config) bool { return c.Key == indexSize && c.MaybeValue() == full })
+	})
 
 	x.mu.Lock()
 	x.longest = 0
