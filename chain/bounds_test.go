@@ -85,3 +85,24 @@ func TestExpectationsPastTheBound(t *testing.T) {
 		t.Error("still early when the time is over")
 	}
 }
+
+// A batch that is sent back again and again is awaited from the last time on; one behind it, that
+// goes back for the lack of it, does not prolong that.
+func TestExpectationIsRenewed(t *testing.T) {
+	p := &Partition{l: &Logs{metrics: NewMetrics(nil), log: slog.New(slog.DiscardHandler), holdTime: time.Hour}}
+	awaited, behind := &flight{producer: 7, first: 3, last: 3}, &flight{producer: 7, first: 4, last: 4}
+	p.expectAgain(awaited)
+	sooner := time.Now().Add(30 * time.Minute)
+	p.expect[7] = expectation{first: 3, until: sooner}
+	p.expectAgain(behind)
+	if e := p.expect[7]; e.first != 3 || e.until != sooner {
+		t.Errorf("a later batch made it %+v", e)
+	}
+	p.expectAgain(awaited)
+	if e := p.expect[7]; e.first != 3 || !e.until.After(sooner) {
+		t.Errorf("the batch itself left it at %+v", e)
+	}
+	if !p.missesOne(behind) || p.missesOne(awaited) {
+		t.Error("the one behind misses one, and the one that is awaited does not")
+	}
+}

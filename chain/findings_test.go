@@ -305,6 +305,48 @@ func TestFinding04_AClusterComesBackAmidABurst(t *testing.T) {
 	isKind(t, g.send("gap", 1, 7, 0, 9).wait().Err, chain.ErrOutOfOrder)
 }
 
+// The same at a gateway that the client came to while the cluster was away: it learns only then
+// that the copy has the producer from elsewhere.
+func TestFinding04_AClusterComesBackAmidABurstAtAnotherGateway(t *testing.T) {
+	w := newWorld(t, "a")
+	g, other := w.gateway(), w.gateway()
+	w.must(g.send("s0", 1, 7, 0, 0).wait().Err)
+	w.must(other.send("other", 1, -1, -1, -1).wait().Err)
+	w.fleet.Cluster("a").SetDown(true)
+	for seq := range int32(2) {
+		isKind(t, other.send("away", 1, 7, 0, 1+seq).wait().Err, chain.ErrUnavailable)
+	}
+	w.fleet.Cluster("a").SetDown(false)
+	for seq := range int32(2) {
+		isKind(t, other.send("behind", 1, 7, 0, 3+seq).wait().Err, chain.ErrUnavailable)
+	}
+	for seq := range int32(4) {
+		if a := other.send(fmt.Sprint("s", 1+seq), 1, 7, 0, 1+seq).wait(); a.Err != nil || a.BaseOffset != int64(2+seq) {
+			t.Fatalf("%+v", a)
+		}
+	}
+	isKind(t, other.send("gap", 1, 7, 0, 9).wait().Err, chain.ErrOutOfOrder)
+}
+
+// The same on a copy that has not heard of the producer, where the sealed state tells the gap.
+func TestFinding04_ACopyThatIsNewComesBackAmidABurst(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	g := w.gateway()
+	w.must(g.send("s0", 1, 7, 0, 0).wait().Err)
+	w.move("b")
+	w.must(g.send("other", 1, -1, -1, -1).wait().Err)
+	w.fleet.Cluster("b").SetDown(true)
+	isKind(t, g.send("away", 1, 7, 0, 1).wait().Err, chain.ErrUnavailable)
+	w.fleet.Cluster("b").SetDown(false)
+	isKind(t, g.send("behind", 1, 7, 0, 2).wait().Err, chain.ErrUnavailable)
+	for seq := range int32(2) {
+		if a := g.send(fmt.Sprint("s", 1+seq), 1, 7, 0, 1+seq).wait(); a.Err != nil || a.BaseOffset != int64(2+seq) {
+			t.Fatalf("%+v", a)
+		}
+	}
+	isKind(t, g.send("gap", 1, 7, 0, 9).wait().Err, chain.ErrOutOfOrder)
+}
+
 // A clock that stands still, a lease that is gone: on a cluster without a seal no
 // answer is passed on after the lease's end.
 func TestFinding06_NoAnswerAfterTheLeaseEnded(t *testing.T) {

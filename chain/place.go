@@ -98,12 +98,12 @@ func (p *Partition) judge(pl *placement, f *flight) {
 				case err != nil:
 					p.sentBack(f, t, p.lateError(f, because(ErrUnavailable, err)))
 				case known:
-					// Another gateway placed it: from here on the copy judges.
+					// Another gateway placed it: from here on the copy judges. What is expected
+					// stays so until it lands: the copy may refuse f for the lack of it.
 					t.remember(id, time.Now().Unix())
-					delete(p.expect, id)
 					p.submit(f)
 					p.placed(f, t)
-				case early:
+				case early || p.missesOne(f):
 					p.sentBack(f, t, p.lateError(f, ErrUnavailable))
 				default:
 					p.fail(f, p.lateError(f, ErrOutOfOrder))
@@ -375,8 +375,12 @@ func (p *Partition) expectAgain(f *flight) {
 	}
 	now := time.Now()
 	if e, ok := p.expect[f.producer]; ok && e.epoch == f.epoch && now.Before(e.until) {
-		if _, after := ahead(e.first, f.first); after {
-			return // an earlier one is expected
+		if d, after := ahead(e.first, f.first); after {
+			if d == 0 { // the very one, once more; later ones do not prolong the time
+				e.until = now.Add(p.l.holdTime)
+				p.expect[f.producer] = e
+			}
+			return
 		}
 	}
 	if len(p.expect) >= maxExpected {

@@ -98,4 +98,15 @@ func TestOwnersShareTheQueue(t *testing.T) {
 	if n := fill(""); n < 10 {
 		t.Errorf("the system's own: %d", n)
 	}
+	for owner, own := range c.owners {
+		for own.Load() > 0 {
+			c.leave(of(owner))
+		}
+	}
+	for c.queuedBytes.Load() > 0 {
+		c.leave(of(""))
+	}
+	if n := fill("b"); n != 100 {
+		t.Errorf("alone again: %d", n)
+	}
 }

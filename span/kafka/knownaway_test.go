@@ -157,6 +157,62 @@ func TestNoLeader(t *testing.T) {
 	})
 }
 
+// TestTroubleIsForgotten: appends that met a partition without a leader and ran out of time, or of
+// the store's patience, say nothing about an election that comes long after them.
+func TestTroubleIsForgotten(t *testing.T) {
+	for name, deadline := range map[string]time.Duration{"deadline": 2 * time.Second, "patience": time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t, 2, 1, 0)
+			synctest.Test(t, func(t *testing.T) {
+				r := &reach{f: f, conns: map[net.Conn]bool{}}
+				s, err := kafka.Open(kafka.Options{Name: "east", Bootstrap: f.bootstrap(), Dial: r.dial, AwayAfter: 300 * time.Millisecond})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer r.wg.Wait()
+				defer func() {
+					if err := s.Close(); err != nil {
+						t.Error(err)
+					}
+				}()
+				log := s.Log(span.Topic{Name: f.name, ID: f.id}, 0)
+				defer log.Release()
+				send := func(seq int32, patience time.Duration) error {
+					done := make(chan *span.Append, 1)
+					log.Append(&span.Append{Batch: producerBatch(t, 1<<40, 0, seq, 1, fmt.Sprint(seq)), Deadline: time.Now().Add(patience),
+						Done: func(a *span.Append) { done <- a }})
+					return (<-done).Err
+				}
+				leads := func(node, epoch int32) {
+					f.mu.Lock()
+					f.parts[0].leader, f.parts[0].epoch = node, epoch
+					f.mu.Unlock()
+					time.Sleep(time.Millisecond) // else what was heard in this very moment is no older than it
+				}
+				if err := send(0, time.Minute); err != nil {
+					t.Fatal(err)
+				}
+				leads(-1, 1)
+				if err := send(1, deadline); !errors.Is(err, span.ErrUnavailable) {
+					t.Fatalf("without a leader: %v", err)
+				}
+				leads(1, 2)
+				time.Sleep(time.Hour)
+				leads(-1, 3)
+				var elected sync.WaitGroup
+				elected.Go(func() {
+					time.Sleep(700 * time.Millisecond)
+					leads(0, 4)
+				})
+				if err := send(1, time.Minute); err != nil {
+					t.Errorf("an append that meets a short election: %v", err)
+				}
+				elected.Wait()
+			})
+		})
+	}
+}
+
 // TestKnownAway: only those that meet the absence of a cluster first wait for it. Whoever comes
 // later is refused in no time, whatever it asks for and on whichever connection, as often as it
 // comes; the store itself finds out soon that the cluster is back, and order is kept.

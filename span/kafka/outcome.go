@@ -226,6 +226,9 @@ func (p *partition) drop(e *entry) {
 	if i < p.next {
 		p.next--
 	}
+	if len(p.queue) == 0 && !p.troubled.IsZero() {
+		p.idle = time.Now()
+	}
 }
 
 // finish calls Done in the queue's order. No lock is held.

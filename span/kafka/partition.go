@@ -52,7 +52,8 @@ type partition struct {
 	tries     int
 	// troubled is since when recoveries have met no leader that takes appends; zero: the last one did.
 	troubled time.Time
-	sealing  bool // entries are being ended with ErrSealed
+	idle     time.Time // when the queue became empty last amid trouble
+	sealing  bool      // entries are being ended with ErrSealed
 	// suspect sends the partition by a lane of its own; good counts quick answers there.
 	suspect bool
 	good    int
@@ -147,6 +148,9 @@ func (p *partition) Append(a *span.Append) {
 		p.s.stats.leave(a)
 		p.refuse(a, lost)
 		return
+	}
+	if len(p.queue) == 0 && !p.troubled.IsZero() && time.Since(p.idle) >= troubleFor {
+		p.troubled = time.Time{} // nobody has tried since, so nobody knows
 	}
 	p.numbers++
 	e.number = p.numbers

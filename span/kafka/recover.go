@@ -21,6 +21,9 @@ const (
 	// refuses, where they do not wait for clusters that are away: longer than an orderly change of
 	// leaders, shorter than what a crash costs (broker.session.timeout.ms, 9 s).
 	leaderPatience = 4 * time.Second
+	// troubleFor is how long it counts that nobody took appends while nobody appends. Clients that are
+	// refused come again sooner.
+	troubleFor = 5 * time.Second
 )
 
 // recover runs while nothing of the partition is under way and something is

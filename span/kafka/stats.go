@@ -31,7 +31,7 @@ type counters struct {
 	conns, queued, queuedBytes, reads            atomic.Int64
 	ownersMu                                     sync.RWMutex
 	owners                                       map[string]*atomic.Int64 // queued bytes by owner
-	several                                      atomic.Bool              // owners
+	waiting                                      atomic.Int64             // owners that have any
 	requests, batches, producedBytes, retries    atomic.Int64
 	fetches, fetchedBytes, produceTime, truncate atomic.Int64
 	// busy wakes the sweep when the first append comes.
@@ -44,12 +44,12 @@ func (c *counters) admit(a *span.Append, limit int64) bool {
 	size := int64(len(a.Batch))
 	n := c.queuedBytes.Add(size)
 	own := c.owner(a.Owner)
-	if n > limit && n != size || own != nil && own.Load() > 0 && !fair.Allows(own.Load()+size-1, n-size, limit, c.several.Load()) {
+	if n > limit && n != size || own != nil && own.Load() > 0 && !fair.Allows(own.Load()+size-1, n-size, limit, c.waiting.Load() > 1) {
 		c.queuedBytes.Add(-size)
 		return false
 	}
-	if own != nil {
-		own.Add(size)
+	if own != nil && own.Add(size) == size {
+		c.waiting.Add(1)
 	}
 	if c.queued.Add(1) == 1 {
 		select {
@@ -64,8 +64,8 @@ func (c *counters) admit(a *span.Append, limit int64) bool {
 func (c *counters) leave(a *span.Append) {
 	size := int64(len(a.Batch))
 	c.queuedBytes.Add(-size)
-	if own := c.owner(a.Owner); own != nil {
-		own.Add(-size)
+	if own := c.owner(a.Owner); own != nil && own.Add(-size) == 0 {
+		c.waiting.Add(-1)
 	}
 	c.queued.Add(-1)
 }
@@ -91,7 +91,6 @@ func (c *counters) owner(name string) *atomic.Int64 {
 	}
 	own = new(atomic.Int64)
 	c.owners[name] = own
-	c.several.Store(len(c.owners) > 1)
 	return own
 }
 

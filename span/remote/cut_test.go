@@ -314,6 +314,38 @@ func TestKnownAway(t *testing.T) {
 	}
 }
 
+// TestBackUnseen: an owner comes back while nobody appends. The first who does is not refused for
+// its absence.
+func TestBackUnseen(t *testing.T) {
+	_, c, _, topic := world(t)
+	client := remote.Dial(c.l.Addr().String(), token, "here", remote.AwayAfter(100*time.Millisecond))
+	defer client.Close()
+	log := client.Log(topic, 0)
+	defer log.Release()
+	send := func(seq int32) error {
+		return (<-start(log, one(t, batch.NewBuilder().Producer(1<<40, 0, seq), fmt.Sprint(seq)), time.Hour)).Err
+	}
+	if err := send(0); err != nil {
+		t.Fatal(err)
+	}
+	c.setDown(true)
+	c.cut()
+	if err := send(1); !errors.Is(err, span.ErrUnavailable) && !errors.Is(err, span.ErrUnknownOutcome) {
+		t.Fatalf("an append to an owner that is away: %v", err)
+	}
+	c.setDown(false)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(time.Minute); client.Missing(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatal("nobody looks whether the owner is back")
+		}
+	}
+	if err := send(1); err != nil {
+		t.Errorf("the first append after the owner came back: %v", err)
+	}
+}
+
 func TestRefused(t *testing.T) {
 	s := engine(t, t.TempDir())
 	defer s.Close()

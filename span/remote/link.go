@@ -69,7 +69,7 @@ type link struct {
 	bytes   int64            // of queued and pending appends
 	// away is when the first of the attempts began that did not connect since; zero: the last one did.
 	away time.Time
-	look bool // somebody was refused, so it is time to try again
+	look bool // it is time to try again, though nothing may be queued
 }
 
 func newLink(addr, token, name string, session [sessionSize]byte, channel uint8, awayAfter time.Duration) *link {
@@ -149,16 +149,25 @@ func (l *link) abandon(c *call) {
 	}
 }
 
-// run connects whenever there is something to send.
+// run connects whenever there is something to send, and looks for an owner that is away also while
+// nobody comes: who comes after its return is not refused for what is past.
 func (l *link) run() {
 	defer close(l.done)
 	defer l.end()
 	backoff := backoffFrom
 	for {
+		var lookout <-chan time.Time
+		if l.missing() {
+			lookout = time.After(backoffTo)
+		}
 		select {
 		case <-l.quit:
 			return
 		case <-l.wake:
+		case <-lookout:
+			l.mu.Lock()
+			l.look = true
+			l.mu.Unlock()
 		}
 		for l.waiting() {
 			began := time.Now()
@@ -192,6 +201,13 @@ func (l *link) waiting() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return (len(l.queue) > 0 || l.look) && !l.closed
+}
+
+// missing tells whether the last attempt to connect failed where appends do not wait for long.
+func (l *link) missing() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.awayAfter > 0 && !l.away.IsZero()
 }
 
 // tried notes what became of an attempt to connect that began at a time.
