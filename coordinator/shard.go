@@ -128,6 +128,18 @@ func (s *shard) do(fn func(m *machine)) wire.Code {
 	return wire.None
 }
 
+// inTerm runs fn, which has no effects but on memory, while the shard is ours by that term: also when its
+// log is behind, and when do refuses events for the moment. Later the term's memory counts for nothing.
+func (s *shard) inTerm(term int64, fn func(m *machine)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.phase != phaseActive || s.m.term != term {
+		return
+	}
+	s.m.now = max(s.m.now, s.c.clock.Now().UnixMilli())
+	fn(s.m)
+}
+
 // settle takes the effects of events until none has any left, and returns the
 // replies that may go out, to be run without s.mu. Needs s.mu.
 func (s *shard) settle() []func() {

@@ -128,23 +128,24 @@ func (c *Coordinator) readySlot(ctx context.Context, number int32, term int64, c
 	if err != nil {
 		c.logger.Debug("a transactional id on a cluster was not made ready for its next use", "cluster", cluster, "err", err)
 	}
+	c.inTerm(number, term, func(m *machine) {
+		if err != nil {
+			on := m.slotsOn(cluster)
+			on.free = append(on.free, slot) // whoever takes it tries again
+			return
+		}
+		m.readied(cluster, readySlot{slot: slot, producer: producer, epoch: epoch})
+	})
+}
+
+// inTerm gives a slot back, whatever the shard has to wait for. If the shard is lost its slots are not used again.
+func (c *Coordinator) inTerm(number int32, term int64, fn func(m *machine)) {
 	c.mu.RLock()
 	s := c.shards[number]
 	c.mu.RUnlock()
-	if s == nil {
-		return
+	if s != nil {
+		s.inTerm(term, fn)
 	}
-	// If the shard is lost its slots are not used again.
-	_ = s.do(func(m *machine) {
-		switch {
-		case m.term != term:
-		case err != nil:
-			on := m.slotsOn(cluster)
-			on.free = append(on.free, slot) // whoever takes it tries again
-		default:
-			m.readied(cluster, readySlot{slot: slot, producer: producer, epoch: epoch})
-		}
-	})
 }
 
 // beginOn begins a transaction on a cluster where no slot is ready.
@@ -176,24 +177,29 @@ func (c *Coordinator) beginOn(ctx context.Context, e *Enlist) (enlistResult, wir
 	p.producer, p.epoch, err = c.participants.Begin(ctx, e.At.Cluster, p.id)
 	if err != nil {
 		c.logger.Warn("no transaction can be begun on a cluster", "cluster", e.At.Cluster, "err", err)
-		ask(context.WithoutCancel(ctx), c, key, func(m *machine) (struct{}, wire.Code) {
-			// What is stuck there is left alone for good.
-			if m.term == p.term {
-				m.dropSlot(p.cluster, p.slot, false)
-			}
-			return struct{}{}, wire.None
-		})
+		// What is stuck there is left alone for good.
+		c.inTerm(res.shard, p.term, func(m *machine) { m.dropSlot(p.cluster, p.slot, false) })
 		return enlistResult{}, wire.CoordinatorNotAvailable
 	}
 	// It took a while: the topic may be held by now.
 	since, held = c.participants.Held(&e.At)
-	return ask(ctx, c, key, func(m *machine) (enlistResult, wire.Code) {
+	unused := func(m *machine) {
+		m.dropSlot(p.cluster, p.slot, false)
+		m.readied(p.cluster, readySlot{slot: p.slot, producer: p.producer, epoch: p.epoch})
+	}
+	asked := false
+	answer, code := ask(ctx, c, key, func(m *machine) (enlistResult, wire.Code) {
+		asked = true // before ask returns, if at all
 		res, code := m.enlist(e, since, held, &p)
 		if t := m.txns[key]; m.term == p.term && (code != wire.None || t.participant(p.cluster).id != p.id) {
 			// It is held, or another of its partitions has found a slot that was ready.
-			m.dropSlot(p.cluster, p.slot, false)
-			m.readied(p.cluster, readySlot{slot: p.slot, producer: p.producer, epoch: p.epoch})
+			unused(m)
 		}
 		return res, code
 	})
+	if !asked {
+		// The shard's log is behind, or its lease is in doubt.
+		c.inTerm(res.shard, p.term, unused)
+	}
+	return answer, code
 }

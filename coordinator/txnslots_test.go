@@ -335,3 +335,47 @@ func TestTurnsOfATransactionalID(t *testing.T) {
 		t.Errorf("%d ids are kept", len(l.held))
 	}
 }
+
+// A slot that its transaction does not get goes back to the pool also while the shard's log is behind, and nothing else is done then.
+func TestSlotsComeBackWhileTheLogIsBehind(t *testing.T) {
+	var f *gatedTxn
+	var refuse error
+	behind := func(by int) { f.onShard(func(s *shard) { s.bytes += by }) }
+	f = newGatedTxn(t, &gatedParticipants{begin: func(string) error {
+		behind(1 << 30)
+		return refuse
+	}})
+	for i, tc := range []struct {
+		cluster string
+		refuse  error
+		ready   int
+	}{{"x", nil, 1}, {"y", errFault, 0}} {
+		refuse = tc.refuse
+		if code := f.enlist(t.Context(), tc.cluster, int32(i)); code != wire.CoordinatorNotAvailable {
+			t.Errorf("begun while the log is behind: %v", code)
+		}
+		behind(-1 << 30)
+		f.onShard(func(s *shard) {
+			if on := s.m.slots[tc.cluster]; on.used != 0 || len(on.ready) != tc.ready || len(on.free) != 0 {
+				t.Errorf("%s: %+v", tc.cluster, on)
+			}
+		})
+	}
+	// One is made ready behind a transaction that is over.
+	number, term := int32(0), int64(0)
+	f.onShard(func(s *shard) {
+		number, term = s.number, s.m.term
+		s.m.slots["z"] = &slots{next: 2}
+	})
+	refuse = nil
+	f.g.c.readySlot(t.Context(), number, term, "z", 0)
+	refuse = errFault
+	f.g.c.readySlot(t.Context(), number, term, "z", 1)
+	f.g.c.readySlot(t.Context(), number, term-1, "z", 0)
+	behind(-3 << 30)
+	f.onShard(func(s *shard) {
+		if on := s.m.slots["z"]; len(on.ready) != 1 || len(on.free) != 1 || on.free[0] != 1 {
+			t.Errorf("made ready: %+v", on)
+		}
+	})
+}
