@@ -59,7 +59,7 @@ func (t *term) compareReplay(ctx context.Context, e *catalog.Extend, i int, j *c
 	}
 	there, whole, err := t.readPlaced(ctx, e, i, j)
 	if errors.Is(err, span.ErrGone) || errors.Is(err, span.ErrOffsetOutOfRange) {
-		r.why = "they were trimmed meanwhile where they had been appended"
+		r.why = "they are gone from where they had been appended"
 		return
 	}
 	if err != nil {
@@ -80,6 +80,7 @@ func (t *term) compareReplay(ctx context.Context, e *catalog.Extend, i int, j *c
 	}
 	err = t.strandedAgain(ctx, e, i, j, func(h *batch.Header, b []byte, seq int32, from int64) error {
 		if !whole && (len(there) == 0 || seq > last) {
+			r.from = from
 			return errEnough
 		}
 		out, err := restamp(h, b, e.Producer, seq)
@@ -91,7 +92,7 @@ func (t *term) compareReplay(ctx context.Context, e *catalog.Extend, i int, j *c
 			return err
 		}
 		found := at[seq]
-		r.batches++
+		r.batches, r.from = r.batches+1, from+int64(made.NumRecords)
 		r.records += int64(made.NumRecords)
 		if n := len(found); n > 1 {
 			r.twice += int64(n-1) * int64(made.NumRecords)
@@ -105,9 +106,11 @@ func (t *term) compareReplay(ctx context.Context, e *catalog.Extend, i int, j *c
 		}
 		return nil
 	})
-	if errors.Is(err, errEnough) {
+	if errors.Is(err, errEnough) { // by either of the two walks' bounds
 		err = nil
-		r.whole, r.why = false, "more than "+ConfigCertifyBytes
+		if !whole || r.records < e.Returned[i].Taken {
+			r.whole, r.why = false, "more than "+ConfigCertifyBytes
+		}
 	}
 	r.err = err
 }

@@ -294,3 +294,33 @@ func TestReturnOfTwoSpansOfAPartition(t *testing.T) {
 		t.Errorf("%v, and %d were acknowledged", count, len(w.acked))
 	}
 }
+
+// What was appended anew counts as verified only as far as it was read where it went: nobody but the return has counted it.
+func TestReplayThatWasNotReadIsUnverified(t *testing.T) {
+	t.Parallel()
+	stranded := []catalog.Gap{{From: 100, To: 106}, {From: 108, To: 112}}
+	for _, tc := range []struct {
+		name   string
+		replay replayed
+		want   catalog.Verdict
+		from   int64
+	}{
+		{"nothing is on record", replayed{why: "it is not on record where"}, catalog.VerdictUnverified, 100},
+		{"it is gone", replayed{why: "they are gone"}, catalog.VerdictUnverified, 100},
+		{"a part was read", replayed{batches: 2, records: 4, from: 104, why: "more than the limit"}, catalog.VerdictUnverified, 104},
+		{"all of it was read", replayed{batches: 5, records: 10, from: 112, whole: true}, catalog.VerdictVerified, 0},
+		{"one is missing, and the rest was not read", replayed{batches: 2, records: 4, from: 104, lost: 2, why: "more than the limit"}, catalog.VerdictViolated, 104},
+	} {
+		ev := evidence{
+			end:      catalog.SealedEnd{End: 100, Physical: 112, Next: 200},
+			returned: &catalog.ReturnedSpan{Cut: 100, End: 100, First: -1, Taken: 10, Stranded: stranded},
+			reports:  []catalog.AckReport{{Node: 1, Records: 102, Next: 100}},
+			strayEnd: 112, replay: tc.replay,
+		}
+		c := judgeReturned(0, &ev)
+		named := slices.ContainsFunc(c.Ranges, func(r catalog.Range) bool { return r.What == "unverified" && r.From == tc.from && r.To == 112 })
+		if c.Verdict != tc.want || named != (tc.from > 0) || strings.Contains(strings.Join(c.Checked, " "), "count only") {
+			t.Errorf("%s: %s, %+v, %q", tc.name, c.Verdict, c.Ranges, c.Checked)
+		}
+	}
+}
