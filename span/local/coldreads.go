@@ -1,6 +1,8 @@
 package local
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,9 +14,16 @@ import (
 // quarters of the rate. So they go one at a time, with a pause behind each that is a share of its own time; the
 // share grows where syncs are slow all the same, and shrinks again slowly. Who reads while nothing is synced has
 // the disk.
+//
+// Readers are not given up for that: who has waited for lateAfter may read beside whose turn it is, a few at
+// a time and without a pause, so that a line of many moves about as fast as the disk. Whose request is over
+// leaves the line.
 type coldReads struct {
 	turn chan struct{}        // full while it is somebody's
+	late chan struct{}        // as many as read beside it
 	now  func() time.Duration // a steady clock
+	// patience is how long one waits for the turn alone.
+	patience time.Duration
 
 	synced atomic.Int64 // when the log was synced last, ns; 0: never
 	read   atomic.Int64 // when a cold read ended
@@ -38,11 +47,18 @@ const (
 	shareEvery = 500 * time.Millisecond
 	shareDecay = 0.98
 	pauseMost  = 100 * time.Millisecond
+
+	lateAfter = time.Second
+	lateReads = 4
 )
+
+// errNotWaited: the reader's request was over before its turn came.
+var errNotWaited = errors.New("the turn to read the disk did not come")
 
 func newColdReads() *coldReads {
 	began := time.Now()
-	return &coldReads{turn: make(chan struct{}, 1), share: leastShare, now: func() time.Duration { return time.Since(began) + 1 }}
+	return &coldReads{turn: make(chan struct{}, 1), late: make(chan struct{}, lateReads), patience: lateAfter, share: leastShare,
+		now: func() time.Duration { return time.Since(began) + 1 }}
 }
 
 // logSynced takes note of a sync of the log that took so long. It does not wait.
@@ -67,18 +83,25 @@ func (c *coldReads) logSynced(took time.Duration) {
 	}
 }
 
-// do runs a read of the disk when its turn has come. done ends the waiting, not the read.
-func (c *coldReads) do(done <-chan struct{}, read func()) {
+// do runs a read of the disk when its turn has come. done ends the waiting, not the read; when ctx ends
+// first it is not run, which is errNotWaited.
+func (c *coldReads) do(ctx context.Context, done <-chan struct{}, read func()) error {
 	if last := c.synced.Load(); last == 0 || c.now()-time.Duration(last) > syncsFor {
 		read()
 		c.read.Store(int64(c.now()))
-		return
+		return nil
 	}
-	select {
-	case c.turn <- struct{}{}:
-	case <-done:
+	switch mine, err := c.wait(ctx, done); {
+	case err != nil:
+		return err
+	case mine == nil:
 		read()
-		return
+		return nil
+	case mine == c.late:
+		read()
+		c.read.Store(int64(c.now()))
+		<-c.late
+		return nil
 	}
 	from := c.now()
 	read()
@@ -89,4 +112,34 @@ func (c *coldReads) do(done <-chan struct{}, read func()) {
 	c.mu.Unlock()
 	// The reader goes on; who comes next waits.
 	time.AfterFunc(pause, func() { <-c.turn })
+	return nil
+}
+
+// wait is for the turn, or a place beside it: one of the two is the caller's then. nil: the store is being closed.
+func (c *coldReads) wait(ctx context.Context, done <-chan struct{}) (mine chan struct{}, err error) {
+	if ctx.Err() != nil {
+		return nil, errNotWaited
+	}
+	select {
+	case c.turn <- struct{}{}:
+		return c.turn, nil
+	default:
+	}
+	patience := time.NewTimer(c.patience)
+	defer patience.Stop()
+	var late chan struct{} // nil: not yet
+	for {
+		select {
+		case c.turn <- struct{}{}:
+			return c.turn, nil
+		case late <- struct{}{}:
+			return late, nil
+		case <-patience.C:
+			late = c.late
+		case <-done:
+			return nil, nil
+		case <-ctx.Done():
+			return nil, errNotWaited
+		}
+	}
 }

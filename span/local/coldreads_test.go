@@ -1,6 +1,8 @@
 package local
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +14,7 @@ func steadyColdReads() (c *coldReads, clock *atomic.Int64) {
 	c, clock = newColdReads(), new(atomic.Int64)
 	clock.Store(1)
 	c.now = func() time.Duration { return time.Duration(clock.Load()) }
+	c.patience = time.Hour
 	return c, clock
 }
 
@@ -24,7 +27,7 @@ func TestColdReadsTakeTurns(t *testing.T) {
 		for range 6 {
 			all.Go(func() {
 				for range 20 {
-					c.do(nil, func() {
+					_ = c.do(context.Background(), nil, func() {
 						n := inside.Add(1)
 						for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 						}
@@ -47,7 +50,7 @@ func TestColdReadsTakeTurns(t *testing.T) {
 	var first sync.WaitGroup
 	for range 2 {
 		first.Go(func() {
-			c.do(nil, func() {
+			_ = c.do(context.Background(), nil, func() {
 				select {
 				case both <- struct{}{}:
 				case <-both:
@@ -65,9 +68,63 @@ func TestColdReadsEnd(t *testing.T) {
 	c.turn <- struct{}{} // somebody's, for good
 	done, ran := make(chan struct{}), false
 	close(done)
-	c.do(done, func() { ran = true })
-	if !ran {
-		t.Error("the read was not done")
+	if err := c.do(t.Context(), done, func() { ran = true }); err != nil || !ran {
+		t.Errorf("the read was not done: %v", err)
+	}
+}
+
+// Who waits for a turn leaves the line when its request is over, and reads nothing.
+func TestColdReadsOfWhoIsGone(t *testing.T) {
+	c, _ := steadyColdReads()
+	c.logSynced(time.Millisecond)
+	c.turn <- struct{}{} // somebody's, for good
+	var all sync.WaitGroup
+	for range 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		all.Go(func() {
+			if err := c.do(ctx, nil, func() { t.Error("it was read") }); !errors.Is(err, errNotWaited) {
+				t.Error(err)
+			}
+		})
+		cancel()
+	}
+	all.Wait()
+	<-c.turn
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.do(ctx, nil, func() { t.Error("it was read") }); !errors.Is(err, errNotWaited) || len(c.turn) != 0 {
+		t.Errorf("%v, %d have the turn", err, len(c.turn))
+	}
+}
+
+// Who has waited for long reads beside whose turn it is, a few at a time.
+func TestColdReadsOfALongLine(t *testing.T) {
+	c, _ := steadyColdReads()
+	c.patience = time.Millisecond
+	c.logSynced(time.Millisecond)
+	c.turn <- struct{}{} // somebody's, for good
+	var inside, most, came atomic.Int64
+	together := make(chan struct{})
+	var all sync.WaitGroup
+	for range 5 * lateReads {
+		all.Go(func() {
+			if err := c.do(t.Context(), nil, func() {
+				n := inside.Add(1)
+				for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+				}
+				if came.Add(1) == lateReads {
+					close(together)
+				}
+				<-together
+				inside.Add(-1)
+			}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if most.Load() != lateReads || len(c.late) != 0 {
+		t.Errorf("%d reads at a time, %d places are taken still", most.Load(), len(c.late))
 	}
 }
 
@@ -78,7 +135,7 @@ func TestColdReadsGiveWay(t *testing.T) {
 	step := func(read bool, took time.Duration) float64 {
 		clock.Add(int64(2 * shareEvery))
 		if read {
-			c.do(nil, func() {})
+			_ = c.do(context.Background(), nil, func() {})
 		}
 		c.logSynced(took)
 		c.mu.Lock()

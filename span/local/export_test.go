@@ -87,3 +87,12 @@ func (s *Store) Pace(took time.Duration) { s.pace(took) }
 
 // Calm tells whether segments follow the log without effort.
 func (s *Store) Calm() bool { return s.calm() }
+
+// HoldColdReads makes cold reads wait for a turn that does not come, as while the log is synced all the time.
+func (s *Store) HoldColdReads() {
+	s.cold.synced.Store(1 << 62)
+	s.cold.turn <- struct{}{}
+	for range lateReads {
+		s.cold.late <- struct{}{}
+	}
+}

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +12,7 @@ import (
 )
 
 // fetchSegment reads batches from a segment file.
-func (s *Store) fetchSegment(p *partition, v view, offset, limit, pos int64, maxBytes int) (*[]byte, []byte, error) {
+func (s *Store) fetchSegment(ctx context.Context, p *partition, v view, offset, limit, pos int64, maxBytes int) (*[]byte, []byte, error) {
 	of, err := s.files.get(v.seg, v.seg.path(s.opt.Dir, p), false)
 	if err != nil {
 		if s.replaced(p, v.seg) {
@@ -39,8 +40,11 @@ func (s *Store) fetchSegment(p *partition, v view, offset, limit, pos int64, max
 	for need := batch.HeaderSize; ; {
 		need = min(need, int(v.size-pos))
 		n = max(n, need)
-		buf, window, how, err := of.window(s, pos, n, need, v.size)
+		buf, window, how, err := of.window(ctx, s, pos, n, need, v.size)
 		if err != nil {
+			if errors.Is(err, errNotWaited) {
+				return nil, nil, fmt.Errorf("read at %d: %w: %w", pos, err, ctx.Err())
+			}
 			return nil, nil, s.damage(p, v.seg, readError(pos, err))
 		}
 		now := s.opt.Steady()
@@ -162,7 +166,7 @@ const (
 // second time, and pay for fresh pages with more CPU time than the disk takes. A
 // segment that was read so to the length of itself is wanted again: from then on it
 // goes through the cache, with the system's read-ahead.
-func (of *openFile) window(s *Store, pos int64, n, least int, end int64) (buf *[]byte, window []byte, how int, err error) {
+func (of *openFile) window(ctx context.Context, s *Store, pos int64, n, least int, end int64) (buf *[]byte, window []byte, how int, err error) {
 	how = throughCache
 	if n >= s.log.directFrom() {
 		switch all, known := of.f.Cached(pos, int64(n)); {
@@ -183,7 +187,7 @@ func (of *openFile) window(s *Store, pos int64, n, least int, end int64) (buf *[
 	// The largest run of whole blocks from that of pos on which the buffer holds.
 	skip := int(pos % vfs.Block)
 	got := 0
-	s.cold.do(s.done, func() {
+	waited := s.cold.do(ctx, s.done, func() {
 		// Not before it is this one's turn: many may wait.
 		buf = getBuffer(max(n, skip+least+vfs.Block))
 		whole := min((skip+n+vfs.Block-1)/vfs.Block, cap(*buf)/vfs.Block) * vfs.Block
@@ -191,6 +195,9 @@ func (of *openFile) window(s *Store, pos int64, n, least int, end int64) (buf *[
 		n = min(n, whole-skip)
 		got, err = of.f.ReadDirect(*buf, pos-int64(skip))
 	})
+	if waited != nil {
+		return nil, nil, how, waited
+	}
 	if got >= skip+n && (err == nil || errors.Is(err, io.EOF)) {
 		of.cold.Add(int64(n))
 		return buf, (*buf)[skip : skip+n], how, nil

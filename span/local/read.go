@@ -55,7 +55,7 @@ func (s *Store) read(ctx context.Context, l *log, r span.ReadRequest) (span.Read
 			}
 		}
 		if !wait {
-			buf, batches, err := s.fetch(p, r.Offset, limit, r.MaxBytes)
+			buf, batches, err := s.fetch(ctx, p, r.Offset, limit, r.MaxBytes)
 			if err != nil {
 				return out, err
 			}
@@ -115,9 +115,9 @@ func lastNext(run []byte) int64 {
 // fetch copies whole batches from offset on, all below limit, into a buffer. The
 // first is the one that holds offset, or the first after it; it is returned
 // whatever its size.
-func (s *Store) fetch(p *partition, offset, limit int64, maxBytes int) (buf *[]byte, batches []byte, err error) {
+func (s *Store) fetch(ctx context.Context, p *partition, offset, limit int64, maxBytes int) (buf *[]byte, batches []byte, err error) {
 	for range 16 {
-		buf, batches, err = s.fetchOnce(p, offset, limit, maxBytes)
+		buf, batches, err = s.fetchOnce(ctx, p, offset, limit, maxBytes)
 		// The log's file was used again, or the segment was compacted away, between
 		// the look-up and the read: look up anew.
 		if !errors.Is(err, errRecycled) {
@@ -127,9 +127,9 @@ func (s *Store) fetch(p *partition, offset, limit int64, maxBytes int) (buf *[]b
 	return nil, nil, fmt.Errorf("read at %d: %w: %w", offset, err, span.ErrUnavailable)
 }
 
-func (s *Store) fetchOnce(p *partition, offset, limit int64, maxBytes int) (*[]byte, []byte, error) {
+func (s *Store) fetchOnce(ctx context.Context, p *partition, offset, limit int64, maxBytes int) (*[]byte, []byte, error) {
 	for {
-		buf, batches, next, err := s.fetchFrom(p, offset, limit, maxBytes)
+		buf, batches, next, err := s.fetchFrom(ctx, p, offset, limit, maxBytes)
 		if err != nil || len(batches) > 0 || next <= offset || next >= limit {
 			return buf, batches, err
 		}
@@ -141,7 +141,7 @@ func (s *Store) fetchOnce(p *partition, offset, limit int64, maxBytes int) (*[]b
 
 // fetchFrom reads from where offset lies: the log, or one segment, whose end is
 // next when there is nothing more in it.
-func (s *Store) fetchFrom(p *partition, offset, limit int64, maxBytes int) (buf *[]byte, batches []byte, next int64, err error) {
+func (s *Store) fetchFrom(ctx context.Context, p *partition, offset, limit int64, maxBytes int) (buf *[]byte, batches []byte, next int64, err error) {
 	p.mu.Lock()
 	for _, f := range p.fenced {
 		if offset >= f.from && offset < f.to {
@@ -174,7 +174,7 @@ func (s *Store) fetchFrom(p *partition, offset, limit int64, maxBytes int) (buf 
 	if err != nil || v.seg == nil {
 		return nil, nil, 0, err
 	}
-	buf, batches, err = s.fetchSegment(p, v, offset, min(limit, segLimit), pos, maxBytes)
+	buf, batches, err = s.fetchSegment(ctx, p, v, offset, min(limit, segLimit), pos, maxBytes)
 	return buf, batches, segLimit, err
 }
 
