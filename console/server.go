@@ -45,7 +45,7 @@ type Admin interface {
 	// AddUser and RotateUser return the password that they generated, "" if one was given.
 	AddUser(ctx context.Context, tenant, name string, c controller.Credentials) (catalog.User, string, error)
 	RotateUser(ctx context.Context, tenant, name string, c controller.Credentials) (catalog.User, string, error)
-	DeleteUser(ctx context.Context, tenant, name string) error
+	DeleteUser(ctx context.Context, tenant, name string, force bool) error
 }
 
 // Limits of one request.

@@ -1,9 +1,11 @@
 package console
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/braidstream/braid/catalog"
@@ -171,7 +173,14 @@ func (s *Server) rotateUser(r *http.Request) (any, error) {
 }
 
 func (s *Server) deleteUser(r *http.Request) (any, error) {
-	return struct{}{}, s.opts.Admin.DeleteUser(r.Context(), r.PathValue("tenant"), r.PathValue("user"))
+	force := false
+	if text := r.URL.Query().Get("force"); text != "" {
+		var err error
+		if force, err = strconv.ParseBool(text); err != nil {
+			return nil, &api.Error{Status: http.StatusBadRequest, Code: "invalid", Message: fmt.Sprintf("force is %.20q, not true or false", text)}
+		}
+	}
+	return struct{}{}, s.opts.Admin.DeleteUser(r.Context(), r.PathValue("tenant"), r.PathValue("user"), force)
 }
 
 func credentials(req api.UserAdd) controller.Credentials {

@@ -151,15 +151,22 @@ func (a *Admin) superLockout(ctx context.Context, name string, was, next []strin
 	if len(was) > 0 && len(next) == 0 && len(records) == 0 {
 		return at, refuse(Refused, hint, "tenant %s has no rules, and no super user would be left: without either, everybody who is let in may do everything", name)
 	}
-	var rules []acl.Binding
-	for i := range records {
-		if b, err := acl.FromRecord(&records[i]); err == nil {
-			rules = append(rules, b)
-		}
-	}
+	rules := bindings(records)
+	before, after := acl.Compile(rules, acl.Options{SuperUsers: was}), acl.Compile(rules, acl.Options{SuperUsers: next})
 	var lost *acl.LockoutError
-	if err := acl.Lockout(acl.Compile(rules, acl.Options{SuperUsers: was}), acl.Compile(rules, acl.Options{SuperUsers: next})); errors.As(err, &lost) {
+	if err := acl.Lockout(before, after); errors.As(err, &lost) {
 		return at, refuse(Refused, hint, "tenant %s: %s", name, lost.Why)
+	}
+	has, err := a.passwords(ctx, name)
+	if err != nil {
+		return at, err
+	}
+	signsOn := func(principal string) bool {
+		user, ok := strings.CutPrefix(principal, "User:")
+		return ok && has(user)
+	}
+	if before.AdministeredBy(signsOn) && !after.AdministeredBy(signsOn) {
+		return at, refuse(Refused, hint, "tenant %s: no user with a password would be left who may change the rules", name)
 	}
 	return at, nil
 }

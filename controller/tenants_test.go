@@ -349,9 +349,32 @@ func TestUsers(t *testing.T) {
 	}
 	_, _, err = f.admin.RotateUser(f.ctx, "one", "alise", Credentials{})
 	wantProblem(t, err, Unknown, "did you mean alice?")
-	f.check(f.admin.DeleteUser(f.ctx, "one", "alice"))
-	wantProblem(t, f.admin.DeleteUser(f.ctx, "one", "alice"), Unknown, "no user")
+	f.check(f.admin.DeleteUser(f.ctx, "one", "alice", false))
+	wantProblem(t, f.admin.DeleteUser(f.ctx, "one", "alice", false), Unknown, "no user")
 	if got := f.watch.Snapshot().Users("one"); len(got) != 1 || got[0].Name != "bob" {
 		t.Errorf("left: %v", got)
 	}
+}
+
+// The last user with a password who may change a tenant's rules goes by force only, as do the rights that it has.
+func TestTheLastAdminOfATenantIsNotDeletedSilently(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "a")
+	f.tenant("one", TenantChange{SuperUsers: &[]string{"User:gina", "User:by-certificate"}})
+	for _, name := range []string{"gina", "hugo", "app"} {
+		_, _, err := f.admin.AddUser(f.ctx, "one", name, Credentials{})
+		f.check(err)
+	}
+	wantProblem(t, f.admin.DeleteUser(f.ctx, "one", "gina", false), Refused, "the last user")
+	set := func(force bool, supers ...string) error {
+		_, err := f.admin.SetTenant(f.ctx, "one", TenantChange{SuperUsers: &supers, Force: force})
+		return err
+	}
+	wantProblem(t, set(false, "User:nobody"), Refused, "no user with a password")
+	f.check(f.admin.DeleteUser(f.ctx, "one", "app", false)) // administers nothing
+	f.check(set(false, "User:gina", "User:hugo"))
+	f.check(f.admin.DeleteUser(f.ctx, "one", "gina", false)) // hugo is left
+	wantProblem(t, f.admin.DeleteUser(f.ctx, "one", "hugo", false), Refused, "the last user")
+	f.check(f.admin.DeleteUser(f.ctx, "one", "hugo", true))
+	f.check(set(false, "User:nobody")) // nobody could before
 }

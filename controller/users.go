@@ -7,6 +7,7 @@ import (
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/internal/nearest"
+	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/tenant/sasl"
 )
 
@@ -118,13 +119,19 @@ func (a *Admin) RotateUser(ctx context.Context, tenant, name string, c Credentia
 	}
 }
 
-// DeleteUser takes a user away; its sessions end.
-func (a *Admin) DeleteUser(ctx context.Context, tenant, name string) error {
+// DeleteUser takes a user away; its sessions end. The last one with a password who may change the tenant's rules goes
+// with force only.
+func (a *Admin) DeleteUser(ctx context.Context, tenant, name string, force bool) error {
 	if a.Watcher.Snapshot().Tenant(tenant) == nil {
 		return a.unknownTenant(tenant)
 	}
 	if _, err := a.user(ctx, tenant, name); err != nil {
 		return err
+	}
+	if !force {
+		if err := a.lastAdmin(ctx, tenant, name); err != nil {
+			return err
+		}
 	}
 	if err := a.Catalog.DeleteUser(ctx, tenant, name, -1); err != nil {
 		return requestError(err, "user")
@@ -133,6 +140,49 @@ func (a *Admin) DeleteUser(ctx context.Context, tenant, name string) error {
 		a.Logger.Debug("refresh after a user was deleted", "err", err)
 	}
 	return nil
+}
+
+// lastAdmin refuses that a tenant's last user goes who may change its rules.
+func (a *Admin) lastAdmin(ctx context.Context, tenant, name string) error {
+	t, err := a.Catalog.Tenant(ctx, tenant)
+	if err != nil {
+		return requestError(err, "tenant "+tenant)
+	}
+	records, err := a.Catalog.ACLs(ctx, tenant)
+	if err != nil {
+		return requestError(err, "tenant "+tenant)
+	}
+	left, err := a.passwords(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	if err := acl.Compile(bindings(records), acl.Options{SuperUsers: t.SuperUsers}).LastAdmin(name, left); err != nil {
+		return refuse(Refused, "--force does it all the same", "user %.70q of tenant %s: %v", name, tenant, err)
+	}
+	return nil
+}
+
+// passwords reads which users of a tenant have one.
+func (a *Admin) passwords(ctx context.Context, tenant string) (func(user string) bool, error) {
+	users, err := a.Catalog.Users(ctx, tenant)
+	if err != nil {
+		return nil, requestError(err, "users of tenant "+tenant)
+	}
+	has := map[string]bool{}
+	for _, u := range users {
+		has[u.Name] = len(u.Credentials) > 0
+	}
+	return func(user string) bool { return has[user] }, nil
+}
+
+// bindings are the rules that records tell.
+func bindings(records []catalog.ACL) (rules []acl.Binding) {
+	for i := range records {
+		if b, err := acl.FromRecord(&records[i]); err == nil {
+			rules = append(rules, b)
+		}
+	}
+	return rules
 }
 
 // user reads a user, and knows which one may have been meant.

@@ -9,7 +9,8 @@ package gateway
 // names that cannot be told from another when they are shown (control and invisible
 // characters, white space but single blanks inside, "*", ANONYMOUS), are
 // UNACCEPTABLE_CREDENTIAL, and so is a user more than a tenant may have. A user whose last
-// credential is removed is gone. Who signs on with what was changed is signed
+// credential is removed is gone; the last user who has a password and may change the
+// rules stays (POLICY_VIOLATION). Who signs on with what was changed is signed
 // off within seconds.
 
 import (
@@ -93,12 +94,16 @@ func alterUserScramCredentials(call *call, req *kmsg.AlterUserSCRAMCredentialsRe
 	resp.Results = make([]kmsg.AlterUserSCRAMCredentialsResponseResult, len(order))
 	var room atomic.Int64 // for new users; requests at the same moment may each find it
 	room.Store(int64(call.g.cfg.MaxUsers - len(call.g.watcher.Snapshot().Users(call.tenant))))
+	locks := call.lockouts(order)
 	each(len(order), func(i int) {
 		r := kmsg.NewAlterUserSCRAMCredentialsResponseResult()
 		r.User = order[i].name
 		err := order[i].err
 		if denied != wire.None {
 			err = denied
+		}
+		if err == nil {
+			err = locks(order[i])
 		}
 		if err == nil {
 			err = call.change(order[i], &room)
@@ -111,6 +116,42 @@ func alterUserScramCredentials(call *call, req *kmsg.AlterUserSCRAMCredentialsRe
 	// So that the next request on this connection sees the change.
 	call.g.fresh.refresh(call.ctx)
 	return resp
+}
+
+// lockouts tells of a request's changes which would take away the last user with a password who may change the rules;
+// all users who go by the same request are gone then.
+func (call *call) lockouts(order []*credentialChanges) func(*credentialChanges) error {
+	s := call.g.watcher.Snapshot()
+	going := map[string]bool{}
+	for _, c := range order {
+		if c.err != nil {
+			continue
+		}
+		if u := s.User(call.tenant, c.name); u != nil {
+			left := maps.Clone(u.Credentials)
+			for m, to := range c.to {
+				if to == nil {
+					delete(left, m)
+				} else if left != nil {
+					left[m] = *to
+				}
+			}
+			going[c.name] = len(left) == 0
+		}
+	}
+	return func(c *credentialChanges) error {
+		if !going[c.name] || call.c.rules == nil {
+			return nil
+		}
+		err := call.c.rules.LastAdmin(c.name, func(name string) bool {
+			u := s.User(call.tenant, name)
+			return u != nil && len(u.Credentials) > 0 && !going[name]
+		})
+		if err != nil {
+			return &span.RejectedError{Code: wire.PolicyViolation, Detail: err.Error()}
+		}
+		return nil
+	}
 }
 
 // credentialOf makes a credential of what a client salted.

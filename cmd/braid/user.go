@@ -149,14 +149,17 @@ void at once, and sessions that were opened with it end.`,
 }
 
 func newUserDelete(e *env) *cobra.Command {
-	return &cobra.Command{
+	var force bool
+	cmd := &cobra.Command{
 		Use:               "delete NAME --tenant T",
 		Short:             "Delete a user; its sessions end",
 		Example:           "  braid user delete alice --tenant acme",
 		Args:              names(1, 1, "the name of a user"),
 		ValidArgsFunction: e.first(usersOf(e.owner, "")),
 		RunE: ask(e, func(ctx context.Context, c *api.Client, args []string) (gone, error) {
-			return gone{"deleted", "user", args[0]}, c.DeleteUser(ctx, e.whose(), args[0])
+			return gone{"deleted", "user", args[0]}, c.DeleteUser(ctx, e.whose(), args[0], force)
 		}, printGone),
 	}
+	cmd.Flags().BoolVar(&force, "force", false, "also the last one with a password who may change the ACLs")
+	return cmd
 }

@@ -114,9 +114,14 @@ func (c *Client) RotateUser(ctx context.Context, tenant, name string, req UserAd
 	return send[User](ctx, c, http.MethodPost, tenantPath(tenant)+"/users/"+url.PathEscape(name)+"/rotate", req)
 }
 
-// DeleteUser takes a user away; its sessions end.
-func (c *Client) DeleteUser(ctx context.Context, tenant, name string) error {
-	_, err := send[struct{}](ctx, c, http.MethodDelete, tenantPath(tenant)+"/users/"+url.PathEscape(name), nil)
+// DeleteUser takes a user away; its sessions end. The last one with a password who may change the tenant's rules goes
+// with force only.
+func (c *Client) DeleteUser(ctx context.Context, tenant, name string, force bool) error {
+	path := tenantPath(tenant) + "/users/" + url.PathEscape(name)
+	if force {
+		path += "?force=true"
+	}
+	_, err := send[struct{}](ctx, c, http.MethodDelete, path, nil)
 	return err
 }
 

@@ -1,6 +1,9 @@
 package acl
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Lockout tells why a change from one set of rules to another would leave the
 // tenant to nobody, nil if it would not: nobody who may change the rules is left
@@ -37,14 +40,41 @@ func (e *LockoutError) Error() string { return "refused: " + e.Why }
 
 // Administered tells whether somebody may change the rules.
 func (x *Index) Administered() bool {
-	if len(x.supers) > 0 {
-		return true
+	return len(x.supers) > 0 || x.ruled(func(string) bool { return true })
+}
+
+// AdministeredBy tells whether one of some principals (such as User:alice) may change the rules.
+func (x *Index) AdministeredBy(some func(principal string) bool) bool {
+	for p := range x.supers {
+		if some(p) {
+			return true
+		}
 	}
+	return x.ruled(func(p string) bool { return p == Everyone || some(p) })
+}
+
+// ruled tells whether a rule lets one of some principals change the rules.
+func (x *Index) ruled(some func(principal string) bool) bool {
 	for _, b := range x.rules {
-		if b.Type == Cluster && b.Permission == Allow && (b.Operation == Alter || b.Operation == All) &&
+		if b.Type == Cluster && b.Permission == Allow && (b.Operation == Alter || b.Operation == All) && some(b.Principal) &&
 			x.Allowed(Subject{Principal: b.Principal, Host: Host(b.Host)}, Alter, Cluster, ClusterName) {
 			return true
 		}
 	}
 	return false
+}
+
+// LastAdmin tells why a user should not go, nil if it may: it may change the rules, and none of those who are left and
+// have a password may. Who signs on by a certificate or a token alone is not known here, and does not count.
+func (x *Index) LastAdmin(user string, left func(user string) bool) error {
+	const kind = "User:"
+	goes := func(p string) bool { return p == kind+user }
+	stays := func(p string) bool {
+		name, ok := strings.CutPrefix(p, kind)
+		return ok && name != user && left(name)
+	}
+	if x.AdministeredBy(goes) && !x.AdministeredBy(stays) {
+		return &LockoutError{"it is the last user with a password who may change the rules"}
+	}
+	return nil
 }
