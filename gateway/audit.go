@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/tenant"
 	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/tenant/audit"
 	"github.com/braidstream/braid/tenant/quota"
@@ -41,6 +42,12 @@ func (c *conn) wasUnknown(mechanism, user, reason string) {
 	e := c.event(audit.Unauthenticated)
 	if e.Who, e.Tenant = user, c.only; e.Tenant == noTenant {
 		e.Tenant = ""
+	}
+	if at := strings.LastIndexByte(user, '@'); c.only == "" && at > 0 {
+		// Whom alice@acme failed as is acme's to know. Names that are no tenant's are nobody's: they would be any number.
+		if of := user[at+1:]; (tenant.Reach{Snapshot: c.g.watcher.Snapshot()}).Active(of) {
+			e.Tenant = of
+		}
 	}
 	e.Action, e.Detail, e.Result = mechanism, reason, "failed"
 	c.g.opts.Audit.Record(e)

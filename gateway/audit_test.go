@@ -10,10 +10,12 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/sasl/oauth"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/tenant/audit"
 	"github.com/braidstream/braid/tenant/sasl"
+	"github.com/braidstream/braid/wire"
 )
 
 // audited gives the fleet an audit log; read gives what is in it.
@@ -168,4 +170,33 @@ func TestRefusedTokensAreAudited(t *testing.T) {
 			return nil
 		})
 	}
+}
+
+// A failure as NAME@TENANT is that tenant's to know; a tenant that is none is not told.
+func TestFailuresAreTheirTenants(t *testing.T) {
+	t.Parallel()
+	log, read := audited(t)
+	f := newFleet(t, log, secure(Security{Mechanisms: []string{sasl.Plain}, Demand: true}))
+	if _, err := f.cat.CreateTenant(t.Context(), catalog.Tenant{Name: "acme"}); err != nil {
+		t.Fatal(err)
+	}
+	f.watchUntil(func(s *catalog.Snapshot) bool { return s.Tenant("acme") != nil })
+	want := map[string]string{"alice@acme": "acme", "alice@nowhere": "", "alice": ""}
+	for name := range want {
+		if resp := f.raw().signOn(plain.Auth{User: name, Pass: "wrong"}.AsMechanism()); wire.Code(resp.ErrorCode) != wire.SASLAuthenticationFailed {
+			t.Fatal(wire.Code(resp.ErrorCode))
+		}
+	}
+	eventually(t, func() error {
+		list := read()
+		if len(list) != len(want) {
+			return fmt.Errorf("%+v", list)
+		}
+		for _, e := range list {
+			if of, ok := want[e.Who]; !ok || e.Tenant != of {
+				return fmt.Errorf("%+v", e)
+			}
+		}
+		return nil
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/braidstream/braid/catalog"
@@ -14,6 +15,7 @@ import (
 
 // Why a connection that has to authenticate is ended.
 var (
+	errYielded         = errors.New("its place before authentication went to one of an address that has fewer")
 	errUnauthenticated = errors.New("a request before authentication that is none of ApiVersions, SaslHandshake and SaslAuthenticate")
 	errAuthentication  = errors.New("authentication failed")
 	errAuthTimeout     = errors.New("authentication took too long")
@@ -273,9 +275,42 @@ func (g *Gateway) letIn(c *conn) {
 	c.unknown = false
 	g.unknown--
 	from := origin(c.host)
-	if g.unknownFrom[from]--; g.unknownFrom[from] <= 0 {
+	delete(g.unknownFrom[from], c)
+	if len(g.unknownFrom[from]) == 0 {
 		delete(g.unknownFrom, from)
 	}
+}
+
+// strange counts a connection as one that is not authenticated. Needs g.mu.
+func (g *Gateway) strange(c *conn) {
+	from := origin(c.host)
+	if g.unknownFrom[from] == nil {
+		g.unknownFrom[from] = map[*conn]struct{}{}
+	}
+	c.unknown = true
+	g.unknown++
+	g.unknownFrom[from][c] = struct{}{}
+}
+
+// yields takes the place of a connection that is not authenticated from the address that has most of them, for one of
+// an address that has fewer also afterwards: so few addresses cannot keep all others out, whatever they hold their
+// places by, and two of as many do not drive each other out. It is nil where there is none. The caller ends what it
+// gets, without the lock. Needs g.mu.
+func (g *Gateway) yields(to netip.Prefix) *conn {
+	var most map[*conn]struct{}
+	for _, of := range g.unknownFrom {
+		if len(of) > len(most) {
+			most = of
+		}
+	}
+	if len(most) <= len(g.unknownFrom[to])+1 {
+		return nil
+	}
+	for c := range most { // any
+		g.letIn(c)
+		return c
+	}
+	return nil
 }
 
 // rawToken takes a frame that is a token and nothing else, as version 0 of

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -429,6 +430,59 @@ func TestLimitsBeforeAuthentication(t *testing.T) {
 }
 
 // An ApiVersions that the gateway does not know is answered, and counts as much as another.
+// Whoever takes all places before authentication, and keeps them, loses one to each address that has fewer; of the
+// same address nobody more is let in.
+func TestOneAddressDoesNotKeepOthersOut(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, secure(Security{Mechanisms: mechanisms, Demand: true}), withConfig(func(c *Config) {
+		c.AuthTimeout, c.HandshakeTimeout, c.IdleTimeout = 10*time.Minute, 10*time.Minute, 10*time.Minute
+		c.MaxUnauthenticated, c.MaxUnauthenticatedPerIP = 4, 4
+		c.FailedAuthDelay, c.MaxFailedAuthDelay = 10*time.Minute, 10*time.Minute
+	}))
+	f.user(catalog.DefaultTenant, "alice", "secret")
+	g := f.gateways[0]
+	holds := func(want int) {
+		t.Helper()
+		eventually(t, func() error {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			if n := len(g.unknownFrom[origin("127.0.0.1")]); n != want || g.unknown != want {
+				return fmt.Errorf("%d of the address, %d in all", n, g.unknown)
+			}
+			return nil
+		})
+	}
+	holds(0)
+	for range 4 { // a wrong password, and gone before the answer
+		r := f.raw()
+		hello := kmsg.NewPtrSASLHandshakeRequest()
+		hello.Mechanism = sasl.Plain
+		do[*kmsg.SASLHandshakeResponse](r, 1, hello)
+		guess := kmsg.NewPtrSASLAuthenticateRequest()
+		guess.Version, guess.SASLAuthBytes = 2, []byte("\x00alice\x00wrong")
+		r.send(guess)
+		if err := r.nc.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holds(4)
+	f.raw().closed()
+	for range 3 {
+		from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+		nc, err := from.DialContext(t.Context(), "tcp", f.addr(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = nc.Close() })
+		r := &raw{tb: t, f: f, nc: nc}
+		r.patient()
+		if resp := r.signOn(as("alice", "secret")); resp.ErrorCode != 0 {
+			t.Fatal(wire.Code(resp.ErrorCode))
+		}
+		holds(3)
+	}
+}
+
 func TestUnknownVersionsBeforeAuthenticationAreCounted(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, secure(Security{Mechanisms: mechanisms, Demand: true}))
@@ -533,6 +587,61 @@ func TestUserScramCredentials(t *testing.T) {
 	}
 	if resp := f.raw().signOn(as("alice", "one")); wire.Code(resp.ErrorCode) != wire.SASLAuthenticationFailed {
 		t.Error(wire.Code(resp.ErrorCode))
+	}
+}
+
+// Super users do not take away the last of themselves, nor all of them in one request.
+func TestTheLastAdminKeepsItsPassword(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, secure(Security{Mechanisms: mechanisms}))
+	ctx := t.Context()
+	for _, name := range []string{"gina", "hugo", "app"} {
+		f.user(catalog.DefaultTenant, name, "secret")
+	}
+	rec, err := f.cat.Tenant(ctx, catalog.DefaultTenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec.SuperUsers = []string{"User:ANONYMOUS", "User:gina", "User:hugo"}
+	if _, err := f.cat.UpdateTenant(ctx, rec); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.watcher.Refresh(ctx); err != nil {
+		t.Fatal(err)
+	}
+	adm := kadm.NewClient(f.client())
+	remove := func(names ...string) map[string]wire.Code {
+		t.Helper()
+		var all []kadm.DeleteSCRAM
+		for _, name := range names {
+			for m := range f.watcher.Snapshot().User(catalog.DefaultTenant, name).Credentials {
+				of := kadm.ScramSha256
+				if m == sasl.ScramSHA512 {
+					of = kadm.ScramSha512
+				}
+				all = append(all, kadm.DeleteSCRAM{User: name, Mechanism: of})
+			}
+		}
+		res, err := adm.AlterUserSCRAMs(ctx, all, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		codes := map[string]wire.Code{}
+		for name, r := range res {
+			if r.Err != nil {
+				codes[name] = wire.Code(r.Err.(*kerr.Error).Code)
+			}
+		}
+		return codes
+	}
+	if got := remove("gina", "hugo", "app"); got["gina"] != wire.PolicyViolation || got["hugo"] != wire.PolicyViolation || got["app"] != wire.None {
+		t.Error(got)
+	}
+	if got := remove("gina"); got["gina"] != wire.None {
+		t.Error(got)
+	}
+	if got := remove("hugo"); got["hugo"] != wire.PolicyViolation {
+		t.Error(got)
 	}
 }
 

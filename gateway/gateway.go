@@ -104,7 +104,7 @@ type Gateway struct {
 	perIP map[string]int
 	// unknown counts connections that are not authenticated and have to be.
 	unknown     int
-	unknownFrom map[netip.Prefix]int
+	unknownFrom map[netip.Prefix]map[*conn]struct{}
 	keeping     sync.WaitGroup // of the goroutines that Start starts
 }
 
@@ -144,7 +144,7 @@ func New(o Options) (*Gateway, error) {
 
 		divided:     make(chan struct{}, 1),
 		revocations: make(chan struct{}, 1),
-		unknownFrom: map[netip.Prefix]int{},
+		unknownFrom: map[netip.Prefix]map[*conn]struct{}{},
 	}
 	if g.usage = o.Usage; g.usage == nil {
 		g.usage = &usage.Ledger{}

@@ -88,6 +88,7 @@ func (l *listener) accept() {
 func (g *Gateway) admit(l *listener, nc net.Conn) {
 	c := g.newConn(l, nc)
 	refuse := ""
+	var yielded *conn
 	g.mu.Lock()
 	switch {
 	case g.state != running:
@@ -96,21 +97,31 @@ func (g *Gateway) admit(l *listener, nc net.Conn) {
 		refuse = "max.connections"
 	case g.cfg.MaxPerIP > 0 && g.perIP[c.host] >= g.cfg.MaxPerIP:
 		refuse = "max.connections.per.ip"
-	case l.asks() && g.unknown >= g.cfg.MaxUnauthenticated:
-		refuse = "braid.max.unauthenticated"
-	case l.asks() && g.unknownFrom[origin(c.host)] >= g.cfg.MaxUnauthenticatedPerIP:
+	case l.asks() && len(g.unknownFrom[origin(c.host)]) >= g.cfg.MaxUnauthenticatedPerIP:
 		refuse = "braid.max.unauthenticated.per.ip"
-	default:
+	case l.asks() && g.unknown >= g.cfg.MaxUnauthenticated:
+		if yielded = g.yields(origin(c.host)); yielded == nil {
+			refuse = "braid.max.unauthenticated"
+		}
+	}
+	if refuse == "" {
 		if l.asks() {
-			c.unknown = true
-			g.unknown++
-			g.unknownFrom[origin(c.host)]++
+			g.strange(c)
 		}
 		g.conns[c] = struct{}{}
 		g.perIP[c.host]++
 		g.serving.Add(1)
+		if yielded != nil {
+			g.serving.Add(1)
+		}
 	}
 	g.mu.Unlock()
+	if yielded != nil {
+		go func() { // TLS takes leave of who does not read for seconds
+			defer g.serving.Done()
+			yielded.end(errYielded)
+		}()
+	}
 	if refuse != "" {
 		g.metrics.accepted.WithLabelValues(l.cfg.Name, "refused").Inc()
 		c.cancel()
