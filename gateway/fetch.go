@@ -93,10 +93,6 @@ func serveFetch(call *call) error {
 		return err
 	}
 	f.fetched()
-	if n := int64(f.outgoing()); n > 0 {
-		call.g.answers.take(n, call.c.account)
-		defer call.g.answers.put(n, call.c.account)
-	}
 	f.fill()
 	f.worked()
 	return f.answer(version)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/tenant/usage"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -36,6 +37,12 @@ type fetchJob struct {
 	// state goes from running to finished or abandoned. Whoever finds that the
 	// other was first gives the result back.
 	state atomic.Int32
+
+	// room is what the job may bring is counted in, from before it is read until it is given
+	// back; held is how much that is.
+	room    *byteBudget
+	account *usage.Account
+	held    atomic.Int64
 
 	runs []chain.ReadResult // the first tells the bounds of the log
 	size int
@@ -66,6 +73,7 @@ func (j *fetchJob) quick() bool {
 			break
 		}
 	}
+	j.hold(j.size)
 	j.state.Store(jobFinished)
 	return true
 }
@@ -90,6 +98,7 @@ func (j *fetchJob) run(ctx context.Context) {
 		}
 		req.Burst = nil
 	}
+	j.hold(j.size)
 	if j.state.CompareAndSwap(jobRunning, jobFinished) {
 		j.done()
 		return
@@ -143,6 +152,17 @@ func (j *fetchJob) abandon() {
 	}
 }
 
+// hold has n bytes counted for the job. Its connection and its worker may call it at once: what
+// is counted is always what the last of them said.
+func (j *fetchJob) hold(n int) {
+	switch more := int64(n) - j.held.Swap(int64(n)); {
+	case more > 0:
+		j.room.take(more, j.account)
+	case more < 0:
+		j.room.put(-more, j.account)
+	}
+}
+
 func (j *fetchJob) release() {
 	for i := range j.runs {
 		j.runs[i].Release()
@@ -150,6 +170,7 @@ func (j *fetchJob) release() {
 	clear(j.runs)
 	j.runs = j.runs[:0]
 	j.size = 0
+	j.hold(0)
 }
 
 // wave is a number of jobs that a few goroutines share.
@@ -182,7 +203,7 @@ func (w *wave) halt() []*fetchJob {
 // read reads the parts that need it, in order, within the request's bytes. It
 // returns when all are read, or when it has waited as long as it may.
 func (f *fetcher) read(parts []*fetchPart, until time.Time) {
-	left := int(f.maxBytes) - f.total(parts)
+	left := f.left(parts)
 	at := 0
 	for at < len(parts) {
 		f.batch = f.batch[:0]
@@ -199,12 +220,13 @@ func (f *fetcher) read(parts []*fetchPart, until time.Time) {
 			n := max(1, min(int(fp.maxBytes), share))
 			share -= n
 			f.batch = append(f.batch, fp)
-			fp.job = &fetchJob{p: fp.part, done: f.wake, req: chain.ReadRequest{
+			fp.job = &fetchJob{p: fp.part, done: f.wake, room: &f.call.g.answers, account: f.call.c.account, req: chain.ReadRequest{
 				Offset: fp.offset, MaxBytes: n, Committed: f.committed,
 				ClientEpoch: fp.leaderEpoch, LastFetchedEpoch: fp.lastFetchedEpoch, FromCopy: f.fromCopy(), Burst: &f.burst,
 				// TLS would read the records in this process.
 				Apart: f.call.c.sock != nil,
 			}}
+			fp.job.hold(n)
 		}
 		if len(f.batch) == 0 {
 			return
@@ -212,8 +234,7 @@ func (f *fetcher) read(parts []*fetchPart, until time.Time) {
 		if !f.runWave(until) {
 			return
 		}
-		left = int(f.maxBytes) - f.total(parts)
-		if left <= 0 {
+		if left = f.left(parts); left <= 0 {
 			return
 		}
 	}
@@ -289,6 +310,7 @@ func (f *fetcher) runWave(until time.Time) bool {
 		for _, j := range w.halt() {
 			// Nobody will begin it any more.
 			j.err = context.DeadlineExceeded
+			j.hold(0)
 			j.state.Store(jobFinished)
 		}
 	}
@@ -299,6 +321,8 @@ func (f *fetcher) runWave(until time.Time) bool {
 		}
 		j := fp.job
 		fp.job = nil
+		// Its cluster may hang, which must not take room from those that are well.
+		j.hold(0)
 		if len(f.pending) >= pendingReads {
 			j.abandon()
 			continue
@@ -361,6 +385,13 @@ func (f *fetcher) waitFor(until time.Time, ready func() bool) bool {
 		}
 	}
 	return true
+}
+
+// left is how many bytes may still be read for the request: memory for them has to be there
+// before they are read, as a client may ask for much and take nothing.
+func (f *fetcher) left(parts []*fetchPart) int {
+	n := int(f.maxBytes) - f.total(parts)
+	return min(n, f.call.g.answers.share(f.call.c.account))
 }
 
 // total is the sum of the record bytes that were read.

@@ -66,9 +66,28 @@ func (b *byteBudget) step(n int64) int64 {
 }
 
 // full tells whether a tenant has to wait: one whose appends are stuck, or whose consumers take
-// nothing, must not keep the others from being read. nil is nobody's connection yet.
+// nothing, must not keep the others from being read, and one that has nothing there goes on
+// even if the others have more than all. nil is nobody's connection yet.
 func (b *byteBudget) full(of *usage.Account) bool {
-	return !fair.Allows(b.of(of, 0), b.used.Load(), b.max, b.shared())
+	own, several := b.of(of, 0), b.shared()
+	if several && of != nil && own == 0 {
+		return false
+	}
+	return !fair.Allows(own, b.used.Load(), b.max, several)
+}
+
+// leastShare is what a request may have however full it is, bytes.
+const leastShare = 64 << 10
+
+// share is how many bytes one request of a tenant may take: a quarter of what is free, so
+// that a few connections that take nothing do not fill it, and what the tenant may have beside others.
+func (b *byteBudget) share(of *usage.Account) int {
+	free := b.max - b.used.Load()
+	n := free / 4
+	if b.shared() {
+		n = min(n, free-b.of(of, 0))
+	}
+	return int(max(n, leastShare))
 }
 
 // wait returns when there is room.

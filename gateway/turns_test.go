@@ -5,6 +5,8 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/fair"
 	"github.com/braidstream/braid/internal/testkit"
+	"github.com/braidstream/braid/tenant/usage"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -183,5 +186,76 @@ func TestShareOfAConsumersBudget(t *testing.T) {
 			}
 			return nil
 		})
+	}
+}
+
+// Clients that ask for much and take nothing keep no more of it in memory than there is room for,
+// and others are served beside them.
+func TestConsumersThatTakeNothing(t *testing.T) {
+	t.Parallel()
+	const most = 64 << 20
+	f := newFleet(t, withConfig(func(c *Config) { c.InflightBytes = most }))
+	answers := &f.gateways[0].answers
+	topic := f.topic("orders", 1)
+	value := string(make([]byte, 100_000))
+	for range 90 {
+		put(f.raw(), "orders", 0, value)
+	}
+	req := fetchRequest("orders", topic.ID, map[int32]int64{0: 0})
+	req.MaxBytes, req.Topics[0].Partitions[0].PartitionMaxBytes = 50<<20, 50<<20
+	req.SetVersion(12)
+	const clients = 12
+	var stuck []*raw
+	for range clients {
+		r := f.raw()
+		if err := r.nc.(*net.TCPConn).SetReadBuffer(16 << 10); err != nil {
+			t.Fatal(err)
+		}
+		r.send(req)
+		stuck = append(stuck, r)
+	}
+	for _, r := range stuck {
+		if _, err := io.ReadFull(r.nc, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if used := answers.used.Load(); used > answers.max {
+		t.Errorf("%d bytes are on their way where %d may be", used, answers.max)
+	}
+	if n := len(do[*kmsg.FetchResponse](f.raw(), 12, fetchRequest("orders", topic.ID, map[int32]int64{0: 0})).Topics[0].Partitions[0].RecordBatches); n < len(value) {
+		t.Errorf("another client has %d bytes", n)
+	}
+	for _, r := range stuck {
+		if err := r.nc.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	eventually(t, func() error {
+		if n := answers.used.Load(); n != 0 {
+			return fmt.Errorf("%d bytes are still on their way", n)
+		}
+		return nil
+	})
+}
+
+// A tenant that has nothing on its way goes on whatever others have.
+func TestNobodyWaitsForOthersRoom(t *testing.T) {
+	of := map[*usage.Account]int64{}
+	b := byteBudget{max: 1000, shared: func() bool { return true }, of: func(a *usage.Account, n int64) int64 { of[a] += n; return of[a] }}
+	noisy, quiet := new(usage.Account), new(usage.Account)
+	b.take(5000, noisy)
+	if !b.full(noisy) || b.full(quiet) {
+		t.Errorf("noisy waits: %v, quiet waits: %v", b.full(noisy), b.full(quiet))
+	}
+	if n := b.share(quiet); n != leastShare {
+		t.Errorf("a share of %d bytes where nothing is free", n)
+	}
+	b.put(5000, noisy)
+	b.max = 1 << 30
+	for range 40 {
+		b.take(int64(b.share(noisy)), noisy)
+	}
+	if b.used.Load() >= b.max || b.share(quiet) < leastShare || b.full(quiet) {
+		t.Errorf("%d of %d bytes are taken", b.used.Load(), b.max)
 	}
 }
