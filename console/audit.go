@@ -28,9 +28,6 @@ type Auditor interface {
 	Read(context.Context, audit.Query) ([]audit.Event, error)
 }
 
-// via is what events of the admin API came by.
-const via = "admin API"
-
 func (s *Server) record(r *http.Request, e audit.Event) {
 	if s.opts.Audit == nil {
 		return
@@ -38,7 +35,7 @@ func (s *Server) record(r *http.Request, e audit.Event) {
 	if by := asker(r); by.name != "" {
 		e.Who = "operator:" + by.name
 	}
-	e.From, e.Via, e.Action = r.RemoteAddr, via, r.Method+" "+r.URL.Path
+	e.From, e.Via, e.Action = r.RemoteAddr, audit.AdminAPI, r.Method+" "+r.URL.Path
 	if e.Tenant = r.PathValue("tenant"); e.Tenant == "" {
 		if e.Tenant = r.URL.Query().Get("tenant"); e.Tenant == "" && ofTenant(r.URL.Path) {
 			e.Tenant = catalog.DefaultTenant

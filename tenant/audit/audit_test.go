@@ -145,6 +145,68 @@ func TestFloods(t *testing.T) {
 	}
 }
 
+// Changes that a tenant makes in any number are cut too, and counted, over all listeners; those of operators, of the
+// fleet and of others are written.
+func TestFloodsOfDone(t *testing.T) {
+	t.Parallel()
+	b := bounds{by: map[sort]*bucket{}}
+	now := time.Now()
+	written := 0
+	const flood = 5 * doneBurst
+	for i := range flood {
+		if _, ok := b.pass(&Event{Kind: Change, Tenant: "loud", Via: fmt.Sprint("L", i%2), Result: Done}, now); ok {
+			written++
+		}
+	}
+	if written != doneBurst {
+		t.Errorf("%d of a flood are written", written)
+	}
+	for range 2 * doneBurst {
+		for _, e := range []Event{{Kind: Change, Tenant: "loud", Via: AdminAPI, Result: Done}, {Kind: Change, Who: "controller", Tenant: "loud", Result: Done}, {Kind: Change, Result: Done}} {
+			if _, ok := b.pass(&e, now); !ok {
+				t.Fatalf("%+v is left out", e)
+			}
+		}
+	}
+	if _, ok := b.pass(&Event{Kind: Change, Tenant: "quiet", Via: "L0", Result: Done}, now); !ok {
+		t.Error("another tenant's is left out")
+	}
+	if sums := b.sums(now); len(sums) != 1 || sums[0].Tenant != "loud" || sums[0].Result != Done || sums[0].LeftOut != flood-doneBurst {
+		t.Errorf("%+v", sums)
+	}
+}
+
+// However much clients tell while nothing can be written, operators' changes are kept: in the queue, and for the topic.
+func TestClientsLeaveRoom(t *testing.T) {
+	t.Parallel()
+	g := &gate{open: make(chan struct{})}
+	l := open(t, Options{Stream: g})
+	for i := range 2 * maxQueued {
+		l.Record(Event{Kind: Denied, Tenant: fmt.Sprint("t", i%500), Via: "L", Result: "denied"})
+	}
+	const own = maxQueued / 5
+	for range own {
+		l.Record(Event{Kind: Change, Who: "operator:olga", Via: AdminAPI, Result: Done})
+	}
+	close(g.open)
+	shut(t, l)
+	if n := bytes.Count(g.b.Bytes(), []byte("operator:olga")); n != own {
+		t.Errorf("%d of %d", n, own)
+	}
+
+	w := &Log{o: Options{Topic: func(context.Context, [][]byte) error { return nil }}, poke: make(chan struct{}, 1)}
+	for range 2 * maxWaiting {
+		w.line(&Event{Kind: Denied, Tenant: "t", Via: "L"})
+	}
+	if n := len(w.waiting); n != maxWaitingOfClients {
+		t.Errorf("%d of clients wait", n)
+	}
+	w.line(&Event{Kind: Change, Tenant: "t", Via: AdminAPI, Result: Done})
+	if n := len(w.waiting); n != maxWaitingOfClients+1 {
+		t.Errorf("%d wait", n)
+	}
+}
+
 // Names that change do not fill the memory.
 func TestBoundsAreBounded(t *testing.T) {
 	t.Parallel()

@@ -11,6 +11,10 @@ import (
 const (
 	burst     = 100
 	perSecond = 10
+	// Changes that are made are what the log is for, and a tenant's admin can make as many as it likes (DeleteRecords that
+	// delete nothing). What operators and the fleet itself do has no bound.
+	doneBurst     = 1000
+	donePerSecond = 20
 	// maxSorts bounds how many sorts are told apart; more are one.
 	maxSorts = 1000
 	// sumsEvery is how often the number of what was left out is written.
@@ -18,7 +22,25 @@ const (
 )
 
 // sort is what is bounded together.
-type sort struct{ kind, tenant, via string }
+type sort struct {
+	kind, tenant, via string
+	done              bool
+}
+
+func (s sort) rate() (most, perSec float64) {
+	if s.done {
+		return doneBurst, donePerSecond
+	}
+	return burst, perSecond
+}
+
+// AdminAPI is what events of the admin API came by (Event.Via).
+const AdminAPI = "admin API"
+
+// fleets tells whether an event is of what operators or the fleet itself do: no client makes it happen.
+func (e *Event) fleets() bool {
+	return e.Kind == LeftOut || e.Kind == Change && (e.Tenant == "" || e.Via == AdminAPI || e.Via == "")
+}
 
 type bucket struct {
 	tokens  float64
@@ -31,28 +53,34 @@ type bounds struct {
 	by map[sort]*bucket
 }
 
-func sortOf(e *Event) sort { return sort{e.Kind, e.Tenant, e.Via} }
+func sortOf(e *Event) sort {
+	if e.Kind == Change && e.Result == Done {
+		return sort{kind: e.Kind, tenant: e.Tenant, done: true} // over all listeners
+	}
+	return sort{kind: e.Kind, tenant: e.Tenant, via: e.Via}
+}
 
 // pass tells whether an event is written, and how many like it were not.
 func (b *bounds) pass(e *Event, now time.Time) (leftOut int64, ok bool) {
-	if e.Kind == Change && e.Result == Done || e.Kind == LeftOut {
+	if e.Kind == LeftOut || e.Result == Done && e.fleets() {
 		return 0, true
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := sortOf(e)
+	most, perSec := s.rate()
 	k := b.by[s]
 	if k == nil {
 		if len(b.by) >= maxSorts {
-			s = sort{kind: e.Kind}
+			s = sort{kind: e.Kind, done: s.done}
 			k = b.by[s]
 		}
 		if k == nil {
-			k = &bucket{tokens: burst, at: now}
+			k = &bucket{tokens: most, at: now}
 			b.by[s] = k
 		}
 	}
-	k.tokens = min(burst, k.tokens+max(0, now.Sub(k.at).Seconds())*perSecond)
+	k.tokens = min(most, k.tokens+max(0, now.Sub(k.at).Seconds())*perSec)
 	k.at = now
 	if k.tokens < 1 {
 		k.leftOut++
@@ -69,10 +97,15 @@ func (b *bounds) sums(now time.Time) (out []Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for s, k := range b.by {
+		most, perSec := s.rate()
 		if k.leftOut > 0 {
-			out = append(out, Event{Time: now, Kind: LeftOut, Tenant: s.tenant, Via: s.via, Action: s.kind, LeftOut: k.leftOut})
+			e := Event{Time: now, Kind: LeftOut, Tenant: s.tenant, Via: s.via, Action: s.kind, LeftOut: k.leftOut}
+			if s.done {
+				e.Result = Done
+			}
+			out = append(out, e)
 			k.leftOut = 0
-		} else if k.tokens+now.Sub(k.at).Seconds()*perSecond >= burst {
+		} else if k.tokens+now.Sub(k.at).Seconds()*perSec >= most {
 			delete(b.by, s)
 		}
 	}

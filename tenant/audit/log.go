@@ -28,7 +28,11 @@ type Options struct {
 const (
 	maxQueued  = 4096
 	maxWaiting = 10_000 // for the topic
-	topicLines = 200    // in one batch
+	// What clients make happen leaves a quarter of either to operators and the fleet itself.
+	maxQueuedOfClients  = maxQueued / 4 * 3
+	maxWaitingOfClients = maxWaiting / 4 * 3
+
+	topicLines = 200 // in one batch
 	topicRetry = time.Second
 )
 
@@ -95,6 +99,10 @@ func (l *Log) Record(e Event) {
 	}
 	e.LeftOut += n
 	e.bound()
+	if !e.fleets() && len(l.queue) >= maxQueuedOfClients {
+		l.lost.Add(1)
+		return
+	}
 	select {
 	case l.queue <- e:
 	default:
@@ -234,8 +242,12 @@ func (l *Log) line(e *Event) {
 	if l.o.Topic == nil {
 		return
 	}
+	most := maxWaiting
+	if !e.fleets() {
+		most = maxWaitingOfClients
+	}
 	l.mu.Lock()
-	if len(l.waiting) < maxWaiting {
+	if len(l.waiting) < most {
 		l.waiting = append(l.waiting, b[:len(b)-1])
 	} else {
 		l.topicLost.Add(1)
