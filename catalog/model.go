@@ -173,6 +173,9 @@ type Copy struct {
 	Map []Piece `json:"map"`
 	// Unreadable: the cluster is gone (failed over); readers skip the span until it is back.
 	Unreadable bool `json:"unreadable,omitempty"`
+	// Settled: the cluster was lost and came back, and what the copy held outside of the chain was
+	// taken in. A later loss of the cluster hides the copy again, and changes nothing else.
+	Settled bool `json:"settled,omitempty"`
 	// Skip lists logical ranges of the copy that are not in the chain, ascending and
 	// apart from each other: what may have landed there before the cluster was lost
 	// was appended again elsewhere. They begin and end with batches.

@@ -67,7 +67,7 @@ func Extend(c *catalog.Chain, x Extension) (catalog.Chain, error) {
 	}
 	to := x.To
 	to.Map = []catalog.Piece{{Physical: x.PhysicalStart, Delta: next.Start - x.PhysicalStart}}
-	to.Unreadable = false
+	to.Unreadable, to.Settled = false, false
 	next.Copies = []catalog.Copy{to}
 
 	out := *c

@@ -68,6 +68,12 @@ func judgeReturned(p int32, ev *evidence) catalog.PartitionCertificate {
 	return v.give()
 }
 
+// What a certificate says of stranded ranges.
+const (
+	readInPlace = "read in place, behind those who went on"
+	cameAgain   = "their producers had appended them again"
+)
+
 // returnedVerdict begins with what the return itself has found and done.
 func returnedVerdict(ev *evidence) verdict {
 	end, x := &ev.end, ev.returned
@@ -84,10 +90,28 @@ func returnedVerdict(ev *evidence) verdict {
 	case x.InPlace:
 		c.InPlace, c.LeftOut = x.Taken, x.Left
 		for _, g := range x.Stranded {
-			v.rangeOf(g.From, g.To, "stranded", "read in place, behind those who went on")
+			at := g.From
+			for _, out := range x.Skip {
+				from, to := max(out.From, at), min(out.To, g.To)
+				if from >= to {
+					continue
+				}
+				if at < from {
+					v.rangeOf(at, from, "stranded", readInPlace)
+				}
+				v.rangeOf(from, to, "left out", cameAgain)
+				at = to
+			}
+			if at < g.To {
+				v.rangeOf(at, g.To, "stranded", readInPlace)
+			}
 		}
-		for _, g := range x.Skip {
-			v.rangeOf(g.From, g.To, "left out", "their producers had appended them again")
+	case x.Taken == 0:
+		c.LeftOut = x.Left
+		for _, g := range x.Stranded {
+			if x.Left > 0 { // else it holds no records
+				v.rangeOf(g.From, g.To, "left out", cameAgain)
+			}
 		}
 	default:
 		c.Replayed, c.LeftOut = x.Taken, x.Left

@@ -131,9 +131,14 @@ func (t *term) bringBack(ctx context.Context, ref catalog.TopicRef, cluster stri
 	case err == nil && (e.Kind != catalog.OpReturn || e.Target != cluster):
 		return &catalog.BusyError{Op: e.Op, Topic: ref.Name}
 	case errors.Is(err, catalog.ErrNotFound):
-		topic, err := t.o.Catalog.Topic(ctx, ref.Tenant, ref.ID)
+		topic, pages, err := t.o.Catalog.Chains(ctx, ref.Tenant, ref.ID)
 		if err != nil {
 			return err
+		}
+		for p, ch := range chainsOf(pages) {
+			if err := (&homecoming{t: t, cluster: cluster}).mayBegin(ctx, int32(p), ch); err != nil {
+				return err
+			}
 		}
 		id, err := t.o.Catalog.ProducerIDs(ctx, 1)
 		if err != nil {
@@ -163,7 +168,7 @@ func (t *term) bringBack(ctx context.Context, ref catalog.TopicRef, cluster stri
 			sp := &ch.Spans[i]
 			c := awayCopy(sp, cluster)
 			if x := changes[at{p, sp.Seq}]; x != nil && c != nil {
-				sp.End, c.Skip = x.End, x.Skip
+				sp.End, c.Skip, c.Settled = x.End, x.Skip, true
 			}
 		}
 		return mark(ch, cluster, false)
@@ -200,8 +205,8 @@ func (h *homecoming) takeIn(ctx context.Context) error {
 	var old []catalog.PhysicalTopic
 	for p, ch := range chainsOf(pages) {
 		for i := range ch.Spans {
-			c := awayCopy(&ch.Spans[i], h.cluster)
-			if c == nil || !ch.Spans[i].Hole {
+			c := lostCopy(&ch.Spans[i], h.cluster)
+			if c == nil {
 				continue
 			}
 			end, x, err := h.span(ctx, int32(p), ch, i, c)
@@ -240,6 +245,16 @@ func awayCopy(sp *catalog.Span, cluster string) *catalog.Copy {
 	return nil
 }
 
+// lostCopy is the span's unreadable copy on the cluster if what it holds outside of the chain
+// is to be taken in. That happens once: what a return before this one has appended anew
+// lies in the log still, and would be found there again after each loss of the cluster.
+func lostCopy(sp *catalog.Span, cluster string) *catalog.Copy {
+	if c := awayCopy(sp, cluster); c != nil && sp.Hole && !c.Settled {
+		return c
+	}
+	return nil
+}
+
 // sealAll seals the topics that were lost unsealed: gateways that were cut off
 // from the catalog may still append to them.
 func (h *homecoming) sealAll(ctx context.Context, chains []*catalog.Chain) error {
@@ -249,8 +264,8 @@ func (h *homecoming) sealAll(ctx context.Context, chains []*catalog.Chain) error
 	}
 	for _, ch := range chains {
 		for i := range ch.Spans {
-			c := awayCopy(&ch.Spans[i], h.cluster)
-			if c == nil || !ch.Spans[i].Hole || h.ends[c.TopicID] != nil {
+			c := lostCopy(&ch.Spans[i], h.cluster)
+			if c == nil || h.ends[c.TopicID] != nil {
 				continue
 			}
 			call, cancel := context.WithTimeout(ctx, h.t.driver.limits.call)

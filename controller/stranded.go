@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/braidstream/braid/batch"
@@ -29,6 +30,9 @@ type strandedLog struct {
 // errTooSoon: a producer may still append again what is stranded.
 var errTooSoon = errors.New("stranded records wait until their producers have had time to append them again")
 
+// errElsewhere: producers may have appended again on a cluster that is away itself what is stranded.
+var errElsewhere = errors.New("stranded records wait for another cluster, where their producers may have appended them again")
+
 // open looks at who appended what is stranded, and who of them appended it again.
 // What is found out is kept with the extend, so that a controller that takes over
 // counts alike.
@@ -52,13 +56,8 @@ func (s *strandedLog) known(ctx context.Context) (chain.Again, error) {
 			return againOf(&j), nil
 		}
 	}
-	who := map[int64]struct{}{}
-	if err := s.walk(ctx, func(h *batch.Header, _ []byte) error {
-		if h.HasProducer() {
-			who[h.ProducerID] = struct{}{}
-		}
-		return nil
-	}); err != nil {
+	who, err := s.who(ctx)
+	if err != nil {
 		return nil, err
 	}
 	again, err := s.appendedAgain(ctx, who)
@@ -84,6 +83,18 @@ func (s *strandedLog) known(ctx context.Context) (chain.Again, error) {
 	}
 	s.h.e = next
 	return again, nil
+}
+
+// who are the producers of what is stranded.
+func (s *strandedLog) who(ctx context.Context) (map[int64]struct{}, error) {
+	who := map[int64]struct{}{}
+	err := s.walk(ctx, func(h *batch.Header, _ []byte) error {
+		if h.HasProducer() {
+			who[h.ProducerID] = struct{}{}
+		}
+		return nil
+	})
+	return who, err
 }
 
 // aim notes where the stranded records will be appended anew, and from where on: they are
@@ -253,19 +264,66 @@ const stateHolds = 12 * time.Hour
 
 // appendedAgain reads where each of the producers went on after the span. A later
 // span is read as far as it takes to find those that its copy knows of, so mostly
-// not at all, or a little: retries come soon.
+// not at all, or a little: retries come soon. One whose cluster is away as well is waited
+// for: without it, records that were appended again there would be taken in twice.
 func (s *strandedLog) appendedAgain(ctx context.Context, who map[int64]struct{}) (chain.Again, error) {
 	out := chain.Again{}
 	for i := range s.ch.Spans {
 		sp := &s.ch.Spans[i]
-		if sp.Seq <= s.span.Seq || sp.Copies[0].Unreadable || len(out) == len(who) {
+		c := &sp.Copies[0]
+		if sp.Seq <= s.span.Seq || len(out) == len(who) {
 			continue
+		}
+		if s.h.isAway(c) {
+			return nil, fmt.Errorf("partition %d, cluster %s: %w", s.partition, c.Cluster, errElsewhere)
 		}
 		if err := s.lookAgain(ctx, sp, who, out); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
+}
+
+// isAway tells whether a copy is on another cluster that is away as well.
+func (h *homecoming) isAway(c *catalog.Copy) bool {
+	return c.Unreadable && c.Cluster != h.cluster && !healthy(opinions(h.t.o.Watcher.Snapshot(), c.Cluster), time.Now(), 0)
+}
+
+// mayBegin is errElsewhere if what a partition left on the cluster has to wait for another
+// cluster. It is asked before the return takes the topic's extend, since the topic could neither
+// be moved nor fail over while it waited with that.
+func (h *homecoming) mayBegin(ctx context.Context, p int32, ch *catalog.Chain) error {
+	for i := range ch.Spans {
+		sp := &ch.Spans[i]
+		c := lostCopy(sp, h.cluster)
+		if c == nil || !slices.ContainsFunc(ch.Spans[i+1:], func(x catalog.Span) bool { return h.isAway(&x.Copies[0]) }) {
+			continue
+		}
+		if err := h.mayJudge(ctx, p, ch, sp, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *homecoming) mayJudge(ctx context.Context, p int32, ch *catalog.Chain, sp *catalog.Span, c *catalog.Copy) error {
+	st, err := h.t.o.Stores.Store(h.cluster)
+	if err != nil {
+		return err
+	}
+	s := &strandedLog{h: h, partition: p, ch: ch, span: sp, copy: c, from: st.Log(span.Topic{Name: c.Topic, ID: c.TopicID}, c.Partition)}
+	defer s.from.Release()
+	o, err := h.t.offsets(ctx, s.from)
+	if err != nil {
+		return err
+	}
+	s.zones = chain.Stranded(sp, c, chain.ToLogical(c, o.HighWatermark))
+	who, err := s.who(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = s.appendedAgain(ctx, who)
+	return err
 }
 
 func (s *strandedLog) lookAgain(ctx context.Context, sp *catalog.Span, who map[int64]struct{}, out chain.Again) error {
@@ -295,7 +353,8 @@ func (s *strandedLog) lookAgain(ctx context.Context, sp *catalog.Span, who map[i
 		return nil
 	}
 	end := int64(-1)
-	if !sp.IsOpen() {
+	// Of a span that was lost itself, what lies past its cut was taken in, or will be.
+	if !sp.IsOpen() && !(sp.Hole && (c.Unreadable || c.Settled)) {
 		end = chain.ToPhysical(c, sp.End)
 	}
 	o, err := log.Offsets(ctx)
