@@ -152,7 +152,8 @@ type ReadRequest struct {
 	// Burst, if not nil, says with what else this is read.
 	Burst *span.Burst
 
-	waited bool // for another reader of the same
+	waited bool  // for another reader of the same
+	asked  int64 // Offset as it came; that moves on over what cannot be read
 }
 
 // ReadResult holds whole batches; the first may begin before the asked offset.

@@ -52,6 +52,26 @@ func OpenSpan(c *catalog.Chain) *catalog.Span {
 	return nil
 }
 
+// ReaderEnd is the end of the log that readers are told, where openEnd is that of the
+// open span. While nothing lies in the open span that is where the last record before
+// it ends: over the gap that a lost cluster left no position moves, so who reads up to
+// the open span's start would never be done. It is no lower than what was told before
+// the gap was made, since a span is cut past all that is known to be acknowledged.
+// Offsets in the gap stay in range.
+func ReaderEnd(c *catalog.Chain, openEnd int64) int64 {
+	open := OpenSpan(c)
+	if open == nil || openEnd > open.Start {
+		return openEnd
+	}
+	for i := len(c.Spans) - 2; i >= 0; i-- {
+		if s := &c.Spans[i]; s.End > s.Start {
+			return max(s.End, c.Start)
+		}
+	}
+	// All that there ever was is trimmed.
+	return c.Start
+}
+
 // LeaderEpoch is the epoch that clients are told: that of the last span.
 func LeaderEpoch(c *catalog.Chain) int32 {
 	if n := len(c.Spans); n > 0 {

@@ -11,8 +11,8 @@ import (
 	"github.com/braidstream/braid/span"
 )
 
-// Offsets returns the start and the end of the log, the end being the last
-// stable offset if committed. It is proved current: the chain is read
+// Offsets returns the start and the end of the log as readers are told it (see
+// [ReaderEnd]), the end being the last stable offset if committed. It is proved current: the chain is read
 // linearizably after the copy has answered, so no gateway that lags behind an
 // extend gives an end that clients of another one are past already.
 func (p *Partition) Offsets(ctx context.Context, committed bool) (start, end int64, epoch int32, err error) {
@@ -24,7 +24,7 @@ func (p *Partition) Offsets(ctx context.Context, committed bool) (start, end int
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	return start, max(end, start), LeaderEpoch(v.chain), nil
+	return start, max(ReaderEnd(v.chain, end), start), LeaderEpoch(v.chain), nil
 }
 
 // again repeats f while the chain changes under it.
@@ -37,8 +37,8 @@ func (p *Partition) again(f func() error) error {
 	return because(ErrUnavailable, errChanged)
 }
 
-// openEnd is the end of the log with the version of the chain for which it was
-// proved; errChanged when that changed meanwhile.
+// openEnd is where the open span ends, be it empty (see [ReaderEnd]), with the version
+// of the chain for which it was proved; errChanged when that changed meanwhile.
 func (p *Partition) openEnd(ctx context.Context, committed bool) (*view, int64, error) {
 	v, _, end, err := p.openBounds(ctx, committed)
 	return v, end, err
@@ -318,7 +318,7 @@ func (p *Partition) DeleteRecords(ctx context.Context, before int64) (start int6
 		}
 		at := before
 		if at == -1 {
-			at = end
+			at = max(ReaderEnd(v.chain, end), v.chain.Start)
 		}
 		if at < 0 || at > end {
 			return fmt.Errorf("%w: %d, the log ends at %d", ErrOffsetOutOfRange, at, end)

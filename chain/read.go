@@ -22,6 +22,7 @@ var errBehind = errors.New("the copy's high watermark is behind its end")
 // spans that cannot be read, goes on at the next record.
 func (p *Partition) Read(ctx context.Context, r ReadRequest) (ReadResult, error) {
 	p.lastUse.Store(time.Now().UnixNano())
+	r.asked = r.Offset
 	// Each round ends, or passes a span, or saw a new version of the chain.
 	for range MaxSpans + 16 {
 		res, err := p.read(ctx, &r)
@@ -36,6 +37,7 @@ func (p *Partition) Read(ctx context.Context, r ReadRequest) (ReadResult, error)
 // of the log while somebody listens there. ok is false when Read is needed to tell.
 func (p *Partition) TryRead(r ReadRequest) (res ReadResult, ok bool) {
 	p.lastUse.Store(time.Now().UnixNano())
+	r.asked = r.Offset
 	v := p.view.Load()
 	if p.gone() != nil || r.ClientEpoch >= 0 && r.ClientEpoch != LeaderEpoch(v.chain) {
 		return ReadResult{}, false
@@ -60,7 +62,7 @@ func (p *Partition) read(ctx context.Context, r *ReadRequest) (ReadResult, error
 	}
 	if r.LastFetchedEpoch >= 0 {
 		if epoch, end, diverges := Diverges(v.chain, r.Offset, r.LastFetchedEpoch, math.MaxInt64); diverges {
-			res := p.empty(v)
+			res := p.empty(v, r)
 			res.DivergingEpoch, res.DivergingEnd = epoch, end
 			return res, nil
 		}
@@ -71,7 +73,7 @@ func (p *Partition) read(ctx context.Context, r *ReadRequest) (ReadResult, error
 		return ReadResult{}, fmt.Errorf("%w: %d, the log begins at %d", ErrOffsetOutOfRange, r.Offset, v.chain.Start)
 	}
 	if place.Span < 0 {
-		return p.empty(v), p.prove(ctx, v, nil)
+		return p.empty(v, r), p.prove(ctx, v, nil)
 	}
 	r.Offset = place.Offset
 	s := &v.chain.Spans[place.Span]
@@ -124,16 +126,20 @@ func (p *Partition) checkEpoch(ctx context.Context, epoch int32) (*view, error) 
 }
 
 // empty is a result without records.
-func (p *Partition) empty(v *view) ReadResult {
+func (p *Partition) empty(v *view, r *ReadRequest) ReadResult {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.result(v)
+	return p.result(v, r)
 }
 
-// result has the bounds as known. Needs mu.
-func (p *Partition) result(v *view) ReadResult {
+// result has the bounds as known, for the reader of r. Needs mu.
+func (p *Partition) result(v *view, r *ReadRequest) ReadResult {
 	hw, lso := p.hw, p.lso
-	if s := OpenSpan(v.chain); s == nil && len(v.chain.Spans) > 0 {
+	if s := OpenSpan(v.chain); s != nil {
+		// Who was sent into the gap, by latest while there was more, stands at the end there.
+		stands := min(r.asked, s.Start)
+		hw, lso = max(ReaderEnd(v.chain, hw), stands), max(ReaderEnd(v.chain, lso), stands)
+	} else if len(v.chain.Spans) > 0 {
 		hw = v.chain.Spans[len(v.chain.Spans)-1].End
 		lso = hw
 	}
@@ -159,7 +165,7 @@ func (p *Partition) readTail(v *view, s *catalog.Span, r *ReadRequest) (ReadResu
 	if r.Offset < limit && !(r.Committed && r.Offset < p.tail.txn) {
 		if c, run, _, ok := p.tail.find(s.Seq, r.Offset, limit, r.MaxBytes); ok {
 			p.l.metrics.CacheHits.Add(float64(len(run)))
-			res := p.result(v)
+			res := p.result(v, r)
 			res.Batches, res.Release = run, c.drop
 			return res, true
 		}
@@ -173,13 +179,13 @@ func (p *Partition) readTail(v *view, s *catalog.Span, r *ReadRequest) (ReadResu
 		}
 		if c, run, ok := p.l.shelf.find(p, s, r.Offset, lso, r.MaxBytes); ok {
 			p.l.metrics.CacheHits.Add(float64(len(run)))
-			res := p.result(v)
+			res := p.result(v, r)
 			res.Batches, res.Release = run, c.drop
 			return res, true
 		}
 	}
 	if s.IsOpen() && p.hwSeq == s.Seq && r.Offset == p.hw && p.following && time.Since(p.heardAt) < trustFollower {
-		return p.result(v), true
+		return p.result(v, r), true
 	}
 	return ReadResult{}, false
 }
@@ -204,7 +210,7 @@ func (p *Partition) readSealed(ctx context.Context, v *view, s *catalog.Span, r 
 	if err != nil {
 		return ReadResult{}, 0, p.readFailed(ctx, v, s, err)
 	}
-	res := p.empty(v)
+	res := p.empty(v, r)
 	if err := patch(&res, &rr, h.copy, s, end); err != nil {
 		rr.Release()
 		return ReadResult{}, 0, err
@@ -252,7 +258,7 @@ func (p *Partition) readOpen(ctx context.Context, v *view, s *catalog.Span, r *R
 		return ReadResult{}, 0, err
 	}
 	if p.muted(s.Seq) {
-		return p.empty(v), 0, nil
+		return p.empty(v, r), 0, nil
 	}
 	lease := p.l.lease()
 	rr, err := h.log.Read(ctx, r.toCopy(h.copy))
@@ -273,10 +279,10 @@ func (p *Partition) readOpen(ctx context.Context, v *view, s *catalog.Span, r *R
 		if now != v {
 			return ReadResult{}, 0, errChanged
 		}
-		return p.result(v), 0, nil
+		return p.result(v, r), 0, nil
 	}
 	p.heard(s, h.copy, &rr)
-	res := p.result(v)
+	res := p.result(v, r)
 	if err := patch(&res, &rr, h.copy, s, math.MaxInt64); err != nil {
 		rr.Release()
 		return ReadResult{}, 0, err
