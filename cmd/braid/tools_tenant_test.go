@@ -52,9 +52,10 @@ func toolsOfATenant(t *testing.T, up *running, java *tools.Tools, file func(name
 		{topics, bob, "--delete --topic orders", 1, []string{`TopicAuthorizationException|not authorized`}, ""},
 		{acls, alice, "--remove --force --allow-principal User:bob --operation Write --topic orders", 0, nil, ""},
 		{acls, alice, "--list --topic orders --resource-pattern-type literal", 0, []string{`operation=CREATE`}, `User:bob, host=\*, operation=WRITE`},
-		// A rule that locks everybody out, and nothing of the request is done.
-		{acls, alice, "--add --deny-principal User:* --operation All --topic * --cluster", 1, []string{`PolicyViolationException: refused: it would deny everybody`}, ""},
-		{acls, alice, "--list --cluster", 0, nil, "DENY"},
+		// A rule that locks everybody out, and nothing of the request is done. It is of one resource: the tool asks for each
+		// by a request of its own, in the order of a hash table.
+		{acls, alice, "--add --deny-principal User:* --operation All --operation Describe --topic *", 1, []string{`PolicyViolationException: refused: it would deny everybody`}, ""},
+		{acls, alice, "--list", 0, nil, `name=\*|User:\*`},
 		{topics, alice, "--list", 0, []string{`(?m)^orders$`}, ""}, // super users are bound by none
 
 		{configs, alice, "--alter --entity-type users --entity-name bob --add-config producer_byte_rate=1024,consumer_byte_rate=2048,request_percentage=50,controller_mutation_rate=3", 0, []string{`Completed updating config for user bob`}, ""},
