@@ -385,6 +385,9 @@ type ReturnedSpan struct {
 	Stranded []Gap `json:"stranded,omitempty"` // what lay outside of the chain
 }
 
+// Records is how many stranded records there were.
+func (s *ReturnedSpan) Records() int64 { return s.Taken + s.Left }
+
 // AppendedAgain: the producer went on with this sequence.
 type AppendedAgain struct {
 	Producer int64 `json:"producer"`

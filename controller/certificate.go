@@ -246,9 +246,9 @@ func nodes(reports []catalog.AckReport) map[int32]bool {
 
 // reporters says who reported.
 func reporters(reports []catalog.AckReport) string {
-	s := fmt.Sprintf("%d gateways", len(nodes(reports)))
-	if n := len(nodes(reports)); n == 1 {
-		s = "1 gateway"
+	s := "1 gateway"
+	if n := len(nodes(reports)); n != 1 {
+		s = fmt.Sprintf("%d gateways", n)
 	}
 	if slices.ContainsFunc(reports, func(r catalog.AckReport) bool { return r.Node == replayNode }) {
 		s += ", and the return of a cluster,"

@@ -24,7 +24,7 @@ func (ev *evidence) strandedRecords() int64 {
 	if ev.returned == nil {
 		return 0
 	}
-	return ev.returned.Taken + ev.returned.Left
+	return ev.returned.Records()
 }
 
 // judgeEarly says of a returned span what is known before it was read.

@@ -295,7 +295,7 @@ func (t *term) issue(ctx context.Context, e *catalog.Extend, at stage) error {
 	err = each(ctx, make([]*catalog.Chain, len(e.Ends)), func(ctx context.Context, i int, _ *catalog.Chain) error {
 		end := e.Ends[i]
 		ev := evidence{end: end, reports: sealed[end.Partition], next: next[end.Partition], strayEnd: -1,
-			rewritten: configOf(topic.Config, "message.timestamp.type") == "LogAppendTime", compacted: isCompacted(topic.Config),
+			rewritten: isRestamped(topic.Config), compacted: isCompacted(topic.Config),
 			alarm: alarms[end.Partition], lossy: e.Unreadable, silent: e.Silent, away: oldCluster(e, &end)}
 		if !ev.lossy && end.Old >= 0 {
 			t.readBoundary(ctx, e, &ev, at >= turnedOver)

@@ -31,12 +31,7 @@ func (t *term) readReplay(ctx context.Context, e *catalog.Extend, i int, ev *evi
 	if x.InPlace || x.Taken == 0 {
 		return
 	}
-	var j *catalog.Judged
-	for k := range e.Judged {
-		if e.Judged[k].Partition == e.Ends[i].Partition && e.Judged[k].Span == e.Ends[i].Span {
-			j = &e.Judged[k]
-		}
-	}
+	j := judgedOf(e, e.Ends[i].Partition, e.Ends[i].Span)
 	switch {
 	case j == nil || j.To == nil:
 		r.why = "it is not on record where"

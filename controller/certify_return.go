@@ -99,7 +99,7 @@ func (t *term) postponedBy(ctx context.Context, e *catalog.Extend) ([]catalog.Ex
 	return slices.DeleteFunc(list, func(f catalog.Extend) bool { return !concerns(&f) }), nil
 }
 
-// endOf finds which of a return's ends is of the same span; -1: none.
+// endOf finds which of an extend's ends is of the same span; -1: none.
 func endOf(e *catalog.Extend, end *catalog.SealedEnd) int {
 	return slices.IndexFunc(e.Ends, func(x catalog.SealedEnd) bool { return x.Partition == end.Partition && x.Span == end.Span })
 }
@@ -109,7 +109,7 @@ func strandedIn(e *catalog.Extend, i int) int64 {
 	if i >= len(e.Returned) {
 		return 0
 	}
-	return e.Returned[i].Taken + e.Returned[i].Left
+	return e.Returned[i].Records()
 }
 
 func oldCluster(e *catalog.Extend, end *catalog.SealedEnd) string {
@@ -133,7 +133,7 @@ func (t *term) judgeReturn(ctx context.Context, e *catalog.Extend, failovers []c
 	err = each(ctx, make([]*catalog.Chain, len(e.Ends)), func(ctx context.Context, i int, _ *catalog.Chain) error {
 		end := e.Ends[i]
 		ev := evidence{end: end, strayEnd: -1, returned: &e.Returned[i],
-			rewritten: configOf(topic.Config, "message.timestamp.type") == "LogAppendTime", compacted: isCompacted(topic.Config),
+			rewritten: isRestamped(topic.Config), compacted: isCompacted(topic.Config),
 			sized: configInt(topic.Config, "retention.bytes") >= 0}
 		// A log that is shorter than what was acknowledged is judged up to there.
 		ev.end.End = max(end.End, ev.returned.Cut)
@@ -145,7 +145,7 @@ func (t *term) judgeReturn(ctx context.Context, e *catalog.Extend, failovers []c
 		}
 		var next *catalog.PhysicalTopic
 		for j := range failovers {
-			if f := &failovers[j]; slices.ContainsFunc(f.Ends, func(x catalog.SealedEnd) bool { return x.Partition == end.Partition && x.Span == end.Span }) {
+			if f := &failovers[j]; endOf(f, &end) >= 0 {
 				next = &f.New
 				ev.silent = append(ev.silent, f.Silent...)
 			}

@@ -142,6 +142,11 @@ func storeTopic(p catalog.PhysicalTopic) span.Topic {
 	return span.Topic{Name: p.Topic, ID: p.TopicID}
 }
 
+// copyLog is the log of a copy, for the caller to release.
+func copyLog(st span.Store, c *catalog.Copy) span.Log {
+	return st.Log(span.Topic{Name: c.Topic, ID: c.TopicID}, c.Partition)
+}
+
 // openTopics lists the distinct physical topics that hold the open spans.
 func openTopics(chains []*catalog.Chain) []catalog.PhysicalTopic {
 	var out []catalog.PhysicalTopic

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -119,12 +120,7 @@ func leaves(chains []*catalog.Chain, from string) (out []catalog.PhysicalTopic) 
 
 // isAmong tells whether a cluster is in a list, as [PlannedMove.From] has it.
 func isAmong(list, cluster string) bool {
-	for _, c := range strings.Split(list, ",") {
-		if c == cluster {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(strings.Split(list, ","), cluster)
 }
 
 // pricing is one plan's questions under way.
@@ -212,7 +208,7 @@ func (q *pricing) offsets(c *catalog.Copy) (span.Offsets, error) {
 	if err != nil {
 		return span.Offsets{}, err
 	}
-	log := st.Log(span.Topic{Name: c.Topic, ID: c.TopicID}, c.Partition)
+	log := copyLog(st, c)
 	defer log.Release()
 	return log.Offsets(q.ctx)
 }

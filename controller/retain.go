@@ -119,7 +119,7 @@ func (t *term) openBefore(ctx context.Context, k *keeper, topic *catalog.Topic, 
 	if err != nil {
 		return -1, err
 	}
-	log := st.Log(span.Topic{Name: c.Topic, ID: c.TopicID}, c.Partition)
+	log := copyLog(st, c)
 	defer log.Release()
 	call, cancel := context.WithTimeout(ctx, t.driver.limits.call)
 	defer cancel()
@@ -215,7 +215,7 @@ func (t *term) startOf(ctx context.Context, c *catalog.Copy) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	log := st.Log(span.Topic{Name: c.Topic, ID: c.TopicID}, c.Partition)
+	log := copyLog(st, c)
 	defer log.Release()
 	call, cancel := context.WithTimeout(ctx, t.driver.limits.call)
 	defer cancel()
@@ -274,7 +274,7 @@ func (t *term) deleteRecords(ctx context.Context, k *keeper, topic *catalog.Topi
 			if err != nil {
 				return err
 			}
-			log := st.Log(span.Topic{Name: c.Topic, ID: c.TopicID}, c.Partition)
+			log := copyLog(st, c)
 			call, cancel := context.WithTimeout(ctx, t.driver.limits.call)
 			_, err = log.DeleteBefore(call, before)
 			cancel()

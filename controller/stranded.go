@@ -37,12 +37,11 @@ var errElsewhere = errors.New("stranded records wait for another cluster, where 
 // What is found out is kept with the extend, so that a controller that takes over
 // counts alike.
 func (h *homecoming) open(ctx context.Context, p int32, ch *catalog.Chain, sp *catalog.Span, c *catalog.Copy, x *catalog.ReturnedSpan) (*strandedLog, error) {
-	st, err := h.t.o.Stores.Store(h.cluster)
+	s, err := h.logOf(p, ch, sp, c)
 	if err != nil {
 		return nil, err
 	}
-	s := &strandedLog{h: h, partition: p, ch: ch, span: sp, copy: c, zones: x.Stranded, stays: x.InPlace,
-		from: st.Log(span.Topic{Name: c.Topic, ID: c.TopicID}, c.Partition)}
+	s.zones, s.stays = x.Stranded, x.InPlace
 	if s.again, err = s.known(ctx); err != nil {
 		s.from.Release()
 		return nil, err
@@ -50,11 +49,18 @@ func (h *homecoming) open(ctx context.Context, p int32, ch *catalog.Chain, sp *c
 	return s, nil
 }
 
+// logOf is the log of a lost copy, for the caller to release.
+func (h *homecoming) logOf(p int32, ch *catalog.Chain, sp *catalog.Span, c *catalog.Copy) (*strandedLog, error) {
+	st, err := h.t.o.Stores.Store(h.cluster)
+	if err != nil {
+		return nil, err
+	}
+	return &strandedLog{h: h, partition: p, ch: ch, span: sp, copy: c, from: copyLog(st, c)}, nil
+}
+
 func (s *strandedLog) known(ctx context.Context) (chain.Again, error) {
-	for _, j := range s.h.e.Judged {
-		if j.Partition == s.partition && j.Span == s.span.Seq {
-			return againOf(&j), nil
-		}
+	if j := judgedOf(&s.h.e, s.partition, s.span.Seq); j != nil {
+		return againOf(j), nil
 	}
 	who, err := s.who(ctx)
 	if err != nil {
@@ -126,7 +132,17 @@ func (s *strandedLog) target() (*catalog.Copy, span.Log, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return oc, st.Log(span.Topic{Name: oc.Topic, ID: oc.TopicID}, oc.Partition), nil
+	return oc, copyLog(st, oc), nil
+}
+
+// judgedOf is what a return has found out of a span; nil: nothing yet.
+func judgedOf(e *catalog.Extend, partition, seq int32) *catalog.Judged {
+	for i := range e.Judged {
+		if j := &e.Judged[i]; j.Partition == partition && j.Span == seq {
+			return j
+		}
+	}
+	return nil
 }
 
 func againOf(j *catalog.Judged) chain.Again {
@@ -307,11 +323,10 @@ func (h *homecoming) mayBegin(ctx context.Context, p int32, ch *catalog.Chain) e
 }
 
 func (h *homecoming) mayJudge(ctx context.Context, p int32, ch *catalog.Chain, sp *catalog.Span, c *catalog.Copy) error {
-	st, err := h.t.o.Stores.Store(h.cluster)
+	s, err := h.logOf(p, ch, sp, c)
 	if err != nil {
 		return err
 	}
-	s := &strandedLog{h: h, partition: p, ch: ch, span: sp, copy: c, from: st.Log(span.Topic{Name: c.Topic, ID: c.TopicID}, c.Partition)}
 	defer s.from.Release()
 	o, err := h.t.offsets(ctx, s.from)
 	if err != nil {
@@ -332,7 +347,7 @@ func (s *strandedLog) lookAgain(ctx context.Context, sp *catalog.Span, who map[i
 	if err != nil {
 		return err
 	}
-	log := st.Log(span.Topic{Name: c.Topic, ID: c.TopicID}, c.Partition)
+	log := copyLog(st, c)
 	defer log.Release()
 	due := len(who) - len(out)
 	if time.Since(sp.Opened) < stateHolds {

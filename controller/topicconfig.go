@@ -263,6 +263,11 @@ func isCompacted(m map[string]string) bool {
 	return strings.Contains(configOf(m, "cleanup.policy"), "compact")
 }
 
+// isRestamped tells whether the cluster gives records the time of their append.
+func isRestamped(m map[string]string) bool {
+	return configOf(m, "message.timestamp.type") == "LogAppendTime"
+}
+
 func isDeleted(m map[string]string) bool {
 	return strings.Contains(configOf(m, "cleanup.policy"), "delete")
 }

@@ -85,8 +85,8 @@ type explorer struct {
 	cfg Config
 	ledger
 	hash hasher
-	bad  string
-	out  []step[world] // successors of the state that is expanded
+	fault
+	out []step[world] // successors of the state that is expanded
 }
 
 // ledger numbers the versions of chains that a walk comes by.
@@ -214,12 +214,6 @@ func (w *world) rename(perm [maxGateways]uint8, swap uint8) {
 	if swap == 1 {
 		w.ctl[0], w.ctl[1] = w.ctl[1], w.ctl[0]
 		w.leader = 1 - w.leader
-	}
-}
-
-func (e *explorer) wrong(format string, args ...any) {
-	if e.bad == "" {
-		e.bad = fmt.Sprintf(format, args...)
 	}
 }
 

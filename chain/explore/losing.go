@@ -175,8 +175,8 @@ type loser struct {
 	cfg Losing
 	ledger
 	hash hasher
-	bad  string
-	out  []step[loss]
+	fault
+	out []step[loss]
 }
 
 // Lose walks all states that cfg allows, depth first.
@@ -224,12 +224,6 @@ func (e *loser) version(w *loss, i uint8) *version {
 }
 
 func (e *loser) newest(w *loss) *version { return e.version(w, w.nv-1) }
-
-func (e *loser) wrong(format string, args ...any) {
-	if e.bad == "" {
-		e.bad = fmt.Sprintf(format, args...)
-	}
-}
 
 func (e *loser) emit(w loss, format string, args ...any) {
 	e.out = append(e.out, step[loss]{w, format, args})

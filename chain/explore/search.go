@@ -6,6 +6,15 @@ import (
 	"time"
 )
 
+// fault is the first thing that is wrong with the state that is looked at.
+type fault struct{ bad string }
+
+func (f *fault) wrong(format string, args ...any) {
+	if f.bad == "" {
+		f.bad = fmt.Sprintf(format, args...)
+	}
+}
+
 // step is a state with the event that leads to it, put into words only for a trace.
 type step[W any] struct {
 	w     W

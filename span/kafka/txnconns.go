@@ -3,6 +3,8 @@ package kafka
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"sync"
 	"time"
 
@@ -28,17 +30,16 @@ type pinned struct {
 }
 
 func (p *pinned) get(b *broker, id string) *control {
-	h := uint32(2166136261)
-	for i := range len(id) {
-		h = (h ^ uint32(id[i])) * 16777619
-	}
+	h := fnv.New32a()
+	_, _ = io.WriteString(h, id) // a hash takes everything
+	at := h.Sum32() % txnConnections
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c := p.conns[h%txnConnections]
+	c := p.conns[at]
 	if c == nil {
 		c = newControl(b.ctx, b.s, b.addr)
 		c.alone = true
-		p.conns[h%txnConnections] = c
+		p.conns[at] = c
 		// By a goroutine of the store's own, which Close waits for.
 		b.s.spawn(c.run)
 	}
