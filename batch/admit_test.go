@@ -78,3 +78,43 @@ func TestAdmission(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Each record that is refused is named, with its own reason, as far as there is room.
+func TestAdmissionNamesRecords(t *testing.T) {
+	const now = 10_000
+	check := func(records ...Record) *FaultsError {
+		t.Helper()
+		b := NewBuilder()
+		for _, r := range records {
+			b.Add(r)
+		}
+		raw, err := b.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, _, err := Parse(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out *FaultsError
+		if err := (Admission{Keys: true, Before: 100, After: -1, Now: now}).Check(raw, &h, 1<<20); !errors.As(err, &out) {
+			t.Fatalf("%v", err)
+		}
+		return out
+	}
+	good, bare, old := Record{Timestamp: now, Key: []byte("k")}, Record{Timestamp: now}, Record{Timestamp: 1, Key: []byte("k")}
+	out := check(good, bare, old, good, bare)
+	if out.Total != 3 || len(out.Faults) != 3 {
+		t.Fatalf("%+v", out)
+	}
+	for i, want := range []int32{1, 2, 4} {
+		var late *TimeError
+		if f := out.Faults[i]; f.Index != want || errors.As(f.Err, &late) != (want == 2) {
+			t.Errorf("fault %d: %+v", i, f)
+		}
+	}
+	many := make([]Record, MaxFaults+10)
+	if out := check(many...); out.Total != len(many) || len(out.Faults) != MaxFaults {
+		t.Errorf("%d of %d are named", len(out.Faults), out.Total)
+	}
+}

@@ -49,9 +49,6 @@ func TestCreateTopics(t *testing.T) {
 		{topic("__consumer_offsets", nil), wire.InvalidTopicException, "reserved"},
 		{topic("zero", func(rt *kmsg.CreateTopicsRequestTopic) { rt.NumPartitions = 0 }), wire.InvalidPartitions, ""},
 		{topic("rf", func(rt *kmsg.CreateTopicsRequestTopic) { rt.ReplicationFactor = 0 }), wire.InvalidReplicationFactor, ""},
-		{topic("assigned", func(rt *kmsg.CreateTopicsRequestTopic) {
-			rt.ReplicaAssignment = []kmsg.CreateTopicsRequestTopicReplicaAssignment{{Partition: 0, Replicas: []int32{1}}}
-		}), wire.InvalidReplicaAssignment, "number of partitions"},
 		{topic("bad-config", config("retention.mss", ptr("5"))), wire.InvalidConfig, "retention.mss"},
 		{topic("null-config", config("retention.ms", nil)), wire.InvalidConfig, "Null value"},
 	} {

@@ -2,8 +2,8 @@ package gateway
 
 // CreatePartitions, key 37, versions 0 to 3.
 //
-// Difference: assignments are refused with INVALID_REPLICA_ASSIGNMENT, as in
-// CreateTopics.
+// Difference: assignments are checked and then left to the clusters behind, as in
+// CreateTopics; they may have any number of replicas.
 
 import (
 	"context"
@@ -56,13 +56,16 @@ func (call *call) growTopic(ctx context.Context, t *kmsg.CreatePartitionsRequest
 		return wire.UnknownTopicOrPartition
 	}
 	switch {
-	case len(t.Assignment) > 0:
-		return refuse(wire.InvalidReplicaAssignment, "Replica assignments are not taken: give a number of partitions instead")
 	case t.Count == topic.Partitions:
 		return refuse(wire.InvalidPartitions, "Topic already has %d partition(s).", topic.Partitions)
 	case t.Count < topic.Partitions:
 		return refuse(wire.InvalidPartitions, "The topic %s currently has %d partition(s); %d would not be an increase.",
 			t.Topic, topic.Partitions, t.Count)
+	}
+	if len(t.Assignment) > 0 {
+		if err := call.c.view().brokers.added(t.Count-topic.Partitions, t.Assignment); err != nil {
+			return err
+		}
 	}
 	if err := call.mutate(t.Count-topic.Partitions, 3); err != nil {
 		return err

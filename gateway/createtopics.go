@@ -7,8 +7,8 @@ package gateway
 // twice is refused for each.
 //
 // Differences: the replication factor is checked and then left to the clusters
-// behind; the answer says 1, as Metadata does. Replica assignments are refused
-// with INVALID_REPLICA_ASSIGNMENT, since brokers of ours hold no replicas. The
+// behind; the answer says 1, as Metadata does. So are replica assignments: what
+// they name has to be brokers, and their number is that of the partitions. The
 // names of Kafka's own internal topics are refused. A topic can be used when the
 // answer is out.
 
@@ -94,11 +94,8 @@ func (call *call) createTopic(ctx context.Context, t *kmsg.CreateTopicsRequestTo
 	refuse := func(code wire.Code, format string, args ...any) (catalog.Topic, error) {
 		return catalog.Topic{}, &span.RejectedError{Code: code, Detail: fmt.Sprintf(format, args...)}
 	}
-	switch {
-	case internalTopic(t.Topic):
+	if internalTopic(t.Topic) {
 		return refuse(wire.InvalidTopicException, "Topic '%s' is reserved", t.Topic)
-	case len(t.ReplicaAssignment) > 0:
-		return refuse(wire.InvalidReplicaAssignment, "Replica assignments are not taken: give a number of partitions instead")
 	}
 	s := call.g.watcher.Snapshot()
 	if s.TopicByName(call.tenant, t.Topic) != nil {
@@ -120,6 +117,8 @@ func (call *call) createTopic(ctx context.Context, t *kmsg.CreateTopicsRequestTo
 	// Kafka looks at the configs before it looks at these.
 	var counts error
 	switch {
+	case len(t.ReplicaAssignment) > 0:
+		spec.Partitions, counts = call.c.view().brokers.created(t)
 	case t.ReplicationFactor == 0 || t.ReplicationFactor < -1:
 		_, counts = refuse(wire.InvalidReplicationFactor, "Replication factor must be larger than 0, or -1 to use the default value.")
 	case t.NumPartitions == 0 || t.NumPartitions < -1:

@@ -31,6 +31,7 @@ type flight struct {
 	// orphan: the connection broke, so the last append frees the flight. Under conn.mu.
 	orphan bool
 
+	named int        // records that the answer says were refused; by the reader, as it submits
 	burst span.Burst // of its appends
 	req   wire.ProduceRequest
 	resp  wire.ProduceResponse
@@ -129,7 +130,7 @@ func (f *flight) free() {
 	f.resp.Reset()
 	clear(f.parts)
 	f.parts = f.parts[:0]
-	f.done, f.orphan, f.silent = false, false, false
+	f.done, f.orphan, f.silent, f.named = false, false, false, 0
 	f.failed.Store(false)
 	flightPool.Put(f)
 }

@@ -225,15 +225,45 @@ func (s *topicSettings) admit(records []byte, h *batch.Header, now int64) error 
 		asked.Before, asked.After = s.beforeMax, s.afterMax
 	}
 	err := asked.Check(records, h, recordsBudget)
-	var out *batch.TimeError
+	var faults *batch.FaultsError
+	var late *batch.TimeError
+	rejected := &span.RejectedError{}
 	switch {
 	case errors.Is(err, batch.ErrNoKey):
-		return &span.RejectedError{Code: wire.InvalidRecord, Detail: "Compacted topic cannot accept message without key"}
-	case errors.As(err, &out):
-		return &span.RejectedError{Code: wire.InvalidTimestamp, Detail: fmt.Sprintf(
-			"Timestamp %d of message is out of range [%s, %s] of the topic", out.Timestamp, bound(now, -s.beforeMax, s.beforeMax), bound(now, s.afterMax, s.afterMax))}
+		rejected.Code, rejected.Detail = wire.InvalidRecord, s.fault(err, now)
+	case errors.As(err, &late):
+		rejected.Code, rejected.Detail = wire.InvalidTimestamp, s.fault(err, now)
+	default:
+		return err
 	}
-	return err
+	if !errors.As(err, &faults) {
+		return rejected
+	}
+	out := &recordsRefused{RejectedError: rejected, records: make([]wire.RecordError, len(faults.Faults))}
+	for i, f := range faults.Faults {
+		out.records[i] = wire.RecordError{Index: f.Index, Message: []byte(s.fault(f.Err, now))}
+	}
+	return out
+}
+
+// recordsRefused is a batch that is refused for some of its records. A client
+// fails those with the batch's error, and tells of the others that they were in
+// bad company (KIP-467).
+type recordsRefused struct {
+	*span.RejectedError
+	records []wire.RecordError
+}
+
+func (e *recordsRefused) Unwrap() error { return e.RejectedError }
+
+// fault says what is wrong with a record.
+func (s *topicSettings) fault(err error, now int64) string {
+	var late *batch.TimeError
+	if !errors.As(err, &late) {
+		return "Compacted topic cannot accept message without key"
+	}
+	return fmt.Sprintf("Timestamp %d of message is out of range [%s, %s] of the topic",
+		late.Timestamp, bound(now, -s.beforeMax, s.beforeMax), bound(now, s.afterMax, s.afterMax))
 }
 
 func bound(now, d, limit int64) string {
@@ -263,6 +293,13 @@ func (f *flight) fail(i int, err error) {
 	code := f.c.g.codeOf(keyProduce, f.c.peer, err)
 	detail := ""
 	var rejected *span.RejectedError
+	var some *recordsRefused
+	if f.version >= 8 && errors.As(err, &some) {
+		// Few bytes unpack to many records: an answer names no more of them than a batch may.
+		some.records = some.records[:min(len(some.records), batch.MaxFaults-f.named)]
+		f.named += len(some.records)
+		f.resp.Partitions[i].RecordErrors = some.records
+	}
 	switch {
 	case errors.As(err, &rejected):
 		detail = rejected.Detail

@@ -113,6 +113,51 @@ func TestProduceValidation(t *testing.T) {
 	}
 }
 
+// A batch of a compacted topic is refused for its records without a key, and the answer names those: clients fail
+// the others with an error of another kind (KIP-467). An answer has room for so many.
+func TestProduceNamesRefusedRecords(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	f.topic("compacted", 3, "cleanup.policy", "compact")
+	r := f.raw()
+	mixed := records(t, func(b *batch.Builder) {
+		for i := range 4 {
+			b.Add(batch.Record{Key: [][]byte{nil, []byte("k")}[i%2], Value: []byte("v")})
+		}
+	})
+	answer := func(version int16, parts map[int32][]byte) []kmsg.ProduceResponseTopicPartition {
+		got := do[*kmsg.ProduceResponse](r, version, produceRequest("compacted", [16]byte{}, -1, parts)).Topics[0].Partitions
+		for _, p := range got {
+			if wire.Code(p.ErrorCode) != wire.InvalidRecord {
+				t.Fatalf("version %d: %+v", version, p)
+			}
+		}
+		return got
+	}
+	for _, version := range []int16{8, 12} {
+		p := answer(version, map[int32][]byte{0: mixed})[0]
+		if len(p.ErrorRecords) != 2 || p.ErrorRecords[0].RelativeOffset != 0 || p.ErrorRecords[1].RelativeOffset != 2 {
+			t.Fatalf("version %d: %+v", version, p.ErrorRecords)
+		}
+		if m := p.ErrorRecords[1].ErrorMessage; m == nil || !strings.Contains(*m, "without key") {
+			t.Errorf("version %d: %v", version, m)
+		}
+	}
+	answer(7, map[int32][]byte{0: mixed}) // has no place for them
+	keyless := records(t, func(b *batch.Builder) {
+		for range batch.MaxFaults - 100 {
+			b.Add(batch.Record{})
+		}
+	})
+	named := 0
+	for _, p := range answer(12, map[int32][]byte{0: keyless, 1: keyless, 2: keyless}) {
+		named += len(p.ErrorRecords)
+	}
+	if named != batch.MaxFaults {
+		t.Errorf("%d records are named, want %d", named, batch.MaxFaults)
+	}
+}
+
 // Answers leave in the order of the requests, whatever kind they are, and
 // appends land in it.
 func TestPipelinedRequestsKeepTheirOrder(t *testing.T) {
