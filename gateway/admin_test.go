@@ -183,6 +183,13 @@ func TestConfigs(t *testing.T) {
 	if b := show(describe(kmsg.ConfigResourceTypeBroker, "1", "message.max.bytes")); !strings.HasPrefix(b, "message.max.bytes=5000 STATIC_BROKER_CONFIG") {
 		t.Errorf("broker: %s", b)
 	}
+	// Who came in by this listener is told where it is, and by which ids brokers go.
+	if b := show(describe(kmsg.ConfigResourceTypeBroker, "1", "advertised.listeners", "broker.id", "broker.rack")); b !=
+		"advertised.listeners=PLAIN://"+f.addr(0)+" STATIC_BROKER_CONFIG [advertised.listeners=PLAIN://"+f.addr(0)+" STATIC_BROKER_CONFIG]; "+
+			"broker.id=1 STATIC_BROKER_CONFIG [broker.id=1 STATIC_BROKER_CONFIG] [broker.id=-1 DEFAULT_CONFIG]; "+
+			"broker.rack= DEFAULT_CONFIG [broker.rack= DEFAULT_CONFIG]; " {
+		t.Errorf("broker: %s", b)
+	}
 	for _, c := range []struct {
 		kind kmsg.ConfigResourceType
 		name string

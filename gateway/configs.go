@@ -3,8 +3,10 @@ package gateway
 import (
 	"context"
 	"math"
+	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -123,16 +125,28 @@ func (g *Gateway) topicConfigs(t *catalog.Topic, show shown) []kmsg.DescribeConf
 	return out
 }
 
-// describeBroker describes the configs of a gateway, all read-only.
-func (g *Gateway) describeBroker(show shown) []kmsg.DescribeConfigsResponseResourceConfig {
+// describeBroker describes the configs of a gateway, all read-only. Of its addresses
+// that of the client's own listener is shown, as in Metadata.
+func describeBroker(configs []brokerConfig, b *broker, listener string, show shown) []kmsg.DescribeConfigsResponseResourceConfig {
+	node := strconv.Itoa(int(b.node))
+	address := strings.ToUpper(listener) + "://" + net.JoinHostPort(b.host, strconv.Itoa(int(b.port)))
+	configs = append(configs,
+		brokerConfig{"advertised.listeners", ConfigList, address, "", "Where clients find the broker."},
+		brokerConfig{"broker.id", ConfigInt, node, "-1", "The broker's id."},
+		brokerConfig{"broker.rack", ConfigString, b.rack, "", "The broker's zone."},
+		brokerConfig{"delete.topic.enable", ConfigBoolean, "true", "true", "Whether topics can be deleted."},
+		brokerConfig{"node.id", ConfigInt, node, "-1", "The broker's id."})
+	slices.SortFunc(configs, func(x, y brokerConfig) int { return strings.Compare(x.name, y.name) })
 	var out []kmsg.DescribeConfigsResponseResourceConfig
-	for _, b := range g.brokerConfigs() {
+	for _, c := range configs {
 		var levels []level
-		if b.value != b.def {
-			levels = append(levels, level{b.name, b.value, kmsg.ConfigSourceStaticBrokerConfig})
+		if c.value != c.def {
+			levels = append(levels, level{c.name, c.value, kmsg.ConfigSourceStaticBrokerConfig})
 		}
-		levels = append(levels, level{b.name, b.def, kmsg.ConfigSourceDefaultConfig})
-		out = show.add(out, &ConfigKey{Name: b.name, Type: b.typ, Doc: b.doc, ReadOnly: true}, levels)
+		if c.def != "" || c.value == "" {
+			levels = append(levels, level{c.name, c.def, kmsg.ConfigSourceDefaultConfig})
+		}
+		out = show.add(out, &ConfigKey{Name: c.name, Type: c.typ, Doc: c.doc, ReadOnly: true}, levels)
 	}
 	return out
 }

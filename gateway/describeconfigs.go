@@ -5,7 +5,7 @@ package gateway
 // Like Apache Kafka: topics and groups with sources, synonyms, types and
 // documentation; brokers by node id.
 //
-// Differences: a broker shows the few configs that a gateway has a say in, all
+// Differences: a broker shows its id, its address and the few configs that a gateway has a say in, all
 // of them read-only; the cluster-wide default broker ("") has none. Groups have
 // the configs of consumer groups only. Loggers and client metrics are not
 // resources here.
@@ -62,10 +62,11 @@ func (call *call) describe(r *kmsg.DescribeConfigsRequestResource, show shown) (
 		if err != nil {
 			return nil, invalidRequest("Broker id must be an integer, but it is: %.40s", r.ResourceName)
 		}
-		if call.c.view().brokers.find(int32(node)) == nil {
+		b := call.c.view().brokers.find(int32(node))
+		if b == nil {
 			return nil, invalidRequest("Unknown broker %d", node)
 		}
-		return call.g.describeBroker(show), nil
+		return describeBroker(call.g.brokerConfigs(), b, call.c.l.cfg.Name, show), nil
 	case kmsg.ConfigResourceTypeGroupConfig:
 		if err := checkGroupName(r.ResourceName); err != nil {
 			return nil, err
