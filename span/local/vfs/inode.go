@@ -18,8 +18,8 @@ const sector = 512
 // inode is the content of a file of [Mem].
 type inode struct {
 	mu   sync.Mutex
-	data []byte // as readers see it
-	safe []byte // as it is after a crash for sure
+	data content // as readers see it
+	safe content // as it is after a crash for sure
 	// What was done since the last sync, in order.
 	pending []write
 }
@@ -33,41 +33,31 @@ type write struct {
 
 // resize changes the size and returns how many bytes became free; under mu.
 func (n *inode) resize(size int64) int64 {
-	freed := int64(len(n.data)) - size
-	n.data = resized(n.data, size)
+	freed := n.data.size - size
+	n.data.resize(size)
 	n.pending = append(n.pending, write{size: size})
 	return freed
 }
 
-func resized(b []byte, size int64) []byte {
-	if int64(len(b)) >= size {
-		return b[:size:size]
-	}
-	return append(b, make([]byte, size-int64(len(b)))...)
-}
-
-func (w write) apply(b []byte) []byte {
+func (w write) apply(c *content) {
 	if w.data == nil {
-		return resized(b, w.size)
+		c.resize(w.size)
+		return
 	}
-	if end := w.at + int64(len(w.data)); end > int64(len(b)) {
-		b = resized(b, end)
-	}
-	copy(b[w.at:], w.data)
-	return b
+	c.write(w.data, w.at)
 }
 
 // crashed is the content after a crash: each sector of each write since the last
 // sync got there or did not, in whatever order.
-func (n *inode) crashed(r *rand.Rand) []byte {
+func (n *inode) crashed(r *rand.Rand) content {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	b := append([]byte(nil), n.safe...)
+	c := n.safe.clone()
 	how := r.IntN(4)
 	for i, w := range n.pending {
 		if w.data == nil {
 			if how == 0 || r.IntN(2) == 0 {
-				b = resized(b, w.size)
+				c.resize(w.size)
 			}
 			continue
 		}
@@ -84,12 +74,12 @@ func (n *inode) crashed(r *rand.Rand) []byte {
 				keep = i < r.IntN(len(n.pending)+1) // mostly the older
 			}
 			if keep {
-				b = write{at: w.at + at, data: w.data[at:end]}.apply(b)
+				c.write(w.data[at:end], w.at+at)
 			}
 			at = end
 		}
 	}
-	return b
+	return c
 }
 
 // Crash cuts the power: it returns the file system as it may be found after that, and
@@ -110,9 +100,9 @@ func (m *Mem) Crash(r *rand.Rand) *Mem {
 	done := map[*inode]*inode{}
 	for name, n := range files {
 		if done[n] == nil {
-			b := n.crashed(r)
-			done[n] = &inode{data: b, safe: append([]byte(nil), b...)}
-			next.used += int64(len(b))
+			c := n.crashed(r)
+			done[n] = &inode{data: c, safe: c.clone()}
+			next.used += c.size
 		}
 		next.files[name] = done[n]
 	}
@@ -142,7 +132,7 @@ func (m *Mem) clone() *Mem {
 	next.dirs = maps.Clone(m.dirs)
 	for name, n := range m.files {
 		n.mu.Lock()
-		next.files[name] = &inode{data: append([]byte(nil), n.data...), safe: append([]byte(nil), n.data...)}
+		next.files[name] = &inode{data: n.data.clone(), safe: n.data.clone()}
 		n.mu.Unlock()
 	}
 	next.safeFiles, next.safeDirs = maps.Clone(next.files), maps.Clone(next.dirs)
@@ -163,10 +153,10 @@ func (f *memFile) ReadAt(b []byte, at int64) (int, error) {
 	}
 	f.n.mu.Lock()
 	defer f.n.mu.Unlock()
-	if at >= int64(len(f.n.data)) {
+	if at >= f.n.data.size {
 		return 0, io.EOF
 	}
-	n := copy(b, f.n.data[at:])
+	n := f.n.data.read(b, at)
 	if n < len(b) {
 		return n, io.EOF
 	}
@@ -197,11 +187,11 @@ func (f *memFile) WriteAt(b []byte, at int64) (int, error) {
 	}
 	f.n.mu.Lock()
 	defer f.n.mu.Unlock()
-	if err := f.grow(max(at+int64(len(b))-int64(len(f.n.data)), 0)); err != nil {
+	if err := f.grow(max(at+int64(len(b))-f.n.data.size, 0)); err != nil {
 		return 0, err
 	}
 	w := write{at: at, data: append([]byte{}, b...)}
-	f.n.data = w.apply(f.n.data)
+	w.apply(&f.n.data)
 	f.n.pending = append(f.n.pending, w)
 	return len(b), fault
 }
@@ -222,7 +212,7 @@ func (f *memFile) Sync() error {
 	f.n.mu.Lock()
 	defer f.n.mu.Unlock()
 	for _, w := range f.n.pending {
-		f.n.safe = w.apply(f.n.safe)
+		w.apply(&f.n.safe)
 	}
 	f.n.pending = nil
 	return nil
@@ -239,7 +229,7 @@ func (f *memFile) size(op Op, size int64, only bool) error {
 	}
 	f.n.mu.Lock()
 	defer f.n.mu.Unlock()
-	by := size - int64(len(f.n.data))
+	by := size - f.n.data.size
 	if only && by <= 0 {
 		return nil
 	}
@@ -256,7 +246,7 @@ func (f *memFile) Allocate(size int64) error { return f.size(OpAllocate, size, t
 func (f *memFile) Size() (int64, error) {
 	f.n.mu.Lock()
 	defer f.n.mu.Unlock()
-	return int64(len(f.n.data)), nil
+	return f.n.data.size, nil
 }
 
 func (f *memFile) Drop(int64, int64) {}

@@ -189,7 +189,7 @@ func (m *Mem) Remove(name string) error {
 func (m *Mem) remove(name string) error {
 	if n := m.files[name]; n != nil {
 		n.mu.Lock()
-		m.used -= int64(len(n.data))
+		m.used -= n.data.size
 		n.mu.Unlock()
 		delete(m.files, name)
 		m.changes = append(m.changes, change{op: OpRemove, name: name})
@@ -248,7 +248,7 @@ func (m *Mem) Rename(from, to string) error {
 	}
 	if old := m.files[to]; old != nil {
 		old.mu.Lock()
-		m.used -= int64(len(old.data))
+		m.used -= old.data.size
 		old.mu.Unlock()
 	}
 	delete(m.files, from)
@@ -325,7 +325,7 @@ func (m *Mem) Stat(name string) (Info, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return Info{Size: int64(len(n.data))}, nil
+	return Info{Size: n.data.size}, nil
 }
 
 // SyncDir implements [FS].
@@ -404,7 +404,7 @@ func (m *Mem) Tree() string {
 	var lines []string
 	for name, n := range m.files {
 		n.mu.Lock()
-		lines = append(lines, fmt.Sprintf("%s %d", name, len(n.data)))
+		lines = append(lines, fmt.Sprintf("%s %d", name, n.data.size))
 		n.mu.Unlock()
 	}
 	return strings.Join(lines, "\n")
@@ -420,12 +420,8 @@ func (m *Mem) Flip(name string, at int64, mask byte) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if at < int64(len(n.data)) {
-		n.data[at] ^= mask
-	}
-	if at < int64(len(n.safe)) {
-		n.safe[at] ^= mask
-	}
+	n.data.flip(at, mask)
+	n.safe.flip(at, mask)
 }
 
 // Sizes returns all files with their sizes in bytes.
@@ -435,7 +431,7 @@ func (m *Mem) Sizes() map[string]int64 {
 	out := make(map[string]int64, len(m.files))
 	for name, n := range m.files {
 		n.mu.Lock()
-		out[name] = int64(len(n.data))
+		out[name] = n.data.size
 		n.mu.Unlock()
 	}
 	return out
