@@ -90,6 +90,14 @@ type work struct {
 	start   int64           // of the log
 }
 
+// records is how many keys there can be in what no cleaner has seen.
+func (w *work) records() (n int64) {
+	for _, sg := range w.segs[w.dirty:] {
+		n += sg.next - sg.base
+	}
+	return n
+}
+
 // due returns what there is to do, nil if it is not worth it.
 func (p *partition) due(cfg *topicConfig, now int64, all bool) *work {
 	p.mu.Lock()
@@ -133,7 +141,7 @@ func (c *cleaner) cleanPartition(p *partition, cfg *topicConfig, all bool) error
 	if w == nil {
 		return nil
 	}
-	keys := newKeyMap(c.s.opt.CompactionMemory)
+	keys := newKeyMap(w.records(), c.s.opt.CompactionMemory)
 	end, err := c.s.mapKeys(p, w, keys, c.stopping)
 	if err != nil {
 		return err

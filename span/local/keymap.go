@@ -17,9 +17,10 @@ type keySlot struct {
 
 const keySlotSize = 24
 
-func newKeyMap(bytes int64) *keyMap {
+// newKeyMap makes a table for so many keys, or for fewer that fit into so many bytes.
+func newKeyMap(keys, bytes int64) *keyMap {
 	size := 1
-	for int64(2*size)*keySlotSize <= bytes {
+	for int64(size)*3/4 < keys && int64(2*size)*keySlotSize <= bytes {
 		size *= 2
 	}
 	return &keyMap{slots: make([]keySlot, size), a: maphash.MakeSeed(), b: maphash.MakeSeed()}
