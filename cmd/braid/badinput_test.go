@@ -169,6 +169,30 @@ func TestWrongStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	used := up.args[2] // after up --data-dir
+	marker, err := filepath.Glob(filepath.Join(used, "clusters", "*", "BRAID"))
+	if err != nil || len(marker) == 0 {
+		t.Fatal(marker, err)
+	}
+	cluster := filepath.Base(filepath.Dir(marker[0]))
+	// A cluster's directory that came from elsewhere, and one that went away.
+	copied := write(map[string]string{"FORMAT": "braid-data 1\n"})
+	there := filepath.Join(copied, "clusters", cluster)
+	says, err := os.ReadFile(marker[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(there, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(there, "BRAID"), says, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lost := startUp(t)
+	lost.kill()
+	gone := filepath.Join(lost.args[2], "clusters", cluster)
+	if err := os.RemoveAll(gone); err != nil {
+		t.Fatal(err)
+	}
 	for _, tc := range []struct {
 		name string
 		args []string
@@ -180,6 +204,8 @@ func TestWrongStart(t *testing.T) {
 		{"an empty FORMAT file", []string{"--data-dir", write(map[string]string{"FORMAT": ""})}, []string{"FORMAT is damaged", "braid-data 1"}},
 		{"a data directory with other files", []string{"--data-dir", write(map[string]string{"letter.txt": "dear"})}, []string{"letter.txt", "--data-dir"}},
 		{"a data directory that cannot be made", []string{"--data-dir", filepath.Join(file, "data")}, []string{"data directory", "--data-dir"}},
+		{"a cluster's directory of another installation", []string{"--data-dir", copied}, []string{there, "another installation"}},
+		{"a cluster's directory that is gone", []string{"--data-dir", lost.args[2]}, []string{gone, "put it back", "lost"}},
 		{"a client port that is taken", []string{"--data-dir", t.TempDir(), "--listen", up.ready.Kafka[0]}, []string{up.ready.Kafka[0], "in use"}},
 		{"an HTTP port that is taken", []string{"--data-dir", t.TempDir(), "--http", up.ready.HTTP}, []string{up.ready.HTTP, "in use", "--http chooses another"}},
 		{"a catalog port that is taken", []string{"--data-dir", t.TempDir(), "--catalog-listen", strings.TrimPrefix(up.ready.Catalog[0], "http://")}, []string{"in use", "--catalog-listen chooses another"}},

@@ -334,7 +334,11 @@ func (p *process) openEngines(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		engine, err := local.Open(local.Options{Dir: dir, Name: name, MemoryBudget: p.settings.Memory,
+		known, err := p.recorded(ctx, name)
+		if err != nil {
+			return err
+		}
+		engine, err := local.Open(local.Options{Dir: dir, Name: name, ID: known.ClusterID, Fleet: p.catalog.Fleet(), MemoryBudget: p.settings.Memory,
 			Logger: p.logger.With("cluster", name)})
 		if err != nil {
 			return fmt.Errorf("local cluster %s: %w", name, err)
@@ -416,20 +420,30 @@ func (p *process) openFleet(ctx context.Context) error {
 	return nil
 }
 
+// recorded is what the catalog knows of a local cluster of this process; a fresh record, which is not there yet,
+// if that is nothing.
+func (p *process) recorded(ctx context.Context, name string) (catalog.Cluster, error) {
+	c, err := p.catalog.Cluster(ctx, name)
+	switch {
+	case errors.Is(err, catalog.ErrNotFound):
+		return catalog.Cluster{Name: name, Kind: catalog.KindLocal, State: catalog.ClusterActive, Added: time.Now().UTC()}, nil
+	case err != nil:
+		return c, err
+	case c.Kind != catalog.KindLocal || c.Owner != p.id && c.Owner != "":
+		return c, fmt.Errorf("cluster %s is in the catalog already and belongs to another process (%s): choose other names with --local-clusters", name, c.Owner)
+	}
+	return c, nil
+}
+
 // adoptEngine writes a local cluster's record, or brings its addresses up to date.
 func (p *process) adoptEngine(ctx context.Context, name string) error {
 	dir, err := filepath.Abs(filepath.Join(p.cfg.DataDir, "clusters", name))
 	if err != nil {
 		return err
 	}
-	c, err := p.catalog.Cluster(ctx, name)
-	switch {
-	case errors.Is(err, catalog.ErrNotFound):
-		c = catalog.Cluster{Name: name, Kind: catalog.KindLocal, State: catalog.ClusterActive, Added: time.Now().UTC()}
-	case err != nil:
+	c, err := p.recorded(ctx, name)
+	if err != nil {
 		return err
-	case c.Kind != catalog.KindLocal || c.Owner != p.id && c.Owner != "":
-		return fmt.Errorf("cluster %s is in the catalog already and belongs to another process (%s): choose other names with --local-clusters", name, c.Owner)
 	}
 	h, err := p.engines[name].Health(ctx)
 	if err != nil {

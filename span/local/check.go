@@ -41,19 +41,19 @@ type Problem struct {
 // look opens a directory for reading only. Nothing in it is changed but the
 // lock file, which keeps an engine from starting meanwhile.
 func look(fs vfs.FS, dir string) (*Store, error) {
-	marker := filepath.Join(dir, markerName)
-	b, err := readFile(fs, marker, maxMarker)
+	path := filepath.Join(dir, markerName)
+	b, err := readFile(fs, path, maxMarker)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w: it holds no %s file", dir, ErrForeign, markerName)
 	}
 	if err != nil {
 		return nil, err
 	}
-	id, name, err := parseMarker(string(b))
+	m, err := parseMarker(string(b))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", marker, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	o, err := Options{Dir: dir, Name: name, FS: fs, Logger: slog.New(slog.DiscardHandler)}.withDefaults()
+	o, err := Options{Dir: dir, Name: m.name, FS: fs, Logger: slog.New(slog.DiscardHandler)}.withDefaults()
 	if err != nil {
 		return nil, err
 	}
@@ -61,10 +61,10 @@ func look(fs vfs.FS, dir string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{opt: o, id: id, lock: lock, inspect: true, number: 1,
+	s := &Store{opt: o, id: m.id, lock: lock, inspect: true, number: 1,
 		byName: map[string]*topic{}, byID: map[[16]byte]*topic{}, logs: map[logKey]*log{}, files: newFiles(fs, o.OpenFiles, 0), cold: newColdReads()}
 	s.files.readOnly = true
-	s.log = &wal{fs: fs, dir: filepath.Join(dir, walDir), id: id, fileSize: o.LogFileBytes, tail: newTail(o.MemoryBudget)}
+	s.log = &wal{fs: fs, dir: filepath.Join(dir, walDir), id: m.id, fileSize: o.LogFileBytes, tail: newTail(o.MemoryBudget)}
 	if err := s.recover(); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", dir, err), s.unlook())
 	}

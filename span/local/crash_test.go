@@ -8,11 +8,13 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/internal/testkit/summary"
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/span/local"
 	"github.com/braidstream/braid/span/local/vfs"
@@ -20,27 +22,36 @@ import (
 
 // TestCrashModel runs random sequences of operations and crashes against a model of what
 // must be there afterwards: 10,000 of them (a hundred at a time, each of which begins at a seed of its own
-// and tells it when it fails), with the race detector 300. rapid runs 100 per call, -rapid.checks says another number.
+// and tells it when it fails), in short runs, of which rapid makes a fifth, 300. -rapid.checks says another number than a hundred.
 func TestCrashModel(t *testing.T) {
 	calls := 100
 	if testing.Short() {
-		calls = 3
+		calls = 15
 	}
-	for i := range calls {
-		t.Run(fmt.Sprint(i), func(t *testing.T) {
-			t.Parallel()
-			crashModel(t)
-		})
-	}
+	var ran tally
+	t.Run("calls", func(t *testing.T) {
+		for i := range calls {
+			t.Run(fmt.Sprint(i), func(t *testing.T) {
+				t.Parallel()
+				crashModel(t, &ran)
+			})
+		}
+	})
+	summary.Line(t, "local engine: %d random sequences of %d operations hold against the model, through %d power cuts, %d kills and %d restarts",
+		ran.sequences.Load(), ran.operations.Load(), ran.cuts.Load(), ran.kills.Load(), ran.restarts.Load())
 }
 
-func crashModel(t *testing.T) {
+// tally counts what was done.
+type tally struct{ sequences, operations, cuts, kills, restarts atomic.Int64 }
+
+func crashModel(t *testing.T, ran *tally) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := newMachine(rt)
+		m.ran = ran
 		defer m.stop()
 		m.open()
 		rt.Repeat(map[string]func(*rapid.T){
-			"":           func(*rapid.T) {},
+			"":           func(*rapid.T) { ran.operations.Add(1) },
 			"create":     m.create,
 			"append":     m.append,
 			"produce":    m.produce,
@@ -58,6 +69,8 @@ func crashModel(t *testing.T) {
 			"flushCrash": m.flushCrash,
 		})
 		m.checkAll()
+		ran.operations.Add(-1) // the first look was before anything was done
+		ran.sequences.Add(1)
 	})
 }
 
@@ -69,6 +82,7 @@ type machine struct {
 	opt    local.Options
 	topics []*modelTopic
 	values int
+	ran    *tally
 }
 
 type modelTopic struct {
@@ -418,11 +432,13 @@ func (m *machine) restart(t *rapid.T) {
 	if err := m.s.Close(); err != nil {
 		t.Fatal(err)
 	}
+	m.ran.restarts.Add(1)
 	m.open()
 	m.checkAll()
 }
 
 func (m *machine) kill(*rapid.T) {
+	m.ran.kills.Add(1)
 	fs := m.fs.Kill()
 	m.stop()
 	m.fs = fs
@@ -435,6 +451,7 @@ func (m *machine) random(t *rapid.T) *rand.Rand {
 }
 
 func (m *machine) crash(t *rapid.T) {
+	m.ran.cuts.Add(1)
 	fs := m.fs.Crash(m.random(t))
 	m.stop()
 	m.fs = fs
@@ -445,6 +462,7 @@ func (m *machine) crash(t *rapid.T) {
 // flushCrash cuts the power while segments and checkpoints are written.
 func (m *machine) flushCrash(t *rapid.T) {
 	left := rapid.IntRange(1, 60).Draw(t, "operations")
+	m.ran.cuts.Add(1)
 	r := m.random(t)
 	var mu sync.Mutex
 	var after *vfs.Mem
@@ -479,6 +497,7 @@ func (m *machine) crashBusy(t *rapid.T) {
 	if flushing {
 		left = rapid.IntRange(1, 40).Draw(t, "operations")
 	}
+	m.ran.cuts.Add(1)
 	r := m.random(t)
 	var mu sync.Mutex
 	var after *vfs.Mem

@@ -43,6 +43,10 @@ func enter(o Options) (id [16]byte, lock interface{ Close() error }, err error) 
 	if st, err := o.FS.Stat(o.Dir); err == nil && !st.Dir && !st.Symlink {
 		return id, nil, fmt.Errorf("%s: %w: it is a file", o.Dir, ErrForeign)
 	}
+	if _, err := o.FS.Stat(filepath.Join(o.Dir, markerName)); o.ID != "" && errors.Is(err, fs.ErrNotExist) {
+		return id, nil, fmt.Errorf("%s: %w: the catalog knows cluster %q by the directory with id %s, and there is none; put it back, or start without this cluster if it is lost",
+			o.Dir, ErrForeign, o.Name, o.ID)
+	}
 	if err := o.FS.MkdirAll(o.Dir); err != nil {
 		return id, nil, fmt.Errorf("make the data directory: %w", err)
 	}
@@ -77,8 +81,10 @@ func enter(o Options) (id [16]byte, lock interface{ Close() error }, err error) 
 	}
 	if marked {
 		id, err = readMarker(o)
+	} else if _, err = rand.Read(id[:]); err != nil {
+		err = fmt.Errorf("draw a directory id: %w", err)
 	} else {
-		id, err = writeMarker(o)
+		err = marker{id: id, name: o.Name, fleet: o.Fleet}.write(o)
 	}
 	if err != nil {
 		return id, nil, errors.Join(err, l.Close())
@@ -108,18 +114,25 @@ func orUnknown(s string) string {
 	return s
 }
 
-// The marker is text: a line with the format and its version, then key=value lines,
+// marker is what the directory says of itself.
+type marker struct {
+	id    [16]byte
+	name  string // of the cluster
+	fleet string // whose it is, "" unknown: a release before that was noted made it
+}
+
+// write writes the marker as text: a line with the format and its version, then key=value lines,
 // the last with a CRC-32C of all before it.
-func writeMarker(o Options) (id [16]byte, err error) {
-	if _, err := rand.Read(id[:]); err != nil {
-		return id, fmt.Errorf("draw a directory id: %w", err)
+func (m marker) write(o Options) error {
+	body := fmt.Sprintf("%s %d\nid=%x\nname=%s\n", markerFormat, dirVersion, m.id, hex.EncodeToString([]byte(m.name)))
+	if m.fleet != "" {
+		body += fmt.Sprintf("fleet=%s\n", hex.EncodeToString([]byte(m.fleet)))
 	}
-	body := fmt.Sprintf("%s %d\nid=%x\nname=%s\n", markerFormat, dirVersion, id, hex.EncodeToString([]byte(o.Name)))
 	body += fmt.Sprintf("crc=%08x\n", checksum([]byte(body)))
 	name := filepath.Join(o.Dir, markerName)
 	f, err := o.FS.Create(name + ".tmp")
 	if err != nil {
-		return id, fmt.Errorf("make the data directory: %w", err)
+		return fmt.Errorf("make the data directory: %w", err)
 	}
 	if _, err = f.WriteAt([]byte(body), 0); err == nil {
 		err = f.Sync()
@@ -130,38 +143,53 @@ func writeMarker(o Options) (id [16]byte, err error) {
 		}
 	}
 	if err != nil {
-		return id, fmt.Errorf("make the data directory: %w", err)
+		return fmt.Errorf("make the data directory: %w", err)
 	}
-	return id, nil
+	return nil
 }
 
+// readMarker returns the directory's id if it is the one that is asked for.
 func readMarker(o Options) (id [16]byte, err error) {
 	name := filepath.Join(o.Dir, markerName)
 	b, err := readFile(o.FS, name, maxMarker)
 	if err != nil {
 		return id, fmt.Errorf("data directory: %w", err)
 	}
-	id, cluster, err := parseMarker(string(b))
+	m, err := parseMarker(string(b))
 	if err != nil {
 		return id, fmt.Errorf("%s: %w", name, err)
 	}
-	if cluster != o.Name {
-		return id, fmt.Errorf("%s: %w: it belongs to cluster %q, not %q", o.Dir, ErrForeign, cluster, o.Name)
+	switch have := hex.EncodeToString(m.id[:]); {
+	case m.name != o.Name:
+		return id, fmt.Errorf("%s: %w: it belongs to cluster %q, not %q", o.Dir, ErrForeign, m.name, o.Name)
+	case o.Fleet != "" && m.fleet != "" && m.fleet != o.Fleet:
+		return id, fmt.Errorf("%s: %w: it belongs to cluster %q of another installation, %s, and this one is %s; give it to that one, or give this one an empty directory",
+			o.Dir, ErrForeign, m.name, m.fleet, o.Fleet)
+	case o.ID != "" && have != o.ID:
+		return id, fmt.Errorf("%s: %w: its id is %s, and the catalog knows cluster %q by the directory with id %s; put that one back",
+			o.Dir, ErrForeign, have, m.name, o.ID)
+	case o.Fleet != "" && m.fleet == "" && o.ID == "":
+		return id, fmt.Errorf("%s: %w: an earlier release made it, and the catalog of this installation, %s, knows no cluster %q; give an empty directory, or the catalog that it belongs to",
+			o.Dir, ErrForeign, o.Fleet, m.name)
 	}
-	return id, nil
+	if o.Fleet != "" && m.fleet == "" {
+		m.fleet = o.Fleet
+		return m.id, m.write(o)
+	}
+	return m.id, nil
 }
 
-func parseMarker(s string) (id [16]byte, cluster string, err error) {
+func parseMarker(s string) (m marker, err error) {
 	var version int
 	if n, err := fmt.Sscanf(s, markerFormat+" %d\n", &version); n != 1 || err != nil {
-		return id, "", fmt.Errorf("%w: no %s file", ErrForeign, markerFormat)
+		return m, fmt.Errorf("%w: no %s file", ErrForeign, markerFormat)
 	}
 	if version > dirVersion {
-		return id, "", fmt.Errorf("directory format %d, this release knows %d: %w; start that release or a newer one", version, dirVersion, errNewer)
+		return m, fmt.Errorf("directory format %d, this release knows %d: %w; start that release or a newer one", version, dirVersion, errNewer)
 	}
 	body, crc, ok := strings.Cut(s, "crc=")
 	if !ok || strings.TrimSpace(crc) != fmt.Sprintf("%08x", checksum([]byte(body))) {
-		return id, "", fmt.Errorf("%w: wrong checksum", errDamaged)
+		return m, fmt.Errorf("%w: wrong checksum", errDamaged)
 	}
 	for _, line := range strings.Split(body, "\n") {
 		k, v, _ := strings.Cut(line, "=")
@@ -170,17 +198,20 @@ func parseMarker(s string) (id [16]byte, cluster string, err error) {
 		switch k {
 		case "id":
 			raw, err = hex.DecodeString(v)
-			if len(raw) != len(id) {
+			if len(raw) != len(m.id) {
 				err = errMalformed
 			}
-			copy(id[:], raw)
+			copy(m.id[:], raw)
 		case "name":
 			raw, err = hex.DecodeString(v)
-			cluster = string(raw)
+			m.name = string(raw)
+		case "fleet":
+			raw, err = hex.DecodeString(v)
+			m.fleet = string(raw)
 		}
 		if err != nil {
-			return id, "", fmt.Errorf("%w: %s", errDamaged, k)
+			return m, fmt.Errorf("%w: %s", errDamaged, k)
 		}
 	}
-	return id, cluster, nil
+	return m, nil
 }

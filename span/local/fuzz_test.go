@@ -104,8 +104,9 @@ func FuzzCheckpoint(f *testing.F) {
 func FuzzMarker(f *testing.F) {
 	f.Add("braid-local 1\nid=00\nname=\ncrc=00000000\n")
 	f.Add("braid-local 9\n")
+	f.Add("braid-local 1\nid=00112233445566778899aabbccddeeff\nname=61\nfleet=62\ncrc=00000000\n")
 	f.Fuzz(func(t *testing.T, s string) {
-		_, _, err := parseMarker(s)
+		_, err := parseMarker(s)
 		if err != nil && !errors.Is(err, ErrForeign) && !errors.Is(err, ErrNewer) && !errors.Is(err, errDamaged) {
 			t.Fatal(err)
 		}

@@ -50,18 +50,38 @@ func TestRefusedDirectories(t *testing.T) {
 	if err := os.Symlink("/etc/hostname", filepath.Join(linked, "log", "000009.log")); err != nil {
 		t.Fatal(err)
 	}
+	claimed, id := t.TempDir(), ""
+	o := quiet(claimed)
+	o.Fleet = "red"
+	if s, err := local.Open(o); err != nil {
+		t.Fatal(err)
+	} else {
+		id = s.ID()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := strings.Repeat("0", len(id))
 	for _, c := range []struct {
 		what, dir, name string
+		fleet, id       string
 		want            error
 	}{
-		{"another cluster's", ours, "elsewhere", local.ErrForeign},
-		{"something else", foreign, "here", local.ErrForeign},
-		{"a file", file, "here", local.ErrForeign},
-		{"a newer format", newer, "here", local.ErrNewer},
-		{"a link out of it", linked, "here", local.ErrForeign},
+		{"another cluster's", ours, "elsewhere", "", "", local.ErrForeign},
+		{"something else", foreign, "here", "", "", local.ErrForeign},
+		{"a file", file, "here", "", "", local.ErrForeign},
+		{"a newer format", newer, "here", "", "", local.ErrNewer},
+		{"a link out of it", linked, "here", "", "", local.ErrForeign},
+		{"of another installation", claimed, "here", "blue", "", local.ErrForeign},
+		{"of another installation, its id known there", claimed, "here", "blue", id, local.ErrForeign},
+		{"another one of that name", claimed, "here", "red", other, local.ErrForeign},
+		{"of nobody, the cluster not known", ours, "here", "red", "", local.ErrForeign},
+		{"of nobody, another one of that name", ours, "here", "red", other, local.ErrForeign},
+		{"empty, the cluster known", t.TempDir(), "here", "red", id, local.ErrForeign},
+		{"not there, the cluster known", filepath.Join(t.TempDir(), "gone"), "here", "red", id, local.ErrForeign},
 	} {
 		o := quiet(c.dir)
-		o.Name = c.name
+		o.Name, o.Fleet, o.ID = c.name, c.fleet, c.id
 		before := tree(t, c.dir)
 		s, err := local.Open(o)
 		if err == nil {
@@ -82,8 +102,53 @@ func TestRefusedDirectories(t *testing.T) {
 	}
 }
 
+// TestDirectoryIsClaimed: a directory that a release before made for nobody belongs from its next start on to
+// the installation whose catalog knows it.
+func TestDirectoryIsClaimed(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	id := s.ID()
+	mustPut(t, s.Log(create(t, s, "t", 1), 0), made(t, 1, "x"))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o := quiet(dir)
+	for range 2 {
+		o.Fleet, o.ID = "red", id
+		s, err := local.Open(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := s.Topics(context.Background(), "")
+		if err != nil || len(list) != 1 || s.ID() != id {
+			t.Fatalf("%v, %v, id %s, was %s", list, err, s.ID(), id)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := local.Check(dir); err != nil || r.ID != id || len(r.Problems) > 0 {
+			t.Fatalf("%+v, %v", r, err)
+		}
+	}
+	o.Fleet = "blue"
+	if _, err := local.Open(o); !errors.Is(err, local.ErrForeign) || !strings.Contains(err.Error(), "red") {
+		t.Fatalf("another installation: %v", err)
+	}
+	o.Fleet, o.ID = "red", ""
+	s, err := local.Open(o) // the catalog's record was never written, or removed
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // tree lists a directory with the sizes of its files; the lock file does not count.
 func tree(t *testing.T, dir string) string {
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		return "none"
+	}
 	var out strings.Builder
 	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.Name() == "LOCK" {

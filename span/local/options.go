@@ -15,6 +15,12 @@ type Options struct {
 	Dir string
 	// Name is the cluster's name in the catalog.
 	Name string
+	// ID is what the catalog knows of the directory, in hex as [Store.ID] tells it: any other one, and none, is
+	// refused with [ErrForeign]. "" where the catalog does not know the cluster yet.
+	ID string
+	// Fleet is the installation that the directory is for. It is noted in it; a directory that is noted for another one,
+	// or for nobody while ID is unknown too, is refused with [ErrForeign]. "" takes any.
+	Fleet string
 	// FS is the file system; default [vfs.OS].
 	FS vfs.FS
 	// MemoryBudget bounds what is kept in memory for reads of the tail, and the
