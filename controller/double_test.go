@@ -11,6 +11,7 @@ import (
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
 )
 
 // double is a span.Store in memory that can be cut off, refuse to seal, and lie.
@@ -246,6 +247,10 @@ func (h *doubleHandle) append(b []byte) (int64, error) {
 	hd, _, err := batch.Parse(b)
 	if err != nil {
 		return -1, err
+	}
+	// As brokers do: this is not what a client sends.
+	if hd.BaseOffset != 0 || hd.LogAppendTime() {
+		return -1, &span.RejectedError{Code: wire.InvalidRecord}
 	}
 	if p := l.producer(hd.ProducerID); p != nil && hd.HasProducer() && p.Epoch == hd.ProducerEpoch {
 		for _, x := range p.Batches {

@@ -343,11 +343,19 @@ func leaveOutFrom(skip []catalog.Gap, from, end int64) []catalog.Gap {
 // replayNode stands for the controller in acknowledgement reports.
 const replayNode = -1
 
-// restamp gives a batch to append anew: another producer id, sequences of its own,
-// and no holes between its offsets, which clusters refuse.
+// restamp gives a batch to append anew, as a client would send it: another producer id,
+// sequences of its own, offsets from 0 without holes, and no time of a broker. Brokers refuse
+// others, Kafka offsets that do not begin at 0 only in batches that are compressed.
 func restamp(h *batch.Header, b []byte, producer int64, seq int32) ([]byte, error) {
 	if h.LastOffsetDelta == h.NumRecords-1 && !h.IsTransactional() {
 		out := append([]byte(nil), b...)
+		batch.SetBaseOffset(out, 0)
+		batch.SetLeaderEpoch(out, -1)
+		if h.LogAppendTime() {
+			if err := batch.ClearLogAppendTime(out); err != nil {
+				return nil, err
+			}
+		}
 		return out, batch.SetProducer(out, producer, 0, seq)
 	}
 	nb := batch.NewBuilder().Codec(h.Codec()).Producer(producer, 0, seq)

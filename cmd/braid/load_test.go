@@ -24,6 +24,7 @@ type load struct {
 	writer    *kgo.Client
 	drops     atomic.Int64 // connections to gateways that ended while the load ran
 
+	once    bool // each value is sent once: what has no acknowledgement is given up
 	paused  atomic.Bool
 	stop    context.CancelFunc // of the senders
 	senders sync.WaitGroup
@@ -50,6 +51,21 @@ const loadProducer = 1
 func startLoad(t testing.TB, bootstrap []string, every time.Duration, partitions int32, topics ...string) *load {
 	t.Helper()
 	l := &load{t: t, bootstrap: bootstrap}
+	l.begin(every, partitions, topics)
+	return l
+}
+
+// startPlainLoad is startLoad without producer ids, so that nobody may send a record again.
+func startPlainLoad(t testing.TB, bootstrap []string, every time.Duration, partitions int32, topics ...string) *load {
+	t.Helper()
+	l := &load{t: t, bootstrap: bootstrap, once: true}
+	l.begin(every, partitions, topics)
+	return l
+}
+
+func (l *load) begin(every time.Duration, partitions int32, topics []string) {
+	t := l.t
+	t.Helper()
 	starts := map[string]map[int32]kgo.Offset{}
 	for _, name := range topics {
 		l.topics = append(l.topics, &loaded{name: name, partitions: partitions,
@@ -59,8 +75,12 @@ func startLoad(t testing.TB, bootstrap []string, every time.Duration, partitions
 			starts[name][p] = kgo.NewOffset().AtStart()
 		}
 	}
-	l.writer = l.client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
-		kgo.MaxBufferedRecords(1_000_000), kgo.WithHooks(l))
+	opts := []kgo.Opt{kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0),
+		kgo.MaxBufferedRecords(1_000_000), kgo.WithHooks(l)}
+	if l.once {
+		opts = append(opts, kgo.DisableIdempotentWrite(), kgo.RecordRetries(0))
+	}
+	l.writer = l.client(opts...)
 	consumer := l.client(kgo.ConsumePartitions(starts))
 	all, finish := context.WithCancel(t.Context())
 	sending, stop := context.WithCancel(all)
@@ -78,7 +98,6 @@ func startLoad(t testing.TB, bootstrap []string, every time.Duration, partitions
 		l.writer.Close()
 		l.reader.Wait()
 	})
-	return l
 }
 
 func (l *load) client(opts ...kgo.Opt) *kgo.Client {
@@ -121,6 +140,9 @@ func (l *load) send(ctx context.Context, x *loaded, every time.Duration) {
 			// Not the senders' context: what was sent is waited for.
 			l.writer.Produce(context.WithoutCancel(ctx), rec, func(r *kgo.Record, err error) {
 				now := time.Now()
+				if err != nil && l.once {
+					return // the history has it as sent, and unknown
+				}
 				if err == nil {
 					err = x.history.Acked(v, r.Offset, sent, now)
 				}
@@ -272,7 +294,9 @@ func (l *load) finalRead(ctx context.Context, x *loaded) {
 		v := verify.Value{Producer: loadProducer + 1, Partition: p}
 		markers = append(markers, &kgo.Record{Topic: x.name, Partition: p, Value: []byte(v.String())})
 	}
-	if err := l.writer.ProduceSync(ctx, markers...).FirstErr(); err != nil {
+	last := l.client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	defer last.Close()
+	if err := last.ProduceSync(ctx, markers...).FirstErr(); err != nil {
 		l.t.Fatalf("topic %s: append the last records: %v", x.name, err)
 	}
 	cl := l.client(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{x.name: starts}))
