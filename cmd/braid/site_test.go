@@ -4,8 +4,8 @@ import (
 	"context"
 	"net"
 	"slices"
+	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -140,14 +140,11 @@ func (r *running) certified(name string) []api.Certificate {
 	var list []api.Certificate
 	eventually(r.t, patience, "the last certificates of topic "+name, func() bool {
 		list = r.topic(name).Certificates
-		for _, c := range list {
-			for _, p := range c.Partitions {
-				if slices.ContainsFunc(p.Checked, func(s string) bool { return len(s) > 7 && s[:7] == "to come" }) {
-					return false
-				}
-			}
-		}
-		return true
+		return !slices.ContainsFunc(list, func(c api.Certificate) bool {
+			return slices.ContainsFunc(c.Partitions, func(p api.CertifiedRecord) bool {
+				return slices.ContainsFunc(p.Checked, func(s string) bool { return strings.HasPrefix(s, "to come") })
+			})
+		})
 	})
 	for _, c := range list {
 		for _, p := range c.Partitions {
@@ -155,7 +152,6 @@ func (r *running) certified(name string) []api.Certificate {
 				r.t.Errorf("topic %s: %s from %s: %+v", name, c.Kind, c.From, p)
 			}
 		}
-		r.t.Logf("topic %s: %s %s -> %s: %s, %s after its issue", name, c.Kind, c.From, c.To, c.Verdict, time.Since(c.Issued).Round(time.Second))
 	}
 	return list
 }
