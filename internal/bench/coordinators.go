@@ -103,6 +103,7 @@ func (c *coordinatorsRun) transactions(ctx context.Context) ([]figure, error) {
 		against("transactions on one cluster", "/s", each(one[gateway], (*turn).recordRate), direct, each(one[direct], (*turn).recordRate)).
 			ratioAtLeast(0.9).note("10 records each, 20 producers; gateway's CPU %s", number(median(each(one[gateway], cpu)))),
 	}
+	out = append(out, transactionCosts("one cluster", one)...)
 	k, err := c.kafka(ctx, "b")
 	if err != nil {
 		return out, err
@@ -131,8 +132,23 @@ func (c *coordinatorsRun) transactions(ctx context.Context) ([]figure, error) {
 	if err != nil {
 		return out, err
 	}
+	out = append(out, transactionCosts("two clusters", two)...)
 	return append(out, against("transactions over two clusters", "/s", each(two[gateway], (*turn).recordRate), direct, each(two[direct], (*turn).recordRate)).
 		ratioAtLeast(0.6).note("against two topics of one cluster; gateway's CPU %s", number(median(each(two[gateway], cpu))))), nil
+}
+
+// transactionCosts lists what a transaction takes of each process's time, and of its producer's.
+func transactionCosts(what string, seen map[string][]turn) []figure {
+	var out []figure
+	for _, name := range []string{direct, gateway} {
+		get := func(process string) string {
+			return number(median(each(seen[name], func(t *turn) float64 { return 1e3 * t.cpu[process] / float64(t.load[0].Records) })))
+		}
+		p50 := median(each(seen[name], func(t *turn) float64 { return t.load[0].quantile(0.5) }))
+		out = append(out, figure{Name: "a transaction, " + what + ", via " + name + ", p50", Unit: "ms", Value: p50}.
+			note("CPU ms of each: client %s, broker %s, gateway %s", get("client"), get("broker"), get("proxy")))
+	}
+	return out
 }
 
 // warmTransactions has a broker's code for transactions compiled before anything counts: the second cluster is
