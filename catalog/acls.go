@@ -44,6 +44,12 @@ func hashed(parts ...string) string {
 // by it lands only if no rule, and nothing of the tenant, has changed since.
 type RulesAt struct{ rules, tenant int64 }
 
+// stand compares what was read with what is.
+func (at RulesAt) stand(tenant string) []clientv3.Cmp {
+	return []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(rulesKey(tenant)), "=", at.rules),
+		clientv3.Compare(clientv3.ModRevision(tenantKey(tenant)), "=", at.tenant)}
+}
+
 // RulesAt reads where a tenant's rules are. Read it before the rules themselves:
 // a change in between is then found.
 func (c *Catalog) RulesAt(ctx context.Context, tenant string) (RulesAt, error) {
@@ -117,8 +123,7 @@ func (c *Catalog) changeACLs(ctx context.Context, tenant string, ops []clientv3.
 		to := portion(ops, from, tenantOps-1)
 		guards := ofTenant(tenant)
 		if at != nil {
-			guards = append(guards, clientv3.Compare(clientv3.ModRevision(rulesKey(tenant)), "=", at.rules),
-				clientv3.Compare(clientv3.ModRevision(tenantKey(tenant)), "=", at.tenant))
+			guards = append(guards, at.stand(tenant)...)
 		}
 		then := append([]clientv3.Op{clientv3.OpPut(rulesKey(tenant), "")}, ops[from:to]...)
 		r, err := c.txn(ctx, "ACLs", guards, then, []clientv3.Op{clientv3.OpGet(tenantKey(tenant), clientv3.WithKeysOnly())})

@@ -91,6 +91,9 @@ func (u User) GoString() string { return u.String() }
 // LogValue implements [slog.LogValuer].
 func (u User) LogValue() slog.Value { return slog.StringValue(u.String()) }
 
+// ErrRulesChanged: the tenant's rules, its record, or who may change the rules is not what was read (see [RulesAt]).
+var ErrRulesChanged = errors.New("the tenant's rules have changed")
+
 // PutUser writes a user of an existing tenant if its Revision still stands (0:
 // there is none of that name, else [ErrExists]) and returns it with the new one.
 // It fails with [ErrNoTenant] where the tenant does not exist.
@@ -128,9 +131,43 @@ func (c *Catalog) PutUser(ctx context.Context, u User) (User, error) {
 	return u, nil
 }
 
-// DeleteUser removes a user that is at this revision (-1: at any). Removing what is gone succeeds.
+// DeleteUser removes a user that is at this revision (-1: at any), and has whoever writes by an earlier [RulesAt] look
+// again. Removing what is gone succeeds.
 func (c *Catalog) DeleteUser(ctx context.Context, tenant, name string, revision int64) error {
-	return c.remove(ctx, fmt.Sprintf("user %.100q", name), userKey(tenant, name), revision, Fence{})
+	return c.deleteUser(ctx, tenant, name, revision, nil, true)
+}
+
+// DeleteUserAt is DeleteUser while the tenant's rules and its record are at what was read, else it fails with
+// [ErrRulesChanged]. Only the removal of one who may change the rules (admin) makes others look again.
+func (c *Catalog) DeleteUserAt(ctx context.Context, tenant, name string, revision int64, at RulesAt, admin bool) error {
+	return c.deleteUser(ctx, tenant, name, revision, &at, admin)
+}
+
+func (c *Catalog) deleteUser(ctx context.Context, tenant, name string, revision int64, at *RulesAt, admin bool) error {
+	what, key := fmt.Sprintf("user %.100q", name), userKey(tenant, name)
+	cmps := ofTenant(tenant)
+	if revision >= 0 {
+		cmps = append(cmps, clientv3.Compare(clientv3.ModRevision(key), "=", revision))
+	}
+	if at != nil {
+		cmps = append(cmps, at.stand(tenant)...)
+	}
+	ops := []clientv3.Op{clientv3.OpDelete(key)}
+	if admin {
+		ops = append(ops, clientv3.OpPut(rulesKey(tenant), ""))
+	}
+	r, err := c.txn(ctx, what, cmps, ops, []clientv3.Op{clientv3.OpGet(tenantKey(tenant), clientv3.WithKeysOnly()), clientv3.OpGet(key, clientv3.WithKeysOnly())})
+	if err != nil || r.Succeeded {
+		return err
+	}
+	switch there := r.Responses[1].GetResponseRange().Kvs; {
+	case len(there) == 0:
+		return nil
+	case revision >= 0 && there[0].ModRevision != revision:
+		return refusedOf(what, tenant, r)
+	default:
+		return fmt.Errorf("%s: %w", what, ErrRulesChanged)
+	}
 }
 
 // User reads one user linearizably.

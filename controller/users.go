@@ -7,7 +7,9 @@ import (
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/internal/nearest"
+	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/tenant/acl"
+	"github.com/braidstream/braid/tenant/rules"
 	"github.com/braidstream/braid/tenant/sasl"
 )
 
@@ -128,36 +130,17 @@ func (a *Admin) DeleteUser(ctx context.Context, tenant, name string, force bool)
 	if _, err := a.user(ctx, tenant, name); err != nil {
 		return err
 	}
-	if !force {
-		if err := a.lastAdmin(ctx, tenant, name); err != nil {
-			return err
-		}
-	}
-	if err := a.Catalog.DeleteUser(ctx, tenant, name, -1); err != nil {
+	store := rules.Store{Catalog: a.Catalog, Watcher: a.Watcher, Logger: a.Logger}
+	err := store.DeleteUser(ctx, tenant, name, -1, rules.Options{Operator: true, Force: force})
+	var refused *span.RejectedError
+	switch {
+	case errors.As(err, &refused):
+		return refuse(Refused, "--force does it all the same", "user %.70q of tenant %s: %s", name, tenant, refused.Detail)
+	case err != nil:
 		return requestError(err, "user")
 	}
 	if _, err := a.Watcher.Refresh(ctx); err != nil {
 		a.Logger.Debug("refresh after a user was deleted", "err", err)
-	}
-	return nil
-}
-
-// lastAdmin refuses that a tenant's last user goes who may change its rules.
-func (a *Admin) lastAdmin(ctx context.Context, tenant, name string) error {
-	t, err := a.Catalog.Tenant(ctx, tenant)
-	if err != nil {
-		return requestError(err, "tenant "+tenant)
-	}
-	records, err := a.Catalog.ACLs(ctx, tenant)
-	if err != nil {
-		return requestError(err, "tenant "+tenant)
-	}
-	left, err := a.passwords(ctx, tenant)
-	if err != nil {
-		return err
-	}
-	if err := acl.Compile(bindings(records), acl.Options{SuperUsers: t.SuperUsers}).LastAdmin(name, left); err != nil {
-		return refuse(Refused, "--force does it all the same", "user %.70q of tenant %s: %v", name, tenant, err)
 	}
 	return nil
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/tenant/acl"
+	"github.com/braidstream/braid/tenant/rules"
 	"github.com/braidstream/braid/tenant/sasl"
 	"github.com/braidstream/braid/wire"
 )
@@ -35,7 +36,6 @@ import (
 type UserAdmin interface {
 	User(ctx context.Context, tenant, name string) (catalog.User, error)
 	PutUser(ctx context.Context, u catalog.User) (catalog.User, error)
-	DeleteUser(ctx context.Context, tenant, name string, revision int64) error
 }
 
 // credentialChanges are those of one user, by mechanism; nil removes one.
@@ -119,7 +119,7 @@ func alterUserScramCredentials(call *call, req *kmsg.AlterUserSCRAMCredentialsRe
 }
 
 // lockouts tells of a request's changes which would take away the last user with a password who may change the rules;
-// all users who go by the same request are gone then.
+// all users who go by the same request are gone then. That is by what this gateway knows; the removal itself looks again.
 func (call *call) lockouts(order []*credentialChanges) func(*credentialChanges) error {
 	s := call.g.watcher.Snapshot()
 	going := map[string]bool{}
@@ -211,7 +211,7 @@ func (call *call) change(c *credentialChanges, room *atomic.Int64) error {
 			delete(next.Credentials, m)
 		}
 		if len(next.Credentials) == 0 {
-			err = call.g.opts.Users.DeleteUser(ctx, u.Tenant, u.Name, u.Revision)
+			err = call.g.rules.DeleteUser(ctx, u.Tenant, u.Name, u.Revision, rules.Options{})
 		} else {
 			_, err = call.g.opts.Users.PutUser(ctx, next)
 		}
