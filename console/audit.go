@@ -25,7 +25,7 @@ type Auditor interface {
 	Record(audit.Event)
 	Counts() audit.Counts
 	// Read gives the newest events that a query selects, oldest first.
-	Read(context.Context, audit.Query) ([]audit.Event, error)
+	Read(context.Context, audit.Query) (audit.Page, error)
 }
 
 func (s *Server) record(r *http.Request, e audit.Event) {
@@ -149,12 +149,14 @@ func (s *Server) audit(r *http.Request) (any, error) {
 	}
 	q := r.URL.Query()
 	query := audit.Query{Tenant: q.Get("tenant"), Kind: q.Get("kind"), Limit: 1000}
-	if text := q.Get("since"); text != "" {
-		at, err := time.Parse(time.RFC3339Nano, text)
-		if err != nil {
-			return nil, bad(fmt.Errorf("since: want a time such as 2026-01-31T12:00:00Z, not %.50q", text))
+	for name, to := range map[string]*time.Time{"since": &query.Since, "until": &query.Until} {
+		if text := q.Get(name); text != "" {
+			at, err := time.Parse(time.RFC3339Nano, text)
+			if err != nil {
+				return nil, bad(fmt.Errorf("%s: want a time such as 2026-01-31T12:00:00Z, not %.50q", name, text))
+			}
+			*to = at
 		}
-		query.Since = at
 	}
 	if text := q.Get("limit"); text != "" {
 		n, err := strconv.Atoi(text)
@@ -166,13 +168,13 @@ func (s *Server) audit(r *http.Request) (any, error) {
 	if known := []string{"", audit.Change, audit.Denied, audit.Unauthenticated, audit.LeftOut}; !slices.Contains(known, query.Kind) {
 		return nil, bad(errors.New("kind: change, denied, unauthenticated or left-out"))
 	}
-	list, err := s.opts.Audit.Read(r.Context(), query)
+	page, err := s.opts.Audit.Read(r.Context(), query)
 	if err != nil {
 		return nil, err
 	}
-	out := []api.AuditEvent{}
-	for _, e := range list {
-		out = append(out, api.AuditEvent(e))
+	out := api.AuditPage{Events: []api.AuditEvent{}, From: page.From}
+	for _, e := range page.Events {
+		out.Events = append(out.Events, api.AuditEvent(e))
 	}
 	return out, nil
 }

@@ -32,11 +32,11 @@ func audited(t *testing.T) (option fleetOption, read func() []audit.Event) {
 		}
 	})
 	return func(c *fleetConfig) { c.audit = log }, func() []audit.Event {
-		list, err := audit.Read(path, audit.Query{})
+		page, err := audit.Read(path, audit.Query{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return list
+		return page.Events
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
-	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/console/api"
 	"github.com/braidstream/braid/tenant/audit"
 )
@@ -121,15 +120,16 @@ func newAudit(e *env) *cobra.Command {
 }
 
 type auditFlags struct {
-	since  time.Duration
+	since  string
+	until  string
 	tenant string
 	kind   string
 	limit  int
 }
 
-func (f *auditFlags) add(cmd *cobra.Command, since time.Duration) {
+func (f *auditFlags) add(cmd *cobra.Command, since string) {
 	fs := cmd.Flags()
-	fs.DurationVar(&f.since, "since", since, "how far back, such as 24h")
+	fs.StringVar(&f.since, "since", since, "how far back, such as 24h, or a time such as 2026-01-31T12:00:00Z")
 	fs.StringVar(&f.tenant, "tenant", "", "of this tenant only")
 	fs.StringVar(&f.kind, "kind", "", "change, denied, unauthenticated or left-out only")
 	fs.IntVar(&f.limit, "limit", 1000, "the newest so many, at most 10000")
@@ -137,10 +137,30 @@ func (f *auditFlags) add(cmd *cobra.Command, since time.Duration) {
 }
 
 func (f *auditFlags) query() (api.AuditQuery, error) {
-	if f.since <= 0 || f.limit < 1 || f.limit > audit.MaxEvents {
-		return api.AuditQuery{}, usagef("--since wants a duration such as 24h, --limit a number from 1 to %d", audit.MaxEvents)
+	if f.limit < 1 || f.limit > audit.MaxEvents {
+		return api.AuditQuery{}, usagef("--limit wants a number from 1 to %d", audit.MaxEvents)
 	}
-	return api.AuditQuery{Since: time.Now().Add(-f.since), Tenant: f.tenant, Kind: f.kind, Limit: f.limit}, nil
+	q := api.AuditQuery{Tenant: f.tenant, Kind: f.kind, Limit: f.limit}
+	var err error
+	if q.Since, err = moment("since", f.since); err == nil && f.until != "" {
+		q.Until, err = moment("until", f.until)
+	}
+	if err == nil && !q.Until.IsZero() && q.Until.Before(q.Since) {
+		err = usagef("--until is before --since")
+	}
+	return q, err
+}
+
+// moment reads a time, or how long ago it was.
+func moment(flag, text string) (time.Time, error) {
+	if d, err := time.ParseDuration(text); err == nil && d > 0 {
+		return time.Now().Add(-d), nil
+	}
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return at, usagef("--%s wants a duration such as 24h, or a time such as 2026-01-31T12:00:00Z, not %.50q", flag, text)
+	}
+	return at, nil
 }
 
 func auditRow(e api.AuditEvent) []string {
@@ -148,21 +168,16 @@ func auditRow(e api.AuditEvent) []string {
 	if e.LeftOut > 0 {
 		result = strings.TrimSpace(fmt.Sprintf("%s (+%d like it left out)", result, e.LeftOut))
 	}
-	return []string{e.Time.Local().Format(time.DateTime), e.Kind, dash(e.Who), dash(e.From), dash(e.Tenant), e.Action, dash(printable(e.Resource + " " + e.Detail)), result}
+	return []string{e.Time.Local().Format(time.DateTime), e.Kind, dash(printable(e.Who)), dash(e.From), dash(e.Tenant), e.Action, dash(printable(e.Resource + " " + e.Detail)), result}
 }
 
-// printable keeps what clients sent from steering the terminal.
+// printable is seen, cut.
 func printable(s string) string {
 	s = strings.TrimSpace(s)
 	if len(s) > 100 {
 		s = strings.ToValidUTF8(s[:100], "") + "…"
 	}
-	return strings.Map(func(r rune) rune {
-		if catalog.Seen(r) {
-			return r
-		}
-		return '?'
-	}, s)
+	return seen(s)
 }
 
 func newAuditList(e *env) *cobra.Command {
@@ -171,26 +186,41 @@ func newAuditList(e *env) *cobra.Command {
 		Use:   "list",
 		Short: "List what was changed and denied",
 		Long: `List administrative changes, denials and failed authentications, oldest first: who, from where, what, result.
-What is shown is the log of the process that is asked and, where there is an audit topic, that of all processes.`,
+What is shown is the log of the process that is asked and, where there is an audit topic, that of all processes. Where
+there are more than are shown, the newest are, and where to go on is said on standard error.`,
 		Example: `  braid audit list --since 24h
-  braid audit list --kind denied --tenant orders -o json`,
+  braid audit list --kind denied --tenant orders -o json
+  braid audit list --since 720h --until 2026-01-31T12:00:00Z`,
 		Args: names(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q, err := f.query()
 			if err != nil {
 				return err
 			}
-			return ask(e, func(ctx context.Context, c *api.Client, _ []string) ([]api.AuditEvent, error) { return c.Audit(ctx, q) },
-				func(w io.Writer, list []api.AuditEvent) error {
-					var rows [][]string
-					for _, x := range list {
-						rows = append(rows, auditRow(x))
-					}
-					return table(w, []string{"TIME", "KIND", "WHO", "FROM", "TENANT", "ACTION", "WHAT", "RESULT"}, rows)
-				})(cmd, args)
+			var page api.AuditPage
+			list := func(ctx context.Context, c *api.Client, _ []string) ([]api.AuditEvent, error) {
+				var err error
+				page, err = c.Audit(ctx, q)
+				return page.Events, err
+			}
+			err = ask(e, list, func(w io.Writer, list []api.AuditEvent) error {
+				var rows [][]string
+				for _, x := range list {
+					rows = append(rows, auditRow(x))
+				}
+				return table(w, []string{"TIME", "KIND", "WHO", "FROM", "TENANT", "ACTION", "WHAT", "RESULT"}, rows)
+			})(cmd, args)
+			if err != nil || page.From.IsZero() {
+				return err
+			}
+			at := page.From.Format(time.RFC3339Nano)
+			_, err = fmt.Fprintf(e.err, "There may be more before %s: --until %s shows what came before it.\n", at, at)
+			return err
 		},
 	}
-	f.add(cmd, 24*time.Hour)
+	fs := cmd.Flags()
+	fs.StringVar(&f.until, "until", "", "up to when: how long ago, or a time (default: now)")
+	f.add(cmd, "24h")
 	return cmd
 }
 
@@ -215,14 +245,19 @@ func newAuditTail(e *env) *cobra.Command {
 			}
 			seen := map[api.AuditEvent]bool{} // of the latest time
 			for {
-				list, err := c.Audit(cmd.Context(), q)
+				page, err := c.Audit(cmd.Context(), q)
 				if cmd.Context().Err() != nil {
 					return nil
 				}
 				if err != nil {
 					return err
 				}
-				for _, x := range list {
+				if !page.From.IsZero() {
+					if _, err := fmt.Fprintf(e.err, "Not all before %s are shown: braid audit list --until %[1]s does.\n", page.From.Format(time.RFC3339Nano)); err != nil {
+						return err
+					}
+				}
+				for _, x := range page.Events {
 					if seen[x] {
 						continue
 					}
@@ -243,7 +278,7 @@ func newAuditTail(e *env) *cobra.Command {
 			}
 		},
 	}
-	f.add(cmd, time.Minute)
+	f.add(cmd, "1m")
 	return cmd
 }
 
@@ -252,6 +287,6 @@ func (e *env) tailed(x api.AuditEvent) error {
 	if e.output == "json" {
 		return json.NewEncoder(e.out).Encode(x)
 	}
-	_, err := fmt.Fprintln(e.out, strings.Join(auditRow(x), "  "))
+	_, err := fmt.Fprintln(e.out, seen(strings.Join(auditRow(x), "  ")))
 	return err
 }

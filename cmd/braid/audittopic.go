@@ -122,7 +122,7 @@ func (a *auditor) append(ctx context.Context, lines [][]byte) error {
 // What gateways do for processes that have none.
 const (
 	auditAppendPath = "/v1/audit/append"
-	auditReadPath   = "/v1/audit/read"
+	auditReadPath   = "/v1/audit/page"
 	// maxPeerLines bounds the lines of one request; each has at most some kilobytes (see audit.Event).
 	maxPeerLines = 32
 )
@@ -161,11 +161,11 @@ func (p *process) auditRoutes() []coordinator.PeerRoute {
 			if !p.started.Load() {
 				return nil, errors.New("the process is starting")
 			}
-			list, err := a.topicEvents(ctx, q)
+			page, err := a.topicEvents(ctx, q)
 			if err != nil {
 				return nil, err
 			}
-			return json.Marshal(list)
+			return json.Marshal(page)
 		}},
 	}
 }
@@ -190,20 +190,17 @@ func (a *auditor) askGateway(ctx context.Context, path string, body []byte) ([]b
 	return nil, errors.Join(errs...)
 }
 
-// maxAuditRead bounds what one query reads of the topic, in bytes.
-const maxAuditRead = 64 << 20
-
 // Read reads the process's file and, where there is one, the topic, which holds all processes' events. An event that is in both is told once.
-func (a *auditor) Read(ctx context.Context, q audit.Query) ([]audit.Event, error) {
+func (a *auditor) Read(ctx context.Context, q audit.Query) (audit.Page, error) {
 	topic := a.wantsTopic(a.p.watcher.Snapshot())
 	if !topic && a.path == "" {
-		return nil, &api.Error{Status: 404, Code: "unknown", Message: "this process keeps no audit log that it could read", Hint: "--set braid.audit.log=FILE or braid.audit.topic=on"}
+		return audit.Page{}, &api.Error{Status: 404, Code: "unknown", Message: "this process keeps no audit log that it could read", Hint: "--set braid.audit.log=FILE or braid.audit.topic=on"}
 	}
-	var own, all []audit.Event
+	var own, all audit.Page
 	var err error
 	if a.path != "" {
 		if own, err = audit.Read(a.path, q); err != nil {
-			return nil, err
+			return audit.Page{}, err
 		}
 	}
 	if topic {
@@ -212,98 +209,40 @@ func (a *auditor) Read(ctx context.Context, q audit.Query) ([]audit.Event, error
 			if a.path != "" {
 				hint = "this process's own events are in " + a.path
 			}
-			return nil, &api.Error{Status: 503, Code: "unavailable", Message: fmt.Sprintf("the audit topic cannot be read: %v", err), Hint: hint}
+			return audit.Page{}, &api.Error{Status: 503, Code: "unavailable", Message: fmt.Sprintf("the audit topic cannot be read: %v", err), Hint: hint}
 		}
 	}
 	return audit.Merge(q, own, all), nil
 }
 
 // fromTopic reads the topic by a gateway of this process, else by one of another.
-func (a *auditor) fromTopic(ctx context.Context, q audit.Query) ([]audit.Event, error) {
+func (a *auditor) fromTopic(ctx context.Context, q audit.Query) (audit.Page, error) {
 	if len(a.p.nodes) > 0 {
 		return a.topicEvents(ctx, q)
 	}
 	body, err := json.Marshal(q)
 	if err != nil {
-		return nil, err
+		return audit.Page{}, err
 	}
 	out, err := a.askGateway(ctx, auditReadPath, body)
 	if err != nil {
-		return nil, err
+		return audit.Page{}, err
 	}
-	var list []audit.Event
-	if err := json.Unmarshal(out, &list); err != nil {
-		return nil, fmt.Errorf("answer of another gateway: %w", err)
+	var page audit.Page
+	if err := json.Unmarshal(out, &page); err != nil {
+		return page, fmt.Errorf("answer of another gateway: %w", err)
 	}
-	return list, nil
+	return page, nil
 }
 
 // topicEvents reads the topic in the chains of the process's first gateway.
-func (a *auditor) topicEvents(ctx context.Context, q audit.Query) ([]audit.Event, error) {
+func (a *auditor) topicEvents(ctx context.Context, q audit.Query) (audit.Page, error) {
 	part, err := a.partition(ctx, false)
 	if errors.Is(err, catalog.ErrNotFound) {
-		return nil, nil // nothing has happened yet
+		return audit.Page{}, nil // nothing has happened yet
 	}
 	if err != nil {
-		return nil, err
+		return audit.Page{}, err
 	}
 	return readAudit(ctx, part, q)
-}
-
-func readAudit(ctx context.Context, part *chain.Partition, q audit.Query) ([]audit.Event, error) {
-	found := audit.NewNewest(q)
-	offset, end, _, err := part.Offsets(ctx, false)
-	if err != nil {
-		return nil, err
-	}
-	if !q.Since.IsZero() {
-		// The record's time is that of its append: never before the event's.
-		if at, _, _, there, err := part.OffsetFor(ctx, q.Since.UnixMilli()); err != nil {
-			return nil, err
-		} else if !there {
-			return nil, nil
-		} else {
-			offset = max(offset, at)
-		}
-	}
-	for read := 0; offset < end && read < maxAuditRead; {
-		r, err := part.Read(ctx, chain.ReadRequest{Offset: offset, MaxBytes: 1 << 20, ClientEpoch: -1, LastFetchedEpoch: -1})
-		if err != nil {
-			return nil, err
-		}
-		next, err := eachAuditEvent(r.Batches, offset, found)
-		read += len(r.Batches)
-		if r.Release != nil {
-			r.Release()
-		}
-		if err != nil {
-			return nil, err
-		}
-		if next <= offset {
-			break
-		}
-		offset = next
-	}
-	return found.List(), nil
-}
-
-// eachAuditEvent adds the events of whole batches from an offset on, and returns the
-// offset after them.
-func eachAuditEvent(b []byte, from int64, found *audit.Newest) (next int64, err error) {
-	for next = from; len(b) > 0; {
-		h, size, err := batch.Parse(b)
-		if err != nil {
-			return next, err
-		}
-		for rec, err := range batch.Records(b[:size], maxAuditRead) {
-			if err != nil {
-				return next, err
-			}
-			if e, ok := audit.Parse(rec.Value); ok && !h.IsControl() {
-				found.Add(&e)
-			}
-		}
-		next, b = max(next, h.NextOffset()), b[size:]
-	}
-	return next, nil
 }

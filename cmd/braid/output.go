@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/console/api"
 )
 
@@ -57,11 +58,25 @@ func table(w io.Writer, head []string, rows [][]string) error {
 		return err
 	}
 	for _, r := range rows {
-		if _, err := fmt.Fprintln(tw, strings.Join(r, "\t")); err != nil {
+		cells := make([]string, len(r))
+		for i, cell := range r {
+			cells[i] = seen(cell)
+		}
+		if _, err := fmt.Fprintln(tw, strings.Join(cells, "\t")); err != nil {
 			return err
 		}
 	}
 	return tw.Flush()
+}
+
+// seen keeps names that clients made up, of groups and users for instance, from steering the terminal.
+func seen(s string) string {
+	return strings.Map(func(r rune) rune {
+		if catalog.Seen(r) {
+			return r
+		}
+		return '?'
+	}, s)
 }
 
 // dash shows an empty value.

@@ -23,19 +23,29 @@ type AuditEvent struct {
 	LeftOut int64 `json:"leftOut,omitempty"`
 }
 
+// AuditPage is an answer, oldest first.
+type AuditPage struct {
+	Events []AuditEvent `json:"events"`
+	// From is when events begin to be missing of those that were asked for: ask until then to go on. Zero: all are here.
+	From time.Time `json:"from,omitzero"`
+}
+
 // AuditQuery selects events: the newest Limit (0: 1,000) since a time.
 type AuditQuery struct {
 	Since  time.Time
-	Tenant string // "": all
-	Kind   string // "": all
+	Until  time.Time // the last moment; zero: now
+	Tenant string    // "": all
+	Kind   string    // "": all
 	Limit  int
 }
 
-// Audit lists events, oldest first.
-func (c *Client) Audit(ctx context.Context, q AuditQuery) ([]AuditEvent, error) {
+// Audit lists events.
+func (c *Client) Audit(ctx context.Context, q AuditQuery) (AuditPage, error) {
 	v := url.Values{}
-	if !q.Since.IsZero() {
-		v.Set("since", q.Since.UTC().Format(time.RFC3339Nano))
+	for name, at := range map[string]time.Time{"since": q.Since, "until": q.Until} {
+		if !at.IsZero() {
+			v.Set(name, at.UTC().Format(time.RFC3339Nano))
+		}
 	}
 	if q.Tenant != "" {
 		v.Set("tenant", q.Tenant)
@@ -46,5 +56,5 @@ func (c *Client) Audit(ctx context.Context, q AuditQuery) ([]AuditEvent, error) 
 	if q.Limit > 0 {
 		v.Set("limit", fmt.Sprint(q.Limit))
 	}
-	return get[[]AuditEvent](ctx, c, "/audit?"+v.Encode())
+	return get[AuditPage](ctx, c, "/audit?"+v.Encode())
 }

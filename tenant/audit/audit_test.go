@@ -37,6 +37,11 @@ func shut(t *testing.T, l *Log) {
 	}
 }
 
+func read(path string, q Query) ([]Event, error) {
+	page, err := Read(path, q)
+	return page.Events, err
+}
+
 // What is told is in the file, bounded, of a mode that nobody else may read, and is
 // read back with what was there before a restart.
 func TestFile(t *testing.T) {
@@ -63,7 +68,7 @@ func TestFile(t *testing.T) {
 	if err := errors.Join(werr, f.Close()); err != nil {
 		t.Fatal(err)
 	}
-	all, err := Read(path, Query{})
+	all, err := read(path, Query{})
 	if err != nil || len(all) != 4 || all[0].Who != "User:alice" || len(all[0].Detail) > maxText+8 || all[0].Time.IsZero() || all[1].Resource != "TOPIC \x1b[2J\n\"" {
 		t.Fatalf("%+v, %v", all, err)
 	}
@@ -71,12 +76,21 @@ func TestFile(t *testing.T) {
 		q    Query
 		want int
 	}{{Query{Tenant: "acme"}, 2}, {Query{Kind: Denied}, 2}, {Query{Kind: Denied, Tenant: "acme"}, 0}, {Query{Limit: 1}, 1}, {Query{Since: all[2].Time}, 2}, {Query{Since: time.Now().Add(time.Hour)}, 0}} {
-		if got, err := Read(path, c.q); err != nil || len(got) != c.want {
+		if got, err := read(path, c.q); err != nil || len(got) != c.want {
 			t.Errorf("%+v: %d, %v", c.q, len(got), err)
 		}
 	}
-	if last, err := Read(path, Query{Limit: 1}); err != nil || last[0] != all[3] {
+	// The newest come first, and the page says where it was cut: from there on to go on.
+	last, err := Read(path, Query{Limit: 1})
+	if err != nil || len(last.Events) != 1 || last.Events[0] != all[3] || !last.From.Equal(all[3].Time) {
 		t.Errorf("%+v, %v", last, err)
+	}
+	before, err := Read(path, Query{Limit: 2, Until: last.From.Add(-1)})
+	if err != nil || len(before.Events) != 2 || before.Events[1] != all[2] || !before.From.Equal(all[1].Time) {
+		t.Errorf("%+v, %v", before, err)
+	}
+	if whole, err := Read(path, Query{Limit: 4}); err != nil || len(whole.Events) != 4 || !whole.From.IsZero() {
+		t.Errorf("%+v, %v", whole, err)
 	}
 }
 
@@ -99,7 +113,7 @@ func TestRotation(t *testing.T) {
 			t.Error(f.Name(), st.Size(), st.Mode(), err)
 		}
 	}
-	all, err := Read(path, Query{})
+	all, err := read(path, Query{})
 	if err != nil || len(all) == 0 || all[len(all)-1].Resource != fmt.Sprint(n-1) {
 		t.Fatalf("%d, %v", len(all), err)
 	}
@@ -122,7 +136,7 @@ func TestFloods(t *testing.T) {
 	}
 	l.Record(Event{Kind: Denied, Tenant: "quiet", Result: "denied"})
 	shut(t, l)
-	all, err := Read(path, Query{})
+	all, err := read(path, Query{})
 	if err != nil {
 		t.Fatal(err)
 	}

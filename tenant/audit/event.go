@@ -43,6 +43,7 @@ type Event struct {
 // Query selects events.
 type Query struct {
 	Since  time.Time
+	Until  time.Time // the last moment that counts; zero: now
 	Tenant string // "": all
 	Kind   string // "": all
 	Limit  int    // the newest so many; 0: [MaxEvents]
@@ -52,7 +53,7 @@ type Query struct {
 const MaxEvents = 10_000
 
 func (q *Query) matches(e *Event) bool {
-	return !e.Time.Before(q.Since) && (q.Tenant == "" || q.Tenant == e.Tenant) && (q.Kind == "" || q.Kind == e.Kind)
+	return !e.Time.Before(q.Since) && (q.Until.IsZero() || !e.Time.After(q.Until)) && (q.Tenant == "" || q.Tenant == e.Tenant) && (q.Kind == "" || q.Kind == e.Kind)
 }
 
 // maxText bounds each text of an event, in bytes: what clients send is among them.
@@ -66,13 +67,25 @@ func (e *Event) bound() {
 	}
 }
 
-// Merge makes one list of several that answer one query, oldest first. An event that is in more than one, or twice in
+// Page is an answer to a query, oldest first.
+type Page struct {
+	Events []Event
+	// From is when events begin to be missing of those that the query asks for; there may be none. A query until then
+	// goes on. Zero: all are here.
+	From time.Time
+}
+
+// Merge makes one page of several that answer one query. An event that is in more than one, or twice in
 // one, is in it once.
-func Merge(q Query, lists ...[]Event) []Event {
+func Merge(q Query, pages ...Page) Page {
 	var all []Event
+	var from time.Time
 	seen := map[Event]bool{}
-	for _, list := range lists {
-		for _, e := range list {
+	for _, page := range pages {
+		if page.From.After(from) {
+			from = page.From.UTC()
+		}
+		for _, e := range page.Events {
 			e.Time = e.Time.UTC().Round(0) // as it is written: without a monotonic clock's part
 			if !seen[e] {
 				seen[e] = true
@@ -85,13 +98,18 @@ func Merge(q Query, lists ...[]Event) []Event {
 	for i := range all {
 		found.Add(&all[i])
 	}
-	return found.List()
+	page := found.Page()
+	if from.After(page.From) {
+		page.From = from
+	}
+	return page
 }
 
 // Newest keeps the newest events of a query.
 type Newest struct {
 	query Query
 	list  []Event
+	more  bool // older ones were let go
 }
 
 // NewNewest begins with none.
@@ -108,14 +126,21 @@ func (n *Newest) Add(e *Event) {
 		return
 	}
 	if n.list = append(n.list, *e); len(n.list) >= 2*n.query.Limit {
-		n.list = append(n.list[:0], n.list[len(n.list)-n.query.Limit:]...)
+		n.list, n.more = append(n.list[:0], n.list[len(n.list)-n.query.Limit:]...), true
 	}
 }
 
-// List gives them, oldest first.
-func (n *Newest) List() []Event {
-	if len(n.list) > n.query.Limit {
-		return n.list[len(n.list)-n.query.Limit:]
+// Limit is how many are kept.
+func (n *Newest) Limit() int { return n.query.Limit }
+
+// Page gives them.
+func (n *Newest) Page() Page {
+	page := Page{Events: n.list}
+	if over := len(n.list) - n.query.Limit; over > 0 {
+		page.Events, n.more = n.list[over:], true
 	}
-	return n.list
+	if n.more {
+		page.From = page.Events[0].Time
+	}
+	return page
 }

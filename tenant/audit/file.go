@@ -114,7 +114,7 @@ func (f *file) close() error {
 // Read gives the events of a log's files that a query selects, oldest first. It may
 // be called while the log is written. Lines that are none, as a torn one at the end
 // of a file after a crash, are passed over.
-func Read(path string, q Query) ([]Event, error) {
+func Read(path string, q Query) (Page, error) {
 	found := NewNewest(q)
 	for i := kept; i >= 0; i-- {
 		f, err := os.Open(numbered(path, i))
@@ -122,14 +122,14 @@ func Read(path string, q Query) ([]Event, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("audit log: %w", err)
+			return Page{}, fmt.Errorf("audit log: %w", err)
 		}
 		err = readLines(f, found)
 		if err = errors.Join(err, f.Close()); err != nil {
-			return nil, fmt.Errorf("audit log: %w", err)
+			return Page{}, fmt.Errorf("audit log: %w", err)
 		}
 	}
-	return found.List(), nil
+	return found.Page(), nil
 }
 
 // maxLine bounds a line: an event's texts are bounded, and each byte of them is at
