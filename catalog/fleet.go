@@ -117,15 +117,6 @@ func (c *Catalog) take(ctx context.Context, name string, first, n int64, extra f
 	}
 }
 
-// ProducerIDs allocates a block of n producer ids, from [ProducerIDBase] up.
-// No id is given out twice.
-func (c *Catalog) ProducerIDs(ctx context.Context, n int) (first int64, err error) {
-	if n < 1 || n > 1_000_000 {
-		return 0, fmt.Errorf("producer ids: a block of %d", n)
-	}
-	return c.take(ctx, "producer-id", ProducerIDBase, int64(n), nil)
-}
-
 type nodeEntry struct {
 	Node int32 `json:"node"`
 }

@@ -18,17 +18,17 @@ func TestNumbersAreGivenOnce(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range 5 {
-				first, err := c.ProducerIDs(t.Context(), 10)
+				given, err := c.ProducerIDs(t.Context(), 10)
 				if err != nil {
 					t.Error(err)
 					return
 				}
 				mu.Lock()
-				for i := range int64(10) {
-					if ids[first+i] || first < ProducerIDBase {
-						t.Errorf("id %d", first+i)
+				for _, id := range given {
+					if ids[id] || id < ProducerIDBase {
+						t.Errorf("id %d", id)
 					}
-					ids[first+i] = true
+					ids[id] = true
 				}
 				mu.Unlock()
 			}

@@ -235,7 +235,7 @@ type Shard struct {
 	Revision int64 `json:"-"`
 }
 
-// ProducerIDBase is the first producer id that Braid gives out (2^40): far above
+// ProducerIDBase is below all producer ids that Braid gives out (2^40): far above
 // what clusters give to their own clients.
 const ProducerIDBase = int64(1) << 40
 

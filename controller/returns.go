@@ -140,12 +140,12 @@ func (t *term) bringBack(ctx context.Context, ref catalog.TopicRef, cluster stri
 				return err
 			}
 		}
-		id, err := t.o.Catalog.ProducerIDs(ctx, 1)
+		ids, err := t.o.Catalog.ProducerIDs(ctx, 1)
 		if err != nil {
 			return err
 		}
 		e = catalog.Extend{Op: catalog.NewOpID(time.Now()), Kind: catalog.OpReturn, Topic: ref, Step: catalog.StepPrepare, Mode: catalog.ModeSeal,
-			Target: cluster, TopicRevision: topic.Revision, Producer: id, Started: time.Now().UTC()}
+			Target: cluster, TopicRevision: topic.Revision, Producer: ids[0], Started: time.Now().UTC()}
 		if e, err = t.o.Catalog.CreateExtend(ctx, e, t.driver.fence); err != nil {
 			return err
 		}

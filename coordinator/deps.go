@@ -26,7 +26,7 @@ type Leases interface {
 	// ReleaseShard gives the shard up; releasing what was lost succeeds.
 	ReleaseShard(ctx context.Context, s catalog.Shard) error
 	// ProducerIDs takes n producer ids that nobody else gets.
-	ProducerIDs(ctx context.Context, n int64) (first int64, err error)
+	ProducerIDs(ctx context.Context, n int64) ([]int64, error)
 }
 
 // Directory is the catalog as last seen. Its methods do no I/O, but for Refresh.

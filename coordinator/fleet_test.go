@@ -214,12 +214,15 @@ func (g *fleetMember) ReleaseShard(_ context.Context, s catalog.Shard) error {
 	return nil
 }
 
-func (g *fleetMember) ProducerIDs(_ context.Context, n int64) (int64, error) {
+func (g *fleetMember) ProducerIDs(_ context.Context, n int64) ([]int64, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	first := g.nextID
+	ids := make([]int64, n)
+	for i := range ids {
+		ids[i] = g.nextID + int64(i)
+	}
 	g.nextID += n
-	return first, nil
+	return ids, nil
 }
 
 func (g *fleetMember) Revision() int64 {

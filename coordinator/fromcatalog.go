@@ -34,8 +34,8 @@ func (l catalogLeases) ReleaseShard(ctx context.Context, s catalog.Shard) error 
 	return l.c.ReleaseShard(ctx, s)
 }
 
-func (l catalogLeases) ProducerIDs(ctx context.Context, n int64) (int64, error) {
-	return l.c.ProducerIDs(ctx, int(n))
+func (l catalogLeases) ProducerIDs(ctx context.Context, n int64) ([]int64, error) {
+	return l.c.ProducerIDs(ctx, n)
 }
 
 // CatalogDirectory follows a watcher.

@@ -10,18 +10,17 @@ import (
 	"github.com/braidstream/braid/wire"
 )
 
-// InitProducerId, versions 0 to 5, for idempotent producers: an id of the global
-// range that no other producer has, with epoch 0. Those with a transactional id
+// InitProducerId, versions 0 to 5, for idempotent producers: an id that no
+// other producer of the fleet has, with epoch 0. Those with a transactional id
 // are served in txninit.go.
 
 // idBlock hands out producer ids from blocks that were taken from the catalog.
 type idBlock struct {
 	size int64
-	take func(ctx context.Context, n int64) (int64, error)
+	take func(ctx context.Context, n int64) ([]int64, error)
 
 	mu     sync.Mutex
-	next   int64
-	left   int64
+	left   []int64
 	flight *idFlight // a block on its way, nil if none
 }
 
@@ -34,10 +33,9 @@ type idFlight struct {
 func (b *idBlock) get(ctx context.Context) (int64, error) {
 	for {
 		b.mu.Lock()
-		if b.left > 0 {
-			id := b.next
-			b.next++
-			b.left--
+		if len(b.left) > 0 {
+			id := b.left[0]
+			b.left = b.left[1:]
 			b.mu.Unlock()
 			return id, nil
 		}
@@ -50,11 +48,11 @@ func (b *idBlock) get(ctx context.Context) (int64, error) {
 		b.mu.Unlock()
 		if mine {
 			// A caller that goes away must not fail the others that wait.
-			first, err := b.take(context.WithoutCancel(ctx), b.size)
+			ids, err := b.take(context.WithoutCancel(ctx), b.size)
 			b.mu.Lock()
 			b.flight = nil
 			if f.err = err; err == nil {
-				b.next, b.left = first, b.size
+				b.left = ids
 			}
 			b.mu.Unlock()
 			close(f.done)

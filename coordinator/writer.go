@@ -20,7 +20,7 @@ const (
 	// epochsPerID: an epoch is an int16, and the last one is kept for closing the id.
 	epochsPerID = math.MaxInt16
 	// shardProducers is the first producer id of the shards' own, far above what
-	// the catalog counts up from [catalog.ProducerIDBase].
+	// those that the catalog gives out (below 2^52).
 	shardProducers = int64(1) << 60
 )
 

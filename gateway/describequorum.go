@@ -4,8 +4,10 @@ package gateway
 //
 // Differences: there is no Raft among gateways: what they share is in the
 // catalog. The broker that clients take for the controller is shown as the only
-// voter, the other gateways as observers; offsets are revisions of the catalog,
-// known of the gateway that answers only (-1 of others). The leader epoch is 0.
+// voter, the other gateways as observers. Revisions of the catalog count what all
+// tenants do, so offsets are those of a log that nothing happens in: Kafka's controller appends a
+// record each half a second then (metadata.max.idle.interval.ms). They are told of the
+// gateway that answers only (-1 of others). The leader epoch is 0.
 
 import (
 	"strings"
@@ -16,6 +18,9 @@ import (
 	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
+
+// idleInterval is metadata.max.idle.interval.ms.
+const idleInterval = 500 * time.Millisecond
 
 const metadataTopic = "__cluster_metadata"
 
@@ -64,14 +69,15 @@ func describeQuorum(call *call, req *kmsg.DescribeQuorumRequest) kmsg.Response {
 
 func (call *call) quorum(v *view, part *kmsg.DescribeQuorumResponseTopicPartition) {
 	now := time.Now().UnixMilli()
+	end := now / idleInterval.Milliseconds()
 	part.LeaderID = v.brokers.controller(call.tenant)
-	part.HighWatermark = v.snapshot.Revision()
+	part.HighWatermark = end
 	for i := range v.brokers.list {
 		r := kmsg.NewDescribeQuorumResponseTopicPartitionReplicaState()
 		r.ReplicaID = v.brokers.list[i].node
 		r.LogEndOffset, r.LastFetchTimestamp, r.LastCaughtUpTimestamp = -1, -1, -1
 		if r.ReplicaID == call.c.l.self.node || r.ReplicaID == part.LeaderID {
-			r.LogEndOffset, r.LastFetchTimestamp, r.LastCaughtUpTimestamp = v.snapshot.Revision(), now, now
+			r.LogEndOffset, r.LastFetchTimestamp, r.LastCaughtUpTimestamp = end, now, now
 		}
 		if r.ReplicaID == part.LeaderID {
 			part.CurrentVoters = append(part.CurrentVoters, r)

@@ -2,8 +2,8 @@ package gateway
 
 // InitProducerId, key 22, versions 0 to 5.
 //
-// Ids are handed out by the coordinator from one range of the whole fleet that
-// starts at 2^40. Version 6 (two-phase commit, KIP-939) is not stable in Apache
+// Ids are handed out by the coordinator, unique in the whole fleet and in no order, so that none
+// tells of others'; all are above 2^40. Version 6 (two-phase commit, KIP-939) is not stable in Apache
 // Kafka 4.3 and not served. A request with a transactional id is answered by the
 // coordinator too; its files say what is served.
 
