@@ -129,11 +129,12 @@ func (c *conn) step(message []byte, start time.Time) ([]byte, error) {
 	from := origin(c.host)
 	ctx, cancel := context.WithTimeout(c.ctx, g.cfg.AuthTimeout)
 	defer cancel()
-	done, err := g.penalties.turn(ctx, from)
+	done, err := g.penalties.turn(ctx, from, c.watchPeer)
+	if err != nil {
+		return nil, c.unlooked()
+	}
 	var answer []byte
 	switch {
-	case err != nil:
-		return nil, errAuthTimeout
 	case a.other:
 		done()
 		err = &sasl.FailedError{Client: fmt.Sprintf("SASL mechanism '%s' requested by client is not supported for re-authentication of mechanism '%s'", a.mechanism, a.id.Mechanism),
@@ -146,11 +147,14 @@ func (c *conn) step(message []byte, start time.Time) ([]byte, error) {
 			}
 			pass, err := g.signing.Enter(ctx, from.String())
 			if err != nil {
-				return nil, err
+				return nil, errAuthTimeout
 			}
 			defer pass.Leave(0)
 			return a.exchange.Step(ctx, message)
 		}()
+	}
+	if errors.Is(err, errAuthTimeout) {
+		return nil, c.unlooked()
 	}
 	if err == nil {
 		id := a.exchange.Identity()
@@ -177,6 +181,13 @@ func (c *conn) step(message []byte, start time.Time) ([]byte, error) {
 	return nil, failed
 }
 
+// unlooked ends a connection whose message was not looked at, since its turn did not come in time. That says nothing
+// of the client: it counts for no failure, and gets no answer, which it would take for one.
+func (c *conn) unlooked() error {
+	c.end(errAuthTimeout)
+	return errAuthTimeout
+}
+
 // unknownUser counts and tells a failure, and waits out its penalty.
 func (c *conn) unknownUser(failed *sasl.FailedError, start time.Time) {
 	a, g, from := c.auth, c.g, origin(c.host)
@@ -189,6 +200,8 @@ func (c *conn) unknownUser(failed *sasl.FailedError, start time.Time) {
 		g.log.Warn("authentication failed", "peer", c.peer, "listener", c.l.cfg.Name, "mechanism", a.mechanism, "reason", failed.Reason,
 			"withheld", g.limiter.missed())
 	}
+	stop := c.watchPeer()
+	defer stop()
 	g.penalties.delay(c.ctx, from, until)
 }
 

@@ -87,7 +87,10 @@ func (l *listener) accept() {
 // admit starts to serve a connection, or closes it.
 func (g *Gateway) admit(l *listener, nc net.Conn) {
 	c := g.newConn(l, nc)
-	refuse := ""
+	refuse, left := "", 0
+	if l.asks() {
+		left = g.penalties.leftOf(origin(c.host))
+	}
 	var yielded *conn
 	g.mu.Lock()
 	switch {
@@ -97,7 +100,7 @@ func (g *Gateway) admit(l *listener, nc net.Conn) {
 		refuse = "max.connections"
 	case g.cfg.MaxPerIP > 0 && g.perIP[c.host] >= g.cfg.MaxPerIP:
 		refuse = "max.connections.per.ip"
-	case l.asks() && len(g.unknownFrom[origin(c.host)]) >= g.cfg.MaxUnauthenticatedPerIP:
+	case l.asks() && len(g.unknownFrom[origin(c.host)])+left >= g.cfg.MaxUnauthenticatedPerIP:
 		refuse = "braid.max.unauthenticated.per.ip"
 	case l.asks() && g.unknown >= g.cfg.MaxUnauthenticated:
 		if yielded = g.yields(origin(c.host)); yielded == nil {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"container/heap"
 	"context"
 	"math"
 	"net/netip"
@@ -19,6 +20,9 @@ import (
 // (MaxUnauthenticatedPerIP). Of such an address one attempt is looked at after the
 // other, so that it takes no more of the gateway than one client does.
 //
+// Who does not wait for the answer is let go, with its connection and its place among those of all addresses. Of its
+// own address's places one stays taken until the answer would have come: a guesser gains no time by hanging up.
+//
 // Both tables are bounded. Who fills one by ever new names loses what it knew
 // of others, not the table of addresses.
 type penalties struct {
@@ -30,6 +34,25 @@ type penalties struct {
 	users     map[string]score
 	delayed   map[netip.Prefix]int
 	looking   map[netip.Prefix]*queue // of crowded addresses
+	left      map[netip.Prefix]*moments
+	leavers   int // in left, all together
+}
+
+// moments are until when those of an address who left would have waited; a heap, the next one first.
+type moments []time.Time
+
+func (m moments) Len() int           { return len(m) }
+func (m moments) Less(i, j int) bool { return m[i].Before(m[j]) }
+func (m moments) Swap(i, j int)      { m[i], m[j] = m[j], m[i] }
+
+// Push implements [heap.Interface].
+func (m *moments) Push(x any) { *m = append(*m, x.(time.Time)) }
+
+// Pop implements [heap.Interface].
+func (m *moments) Pop() any {
+	last := (*m)[len(*m)-1]
+	*m = (*m)[:len(*m)-1]
+	return last
 }
 
 // queue has one attempt looked at after the other.
@@ -42,6 +65,8 @@ const (
 	maxScores = 10_000
 	// maxDelayed is how many of an address are in the delay until it is crowded.
 	maxDelayed = 64
+	// maxLeavers bounds those who are remembered although they left.
+	maxLeavers = 16_384
 	// halfLife of a failure.
 	halfLife = 30 * time.Second
 )
@@ -58,7 +83,7 @@ func (s score) now(t time.Time) float64 {
 
 func newPenalties(base, most, crowd time.Duration) *penalties {
 	return &penalties{base: base, most: max(base, most), crowd: crowd, addresses: map[netip.Prefix]score{}, users: map[string]score{},
-		delayed: map[netip.Prefix]int{}, looking: map[netip.Prefix]*queue{}}
+		delayed: map[netip.Prefix]int{}, looking: map[netip.Prefix]*queue{}, left: map[netip.Prefix]*moments{}}
 }
 
 // origin is an IPv4 address, or the network of an IPv6 address: its owner has 2^64 of them.
@@ -88,7 +113,7 @@ func (p *penalties) failed(from netip.Prefix, user string, now time.Time) time.D
 		n = max(n, count(p.users, user, now))
 	}
 	d := time.Duration(min(float64(p.base)*math.Exp2(math.Floor(min(n-1, 30))), float64(p.most)))
-	if p.delayed[from] >= maxDelayed {
+	if p.crowded(from, now) {
 		return max(d, p.crowd)
 	}
 	return d
@@ -107,12 +132,60 @@ func count[K comparable](m map[K]score, k K, now time.Time) float64 {
 	return n
 }
 
+// crowded needs mu.
+func (p *penalties) crowded(from netip.Prefix, now time.Time) bool {
+	return p.delayed[from]+p.leftBy(from, now) >= maxDelayed
+}
+
+// leftOf is how many of an address have left before their time.
+func (p *penalties) leftOf(from netip.Prefix) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.leftBy(from, time.Now())
+}
+
+// leftBy is leftOf. Needs mu.
+func (p *penalties) leftBy(from netip.Prefix, now time.Time) int {
+	m := p.left[from]
+	if m == nil {
+		return 0
+	}
+	for len(*m) > 0 && !now.Before((*m)[0]) {
+		heap.Pop(m)
+		p.leavers--
+	}
+	if len(*m) == 0 {
+		delete(p.left, from)
+		return 0
+	}
+	return len(*m)
+}
+
+// leave remembers one who left before its time. Needs mu.
+func (p *penalties) leave(from netip.Prefix, until, now time.Time) {
+	if p.leavers >= maxLeavers {
+		for other := range p.left {
+			p.leftBy(other, now)
+		}
+	}
+	if p.leavers >= maxLeavers {
+		return
+	}
+	m := p.left[from]
+	if m == nil {
+		m = &moments{}
+		p.left[from] = m
+	}
+	heap.Push(m, until)
+	p.leavers++
+}
+
 // turn waits until an attempt of a crowded address may be looked at, which is when
-// the one before it was: done ends it. Others do not wait.
-func (p *penalties) turn(ctx context.Context, from netip.Prefix) (done func(), err error) {
+// the one before it was: done ends it. Others do not wait. While it waits, watch looks after the client.
+func (p *penalties) turn(ctx context.Context, from netip.Prefix, watch func() (stop func())) (done func(), err error) {
 	p.mu.Lock()
 	q := p.looking[from]
-	if q == nil && p.delayed[from] < maxDelayed {
+	if q == nil && !p.crowded(from, time.Now()) {
 		p.mu.Unlock()
 		return func() {}, nil
 	}
@@ -129,6 +202,8 @@ func (p *penalties) turn(ctx context.Context, from netip.Prefix) (done func(), e
 		}
 		p.mu.Unlock()
 	}
+	stop := watch()
+	defer stop()
 	select {
 	case q.turn <- struct{}{}:
 		return func() { <-q.turn; leave() }, nil
@@ -150,6 +225,9 @@ func (p *penalties) delay(ctx context.Context, from netip.Prefix, until time.Tim
 		timer.Stop()
 	}
 	p.mu.Lock()
+	if now := time.Now(); now.Before(until) {
+		p.leave(from, until, now)
+	}
 	if p.delayed[from]--; p.delayed[from] <= 0 {
 		delete(p.delayed, from)
 	}

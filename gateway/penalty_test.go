@@ -73,17 +73,17 @@ func TestCrowdedAddresses(t *testing.T) {
 	if d := p.failed(two, "", now); d != time.Millisecond {
 		t.Errorf("a failure of another: %v", d)
 	}
-	done, err := p.turn(t.Context(), one)
+	done, err := p.turn(t.Context(), one, nobody)
 	if err != nil {
 		t.Fatal(err)
 	}
 	over, stop := context.WithCancel(t.Context())
 	stop()
-	if _, err := p.turn(over, one); err == nil {
+	if _, err := p.turn(over, one, nobody); err == nil {
 		t.Error("two of the crowd at the same time")
 	}
 	for range 2 {
-		free, err := p.turn(t.Context(), two)
+		free, err := p.turn(t.Context(), two, nobody)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,7 +91,7 @@ func TestCrowdedAddresses(t *testing.T) {
 	}
 	next := make(chan func())
 	go func() {
-		done, err := p.turn(t.Context(), one)
+		done, err := p.turn(t.Context(), one, nobody)
 		if err != nil {
 			t.Error(err)
 		}
@@ -103,7 +103,38 @@ func TestCrowdedAddresses(t *testing.T) {
 	for range maxDelayed {
 		<-ended
 	}
-	if len(p.delayed)+len(p.looking) != 0 {
+	if len(p.delayed)+len(p.looking) != 0 || p.leftOf(one) != maxDelayed {
 		t.Errorf("%v %v", p.delayed, p.looking)
+	}
+}
+
+// nobody is looked after.
+func nobody() func() { return func() {} }
+
+// Those who left count for their address until their time is over, and are bounded.
+func TestWhoLeavesCountsForItsAddress(t *testing.T) {
+	t.Parallel()
+	p := newPenalties(time.Millisecond, time.Second, time.Minute)
+	one, two := origin("10.0.0.1"), origin("10.0.0.2")
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range maxDelayed {
+		p.leave(one, now.Add(time.Duration(maxDelayed-i)*time.Second), now)
+	}
+	if !p.crowded(one, now) || p.crowded(two, now) || p.crowded(one, now.Add(time.Second)) || p.leftBy(one, now.Add(3*time.Second)) != maxDelayed-3 {
+		t.Errorf("%d left", p.leftBy(one, now))
+	}
+	if p.leftBy(one, now.Add(time.Hour)) != 0 || len(p.left) != 0 || p.leavers != 0 {
+		t.Errorf("%v, %d", p.left, p.leavers)
+	}
+	for i := range 2 * maxLeavers {
+		p.leave(origin(fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255)), now.Add(time.Minute), now)
+	}
+	if p.leavers != maxLeavers || len(p.left) != maxLeavers {
+		t.Errorf("%d leavers of %d", p.leavers, len(p.left))
+	}
+	if p.leave(two, now.Add(2*time.Minute), now.Add(time.Minute)); p.leavers != 1 || p.leftBy(two, now.Add(time.Minute)) != 1 {
+		t.Errorf("%d leavers after their time", p.leavers)
 	}
 }
