@@ -206,7 +206,7 @@ func (p *Partition) readSealed(ctx context.Context, v *view, s *catalog.Span, r 
 		return ReadResult{}, 0, errChanged
 	}
 	end := ToPhysical(h.copy, s.End)
-	rr, err := h.log.Read(ctx, r.toCopy(h.copy))
+	rr, err := h.log.Read(ctx, r.toCopy(h.copy, p.owner()))
 	if err != nil {
 		return ReadResult{}, 0, p.readFailed(ctx, v, s, err)
 	}
@@ -261,7 +261,7 @@ func (p *Partition) readOpen(ctx context.Context, v *view, s *catalog.Span, r *R
 		return p.empty(v, r), 0, nil
 	}
 	lease := p.l.lease()
-	rr, err := h.log.Read(ctx, r.toCopy(h.copy))
+	rr, err := h.log.Read(ctx, r.toCopy(h.copy, p.owner()))
 	if err != nil {
 		return ReadResult{}, 0, p.readFailed(ctx, v, s, err)
 	}
@@ -380,9 +380,9 @@ func patch(res *ReadResult, rr *span.ReadResult, c *catalog.Copy, s *catalog.Spa
 }
 
 // toCopy is the request as the copy understands it.
-func (r *ReadRequest) toCopy(c *catalog.Copy) span.ReadRequest {
+func (r *ReadRequest) toCopy(c *catalog.Copy, owner string) span.ReadRequest {
 	return span.ReadRequest{Offset: ToPhysical(c, r.Offset), MaxBytes: r.MaxBytes, Committed: r.Committed,
-		Apart: r.Apart && len(c.Skip) == 0, Burst: r.Burst}
+		Apart: r.Apart && len(c.Skip) == 0, Burst: r.Burst, Owner: owner}
 }
 
 // Size is how many bytes of batches there are.

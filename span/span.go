@@ -210,6 +210,8 @@ type ReadRequest struct {
 	Apart bool
 	// Burst, if not nil, says with what else this is read.
 	Burst *Burst
+	// Owner is whose read it is, as [Append.Owner]; "" is Braid's own.
+	Owner string
 }
 
 // ReadResult holds whole batches; the first may begin before the asked offset.

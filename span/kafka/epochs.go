@@ -178,7 +178,7 @@ func (p *partition) holds(ctx context.Context, b *broker, epoch int32, acked ack
 	if err != nil {
 		return false, err
 	}
-	defer got.frame.release()
+	defer got.release()
 	switch kindOf(got.Code) {
 	case kindNone:
 	case kindRange:

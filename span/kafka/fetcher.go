@@ -63,6 +63,7 @@ type fetch struct {
 	until     time.Time // zero: at once
 	first     bool      // is to be first in its request, and was not served otherwise
 	burst     *span.Burst
+	owner     string
 	abandoned atomic.Bool
 	result    chan fetched
 	delivered bool // the worker's own note
@@ -71,7 +72,8 @@ type fetch struct {
 // fetched is one partition's share of an answer.
 type fetched struct {
 	wire.FetchResult
-	frame *frame // to be released once; nil on errors
+	frame *frame // nil on errors
+	owner string
 	sent  time.Time
 	first bool
 	err   error // nothing was answered
@@ -92,6 +94,15 @@ func (f *frame) release() {
 	}
 }
 
+// release gives a share of an answer back, once.
+func (f *fetched) release() { f.frame.giveBack(f.owner, len(f.Records)) }
+
+// giveBack is release, of as many bytes.
+func (f *frame) giveBack(owner string, n int) {
+	f.s.read.own(owner, -int64(n))
+	f.release()
+}
+
 func newFetcher(b *broker) *fetcher {
 	f := &fetcher{s: b.s, b: b, conns: map[*conn]struct{}{}}
 	for i := range f.kinds {
@@ -103,7 +114,7 @@ func newFetcher(b *broker) *fetcher {
 // do stands in line and waits for the answer.
 func (f *fetcher) do(ctx context.Context, r *fetch) (fetched, error) {
 	r.result = make(chan fetched, 1)
-	if err := f.s.read.wait(ctx); err != nil {
+	if err := f.s.read.wait(ctx, r.owner); err != nil {
 		return fetched{}, err
 	}
 	if !f.add(r) {

@@ -229,16 +229,17 @@ func (w *fetchWorker) deliver(set []*fetch, buf *wire.Buffer, sent time.Time) er
 				continue
 			}
 		}
-		got := fetched{FetchResult: *found, frame: fr, sent: sent, first: i == 0}
+		got := fetched{FetchResult: *found, frame: fr, owner: r.owner, sent: sent, first: i == 0}
 		// The decoder uses its memory again.
 		got.Aborted = slices.Clone(got.Aborted)
 		fr.refs.Add(1)
+		s.read.own(r.owner, int64(len(got.Records)))
 		r.delivered = true
 		r.result <- got
 		if r.abandoned.Load() {
 			select {
 			case got := <-r.result:
-				got.frame.release()
+				got.release()
 			default: // the reader took it after all
 			}
 		}

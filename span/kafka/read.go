@@ -70,7 +70,7 @@ func (p *partition) read(ctx context.Context, r span.ReadRequest) (span.ReadResu
 		}
 		f := &fetch{
 			id: p.topic.ID, index: p.index, epoch: lead.epoch, last: p.epochBefore(r.Offset), offset: r.Offset,
-			maxBytes: int32(min(r.MaxBytes, fetchBytes)), committed: r.Committed, until: until, first: starved, burst: r.Burst,
+			maxBytes: int32(min(r.MaxBytes, fetchBytes)), committed: r.Committed, until: until, first: starved, burst: r.Burst, owner: r.Owner,
 		}
 		got, err := b.fetch.do(ctx, f)
 		if err != nil {
@@ -83,7 +83,7 @@ func (p *partition) read(ctx context.Context, r span.ReadRequest) (span.ReadResu
 		switch kindOf(got.Code) {
 		case kindNone:
 		case kindGone:
-			got.frame.release()
+			got.release()
 			// ErrGone once metadata has settled on it; a broker that lags else.
 			if _, err := p.s.meta.fresh(ctx, p.topic); err != nil {
 				return span.ReadResult{}, err
@@ -91,18 +91,18 @@ func (p *partition) read(ctx context.Context, r span.ReadRequest) (span.ReadResu
 			last, after = unavailable(got.Code), got.sent
 			continue
 		case kindRange:
-			got.frame.release()
+			got.release()
 			return span.ReadResult{}, p.outOfRange(ctx, r.Offset, got.Code)
 		case kindRetry, kindMoved, kindMaybe:
-			got.frame.release()
+			got.release()
 			last, after = unavailable(got.Code), time.Now()
 			continue
 		default:
-			got.frame.release()
+			got.release()
 			return span.ReadResult{}, asError(got.Code)
 		}
 		if got.Diverging != wire.NoEpochEnd {
-			got.frame.release()
+			got.release()
 			return span.ReadResult{}, p.diverged(r.Offset, got.Diverging, lead.epoch)
 		}
 		result, n, err := p.share(r, &got, lead)
@@ -136,14 +136,14 @@ func (p *partition) read(ctx context.Context, r span.ReadRequest) (span.ReadResu
 func (p *partition) share(r span.ReadRequest, got *fetched, lead partMeta) (span.ReadResult, int, error) {
 	whole, next, epoch, err := wholeBatches(got.Records)
 	if err != nil {
-		got.frame.release()
+		got.release()
 		return span.ReadResult{}, 0, err
 	}
 	p.mu.Lock()
 	if p.lost != nil {
 		lost := p.lost
 		p.mu.Unlock()
-		got.frame.release()
+		got.release()
 		return span.ReadResult{}, 0, lost
 	}
 	if p.lead.epoch == lead.epoch {
@@ -159,11 +159,11 @@ func (p *partition) share(r span.ReadRequest, got *fetched, lead partMeta) (span
 		Batches: got.Records[:whole:whole], Start: got.LogStart,
 		HighWatermark: got.HighWatermark, LastStable: got.LastStable,
 	}
-	fr := got.frame
+	fr, owner, n := got.frame, got.owner, len(got.Records)
 	result.Held = int(fr.size)
 	result.Release = func() {
 		if fr != nil {
-			fr.release()
+			fr.giveBack(owner, n)
 			fr = nil
 		}
 	}

@@ -74,7 +74,7 @@ func (s *Store) submit(r request) {
 		return
 	}
 	if r.a != nil && r.err == nil {
-		if s.queued+int64(len(r.a.Batch)) > s.opt.QueueBytes && s.queued > 0 {
+		if !s.share.admit(r.a, s.queued, s.opt.QueueBytes, s.queue) {
 			r.err = errQueueFull
 		} else {
 			s.queued += int64(len(r.a.Batch))
@@ -116,6 +116,7 @@ func (s *Store) take(into []request) (batch []request, closing bool) {
 		batch, s.ahead = append(s.ahead, batch...), nil
 	}
 	s.queued = 0
+	s.share.taken()
 	closing = s.closing
 	s.qmu.Unlock()
 	return batch, closing

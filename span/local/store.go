@@ -41,6 +41,7 @@ type Store struct {
 	ahead   []request     // go first
 	hurry   chan struct{} // something is in ahead
 	queued  int64
+	share   queueShare
 	closing bool
 	wake    chan struct{}
 	groups  chan *group
