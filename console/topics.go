@@ -71,6 +71,9 @@ func (s *Server) createTopic(r *http.Request) (any, error) {
 	if err := gateway.CheckTopicName(req.Name); err != nil {
 		return nil, &api.Error{Status: http.StatusBadRequest, Code: "invalid", Message: err.Error()}
 	}
+	if gateway.ReservedTopic(req.Name) {
+		return nil, &api.Error{Status: http.StatusBadRequest, Code: "invalid", Message: fmt.Sprintf("topic name %s is reserved for internal topics", req.Name), Hint: "choose another"}
+	}
 	spec := gateway.TopicSpec{Tenant: tenant, Name: req.Name, Partitions: req.Partitions,
 		ReplicationFactor: -1, Config: req.Config}
 	if _, err := s.opts.Admin.CreateTopicOn(r.Context(), spec, req.Cluster); err != nil {

@@ -9,7 +9,7 @@ package gateway
 // Differences: the replication factor is checked and then left to the clusters
 // behind; the answer says 1, as Metadata does. So are replica assignments: what
 // they name has to be brokers, and their number is that of the partitions. The
-// names of Kafka's own internal topics are refused. A topic can be used when the
+// names of internal topics, Kafka's and ours, are refused, and what differs from them in '.' and '_' only. A topic can be used when the
 // answer is out.
 
 import (
@@ -94,7 +94,7 @@ func (call *call) createTopic(ctx context.Context, t *kmsg.CreateTopicsRequestTo
 	refuse := func(code wire.Code, format string, args ...any) (catalog.Topic, error) {
 		return catalog.Topic{}, &span.RejectedError{Code: code, Detail: fmt.Sprintf(format, args...)}
 	}
-	if internalTopic(t.Topic) {
+	if reservedTopic(t.Topic) {
 		return refuse(wire.InvalidTopicException, "Topic '%s' is reserved", t.Topic)
 	}
 	s := call.g.watcher.Snapshot()

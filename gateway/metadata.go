@@ -247,8 +247,11 @@ func (call *call) find(wanted []wantedTopic) (missing bool) {
 
 // autoCreate makes a topic that a client asked for by name.
 func (call *call) autoCreate(name string) (*catalog.Topic, wire.Code) {
-	if internalTopic(name) {
+	switch {
+	case internalTopic(name):
 		return nil, wire.UnknownTopicOrPartition
+	case reservedTopic(name):
+		return nil, wire.InvalidTopicException
 	}
 	ctx, cancel := context.WithTimeout(call.ctx, call.g.cfg.RequestTimeout)
 	defer cancel()

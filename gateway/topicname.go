@@ -69,3 +69,17 @@ func internalTopic(name string) bool {
 	}
 	return false
 }
+
+// ownTopics is what the names of Braid's own internal topics begin with.
+const ownTopics = "__braid_"
+
+// reservedTopic tells whether a name is none that anybody may give to a topic: those of internal topics, Kafka's and
+// Braid's, and what metrics could not tell from them ('.' for '_'). Topics of such names that are there already
+// are served as any other.
+func reservedTopic(name string) bool {
+	if len(name) > maxTopicName {
+		return false // it is no name at all
+	}
+	plain := strings.ReplaceAll(name, ".", "_")
+	return internalTopic(plain) || strings.HasPrefix(plain, ownTopics)
+}
