@@ -86,9 +86,12 @@ func TestWhoLeavesInThePenaltyIsLetGo(t *testing.T) {
 				}
 			}
 			served(t, g, 0)
-			if left := g.penalties.leftOf(origin("127.0.0.1")); left != n {
-				t.Errorf("%d of the address's own places are taken", left)
-			}
+			eventually(t, func() error {
+				if left := g.penalties.leftOf(origin("127.0.0.1")); left != n {
+					return fmt.Errorf("%d of the address's own places are taken", left)
+				}
+				return nil
+			})
 			g.mu.Lock()
 			unknown := g.unknown
 			g.mu.Unlock()

@@ -12,36 +12,30 @@ import (
 // are under way then: they are few, and bounded each.
 //
 // Owners share it as [fair.Allows] has it: who has none reads as soon as there is room at all, and who has much beside
-// others, or while others wait, leaves what comes free to them. An owner has the records that were brought for it;
+// others, who read or wait, leaves what comes free to them. An owner has the records that were brought for it;
 // the rest of a buffer that several share is nobody's.
 type budget struct {
-	limit  int64
-	mu     sync.Mutex
-	out    int64
-	by     map[string]int64 // of out, of each owner that has any
-	asking map[string]int   // how many of an owner wait
-	room   chan struct{}    // closed and replaced when there may be room for somebody who waits
+	limit   int64
+	mu      sync.Mutex
+	out     int64
+	by      map[string]int64 // of out, of each owner that has any
+	reads   map[string]int   // of each owner, under way and waiting
+	waiting int
+	room    chan struct{} // closed and replaced when there may be room for somebody who waits
 }
 
 func newBudget(limit int64) *budget {
-	return &budget{limit: limit, by: map[string]int64{}, asking: map[string]int{}, room: make(chan struct{})}
+	return &budget{limit: limit, by: map[string]int64{}, reads: map[string]int{}, room: make(chan struct{})}
 }
 
-// wait returns when an owner may read. "" is Braid itself, which has no share that it could exceed.
-func (b *budget) wait(ctx context.Context, owner string) error {
+// begin returns when an owner may read; end is to be called behind the read, unless it fails. "" is Braid itself, which
+// has no share that it could exceed.
+func (b *budget) begin(ctx context.Context, owner string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.allows(owner) {
-		return nil
-	}
-	b.asking[owner]++
-	defer func() {
-		if b.asking[owner]--; b.asking[owner] == 0 {
-			delete(b.asking, owner)
-			b.look() // others may have left it what it does not want any more
-		}
-	}()
-	for {
+	b.reads[owner]++
+	for !b.allows(owner) {
+		b.waiting++
 		room := b.room
 		b.mu.Unlock()
 		var err error
@@ -51,9 +45,26 @@ func (b *budget) wait(ctx context.Context, owner string) error {
 			err = ctx.Err()
 		}
 		b.mu.Lock()
-		if err != nil || b.allows(owner) {
+		b.waiting--
+		if err != nil {
+			b.ended(owner)
 			return err
 		}
+	}
+	return nil
+}
+
+func (b *budget) end(owner string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ended(owner)
+}
+
+// ended needs mu.
+func (b *budget) ended(owner string) {
+	if b.reads[owner]--; b.reads[owner] == 0 {
+		delete(b.reads, owner)
+		b.look() // who was beside it may be alone now
 	}
 }
 
@@ -63,19 +74,16 @@ func (b *budget) allows(owner string) bool {
 	if b.out >= b.limit || owner == "" || own == 0 {
 		return b.out < b.limit
 	}
-	others := len(b.by) - 1
-	for other := range b.asking {
-		if other != owner {
-			others++
-			break
-		}
+	several := len(b.by) > 1
+	for other := range b.reads {
+		several = several || other != owner && other != ""
 	}
-	return fair.Allows(own, b.out, b.limit, others > 0)
+	return fair.Allows(own, b.out, b.limit, several)
 }
 
 // look has those who wait look again. Needs mu.
 func (b *budget) look() {
-	if len(b.asking) > 0 && b.out < b.limit {
+	if b.waiting > 0 && b.out < b.limit {
 		close(b.room)
 		b.room = make(chan struct{})
 	}

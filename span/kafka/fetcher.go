@@ -114,9 +114,10 @@ func newFetcher(b *broker) *fetcher {
 // do stands in line and waits for the answer.
 func (f *fetcher) do(ctx context.Context, r *fetch) (fetched, error) {
 	r.result = make(chan fetched, 1)
-	if err := f.s.read.wait(ctx, r.owner); err != nil {
+	if err := f.s.read.begin(ctx, r.owner); err != nil {
 		return fetched{}, err
 	}
+	defer f.s.read.end(r.owner)
 	if !f.add(r) {
 		return fetched{}, errClosed
 	}
