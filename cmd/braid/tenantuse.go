@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"unicode/utf16"
 
 	"github.com/spf13/cobra"
 
@@ -239,10 +240,26 @@ func (x *connection) fill() {
 			"SCRAM-SHA-256": "scram.Auth{User: %q, Pass: %q}.AsSha256Mechanism()", "SCRAM-SHA-512": "scram.Auth{User: %q, Pass: %q}.AsSha512Mechanism()"}[x.Mechanism]
 		code = append(code, "\tkgo.SASL("+fmt.Sprintf(auth, x.User, pass)+"),")
 	}
-	x.Forms["properties"] = strings.Join(props, "\n") + "\n"
+	x.Forms["properties"] = escaped(strings.Join(props, "\n") + "\n")
 	x.Forms["kcat"] = strings.Join(kcat, " ") + " -L\n"
 	x.Forms["python"] = "from confluent_kafka import Producer\nproducer = Producer({\n" + strings.Join(py, "\n") + "\n})\n"
 	x.Forms["go"] = "client, err := kgo.NewClient(\n" + strings.Join(code, "\n") + "\n)\n"
+}
+
+// escaped is a properties file as java.util.Properties reads one from a stream of bytes: what is not ASCII would be
+// taken for ISO 8859-1.
+func escaped(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if r < 0x80 {
+			b.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&b, "\\u%04x", unit)
+		}
+	}
+	return b.String()
 }
 
 // jaas quotes a value of sasl.jaas.config, which a properties file holds: a

@@ -54,6 +54,8 @@ func TestConnectionOfATenant(t *testing.T) {
 		{what: "its own, unasked", tenant: "acme", listeners: []api.Listener{plain, open}, want: []string{"one:5", "=PLAINTEXT\n"}},
 		{what: "quoted", tenant: "acme", listeners: []api.Listener{shared}, users: []api.User{quoted}, password: `a"\'`,
 			want: []string{`username="o'bri\\"en\\\\@acme" password="a\\"\\\\'";`}},
+		{what: "not ASCII", tenant: "acme", listeners: []api.Listener{own}, users: []api.User{{Name: "zoë", Mechanisms: alice.Mechanisms}}, password: "pä€𝄞",
+			want: []string{`username="zo\u00eb" password="p\u00e4\u20ac\ud834\udd1e";`}},
 		{what: "none", tenant: "acme", listeners: []api.Listener{plain}, fails: "no listener serves tenant acme"},
 		{what: "unknown listener", tenant: "acme", listeners: []api.Listener{own}, users: []api.User{alice}, listener: "onw", fails: `did you mean "own"?`},
 		{what: "unknown user", tenant: "acme", listeners: []api.Listener{own}, users: []api.User{alice}, user: "alise", fails: `did you mean "alice"?`},
