@@ -43,7 +43,7 @@ import (
 //	d/torn/<transactional id>/<producer>/<epoch>   Torn, leased for a week
 //	d/revoked/<lease>                         Revoked
 //	d/producers/<topic>/<partition>/<seq>-<random>/<chunk>
-//	d/term/<shard>, d/node/<address>, d/counter/<name>, d/token, d/election/<name>
+//	d/term/<shard>, d/node/<address>, d/counter/<name>, d/token, d/producer-order, d/election/<name>
 const root = "/braid/v1/"
 
 const (
