@@ -453,17 +453,8 @@ func TestOneAddressDoesNotKeepOthersOut(t *testing.T) {
 		})
 	}
 	holds(0)
-	for range 4 { // a wrong password, and gone before the answer
-		r := f.raw()
-		hello := kmsg.NewPtrSASLHandshakeRequest()
-		hello.Mechanism = sasl.Plain
-		do[*kmsg.SASLHandshakeResponse](r, 1, hello)
-		guess := kmsg.NewPtrSASLAuthenticateRequest()
-		guess.Version, guess.SASLAuthBytes = 2, []byte("\x00alice\x00wrong")
-		r.send(guess)
-		if err := r.nc.Close(); err != nil {
-			t.Fatal(err)
-		}
+	for range 4 { // a wrong password, whose answer is waited for
+		guesses(f.raw())
 	}
 	holds(4)
 	f.raw().closed()

@@ -44,6 +44,7 @@ func served(t *testing.T, g *Gateway, n int) {
 // by TLS too.
 func TestWhoLeavesInThePenaltyIsLetGo(t *testing.T) {
 	t.Parallel()
+	const n = maxDelayed + 3
 	ca := testkit.NewCA(t, "ours")
 	cert, key := ca.IssueTo(t, t.TempDir(), "server", pkix.Name{CommonName: "braid"}, nil)
 	for name, s := range map[string]Security{
@@ -54,10 +55,10 @@ func TestWhoLeavesInThePenaltyIsLetGo(t *testing.T) {
 			t.Parallel()
 			f := newFleet(t, secure(s), withConfig(func(c *Config) {
 				c.FailedAuthDelay, c.MaxFailedAuthDelay, c.AuthTimeout = time.Hour, time.Hour, 2*time.Hour
+				c.MaxUnauthenticatedPerIP = n
 			}))
 			f.user(catalog.DefaultTenant, "alice", "secret")
 			g := f.gateways[0]
-			const n = maxDelayed + 3
 			var all []*raw
 			for range n {
 				var r *raw
@@ -98,6 +99,7 @@ func TestWhoLeavesInThePenaltyIsLetGo(t *testing.T) {
 			if unknown != 0 {
 				t.Errorf("%d places are taken", unknown)
 			}
+			f.raw().closed() // of this address nobody more is let in
 		})
 	}
 }
