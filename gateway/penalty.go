@@ -35,7 +35,8 @@ type penalties struct {
 	delayed   map[netip.Prefix]int
 	looking   map[netip.Prefix]*queue // of crowded addresses
 	left      map[netip.Prefix]*moments
-	leavers   int // in left, all together
+	leavers   int       // in left, all together
+	swept     time.Time // when those whose time is over were last looked for in all of left
 }
 
 // moments are until when those of an address who left would have waited; a heap, the next one first.
@@ -67,6 +68,8 @@ const (
 	maxDelayed = 64
 	// maxLeavers bounds those who are remembered although they left.
 	maxLeavers = 16_384
+	// sweepLeavers is how often there are looked for those whose time is over, while they are too many.
+	sweepLeavers = time.Second
 	// halfLife of a failure.
 	halfLife = 30 * time.Second
 )
@@ -163,7 +166,8 @@ func (p *penalties) leftBy(from netip.Prefix, now time.Time) int {
 
 // leave remembers one who left before its time. Needs mu.
 func (p *penalties) leave(from netip.Prefix, until, now time.Time) {
-	if p.leavers >= maxLeavers {
+	if p.leavers >= maxLeavers && now.Sub(p.swept) >= sweepLeavers {
+		p.swept = now
 		for other := range p.left {
 			p.leftBy(other, now)
 		}
