@@ -44,9 +44,9 @@ type Event struct {
 type Query struct {
 	Since  time.Time
 	Until  time.Time // the last moment that counts; zero: now
-	Tenant string // "": all
-	Kind   string // "": all
-	Limit  int    // the newest so many; 0: [MaxEvents]
+	Tenant string    // "": all
+	Kind   string    // "": all
+	Limit  int       // the newest so many; 0: [MaxEvents]
 }
 
 // MaxEvents bounds one answer.
