@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -251,7 +252,16 @@ func (c *Cluster) CreateTopic(t testing.TB, topic string, partitions int, config
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	adm := kadm.NewClient(cl)
-	if _, err := adm.CreateTopic(ctx, int32(partitions), -1, configs, topic); err != nil {
+	var failed error
+	err = poll(ctx, func() error {
+		_, err := adm.CreateTopic(ctx, int32(partitions), -1, configs, topic)
+		if errors.Is(err, kerr.InvalidReplicationFactor) {
+			return err // the controllers have not heard of a broker for a while: a busy machine
+		}
+		failed = err
+		return nil
+	})
+	if err = errors.Join(err, failed); err != nil {
 		t.Fatalf("testkit: create topic %s: %v", topic, err)
 	}
 	err = poll(ctx, func() error {

@@ -28,14 +28,22 @@ func end(t *testing.T, c *Cluster, topic string) int64 {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	ends, err := kadm.NewClient(c.Client(t)).ListEndOffsets(ctx, topic)
-	if err == nil {
-		err = ends.Error()
-	}
+	adm, offset := kadm.NewClient(c.Client(t)), int64(-1)
+	// Who was just elected, or started, may not know it yet.
+	err := poll(ctx, func() error {
+		ends, err := adm.ListEndOffsets(ctx, topic)
+		if err == nil {
+			err = ends.Error()
+		}
+		if err == nil {
+			offset = ends[topic][0].Offset
+		}
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ends[topic][0].Offset
+	return offset
 }
 
 // cutLog is part of TestVersions: both versions read what is left in their own way.

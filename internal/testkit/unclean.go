@@ -38,6 +38,17 @@ func (c *Cluster) UncleanElection(ctx context.Context, topic string, partition i
 	if len(p.Replicas) != 2 || p.Leader < 0 {
 		return fail(fmt.Errorf("leader %d, replicas %v: it takes a leader and two replicas", p.Leader, p.Replicas))
 	}
+	// On a busy machine the follower may have fallen out of step: what is lost shall be only what comes meanwhile.
+	inSync := func() error {
+		var err error
+		if p, err = describe(ctx, cl, topic, partition); err == nil && (p.Leader < 0 || len(p.ISR) != 2) {
+			err = fmt.Errorf("leader %d, in sync %v", p.Leader, p.ISR)
+		}
+		return err
+	}
+	if err := poll(ctx, inSync); err != nil {
+		return fail(err)
+	}
 	leader, follower := p.Leader, p.Replicas[0]
 	if follower == leader {
 		follower = p.Replicas[1]
