@@ -31,15 +31,7 @@ func TestGrants(t *testing.T) {
 	grant := func(ops ...kadm.ACLOperation) {
 		t.Helper()
 		acls := kadm.NewACLs().Allow("User:braid").AllowHosts("*").Topics("braid.").ResourcePatternType(kadm.ACLPatternPrefixed).Operations(ops...)
-		res, err := admin.CreateACLs(t.Context(), acls)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range res {
-			if r.Err != nil {
-				t.Fatal(r.Err)
-			}
-		}
+		testkit.Grant(t, admin, acls)
 	}
 	grant(kmsg.ACLOperationCreate, kmsg.ACLOperationRead, kmsg.ACLOperationWrite, kmsg.ACLOperationDescribe, kmsg.ACLOperationDelete)
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/internal/testkit"
 	"github.com/braidstream/braid/span"
@@ -177,11 +179,19 @@ func TestTooFewReplicas(t *testing.T) {
 	if err := c.Node(int(follower)).Kill(); err != nil {
 		t.Fatal(err)
 	}
+	// As the leader tells it, who refuses.
+	leader := c.Client(t, kgo.SeedBrokers(c.Node(int(p.Leader)).Addr()))
 	waitFor(t, "one replica in sync", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		d, err := adm.ListTopics(ctx, pair.Name)
-		return err == nil && len(d[pair.Name].Partitions[0].ISR) == 1
+		req := kmsg.NewPtrMetadataRequest()
+		req.Topics = append(req.Topics, kmsg.MetadataRequestTopic{Topic: &pair.Name})
+		resp, err := leader.SeedBrokers()[0].Request(ctx, req)
+		if err != nil {
+			return false
+		}
+		topics := resp.(*kmsg.MetadataResponse).Topics
+		return len(topics) == 1 && len(topics[0].Partitions) == 1 && len(topics[0].Partitions[0].ISR) == 1
 	})
 	done := make(chan *span.Append, 1)
 	const limit = 5 * time.Second

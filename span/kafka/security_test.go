@@ -84,7 +84,7 @@ func (a *authority) make(name string, ips []net.IP) (*ecdsa.PrivateKey, *x509.Ce
 func roundTrip(t *testing.T, c *testkit.Cluster, config map[string]string) {
 	t.Helper()
 	s := open(t, c, func(o *kafka.Options) { o.Config = config })
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	topic, err := s.Create(ctx, span.Spec{Name: topicName(), Partitions: 2})
 	if err != nil {
@@ -108,7 +108,7 @@ func roundTrip(t *testing.T, c *testkit.Cluster, config map[string]string) {
 func refused(t *testing.T, c *testkit.Cluster, config map[string]string) {
 	t.Helper()
 	s := open(t, c, func(o *kafka.Options) { o.Config = config })
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	_, err := s.Topics(ctx, "x")
 	if !errors.Is(err, span.ErrUnavailable) {

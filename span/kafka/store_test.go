@@ -274,11 +274,12 @@ func TestAppendReadSeal(t *testing.T) {
 		if err := s.Delete(t.Context(), topic); err != nil {
 			t.Fatalf("second delete: %v", err)
 		}
-		if a := appendSync(t, l, raw); !errors.Is(a.Err, span.ErrGone) {
-			t.Fatalf("append to a deleted topic: %+v", a)
-		}
-		if _, err := l.Read(t.Context(), span.ReadRequest{Offset: 10}); !errors.Is(err, span.ErrGone) {
-			t.Fatalf("read of a deleted topic: %v", err)
-		}
+		// The controller has answered; the broker hears of it in its time.
+		waitFor(t, "appends to a deleted topic to be refused", func() bool { return errors.Is(appendSync(t, l, raw).Err, span.ErrGone) })
+		waitFor(t, "reads of a deleted topic to be refused", func() bool {
+			r, err := l.Read(t.Context(), span.ReadRequest{Offset: 10})
+			r.Release()
+			return errors.Is(err, span.ErrGone)
+		})
 	})
 }

@@ -21,21 +21,27 @@ func (e *env) createAndList() {
 	}
 	_, err := e.s.Create(e.ctx, e.spec(t.Name, 3))
 	e.wantErr("create again", err, span.ErrExists)
-	list, err := e.s.Topics(e.ctx, name)
-	if err != nil {
-		e.Fatal(err)
-	}
-	slices.SortFunc(list, func(a, b span.Topic) int { return strings.Compare(a.Name, b.Name) })
-	if !slices.Equal(list, []span.Topic{t, other}) {
-		e.Fatalf("listed %v, want %v and %v", list, t, other)
-	}
-	if list, err := e.s.Topics(e.ctx, name+"-b"); err != nil || len(list) != 1 || list[0] != other {
-		e.Fatalf("listed %v, %v", list, err)
-	}
+	e.lists(name, t, other)
+	e.lists(name+"-b", other)
 	// Takes appends at once, in every partition.
 	for p := range int32(3) {
 		if a := e.mustPut(e.log(t, p), e.plain(now(), "x")); a.BaseOffset != 0 {
 			e.Fatalf("first offset of partition %d is %d", p, a.BaseOffset)
+		}
+	}
+}
+
+// lists waits until topics of a prefix are listed: a broker that leads none of them may hear of them late.
+func (e *env) lists(prefix string, want ...span.Topic) {
+	e.Helper()
+	for end := time.Now().Add(e.caps.Patience); ; {
+		list, err := e.s.Topics(e.ctx, prefix)
+		slices.SortFunc(list, func(a, b span.Topic) int { return strings.Compare(a.Name, b.Name) })
+		if err == nil && slices.Equal(list, want) {
+			return
+		}
+		if err != nil && !errors.Is(err, span.ErrUnavailable) || time.Now().After(end) {
+			e.Fatalf("listed %v, %v, want %v", list, err, want)
 		}
 	}
 }
@@ -172,14 +178,22 @@ func (e *env) handles() {
 }
 
 func (e *env) health() {
-	h, err := e.s.Health(e.ctx)
+	// A check that is late tells less, or nothing, of a cluster that is well.
+	well := func() (span.Health, error) {
+		h, err := answered(e, func() (span.Health, error) { return e.s.Health(e.ctx) })
+		for end := time.Now().Add(e.caps.Patience); err == nil && (!h.Writable || h.SealUnknown) && time.Now().Before(end); {
+			h, err = e.s.Health(e.ctx)
+		}
+		return h, err
+	}
+	h, err := well()
 	if err != nil {
 		e.Fatal(err)
 	}
 	if h.ClusterID == "" || !h.Writable || h.CanSeal == e.caps.NoSeal {
 		e.Fatalf("health %+v", h)
 	}
-	again, err := e.s.Health(e.ctx)
+	again, err := well()
 	if err != nil || again.ClusterID != h.ClusterID {
 		e.Fatalf("the cluster id changed: %+v, %v", again, err)
 	}
