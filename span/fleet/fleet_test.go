@@ -215,26 +215,32 @@ func TestKafkaReplaced(t *testing.T) {
 	defer l.Release()
 	const n = 200
 	results := make(chan *span.Append, n)
-	for i := range n {
-		l.Append(&span.Append{Batch: raw(t), Done: func(a *span.Append) { results <- a }})
-		if i == n/2 {
-			cluster.Config = map[string]string{"security.protocol": "PLAINTEXT"}
-			put(t, c, w, cluster)
-		}
-	}
-	landed, refused := int64(0), 0
 	for range n {
-		switch a := <-results; {
+		l.Append(&span.Append{Batch: raw(t), Done: func(a *span.Append) { results <- a }})
+	}
+	cluster.Config = map[string]string{"security.protocol": "PLAINTEXT"}
+	put(t, c, w, cluster)
+	landed := int64(0)
+	// The old store hears of it in its time.
+	for refused := false; !refused; {
+		switch a := appendSync(l, raw(t)); {
 		case a.Err == nil:
 			landed++
 		case errors.Is(a.Err, span.ErrUnavailable):
-			refused++
+			refused = true
 		default:
-			t.Errorf("append under way: %v", a.Err)
+			t.Fatalf("append to a store that is replaced: %v", a.Err)
+		}
+		if err := ctx.Err(); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if landed <= n/2 || refused == 0 {
-		t.Errorf("%d landed, %d refused", landed, refused)
+	for range n {
+		if a := <-results; a.Err != nil {
+			t.Errorf("append under way: %v", a.Err)
+		} else {
+			landed++
+		}
 	}
 	next, err := f.Store("east")
 	if err != nil || next == st {

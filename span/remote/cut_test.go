@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/internal/testkit"
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/span/remote"
 )
@@ -239,11 +240,7 @@ func TestSilence(t *testing.T) {
 
 // TestAway: nothing is there at all.
 func TestAway(t *testing.T) {
-	l := listen(t, "127.0.0.1:0")
-	addr := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	addr := testkit.Addr(t) // nobody else's, and no connection's own end
 	client := remote.Dial(addr, token, "here")
 	defer client.Close()
 	if _, err := client.Health(context.Background()); !errors.Is(err, span.ErrUnavailable) {
