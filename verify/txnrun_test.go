@@ -1,6 +1,7 @@
 package verify_test
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -11,9 +12,16 @@ import (
 func TestRunTxnsIsCleanOnKafka(t *testing.T) {
 	c := testkit.Shared(t)
 	var last verify.Progress
-	r, err := verify.RunTxns(t.Context(), verify.TxnOptions{Bootstrap: c.Addrs(), Duration: 4 * time.Second, Settle: 4 * time.Minute,
-		Configs: make([]map[string]string, 3), Aborts: 20, Kills: 10,
-		Progress: func(p verify.Progress) { last = p }, ProgressEvery: 100 * time.Millisecond})
+	enough := make(chan struct{})
+	end := sync.OnceFunc(func() { close(enough) })
+	r, err := verify.RunTxns(t.Context(), verify.TxnOptions{Bootstrap: c.Addrs(), Duration: 4 * time.Minute, Until: enough, Settle: 4 * time.Minute,
+		Configs: make([]map[string]string, 3), Aborts: 20, Kills: 10, ProgressEvery: 100 * time.Millisecond,
+		Progress: func(p verify.Progress) {
+			last = p
+			if p.Committed >= 150 { // and of so many some are aborted
+				end()
+			}
+		}})
 	if err != nil {
 		t.Fatal(err)
 	}
