@@ -36,12 +36,26 @@ func TestSessionNoticesALoss(t *testing.T) {
 	s := testkit.NewSaboteur(t, c.Addrs()[0])
 	s.Harm(testkit.Drop, "loss", 0)
 	session := Start(t, Franz, Options{
-		Bootstrap: s.Addr(), Topic: "loss", Partitions: 1, Count: 50, Rate: 200, Timeout: 4 * time.Second,
+		Bootstrap: s.Addr(), Topic: "loss", Partitions: 1, Count: 50, Rate: 200, Timeout: 4 * time.Minute,
 	})
+	// The one that is missing never comes: when all others have, the time is up.
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !session.seen(50, 49) && session.ctx.Err() == nil {
+		<-tick.C
+	}
+	session.cancel()
 	r, err := session.Wait()
 	if err == nil || r.Lost.Count != 1 {
 		t.Fatalf("%v\n%s", err, &r)
 	}
+}
+
+// seen tells whether so many records were acknowledged and read.
+func (s *Session) seen(acked, read int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.acked) == acked && len(s.read) == read
 }
 
 func TestSessionReportsAProgramThatFails(t *testing.T) {
