@@ -109,6 +109,7 @@ func TestDrainThenRemove(t *testing.T) {
 // TestTargetDown: a move to a cluster that does not answer is refused before anything
 // is touched; of two moves of one topic the second is refused with the first's id.
 func TestTargetDown(t *testing.T) {
+	t.Parallel()
 	east := testkit.Kafka(t)
 	up := startUp(t, "--set", "braid.failure.detection.ms=3600000")
 	up.addCluster("east", east)

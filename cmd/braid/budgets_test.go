@@ -73,6 +73,7 @@ func produceAt(ctx context.Context, b *kgo.Broker, topic string, size int) error
 // TestABudgetFollowsItsLoad: a tenant whose whole load is on one of three gateways has nearly
 // all of its budget there within a few rounds, and when the load moves, the budget does.
 func TestABudgetFollowsItsLoad(t *testing.T) {
+	t.Parallel()
 	up := startUp(t, "--gateways", "3")
 	const budget = 100_000.0
 	up.must("topic", "create", "orders", "--partitions", "1")
@@ -149,6 +150,7 @@ func TestABudgetFollowsItsLoad(t *testing.T) {
 // TestUsageSurvivesKill: what was counted and written down is there after kill -9, and is
 // not there twice.
 func TestUsageSurvivesKill(t *testing.T) {
+	t.Parallel()
 	up := startUpThere(t)
 	up.must("topic", "create", "orders", "--partitions", "3")
 	cl, err := kgo.NewClient(kgo.SeedBrokers(up.ready.Kafka...), byName())

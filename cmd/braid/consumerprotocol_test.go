@@ -22,9 +22,7 @@ func TestConsumerProtocolLivesThroughMovesAndKills(t *testing.T) {
 	t.Parallel()
 	moves := movesWanted(t, 2, 10)
 	up := startUp(t)
-	catalog := strings.Join(up.ready.Catalog, ",")
-	other := startBraid(t, "gateway", "--catalog-endpoints", catalog, "--listen", "127.0.0.1:0")
-	other.args = []string{"gateway", "--catalog-endpoints", catalog, "--listen", other.ready.Kafka[0], "--ready-file", other.args[len(other.args)-1]}
+	other := up.gateway()
 	bootstrap := up.ready.Kafka[0] + "," + other.ready.Kafka[0]
 	cl, err := kgo.NewClient(kgo.SeedBrokers(up.ready.Kafka[0]), kgo.RetryTimeout(2*time.Minute))
 	if err != nil {

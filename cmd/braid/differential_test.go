@@ -31,7 +31,7 @@ func TestAdminDifferential(t *testing.T) {
 	up := startUp(t, "--local-clusters", "a", "--set", "auto.create.topics.enable=false")
 	open := func(seeds ...string) *kgo.Client {
 		cl, err := kgo.NewClient(kgo.SeedBrokers(seeds...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-			kgo.MetadataMinAge(50*time.Millisecond), kgo.UnknownTopicRetries(-1))
+			kgo.MetadataMinAge(50*time.Millisecond), kgo.UnknownTopicRetries(-1), kgo.RequestTimeoutOverhead(patience))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,11 +129,13 @@ func (d *adminDiff) produce() {
 		return
 	}
 	p := d.rng.IntN(len(resp.Topics[0].Partitions))
+	// The third is too far ahead for some topics' message.timestamp.after.max.ms, however late both are asked.
 	now := time.Now()
+	ahead := []time.Duration{0, time.Second, 30 * time.Minute}
 	for i := range 1 + d.rng.IntN(3) {
 		for _, cl := range []*kgo.Client{d.braid, d.kafka} {
 			ctx, cancel := context.WithTimeout(d.t.Context(), patience)
-			r := &kgo.Record{Topic: topic, Partition: int32(p), Key: []byte("k"), Value: fmt.Append(nil, i), Timestamp: now.Add(time.Duration(i) * time.Second)}
+			r := &kgo.Record{Topic: topic, Partition: int32(p), Key: []byte("k"), Value: fmt.Append(nil, i), Timestamp: now.Add(ahead[i])}
 			err := cl.ProduceSync(ctx, r).FirstErr()
 			cancel()
 			if err != nil {

@@ -98,17 +98,9 @@ func TestFailoverOfRealKafka(t *testing.T) {
 			// These land on the cluster, their acknowledgements do not come back, and who sent them is gone.
 			available.pause()
 			mixed.pause()
-			strand := up.strander(t, "replayed", "in-place")
-			before := map[string]int64{}
-			for _, name := range []string{"replayed", "in-place"} {
-				before[name] = up.physicalEnd(direct, name)
+			for ok := false; !ok; {
+				stranded, ok = up.strand(proxy, direct, "replayed", "in-place")
 			}
-			proxy.Stall(testkit.Down)
-			stranded = strand(func() {
-				for name, end := range before {
-					eventually(t, patience, "the cluster has what is to be stranded of "+name, func() bool { return up.physicalEnd(direct, name) > end })
-				}
-			})
 		}
 		if round.deaf {
 			sent := mixed.topic("ordered").sent()
@@ -245,56 +237,79 @@ func (r *running) goesOnBeside(when, away, well string) {
 		}
 	}
 	check(produce(away)) // this gateway may be the last to know
-	began := time.Now()
+	began, quick := time.Now(), 0
 	for range rounds {
+		round := time.Now()
 		check(produce(away, well))
 		var first sync.WaitGroup
 		first.Go(func() { check(produce(away)) })
 		check(produce(well))
 		first.Wait()
+		if time.Since(round) < firstWait {
+			quick++
+		}
 	}
-	took := time.Since(began)
-	r.t.Logf("%s: %d times to %s and %s in one request and in two: %v", when, rounds, away, well, took)
-	if took > rounds*firstWait {
-		r.t.Errorf("%s: %d times to %s and %s in one request and in two took %v: as if each refusal was waited for", when, rounds, away, well, took)
+	r.t.Logf("%s: %d times to %s and %s in one request and in two: %v", when, rounds, away, well, time.Since(began))
+	// A busy machine makes many of them late. If refusals were waited for, all would be.
+	if quick == 0 {
+		r.t.Errorf("%s: each of %d times to %s and %s in one request and in two took %v: as if each refusal was waited for", when, rounds, away, well, firstWait)
 	}
 }
 
-// strander makes a producer ready, with connections and metadata. What it returns
-// appends one record to each topic whose acknowledgement will not come, and returns when
-// landed does; the producer is gone then.
-func (r *running) strander(t testing.TB, topics ...string) func(landed func()) map[string]string {
-	t.Helper()
+// strand appends one record to each topic whose acknowledgement does not come, by a producer that is gone
+// then: answers of the cluster do not come any more. It is not ok, and all as before, where the gateway was sooner to
+// find that the cluster gives no answers, which takes less than half a second.
+func (r *running) strand(proxy *testkit.Proxy, direct *kadm.Client, topics ...string) (out map[string]string, ok bool) {
+	r.t.Helper()
 	// Without a producer id nobody may send it again.
 	cl, err := kgo.NewClient(kgo.SeedBrokers(r.ready.Kafka...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.DisableIdempotentWrite(), kgo.RecordRetries(0))
 	if err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
-	t.Cleanup(cl.Close)
+	r.t.Cleanup(cl.Close)
+	before := map[string]int64{}
 	for _, topic := range topics {
-		// Once answers do not come the cluster will soon be given up: no time to ask for metadata then.
-		if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: topic, Partition: 1, Value: []byte("not stranded")}).FirstErr(); err != nil {
-			t.Fatal(err)
+		// No time to ask for metadata then.
+		eventually(r.t, patience, "topic "+topic+" takes appends", func() bool {
+			return cl.ProduceSync(r.t.Context(), &kgo.Record{Topic: topic, Partition: 1, Value: []byte("not stranded")}).FirstErr() == nil
+		})
+		before[topic] = r.physicalEnd(direct, topic)
+	}
+	refused := make(chan error, len(topics))
+	out = map[string]string{}
+	proxy.Stall(testkit.Down)
+	for _, topic := range topics {
+		out[topic] = fmt.Sprintf("stranded %s %d", topic, time.Now().UnixNano())
+		cl.Produce(r.t.Context(), &kgo.Record{Topic: topic, Partition: 1, Value: []byte(out[topic])}, func(_ *kgo.Record, err error) {
+			if err == nil {
+				r.t.Errorf("topic %s: a record was acknowledged though no answer comes from its cluster", topic)
+			}
+			refused <- err
+		})
+	}
+	over := 0
+	eventually(r.t, patience, "the cluster has what is to be stranded, or it is refused", func() bool {
+		landed := 0
+		for topic, end := range before {
+			if r.physicalEnd(direct, topic) > end {
+				landed++
+			}
+		}
+		ok = landed == len(topics)
+		for range len(refused) {
+			r.t.Logf("to be stranded: %v", <-refused)
+			over++
+		}
+		return ok || over > 0 && over+landed >= len(topics)
+	})
+	cl.Close() // before answers come again
+	if !ok {
+		if err := proxy.Heal(); err != nil {
+			r.t.Fatal(err)
 		}
 	}
-	return func(landed func()) map[string]string {
-		t.Helper()
-		defer cl.Close()
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		out := map[string]string{}
-		for _, topic := range topics {
-			out[topic] = fmt.Sprintf("stranded %s %d", topic, time.Now().UnixNano())
-			cl.Produce(ctx, &kgo.Record{Topic: topic, Partition: 1, Value: []byte(out[topic])}, func(_ *kgo.Record, err error) {
-				if err == nil {
-					t.Errorf("topic %s: a record was acknowledged though no answer comes from its cluster", topic)
-				}
-			})
-		}
-		landed()
-		return out
-	}
+	return out, ok
 }
 
 // physicalEnd asks the cluster itself for the end of the open span of a topic's partition 1.

@@ -22,18 +22,10 @@ func TestMovesOffAClusterThatGrantsNoSeal(t *testing.T) {
 	strict := testkit.Kafka(t, testkit.PlainUsers(map[string]string{"admin": "a", "braid": "b"}))
 	t.Setenv("BRAID_TEST_STRICT", "b")
 	admin := kadm.NewClient(strict.Client(t, kgo.SASL(plain.Auth{User: "admin", Pass: "a"}.AsMechanism())))
-	granted, err := admin.CreateACLs(t.Context(), kadm.NewACLs().Allow("User:braid").AllowHosts("*").
+	testkit.Grant(t, admin, kadm.NewACLs().Allow("User:braid").AllowHosts("*").
 		Topics("braid.").ResourcePatternType(kadm.ACLPatternPrefixed).
 		Operations(kmsg.ACLOperationCreate, kmsg.ACLOperationRead, kmsg.ACLOperationWrite, kmsg.ACLOperationDescribe,
 			kmsg.ACLOperationDescribeConfigs, kmsg.ACLOperationDelete))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, g := range granted {
-		if g.Err != nil {
-			t.Fatal(g.Err)
-		}
-	}
 
 	up := startUp(t)
 	up.must("cluster", "add", "strict", "--bootstrap", strict.Bootstrap(), "--config", "security.protocol=SASL_PLAINTEXT",

@@ -31,6 +31,13 @@ var (
 func steady(v any, numbers bool) any {
 	switch x := v.(type) {
 	case map[string]any:
+		if x["topic"] == "__braid_coordinator" && x["verdict"] != nil {
+			// Of how much coordinators have written by then, and how soon gateways told of it.
+			x["partitions"], x["verdict"] = "(partitions)", "(verdict)"
+		}
+		if x["kind"] == "local" && x["health"] != nil {
+			delete(x, "detail") // it has one when it is not well, as on a machine that is too busy
+		}
 		for k, member := range x {
 			if k == "pauseMs" { // null until it is known
 				x[k] = "(number or null)"
@@ -74,7 +81,8 @@ func isNumber(v any) bool {
 // plans of dry runs, and exit codes.
 func TestGoldenJSON(t *testing.T) {
 	east := testkit.Shared(t)
-	up := startUp(t)
+	// What certificates say changes when leases have turned over: not before the test is over.
+	up := startUp(t, "--set", "braid.lease.ms=600000")
 	op := ""
 	for _, tc := range []struct {
 		name    string

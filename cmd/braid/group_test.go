@@ -179,26 +179,36 @@ func (m *member) assigned(_ context.Context, _ *kgo.Client, parts map[string][]i
 
 func (m *member) run(ctx context.Context) {
 	defer close(m.done)
-	for ctx.Err() == nil {
-		fetches := m.client.PollRecords(ctx, 500)
+	for again := false; ctx.Err() == nil; {
+		// Nothing may come any more after the last commit, and that may have failed.
+		wait := time.Hour
+		if again {
+			wait = time.Second
+		}
+		poll, cancel := context.WithTimeout(ctx, wait)
+		fetches := m.client.PollRecords(poll, 500)
+		cancel()
 		fetches.EachRecord(func(r *kgo.Record) {
 			if v, err := verify.ParseValue(string(r.Value)); err == nil && v.Producer == loadProducer {
 				m.l.topic(r.Topic).history.Polled(m.reader(), r.Partition, r.Offset, v)
 			}
 		})
-		if fetches.NumRecords() > 0 {
-			m.commit(ctx, fetches)
+		switch {
+		case fetches.NumRecords() > 0:
+			again = !m.commit(ctx, fetches)
+		case again:
+			again = m.recommit(ctx) != nil
 		}
 		m.client.AllowRebalance()
 	}
 }
 
-// commit commits what was just read. A commit that fails is made again with the next.
-func (m *member) commit(ctx context.Context, fetches kgo.Fetches) {
+// commit commits what was just read. A commit that fails is made again with the next, or by recommit.
+func (m *member) commit(ctx context.Context, fetches kgo.Fetches) bool {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	if err := m.client.CommitRecords(ctx, fetches.Records()...); err != nil {
-		return
+		return false
 	}
 	m.shared.mu.Lock()
 	fetches.EachRecord(func(r *kgo.Record) {
@@ -211,6 +221,14 @@ func (m *member) commit(ctx context.Context, fetches kgo.Fetches) {
 	m.mu.Lock()
 	m.commits++
 	m.mu.Unlock()
+	return true
+}
+
+// recommit commits what was read of the partitions that the member still has.
+func (m *member) recommit(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	return m.client.CommitUncommittedOffsets(ctx)
 }
 
 func (m *member) count() int64 {

@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// Parallel are the tests that mostly wait; all but those of fault points start no Kafka of their own.
+	// Parallel are the tests that mostly wait; few of them start a Kafka of their own.
 	if err := flag.Set("test.parallel", "3"); err != nil {
 		panic(err)
 	}

@@ -62,10 +62,15 @@ func TestReadmePath(t *testing.T) {
 	}
 	t.Logf("%d lines produced and read in %s", lines, time.Since(began).Round(time.Millisecond))
 	out := up.must("topic", "move", "packages", "--to", to)
-	if !strings.Contains(out, "certificate: move packages, "+from+" -> "+to+" (seal): verified") || !strings.Contains(out, "0 lost, 0 duplicated, 0 reordered") {
+	certificate := "certificate: move packages, " + from + " -> " + to + " (seal): "
+	if !strings.Contains(out, certificate) {
 		t.Errorf("move: %s", out)
 	}
-	out = up.must("topic", "describe", "packages")
+	// The first word of a certificate waits for gateways' reports for a while only; its last counts here.
+	eventually(t, patience, "the move is verified", func() bool {
+		out = up.must("topic", "describe", "packages")
+		return strings.Contains(out, certificate+"verified") && strings.Contains(out, "0 lost, 0 duplicated, 0 reordered")
+	})
 	for _, want := range []string{"PARTITION", "open", from + " (braid.", to + " (braid.", "certificate: "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("describe does not show %q:\n%s", want, out)

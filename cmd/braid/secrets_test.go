@@ -231,7 +231,8 @@ func TestSecretsStayInside(t *testing.T) {
 		}
 		return c.Health
 	}
-	well := health()
+	const well = "up"
+	eventually(t, patience, "the cluster is well", func() bool { return health() == well })
 	testkit.WriteWhole(t, password, []byte(plant("wrong password of a cluster")))
 	eventually(t, patience, "the wrong password is met", func() bool { return health() != well })
 	g.says("cluster", "check", "east")

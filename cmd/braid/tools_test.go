@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -45,7 +46,8 @@ func TestKafkaTools(t *testing.T) {
 	cl.Close()
 
 	// A transaction that is open, of a producer that has committed one before.
-	txn, err := kgo.NewClient(kgo.SeedBrokers(bootstrap), kgo.TransactionalID("stuck"), kgo.DefaultProduceTopic("pending"))
+	txn, err := kgo.NewClient(kgo.SeedBrokers(bootstrap), kgo.TransactionalID("stuck"), kgo.DefaultProduceTopic("pending"),
+		kgo.TransactionTimeout(15*time.Minute)) // it is still open when the tools that run before have ended
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,7 +45,7 @@ func TestTornTransactionIsMended(t *testing.T) {
 		return cl
 	}
 	cl := producer()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	var want []string
 	produce := func(transaction, records int) {
