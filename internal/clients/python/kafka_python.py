@@ -1,6 +1,7 @@
 """The kafka-python program."""
 
 import sys
+import time
 
 from contract import flags, say, until_told, values
 from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer
@@ -32,19 +33,35 @@ class Told(ConsumerRebalanceListener):
         say(assigned=[t.partition for t in assigned])
 
 
+# kafka-python 3.0 may lose the assignment that it joins for once it has the topic's metadata: it then waits
+# for ever. Whoever is alone in a group and has nothing for so long, in seconds, begins anew.
+LOST = 20
+
+
 def consume(f):
     told = until_told()
-    consumer = KafkaConsumer(
-        bootstrap_servers=f["bootstrap"].split(","),
-        group_id=f["group"],
-        auto_offset_reset="earliest",
-        enable_auto_commit=True,
-    )
-    consumer.subscribe([f["topic"]], listener=Told())
+
+    def join():
+        consumer = KafkaConsumer(
+            bootstrap_servers=f["bootstrap"].split(","),
+            group_id=f["group"],
+            auto_offset_reset="earliest",
+            enable_auto_commit=True,
+        )
+        consumer.subscribe([f["topic"]], listener=Told())
+        return consumer
+
+    consumer, had = join(), time.monotonic()
     while not told.is_set():
         for records in consumer.poll(timeout_ms=200).values():
             for r in records:
                 say(partition=r.partition, offset=r.offset, value=r.value.decode(errors="replace"))
+        if consumer.assignment():
+            had = time.monotonic()
+        elif time.monotonic() - had > LOST:
+            print("no assignment: joining anew", file=sys.stderr)
+            consumer.close()
+            consumer, had = join(), time.monotonic()
     consumer.close()
     return 0
 
