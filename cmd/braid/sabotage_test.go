@@ -20,7 +20,7 @@ import (
 func TestNobodyLooksAway(t *testing.T) {
 	east := testkit.Kafka(t)
 	saboteur := testkit.NewSaboteur(t, east.Addrs()[0])
-	up := startUp(t, "--set", "braid.lease.ms=2000")
+	up := startUp(t, "--set", "braid.lease.ms=4000")
 	up.must("cluster", "add", "east", "--bootstrap", saboteur.Addr())
 	deeds := 0
 	for _, tc := range []struct {

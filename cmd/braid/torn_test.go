@@ -27,7 +27,7 @@ func TestTornTransactionIsMended(t *testing.T) {
 	t.Setenv("BRAID_FAULTS_DIR", dir)
 	east := testkit.Kafka(t, testkit.Property("transaction.max.timeout.ms", "20000"),
 		testkit.Property("transaction.abort.timed.out.transaction.cleanup.interval.ms", "500"))
-	up := startUpThere(t, "--set", "braid.failure.detection.ms=60000", "--set", "braid.lease.ms=2000")
+	up := startUpThere(t, "--set", "braid.failure.detection.ms=60000", "--set", "braid.lease.ms=4000")
 	up.addCluster("east", east)
 	topics := []string{"torn-a", "torn-east"}
 	up.must("topic", "create", "torn-a", "--partitions", "1", "--cluster", "a")
