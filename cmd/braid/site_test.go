@@ -54,17 +54,9 @@ func (r *running) loseWithLonely(s *site, loads []*load, topics ...string) (stra
 	for _, l := range loads {
 		l.pause()
 	}
-	strand := r.strander(r.t, topics...)
-	before := map[string]int64{}
-	for _, name := range topics {
-		before[name] = r.physicalEnd(s.direct, name)
+	for ok := false; !ok; {
+		stranded, ok = r.strand(s.proxy, s.direct, topics...)
 	}
-	s.proxy.Stall(testkit.Down)
-	stranded = strand(func() {
-		for name, end := range before {
-			eventually(r.t, patience, s.name+" has what is to be stranded of "+name, func() bool { return r.physicalEnd(s.direct, name) > end })
-		}
-	})
 	r.vanish(s)
 	for _, l := range loads {
 		l.resume()
