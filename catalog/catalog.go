@@ -42,6 +42,7 @@ type Catalog struct {
 	logger *slog.Logger
 	fleet  string
 	answer time.Duration // Config.AnswerTimeout
+	leaving
 }
 
 type format struct {
@@ -133,12 +134,6 @@ func (c *Catalog) Now(ctx context.Context) (int64, error) {
 		return 0, failure(ctx, "read revision", err)
 	}
 	return r.Header.Revision, nil
-}
-
-// bounded gives a request its time limit, since the etcd client waits for a
-// server without end.
-func (c *Catalog) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, c.answer)
 }
 
 func (c *Catalog) txn(ctx context.Context, what string, cmps []clientv3.Cmp, then, otherwise []clientv3.Op) (*clientv3.TxnResponse, error) {

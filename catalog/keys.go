@@ -80,6 +80,11 @@ func pageKey(tenant string, id ID, first int32) string {
 	return fmt.Sprintf("%s/%08d", topicKey(tenant, id), first)
 }
 func opKey(id string) string { return dataRoot + "op/" + segment(id) }
+
+const electionPrefix = dataRoot + "election/"
+
+func electionKey(name string) string { return electionPrefix + segment(name) }
+
 func certificatePrefix(topic ID) string {
 	return dataRoot + "certificate/" + topic.String() + "/"
 }

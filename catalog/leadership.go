@@ -19,7 +19,7 @@ type Leadership struct {
 // shown to people.
 func (c *Catalog) Campaign(ctx context.Context, name, who string) (*Leadership, error) {
 	what := "campaign for " + name
-	key := dataRoot + "election/" + segment(name)
+	key := electionKey(name)
 	value, err := encode(who)
 	if err != nil {
 		return nil, err
@@ -101,6 +101,6 @@ func (l *Leadership) Resign(ctx context.Context) error { return l.lease.close(ct
 // Leader tells who leads; [ErrNotFound] if nobody does.
 func (c *Catalog) Leader(ctx context.Context, name string) (string, error) {
 	var who string
-	_, err := c.get(ctx, "leader of "+name, dataRoot+"election/"+segment(name), &who)
+	_, err := c.get(ctx, "leader of "+name, electionKey(name), &who)
 	return who, err
 }
