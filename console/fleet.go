@@ -2,8 +2,11 @@ package console
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/braidstream/braid/catalog"
@@ -35,6 +38,10 @@ func (s *Server) status(r *http.Request) (any, error) {
 			v.Warnings = append(v.Warnings, "cluster "+c.Name+" grants no ALTER_CONFIGS: moves off it trust gateways' leases")
 		}
 	}
+	waiting := controller.Waiting(snap)
+	for _, cluster := range slices.Sorted(maps.Keys(waiting)) {
+		v.Warnings = append(v.Warnings, controller.WaitText(snap, cluster, waiting[cluster]))
+	}
 	if s.opts.Audit != nil {
 		if n := s.opts.Audit.Counts(); n.Lost+n.TopicLost > 0 {
 			v.Warnings = append(v.Warnings, fmt.Sprintf("audit log: %d events were lost since the start, %d of them to its topic alone", n.Lost+n.TopicLost, n.TopicLost))
@@ -48,14 +55,13 @@ func (s *Server) status(r *http.Request) (any, error) {
 	}
 	// What follows needs the catalog itself; the rest of the status is shown without it.
 	leader, err := s.opts.Catalog.Leader(r.Context(), controller.Election)
-	if err != nil {
-		v.Warnings = append(v.Warnings, "the catalog does not answer: reads and writes go on, changes wait")
+	if warn := leadWarning(err); warn != "" {
+		v.Warnings = append(v.Warnings, warn)
+	}
+	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
 		return v, nil
 	}
 	v.Controller = leader
-	if leader == "" {
-		v.Warnings = append(v.Warnings, "no controller leads: changes wait")
-	}
 	torn, err := s.opts.Catalog.Torn(r.Context())
 	if err != nil {
 		return nil, err
@@ -73,6 +79,17 @@ func (s *Server) status(r *http.Request) (any, error) {
 		}
 	}
 	return v, nil
+}
+
+// leadWarning says why changes wait, of what came of the question who leads; "" if somebody does.
+func leadWarning(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, catalog.ErrNotFound):
+		return "no controller leads: changes wait; a further one takes over when the lease of the one before has run out (braid controller runs one)"
+	}
+	return "the catalog does not answer: reads and writes go on, changes wait"
 }
 
 // tornWarning says what became of a part of a transaction that its cluster had aborted.

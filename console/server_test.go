@@ -2,10 +2,13 @@ package console
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/braidstream/braid/catalog"
 )
 
 // A page of another origin that the operator's browser shows administers nothing.
@@ -29,6 +32,18 @@ func TestOtherOriginsAreRefused(t *testing.T) {
 		h.ServeHTTP(w, r)
 		if w.Code != c.want {
 			t.Errorf("%s with %s %s: status %d, want %d", c.path, c.header, c.value, w.Code, c.want)
+		}
+	}
+}
+
+// That nobody leads is not told as a catalog that does not answer.
+func TestLeadWarning(t *testing.T) {
+	t.Parallel()
+	for want, err := range map[string]error{
+		"": nil, "no controller leads": fmt.Errorf("leader: %w", catalog.ErrNotFound), "the catalog does not answer": catalog.ErrUnavailable,
+	} {
+		if got := leadWarning(err); !strings.HasPrefix(got, want) || want == "" && got != "" {
+			t.Errorf("%v: %q", err, got)
 		}
 	}
 }

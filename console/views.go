@@ -129,6 +129,9 @@ func topicView(t *catalog.Topic, s *catalog.Snapshot, certs []catalog.Certificat
 	if e := s.Extend(t.ID); e != nil {
 		v.Moving = &api.Step{Op: e.Op, Step: string(e.Step), Target: e.Target}
 	}
+	for _, w := range controller.Waits(s, t) {
+		v.Waits = append(v.Waits, api.Wait{Cluster: w.Cluster, Since: w.Since, Partitions: w.Partitions, Hint: controller.WaitHint(w.Cluster)})
+	}
 	for i, chain := range s.Chains(t.ID) {
 		p := api.Partition{ID: int32(i), Start: chain.Start, Spans: []api.Span{}}
 		for _, sp := range chain.Spans {

@@ -194,6 +194,7 @@ func TestClusters(t *testing.T) {
 	_, err = f.admin.AddCluster(f.ctx, ClusterSpec{Name: "k"})
 	wantProblem(t, err, Invalid, "bootstrap")
 	wantProblem(t, f.admin.RemoveCluster(f.ctx, "a"), Refused, "topic t")
+	wantProblem(t, f.admin.RemoveCluster(f.ctx, "a"), Refused, "braid cluster drain a")
 	wantProblem(t, f.admin.RemoveCluster(f.ctx, "zzz"), Unknown, "zzz")
 	if h, err := f.admin.ClusterHealth(f.ctx, "a"); err != nil || h.ClusterID != "id-a" {
 		t.Errorf("health: %+v, %v", h, err)
@@ -219,6 +220,14 @@ func TestClusters(t *testing.T) {
 	if len(kept) != 1 || kept[0].Spans != 1 || time.Until(kept[0].Until) > time.Hour || time.Until(kept[0].Until) < 50*time.Minute {
 		t.Errorf("kept: %+v", kept)
 	}
+	// It is drained: what is left to do is to wait, and for how long is said.
+	err = f.admin.RemoveCluster(f.ctx, "a")
+	wantProblem(t, err, Refused, "holds records of topic t, partition 0, in sealed spans: retention lets the last of them go at "+kept[0].Until.Format("2006-01-02 15:04"))
+	if strings.Contains(err.Error(), "cluster drain") || !strings.Contains(err.Error(), "braid cluster describe a") {
+		t.Errorf("what to do is: %v", err)
+	}
+	f.check(f.admin.SetConfig(f.ctx, catalog.DefaultTenant, "t", map[string]string{"retention.ms": "-1"}))
+	wantProblem(t, f.admin.RemoveCluster(f.ctx, "a"), Refused, "1 topic is kept until deleted")
 	f.check(f.admin.DeleteTopic(f.ctx, catalog.DefaultTenant, topic.ID))
 	f.until("the topic to be gone", func() bool {
 		s, err := f.watch.Refresh(f.ctx)

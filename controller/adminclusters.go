@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -156,7 +155,7 @@ func (a *Admin) RemoveCluster(ctx context.Context, name string) error {
 	}
 	needed := func(s *catalog.Snapshot) error {
 		if t, p := firstOn(s, name); t != nil {
-			return refuse(Refused, "braid cluster drain "+name, "cluster %s holds records of topic %s, partition %d", name, t.Name, p)
+			return stillNeeded(s, name, t, p)
 		}
 		for e := range s.Extends() {
 			if e.Target == name {
@@ -182,47 +181,4 @@ func (a *Admin) RemoveCluster(ctx context.Context, name string) error {
 		return err
 	}
 	return requestError(a.Catalog.DeleteCluster(ctx, name, marked.Revision), "cluster "+name)
-}
-
-// firstOn finds a topic that has a copy on the cluster, and its first such
-// partition: the first by name, internal ones last. nil if there is none.
-func firstOn(s *catalog.Snapshot, cluster string) (first *catalog.Topic, partition int32) {
-	for t := range s.AllTopics() {
-		if first != nil && !comesBefore(t, first) {
-			continue
-		}
-		on := slices.IndexFunc(s.Chains(t.ID), func(ch *catalog.Chain) bool {
-			return slices.ContainsFunc(ch.Spans, func(sp catalog.Span) bool {
-				return slices.ContainsFunc(sp.Copies, func(c catalog.Copy) bool { return c.Cluster == cluster })
-			})
-		})
-		if on >= 0 {
-			first, partition = t, int32(on)
-		}
-	}
-	return first, partition
-}
-
-func comesBefore(a, b *catalog.Topic) bool {
-	if system := a.Tenant == catalog.SystemTenant; system != (b.Tenant == catalog.SystemTenant) {
-		return !system
-	}
-	return a.Name < b.Name
-}
-
-// Kept lists what must stay on a cluster, and until when, for cluster describe
-// and drain.
-func (a *Admin) Kept(_ context.Context, name string) ([]Kept, error) {
-	s := a.Watcher.Snapshot()
-	if s.Cluster(name) == nil {
-		return nil, unknownCluster(s, name)
-	}
-	var out []Kept
-	for t := range s.AllTopics() {
-		if k, ok := keptOn(t, s.Chains(t.ID), name); ok {
-			out = append(out, k)
-		}
-	}
-	sortKept(out)
-	return out, nil
 }

@@ -25,8 +25,8 @@ func (t *term) operations(ctx context.Context) error {
 			return err
 		}
 		for _, op := range ops {
-			if op.IsFinished() || !t.takeOp(op.ID) {
-				continue
+			if op.IsFinished() || op.Kind == catalog.OpReturn || !t.takeOp(op.ID) {
+				continue // returns are made by the loop that finds them
 			}
 			t.wg.Go(func() {
 				defer t.releaseOp(op.ID)
@@ -111,6 +111,9 @@ func (t *term) runOp(ctx context.Context, op catalog.Op) {
 		}
 	}
 	r.summary()
+	if left := r.op.Total - r.op.Done; r.op.State == catalog.OpCancelled && r.op.Message == "" {
+		r.op.Message = topicCount(left, " was left where it is", " were left where they are")
+	}
 	r.mu.Unlock()
 	for {
 		werr := r.write(ctx)

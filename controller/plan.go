@@ -115,20 +115,28 @@ func refuseBusy(s *catalog.Snapshot, ops []catalog.Op, req OpRequest) error {
 		}
 		wanted[t.ID] = true
 		if e := s.Extend(t.ID); e != nil {
-			return refuse(Busy, "braid op watch "+e.Op, "topic %s is being changed by operation %s", t.Name, e.Op)
+			return refuse(Busy, busyHint(e.Op, e.Kind), "topic %s is being changed by operation %s", t.Name, e.Op)
 		}
 	}
 	for i := range ops {
-		if ops[i].IsFinished() {
-			continue
+		if ops[i].IsFinished() || ops[i].Kind == catalog.OpReturn {
+			continue // a return has those topics alone that have its extend
 		}
 		for _, t := range ops[i].Topics {
 			if wanted[t.ID] && !(ops[i].Kind == catalog.OpMove && moved(s, &ops[i], t)) {
-				return refuse(Busy, "braid op watch "+ops[i].ID, "topic %s is being changed by operation %s", t.Name, ops[i].ID)
+				return refuse(Busy, busyHint(ops[i].ID, ops[i].Kind), "topic %s is being changed by operation %s", t.Name, ops[i].ID)
 			}
 		}
 	}
 	return nil
+}
+
+// busyHint says what can be done about an operation that has a topic.
+func busyHint(op string, kind catalog.OpKind) string {
+	if kind == catalog.OpReturn {
+		return "braid op watch " + op + " follows it"
+	}
+	return "braid op watch " + op + " follows it, braid op cancel " + op + " stops it"
 }
 
 // moved tells whether a running move is through with a topic but for its certificate.
@@ -145,7 +153,10 @@ func (a *Admin) Cancel(ctx context.Context, id string) (catalog.Op, error) {
 			return op, requestError(err, "operation "+id)
 		}
 		if op.IsFinished() {
-			return op, refuse(Refused, "", "operation %s is %s already", id, op.State)
+			return op, refuse(Refused, "braid op watch "+id+" shows what it did", "operation %s is %s already", id, op.State)
+		}
+		if op.Kind == catalog.OpReturn {
+			return op, refuse(Refused, "braid op watch "+id+" shows how far it is", "operation %s takes in what cluster %s came back with, and is not cancelled: until it is done these records are missing", id, op.Cluster)
 		}
 		if op.Cancel {
 			return op, nil

@@ -44,7 +44,7 @@ func (t *term) resumeExtends(ctx context.Context) error {
 					return // ended meanwhile, or tried again
 				}
 				if now.Kind == catalog.OpReturn {
-					if err := t.bringBack(ctx, now.Topic, now.Target); err != nil && ctx.Err() == nil {
+					if err := t.bringBack(ctx, now.Topic, now.Target, ""); err != nil && ctx.Err() == nil {
 						t.o.Logger.Warn("return did not end", "topic", e.Topic.Name, "cluster", now.Target, "err", err)
 					}
 					return
@@ -64,6 +64,9 @@ func (t *term) resumeExtends(ctx context.Context) error {
 
 // orphaned tells whether no running operation will drive the extend.
 func (t *term) orphaned(ctx context.Context, e *catalog.Extend) bool {
+	if e.Kind == catalog.OpReturn {
+		return true // no runner has returns; who works on one has taken the topic
+	}
 	t.mu.Lock()
 	running := t.ops[e.Op]
 	t.mu.Unlock()

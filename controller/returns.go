@@ -19,6 +19,7 @@ func (t *term) returns(ctx context.Context) error {
 	changed, stop := t.changes(ctx, 2*time.Second, func(c catalog.Change) bool { return c.Votes || len(c.Clusters) > 0 })
 	defer stop()
 	done := map[string]health{} // nothing is left to take in from the cluster, as of then
+	open := map[string]*returning{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -32,9 +33,12 @@ func (t *term) returns(ctx context.Context) error {
 			if !healthy(votes, time.Now(), max(t.o.Damping, 0)) || done[c.Name] == now || t.failingOver(ctx, c.Name) {
 				continue
 			}
-			all, err := t.bringBackAll(ctx, c.Name)
+			r, all, err := t.bringBackAll(ctx, c.Name, open[c.Name])
 			if err != nil {
 				return err
+			}
+			if delete(open, c.Name); r != nil && !r.op.IsFinished() {
+				open[c.Name] = r
 			}
 			if delete(done, c.Name); all {
 				done[c.Name] = now
@@ -71,10 +75,14 @@ func (t *term) failingOver(ctx context.Context, cluster string) bool {
 	return false
 }
 
-func (t *term) bringBackAll(ctx context.Context, cluster string) (all bool, err error) {
+// bringBackAll takes in what there is, under the operation that is open for it; nil: it is found or made.
+func (t *term) bringBackAll(ctx context.Context, cluster string, open *returning) (r *returning, all bool, err error) {
 	s, err := t.o.Watcher.Refresh(ctx)
 	if err != nil {
-		return false, err
+		return nil, false, err
+	}
+	if r, err = t.returning(ctx, open, cluster, strandedOn(s, cluster)); err != nil {
+		return nil, false, err
 	}
 	all = true
 	for topic := range s.AllTopics() {
@@ -88,7 +96,7 @@ func (t *term) bringBackAll(ctx context.Context, cluster string) (all bool, err 
 		if slices.Contains(openOn(s.Chains(topic.ID)), cluster) {
 			// A seal may stand that no extend stands behind; see strays.
 			if err := t.strayOf(ctx, topic.ID); err != nil {
-				return false, err
+				return nil, false, err
 			}
 		}
 		if !away {
@@ -98,19 +106,29 @@ func (t *term) bringBackAll(ctx context.Context, cluster string) (all bool, err 
 			all = false
 			continue
 		}
-		err := t.bringBack(ctx, catalog.TopicRef{Tenant: topic.Tenant, Name: topic.Name, ID: topic.ID}, cluster)
+		ref := catalog.TopicRef{Tenant: topic.Tenant, Name: topic.Name, ID: topic.ID}
+		err := t.bringBack(ctx, ref, cluster, r.id(ref.ID))
 		t.release(topic.ID)
 		switch {
 		case err == nil:
 		case errors.Is(err, catalog.ErrFenced), errors.Is(err, errCrashed), ctx.Err() != nil:
-			return false, err
+			return nil, false, err
 		default:
 			all = false
 			t.o.Logger.Warn("records of a cluster that is back are not taken in yet", "cluster", cluster, "topic", topic.Name, "err", err)
 		}
+		if err := t.took(ctx, r, ref, err); err != nil {
+			return nil, false, err
+		}
 	}
-	return all, nil
+	if all && r != nil {
+		err = t.endReturning(ctx, r) // also of topics that were deleted meanwhile, or resumed
+	}
+	return r, all, err
 }
+
+// errLostAgain: a topic was lost once more after it was looked at. The next look has an operation for it.
+var errLostAgain = errors.New("lost again meanwhile")
 
 // homecoming is one topic's return in hand.
 type homecoming struct {
@@ -124,8 +142,9 @@ type homecoming struct {
 
 // bringBack makes what a topic left on the cluster readable again. It holds the
 // topic's extend meanwhile, so that the open span stays where it is. It may be
-// repeated from any point.
-func (t *term) bringBack(ctx context.Context, ref catalog.TopicRef, cluster string) error {
+// repeated from any point. op is the operation that a return is begun under; with "" none is
+// begun that has something to certify.
+func (t *term) bringBack(ctx context.Context, ref catalog.TopicRef, cluster, op string) error {
 	e, err := t.o.Catalog.Extend(ctx, ref.Tenant, ref.ID)
 	switch {
 	case err == nil && (e.Kind != catalog.OpReturn || e.Target != cluster):
@@ -136,15 +155,21 @@ func (t *term) bringBack(ctx context.Context, ref catalog.TopicRef, cluster stri
 			return err
 		}
 		for p, ch := range chainsOf(pages) {
+			if op == "" && wasLost(ch, cluster) {
+				return errLostAgain
+			}
 			if err := (&homecoming{t: t, cluster: cluster}).mayBegin(ctx, int32(p), ch); err != nil {
 				return err
 			}
+		}
+		if op == "" {
+			op = catalog.NewOpID(time.Now()) // sealed spans were hidden: it leaves no trace
 		}
 		ids, err := t.o.Catalog.ProducerIDs(ctx, 1)
 		if err != nil {
 			return err
 		}
-		e = catalog.Extend{Op: catalog.NewOpID(time.Now()), Kind: catalog.OpReturn, Topic: ref, Step: catalog.StepPrepare, Mode: catalog.ModeSeal,
+		e = catalog.Extend{Op: op, Kind: catalog.OpReturn, Topic: ref, Step: catalog.StepPrepare, Mode: catalog.ModeSeal,
 			Target: cluster, TopicRevision: topic.Revision, Producer: ids[0], Started: time.Now().UTC()}
 		if e, err = t.o.Catalog.CreateExtend(ctx, e, t.driver.fence); err != nil {
 			return err

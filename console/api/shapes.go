@@ -65,8 +65,17 @@ type Topic struct {
 	Config       map[string]string `json:"config"`
 	Created      time.Time         `json:"created"`
 	Moving       *Step             `json:"moving,omitempty"`
+	Waits        []Wait            `json:"waits,omitempty"`
 	Partitions   []Partition       `json:"partitions"`
 	Certificates []Certificate     `json:"certificates"`
+}
+
+// Wait is a cluster that is away and that a topic's appends wait for, by its guarantee (ordered).
+type Wait struct {
+	Cluster    string    `json:"cluster"`
+	Since      time.Time `json:"since"`
+	Partitions int       `json:"partitions"` // that take appends there
+	Hint       string    `json:"hint"`       // what ends it
 }
 
 // Step is an extend under way.
@@ -120,7 +129,7 @@ type OpRequest struct {
 // Op is an operation under way or past.
 type Op struct {
 	ID           string        `json:"id"`
-	Kind         string        `json:"kind"`
+	Kind         string        `json:"kind"`  // move, drain, failover, failback; by itself: repair, return
 	State        string        `json:"state"` // pending, running, done, failed, cancelled
 	Topics       []string      `json:"topics,omitempty"`
 	Cluster      string        `json:"cluster,omitempty"`

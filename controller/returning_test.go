@@ -1,0 +1,77 @@
+package controller
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/braidstream/braid/catalog"
+)
+
+// The operation that certificates name as the return which revised them can be looked up: it says of which
+// cluster and topics it was, and has ended when they are taken in. A second loss is another's.
+func TestReturnsAreOperations(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "a", "b")
+	f.controller()
+	l := f.loses(strandedReplay)
+	f.gateway(1, l.w)
+	seen := map[string]bool{}
+	for range 2 {
+		l.away()
+		f.doubles["a"].set(func() { f.doubles["a"].away = false })
+		cert := l.of(catalog.OpReturn, func(c catalog.Certificate) bool { return !seen[c.Op] && isFinal(c) })
+		seen[cert.Op] = true
+		failover := l.of(catalog.OpFailover, func(c catalog.Certificate) bool { return c.Return == cert.Op })
+		if !slices.Contains(cert.Failovers, failover.Op) {
+			t.Errorf("return of %v, which are not %s", cert.Failovers, failover.Op)
+		}
+		op, err := f.cat.Op(f.ctx, failover.Return)
+		f.check(err)
+		if op = f.done(op); op.Kind != catalog.OpReturn || op.State != catalog.OpDone || op.Cluster != "a" || op.Total != 1 || op.Done != 1 ||
+			op.Progress != 100 || op.Message != "" || len(op.Topics) != 1 || op.Topics[0].ID != l.topic.ID {
+			t.Errorf("%+v", op)
+		}
+		back, err := f.admin.Submit(f.ctx, OpRequest{Kind: catalog.OpFailback, Cluster: "a"})
+		f.check(err)
+		if back = f.done(back); back.State != catalog.OpDone {
+			t.Fatalf("%+v", back)
+		}
+		l.w.append(3)
+		l.strand("a", 997, "later", 1)
+	}
+}
+
+// A return that cannot go on says why, is not cancelled, and is taken up by the next leader.
+func TestReturnThatWaits(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "a", "b", "c")
+	c := f.controller()
+	l := f.loses(strandedReplay)
+	f.gateway(1, l.w)
+	l.away()
+	f.doubles["a"].set(func() { f.doubles["a"].away, f.doubles["a"].revoked = false, true })
+	var op catalog.Op
+	f.until("the return says what it waits for", func() bool {
+		ops, err := f.cat.Ops(f.ctx)
+		f.check(err)
+		i := slices.IndexFunc(ops, func(o catalog.Op) bool { return o.Kind == catalog.OpReturn && o.Message != "" })
+		if i >= 0 {
+			op = ops[i]
+		}
+		return i >= 0
+	})
+	if op.State != catalog.OpRunning || op.Done != 0 || op.Total != 1 {
+		t.Errorf("%+v", op)
+	}
+	_, err := f.admin.Cancel(f.ctx, op.ID)
+	wantProblem(t, err, Refused, "cluster a came back with")
+	c.Close()
+	f.doubles["a"].set(func() { f.doubles["a"].revoked = false })
+	f.controller()
+	if done := f.done(op); done.State != catalog.OpDone || done.Done != 1 || done.Message != "" {
+		t.Errorf("%+v", done)
+	}
+	if cert := l.of(catalog.OpReturn, isFinal); cert.Op != op.ID {
+		t.Errorf("the certificate is of %s, want %s", cert.Op, op.ID)
+	}
+}
