@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/braidstream/braid/console/api"
+	"github.com/braidstream/braid/coordinator"
 	"github.com/braidstream/braid/span/kafka"
 )
 
@@ -70,7 +71,7 @@ file:PATH (mode 0600) or env:NAME, read by the processes that connect.`,
 			}
 			return e.print(added, func(w io.Writer) error {
 				_, err := fmt.Fprintf(w, "cluster %s added: id %s, %s, seal %s\nnext: braid topic move TOPIC --to %s\n",
-					added.Name, added.ClusterID, added.Detail, added.Seal, added.Name)
+					added.Name, added.ClusterID, oneLine(added.Detail), added.Seal, added.Name)
 				return err
 			})
 		},
@@ -128,7 +129,7 @@ func describeCluster(w io.Writer, c api.Cluster) error {
 		lines = append(lines, [2]string{"config " + k, c.Config[k]})
 	}
 	for _, l := range lines {
-		if _, err := fmt.Fprintf(w, "%-18s%s\n", l[0]+":", l[1]); err != nil {
+		if _, err := fmt.Fprintf(w, "%-18s%s\n", l[0]+":", oneLine(l[1])); err != nil {
 			return err
 		}
 	}
@@ -145,7 +146,10 @@ func sealText(seal string) string {
 func printKept(w io.Writer, kept []api.Kept) error {
 	for _, k := range kept {
 		until := "until it is deleted or merged (nothing in its retention lets it go)"
-		if k.Until != nil {
+		switch {
+		case k.Topic == coordinator.TopicName:
+			until = "until the coordinators have written elsewhere what they need of it"
+		case k.Until != nil:
 			until = "until " + k.Until.Local().Format("2006-01-02 15:04:05 MST")
 		}
 		if _, err := fmt.Fprintf(w, "kept: %s of topic %s, %s\n", plural(k.Spans, "sealed span", "sealed spans"), k.Topic, until); err != nil {

@@ -88,7 +88,7 @@ func opIDs(running bool) listing {
 
 // opOffer is an operation's id with what it is about; empty if it is not asked for.
 func opOffer(o api.Op, running bool) string {
-	if running && o.Ended() {
+	if running && (o.Ended() || o.Kind == "return") {
 		return ""
 	}
 	what := o.Kind + " " + opWhat(o)

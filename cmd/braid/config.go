@@ -2,9 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -33,33 +35,33 @@ type fileConfig struct {
 const maxConfigFile = 1 << 20
 
 // readConfig reads and checks a configuration file. An unknown key is an error that
-// names the nearest known one.
-func readConfig(path string) (fileConfig, error) {
-	var c fileConfig
+// names the nearest known one. content is the file as it is.
+func readConfig(path string) (c fileConfig, content string, err error) {
 	st, err := os.Stat(path)
 	if err != nil {
-		return c, usagef("--config: %v", err)
+		return c, "", usagef("--config: %v", err)
 	}
 	if st.Size() > maxConfigFile {
-		return c, usagef("--config %s: %d bytes is too large for a configuration (at most %d)", path, st.Size(), maxConfigFile)
+		return c, "", usagef("--config %s: %d bytes is too large for a configuration (at most %d)", path, st.Size(), maxConfigFile)
 	}
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		return c, usagef("--config: %v", err)
+		return c, "", usagef("--config: %v", err)
 	}
-	text, err := yaml.YAMLToJSON(raw)
+	asJSON, err := yaml.YAMLToJSON(raw)
 	if err != nil {
-		return c, usagef("--config %s is neither YAML nor JSON: %v", path, err)
+		return c, "", usagef("--config %s is neither YAML nor JSON: %v", path, err)
 	}
+	in := &origin{path: path, text: string(raw)}
 	var keys map[string]json.RawMessage
-	if err := json.Unmarshal(text, &keys); err != nil {
-		return c, usagef("--config %s wants lines of KEY: VALUE, such as \"data-dir: /var/lib/braid\"", path)
+	if err := json.Unmarshal(asJSON, &keys); err != nil {
+		return c, "", usagef("--config %s wants lines of KEY: VALUE, such as \"data-dir: /var/lib/braid\"", path)
 	}
 	known := []string{"data-dir", "listen", "listeners", "http", "catalog-listen", "catalog-endpoints",
 		"gateways", "local-clusters", "zone", "insecure", "set"}
 	for _, k := range slices.Sorted(maps.Keys(keys)) {
 		if !slices.Contains(known, k) {
-			return c, usagef("--config %s: unknown key %q%s", path, k, didYouMean(k, known))
+			return c, "", usagef("%s: unknown key %q%s", in.line(k), k, didYouMean(k, known))
 		}
 	}
 	var each []map[string]json.RawMessage
@@ -68,15 +70,34 @@ func readConfig(path string) (fileConfig, error) {
 		for _, l := range each {
 			for _, k := range slices.Sorted(maps.Keys(l)) {
 				if !slices.Contains(options, k) {
-					return c, usagef("--config %s: unknown key %q of a listener%s", path, k, didYouMean(k, options))
+					return c, "", usagef("%s: unknown key %q of a listener%s", in.line("listeners", k), k, didYouMean(k, options))
 				}
 			}
 		}
 	}
 	if err := yaml.UnmarshalStrict(raw, &c); err != nil {
-		return c, usagef("--config %s: %v", path, err)
+		var kind *json.UnmarshalTypeError
+		if errors.As(err, &kind) {
+			return c, "", usagef("%s wants %s, not a %s", in.at(strings.Split(kind.Field, ".")...), wanted(kind.Type), kind.Value)
+		}
+		return c, "", usagef("--config %s: %v", path, err)
 	}
-	return c, nil
+	return c, string(raw), nil
+}
+
+// wanted says in words which kind of value a key takes.
+func wanted(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Int:
+		return "a whole number"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Map, reflect.Struct:
+		return "lines of KEY: VALUE below it"
+	}
+	return "a text"
 }
 
 // didYouMean is ": did you mean …?" or the list of what is known.

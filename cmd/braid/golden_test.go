@@ -5,10 +5,16 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/spf13/cobra"
+
+	"github.com/braidstream/braid/console/api"
+	"github.com/braidstream/braid/controller"
 	"github.com/braidstream/braid/internal/testkit"
 )
 
@@ -19,12 +25,14 @@ var volatile = map[string]bool{
 	"clusterId": true, "fleet": true, "controller": true, "advertise": true, "bootstrap": true, "version": true,
 	"go": true, "revision": true, "commit": true, "platform": true, "os": true, "arch": true,
 	"keptUntil": true, "health": true, "detail": true, "password": true, "deleteAt": true, "kcat": true, "since": true, "properties": true, "python": true,
+	"time": true, "secret": true, "rotated": true, "expires": true,
 }
 
 var (
 	physicalTopic = regexp.MustCompile(`braid\.[a-z0-9]+\.([a-z0-9-]+)\.([^./]+)\.[a-z0-9]{10,}`)
 	verifyTopic   = regexp.MustCompile(`braid-verify-[0-9a-f]{16}`)
 	operationID   = regexp.MustCompile(`\b1[0-9a-z]{12}\b`)
+	address       = regexp.MustCompile(`127\.0\.0\.1:[0-9]+`)
 )
 
 // steady replaces what differs from run to run. With numbers set, those too.
@@ -62,6 +70,7 @@ func steady(v any, numbers bool) any {
 		}
 	case string:
 		s := physicalTopic.ReplaceAllString(x, "braid.FLEET.$1.$2.UNIQUE")
+		s = address.ReplaceAllString(s, "ADDRESS")
 		s = verifyTopic.ReplaceAllString(s, "braid-verify-UNIQUE")
 		return operationID.ReplaceAllString(s, "OPERATION")
 	case float64:
@@ -77,103 +86,302 @@ func isNumber(v any) bool {
 	return ok
 }
 
+// goldenCase is a command line whose JSON is compared with a file of its name. In args EAST is the address of a real
+// Kafka cluster, OP the operation that was started last.
+type goldenCase struct {
+	name    string
+	args    string
+	code    int
+	numbers bool             // replaced
+	before  func(*goldenRun) // what it needs
+	until   string           // it is asked again until this is in the answer
+}
+
+// goldenRun is what the cases of one run share.
+type goldenRun struct {
+	*running
+	faults string // directory of the points at which a controller is held
+	op     string
+}
+
+// holdAt has the controller stop at a point, before a case starts what comes there.
+func holdAt(point string) func(*goldenRun) {
+	return func(g *goldenRun) {
+		if err := os.WriteFile(filepath.Join(g.faults, point), nil, 0o600); err != nil {
+			g.t.Fatal(err)
+		}
+	}
+}
+
+// isHeld waits until the controller stands at a point.
+func isHeld(point string) func(*goldenRun) {
+	return func(g *goldenRun) {
+		eventually(g.t, patience, "the controller is at "+point, func() bool {
+			_, err := os.Stat(filepath.Join(g.faults, point+".reached"))
+			return err == nil
+		})
+	}
+}
+
+// letGo lets it go on.
+func letGo(point string) func(*goldenRun) {
+	return func(g *goldenRun) {
+		if err := os.Remove(filepath.Join(g.faults, point)); err != nil {
+			g.t.Fatal(err)
+		}
+	}
+}
+
+// goldenCases run one after the other on one process.
+var goldenCases = []goldenCase{
+	{name: "version", args: "version"},
+	{name: "topic-create", args: "topic create packages --partitions 2 --cluster a --config retention.ms=86400000"},
+	{name: "topic-create-available", args: "topic create clicks --partitions 1 --cluster a --config braid.guarantee=available"},
+	{name: "topic-list", args: "topic list"},
+	{name: "topic-describe", args: "topic describe packages"},
+	{name: "cluster-add", args: "cluster add east --bootstrap EAST --region eu --zone z1", numbers: true},
+	{name: "cluster-list", args: "cluster list", numbers: true},
+	{name: "cluster-describe", args: "cluster describe east", numbers: true},
+	{name: "cluster-check", args: "cluster check east"},
+	{name: "cluster-check-local", args: "cluster check a"},
+	{name: "status", args: "status", numbers: true},
+	{name: "move-plan", args: "topic move packages clicks --to b --dry-run"},
+	{name: "move-nothing-plan", args: "topic move packages --to a --dry-run"},
+	{name: "move-nothing", args: "topic move packages --to a"},
+	{name: "drain-plan", args: "cluster drain a --to b --dry-run"},
+	{name: "failover-plan", args: "failover a --to b --dry-run"},
+	{name: "failover-forced-plan", args: "failover a --to b --force --dry-run"},
+	{name: "failback-plan", args: "failback a --dry-run"},
+	{name: "move", args: "topic move packages --to b"},
+	{name: "op-watch", args: "op watch OP"},
+	{name: "topic-describe-moved", args: "topic describe packages"},
+	{name: "failover", args: "failover a --to b"},
+	{name: "failback", args: "failback a"},
+	{name: "drain", args: "cluster drain b --to a"},
+	{name: "cluster-describe-drained", args: "cluster describe b", numbers: true},
+	{name: "op-list", args: "op list"},
+	{name: "move-detached", args: "topic move packages --to east --detach", before: holdAt(controller.FaultPrepared)},
+	{name: "op-cancel", args: "op cancel OP", before: isHeld(controller.FaultPrepared)},
+	{name: "op-cancelled", args: "op watch OP", code: exitFailed, before: letGo(controller.FaultPrepared)},
+	{name: "cluster-remove", args: "cluster remove east", before: func(g *goldenRun) {
+		// What the cancelled move had made there is gone when its extend is.
+		eventually(g.t, patience, "the move is undone", func() bool { return g.topic("packages").Moving == nil })
+	}},
+	{name: "verify", args: "verify --duration 1s --rate 100 --partitions 1", numbers: true},
+	{name: "verify-transactions", args: "verify --transactions --duration 1s --rate 100 --partitions 1 --group-consumers 0", numbers: true},
+	{name: "topic-delete", args: "topic delete clicks"},
+	{name: "tenant-create", args: "tenant create acme --display-name Acme --limit topics=5 --budget producer_byte_rate=1e6 --default retention.ms=1000 --super-users User:root --clusters a"},
+	{name: "tenant-set", args: "tenant set acme --limit partitions=20 --remove retention.ms"},
+	{name: "tenant-topic-create", args: "topic create packages --partitions 1 --tenant acme"},
+	{name: "tenant-topic-list", args: "topic list --tenant acme"},
+	{name: "user-add", args: "user add alice --tenant acme"},
+	{name: "user-rotate", args: "user rotate alice --tenant acme --mechanism SCRAM-SHA-512"},
+	{name: "user-list", args: "user list --tenant acme"},
+	{name: "tenant-describe", args: "tenant describe acme"},
+	{name: "tenant-list", args: "tenant list", numbers: true},
+	{name: "tenant-use", args: "tenant use default"},
+	{name: "acl-add", args: "acl add --tenant acme --principal User:alice --operation read,write --topic packages"},
+	{name: "acl-list", args: "acl list --tenant acme --principal User:alice"},
+	{name: "acl-delete-plan", args: "acl delete --tenant acme --principal User:alice --operation write --dry-run"},
+	{name: "acl-delete", args: "acl delete --tenant acme --principal User:alice --operation write"},
+	{name: "quota-set", args: "quota set --tenant acme --user alice producer_byte_rate=1048576 request_percentage=50"},
+	{name: "quota-list", args: "quota list --tenant acme"},
+	{name: "audit-list", args: "audit list --tenant acme --kind change --limit 1", until: `"action": "AlterClientQuotas"`},
+	{name: "operator-add", args: "operator add olga --role admin"},
+	{name: "operator-list", args: "operator list"},
+	{name: "operator-rotate", args: "operator rotate olga --expires never"},
+	{name: "operator-delete", args: "operator delete olga --force"},
+	{name: "user-delete", args: "user delete alice --tenant acme"},
+	{name: "usage-tenant", args: "usage --tenant acme --since 2026-01-01", numbers: true},
+	{name: "usage", args: "usage --since 2026-01-01", numbers: true, until: `"acme"`},
+	{name: "tenant-delete", args: "tenant delete acme --yes --grace 1h"},
+	{name: "tenant-undelete", args: "tenant undelete acme"},
+}
+
+// goldenElsewhere are the files of commands whose JSON other tests compare.
+var goldenElsewhere = map[string][]string{
+	"braid up":             {"ready-up"},
+	"braid gateway":        {"ready-gateway"},
+	"braid controller":     {"ready-controller"},
+	"braid audit tail":     {"audit-tail"},
+	"braid topic describe": {"topic-describe-waiting"},
+	"braid storage check":  {"storage-check-damaged", "storage-check-whole"},
+	"braid storage dump":   {"storage-dump-damaged", "storage-dump-whole"},
+}
+
+// TestEveryCommandHasAGolden: no command's JSON is without a file that it is compared with, and no file
+// without a command.
+func TestEveryCommandHasAGolden(t *testing.T) {
+	t.Parallel()
+	files := map[string]bool{} // true: of a command
+	entries, err := os.ReadDir(filepath.Join("testdata", "json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range entries {
+		files[strings.TrimSuffix(f.Name(), ".json")] = false
+	}
+	covered := map[string]bool{}
+	cover := func(command string, names ...string) {
+		for _, name := range names {
+			if _, ok := files[name]; !ok {
+				t.Errorf("%s: there is no testdata/json/%s.json", command, name)
+			}
+			files[name] = true
+		}
+		covered[command] = true
+	}
+	root := testRoot()
+	for _, c := range goldenCases {
+		cmd, _, err := root.Find(strings.Fields(c.args))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cover(cmd.CommandPath(), c.name)
+	}
+	for command, names := range goldenElsewhere {
+		cover(command, names...)
+	}
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		if c.Name() == "help" || c.Name() == "completion" {
+			return // cobra's own: scripts for shells
+		}
+		if c.HasParent() && !c.HasSubCommands() && !covered[c.CommandPath()] {
+			t.Errorf("the JSON of %s is compared with nothing: give it a case in goldenCases", c.CommandPath())
+		}
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(root)
+	for name, ofCommand := range files {
+		if !ofCommand {
+			t.Errorf("testdata/json/%s.json is of no command", name)
+		}
+	}
+}
+
+// golden compares JSON with a file.
+func golden(t *testing.T, name string, v any, numbers bool) {
+	t.Helper()
+	got, err := json.MarshalIndent(steady(v, numbers), "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = append(got, '\n')
+	path := filepath.Join("testdata", "json", name+".json")
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("the JSON of %s is\n%s\nwant\n%s", name, got, want)
+	}
+}
+
+// parsed is JSON as anything.
+func parsed(t *testing.T, raw []byte) (v any) {
+	t.Helper()
+	if err := json.Unmarshal(raw, &v); err != nil {
+		t.Fatalf("%v:\n%s", err, raw)
+	}
+	return v
+}
+
 // TestGoldenJSON: the shape of every command's JSON is a contract. It also holds the
 // plans of dry runs, and exit codes.
 func TestGoldenJSON(t *testing.T) {
 	east := testkit.Shared(t)
 	// What certificates say changes when leases have turned over: not before the test is over.
-	up := startUp(t, "--set", "braid.lease.ms=600000")
-	op := ""
-	for _, tc := range []struct {
-		name    string
-		args    string
-		code    int
-		numbers bool // replaced
-	}{
-		{name: "version", args: "version"},
-		{name: "topic-create", args: "topic create packages --partitions 2 --cluster a --config retention.ms=86400000"},
-		{name: "topic-create-available", args: "topic create clicks --partitions 1 --cluster a --config braid.guarantee=available"},
-		{name: "topic-list", args: "topic list"},
-		{name: "topic-describe", args: "topic describe packages"},
-		{name: "cluster-add", args: "cluster add east --bootstrap " + east.Bootstrap() + " --region eu --zone z1", numbers: true},
-		{name: "cluster-list", args: "cluster list", numbers: true},
-		{name: "cluster-describe", args: "cluster describe east", numbers: true},
-		{name: "cluster-check", args: "cluster check east"},
-		{name: "cluster-check-local", args: "cluster check a"},
-		{name: "status", args: "status", numbers: true},
-		{name: "move-plan", args: "topic move packages clicks --to b --dry-run"},
-		{name: "move-nothing-plan", args: "topic move packages --to a --dry-run"},
-		{name: "move-nothing", args: "topic move packages --to a"},
-		{name: "drain-plan", args: "cluster drain a --to b --dry-run"},
-		{name: "failover-plan", args: "failover a --to b --dry-run"},
-		{name: "failover-forced-plan", args: "failover a --to b --force --dry-run"},
-		{name: "failback-plan", args: "failback a --dry-run"},
-		{name: "move", args: "topic move packages --to b"},
-		{name: "op-watch", args: "op watch OP"},
-		{name: "topic-describe-moved", args: "topic describe packages"},
-		{name: "failover", args: "failover a --to b"},
-		{name: "failback", args: "failback a"},
-		{name: "drain", args: "cluster drain b --to a"},
-		{name: "cluster-describe-drained", args: "cluster describe b", numbers: true},
-		{name: "op-list", args: "op list"},
-		{name: "cluster-remove", args: "cluster remove east"},
-		{name: "verify", args: "verify --duration 1s --rate 100 --partitions 1", numbers: true},
-		{name: "verify-transactions", args: "verify --transactions --duration 1s --rate 100 --partitions 1 --group-consumers 0", numbers: true},
-		{name: "topic-delete", args: "topic delete clicks"},
-		{name: "tenant-create", args: "tenant create acme --display-name Acme --limit topics=5 --budget producer_byte_rate=1e6 --default retention.ms=1000 --super-users User:root --clusters a"},
-		{name: "tenant-set", args: "tenant set acme --limit partitions=20 --remove retention.ms"},
-		{name: "tenant-topic-create", args: "topic create packages --partitions 1 --tenant acme"},
-		{name: "tenant-topic-list", args: "topic list --tenant acme"},
-		{name: "user-add", args: "user add alice --tenant acme"},
-		{name: "user-rotate", args: "user rotate alice --tenant acme --mechanism SCRAM-SHA-512"},
-		{name: "user-list", args: "user list --tenant acme"},
-		{name: "tenant-describe", args: "tenant describe acme"},
-		{name: "tenant-list", args: "tenant list", numbers: true},
-		{name: "tenant-use", args: "tenant use default"},
-		{name: "user-delete", args: "user delete alice --tenant acme"},
-		{name: "usage-tenant", args: "usage --tenant acme --since 2026-01-01", numbers: true},
-		{name: "tenant-delete", args: "tenant delete acme --yes --grace 1h"},
-		{name: "tenant-undelete", args: "tenant undelete acme"},
-	} {
+	g := &goldenRun{faults: t.TempDir()}
+	g.running = startBraidWith(t, []string{"BRAID_FAULTS_DIR=" + g.faults}, "up", "--set", "braid.lease.ms=600000", "--data-dir", t.TempDir(), "--listen", "127.0.0.1:0",
+		"--http", "127.0.0.1:0", "--catalog-listen", "127.0.0.1:0")
+	for _, tc := range goldenCases {
 		t.Run(tc.name, func(t *testing.T) {
-			args := strings.Fields(strings.ReplaceAll(tc.args, "OP", op))
-			out, errs, code := up.run(append(args, "-o", "json")...)
+			if tc.before != nil {
+				tc.before(g)
+			}
+			args := append(strings.Fields(strings.NewReplacer("OP", g.op, "EAST", east.Bootstrap()).Replace(tc.args)), "-o", "json")
+			var out, errs string
+			var code int
+			eventually(t, patience, "answer to braid "+tc.args, func() bool {
+				out, errs, code = g.run(args...)
+				return strings.Contains(out, tc.until)
+			})
 			if code != tc.code {
 				t.Fatalf("exit %d, want %d\n%s%s", code, tc.code, out, errs)
 			}
-			if tc.name == "move" {
+			if tc.name == "move" || tc.name == "move-detached" {
 				var x struct{ ID string }
 				if err := json.Unmarshal([]byte(out), &x); err != nil {
 					t.Fatal(err)
 				}
-				op = x.ID
+				g.op = x.ID
 			}
-			var v any
-			if err := json.Unmarshal([]byte(out), &v); err != nil {
-				t.Fatalf("%v:\n%s", err, out)
-			}
-			got, err := json.MarshalIndent(steady(v, tc.numbers), "", "  ")
-			if err != nil {
-				t.Fatal(err)
-			}
-			got = append(got, '\n')
-			path := filepath.Join("testdata", "json", tc.name+".json")
-			if *update {
-				if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(path, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(got, want) {
-				t.Errorf("braid %s -o json is\n%s\nwant\n%s", tc.args, got, want)
-			}
+			golden(t, tc.name, parsed(t, []byte(out)), tc.numbers)
 		})
 	}
+}
+
+// TestGoldenReady: what is in the ready file, and what -o json prints in place of the greeting, is the same shape
+// in each kind of process.
+func TestGoldenReady(t *testing.T) {
+	t.Parallel()
+	up := startUp(t, "-o", "json")
+	catalog := up.ready.Catalog[0]
+	for name, r := range map[string]*running{"up": up, "gateway": up.gateway("-o", "json"),
+		"controller": startBraid(t, "controller", "--catalog-endpoints", catalog, "-o", "json")} {
+		line, err := os.ReadFile(r.args[len(r.args)-1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden(t, "ready-"+name, parsed(t, line), true)
+		// The log is of both streams: what is printed begins with a line of its own.
+		eventually(t, patience, "braid "+name+" prints what the ready file holds", func() bool {
+			log, err := os.ReadFile(r.log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, after, _ := strings.Cut("\n"+string(log), "\n{\n")
+			var printed any
+			return json.NewDecoder(strings.NewReader("{"+after)).Decode(&printed) == nil &&
+				reflect.DeepEqual(printed, parsed(t, line))
+		})
+	}
+}
+
+// TestGoldenWaiting: a topic that waits for its cluster.
+func TestGoldenWaiting(t *testing.T) {
+	t.Parallel()
+	raw, err := json.Marshal(api.Topic{Name: "orders", Config: map[string]string{}, Partitions: []api.Partition{}, Certificates: []api.Certificate{},
+		Waits: []api.Wait{{Cluster: "east", Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Partitions: 3, Hint: controller.WaitHint("east")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "topic-describe-waiting", parsed(t, raw), false)
+}
+
+// TestGoldenAuditTail: a line that is tailed is what audit list has in its list.
+func TestGoldenAuditTail(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	e := &env{streams: streams{out: &b}, output: "json"}
+	if err := e.tailed(api.AuditEvent{Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Kind: "denied", Who: "User:alice", From: "10.0.0.1", Via: "default",
+		Tenant: "acme", Action: "Produce", Resource: "TOPIC orders", Detail: "WRITE", Result: "TOPIC_AUTHORIZATION_FAILED", LeftOut: 2}); err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(b.Bytes(), []byte{'\n'}); n != 1 {
+		t.Errorf("%d lines", n)
+	}
+	golden(t, "audit-tail", parsed(t, b.Bytes()), false)
 }

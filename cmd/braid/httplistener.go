@@ -45,7 +45,7 @@ func parseAdminListener(s string) (adminListener, error) {
 		return l, err
 	}
 	if unknown, ok := fillOptions(rest, l.field); !ok {
-		return l, usagef("--http: unknown option %q%s", unknown, didYouMean(unknown, adminOptions))
+		return l, aboutf("--http", ": unknown option %q%s", unknown, didYouMean(unknown, adminOptions))
 	}
 	_, err := l.security()
 	return l, err
@@ -61,24 +61,24 @@ func (l *adminListener) security() (console.Security, error) {
 	}
 	switch {
 	case (l.Cert == "") != (l.Key == ""):
-		return s, usagef("--http: cert=FILE and key=FILE go together")
+		return s, aboutf("--http", ": cert=FILE and key=FILE go together")
 	case l.Cert != "":
 		s.TLS = &gateway.TLSFiles{Cert: l.Cert, Key: l.Key, ClientCA: l.ClientCA, ClientOptional: l.ClientAuth == "requested"}
 	case l.ClientCA != "":
-		return s, usagef("--http: client-ca needs cert=FILE and key=FILE")
+		return s, aboutf("--http", ": client-ca needs cert=FILE and key=FILE")
 	}
 	switch {
 	case l.ClientAuth != "" && l.ClientAuth != "required" && l.ClientAuth != "requested":
-		return s, usagef("--http: client-auth %q is neither required nor requested", l.ClientAuth)
+		return s, aboutf("--http", ": client-auth %q is neither required nor requested", l.ClientAuth)
 	case l.ClientCA == "" && l.ClientAuth+l.Mapping != "":
-		return s, usagef("--http: client-auth and mapping need client-ca=FILE")
+		return s, aboutf("--http", ": client-auth and mapping need client-ca=FILE")
 	case l.Metrics != "" && l.Metrics != "open":
-		return s, usagef("--http: metrics %q: open is what it can be", l.Metrics)
+		return s, aboutf("--http", ": metrics %q: open is what it can be", l.Metrics)
 	}
 	if l.Mapping != "" {
 		m, err := tenant.ParseMapping(l.Mapping)
 		if err != nil {
-			return s, usagef("--http: %v", err)
+			return s, aboutf("--http", ": %v", err)
 		}
 		s.Mapping = m
 	}
@@ -87,12 +87,12 @@ func (l *adminListener) security() (console.Security, error) {
 		s.Demand = true
 	case "off":
 		if l.ClientCA != "" {
-			return s, usagef("--http: sign-on=off and client-ca exclude one another")
+			return s, aboutf("--http", ": sign-on=off and client-ca exclude one another")
 		}
 	case "":
 		s.Demand = l.ClientCA != "" || !s.Loopback && s.TLS != nil
 	default:
-		return s, usagef("--http: sign-on %q is neither required nor off", l.SignOn)
+		return s, aboutf("--http", ": sign-on %q is neither required nor off", l.SignOn)
 	}
 	return s, nil
 }

@@ -57,7 +57,7 @@ func parseListener(s string) (listener, error) {
 	bind, rest, _ := strings.Cut(rest, ",")
 	l := listener{Name: name, Bind: bind}
 	if unknown, ok := fillOptions(rest, l.field); !ok {
-		return listener{}, usagef("--listener %s: unknown option %q%s", name, unknown, didYouMean(unknown, listenerOptions))
+		return listener{}, aboutf("--listener "+name, ": unknown option %q%s", unknown, didYouMean(unknown, listenerOptions))
 	}
 	return l, l.check()
 }
@@ -103,7 +103,7 @@ func (l *listener) gateway(tokens *bool) (gateway.Security, error) {
 	what := "--listener " + l.Name
 	s := gateway.Security{Tenant: l.Tenant, ServerNames: l.SNIDomain}
 	if l.Tenant == catalog.SystemTenant {
-		return s, usagef("%s: tenant %s is Braid's own", what, l.Tenant)
+		return s, aboutf(what, ": tenant %s is Braid's own", l.Tenant)
 	}
 	encrypted, signsOn := false, false
 	switch strings.ToUpper(l.Security) {
@@ -115,15 +115,15 @@ func (l *listener) gateway(tokens *bool) (gateway.Security, error) {
 	case "SASL_SSL":
 		encrypted, signsOn = true, true
 	default:
-		return s, usagef("%s: security %q is none of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL", what, l.Security)
+		return s, aboutf(what, ": security %q is none of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL", l.Security)
 	}
 	if encrypted {
 		if l.Cert == "" || l.Key == "" {
-			return s, usagef("%s: %s needs cert=FILE and key=FILE", what, l.Security)
+			return s, aboutf(what, ": %s needs cert=FILE and key=FILE", l.Security)
 		}
 		s.TLS = &gateway.TLSFiles{Cert: l.Cert, Key: l.Key, ClientCA: l.ClientCA}
 	} else if l.Cert+l.Key+l.ClientCA+l.ClientAuth+l.SNIDomain+l.Mapping != "" {
-		return s, usagef("%s: cert, key, client-ca, client-auth, sni-domain and mapping need security=SSL or SASL_SSL", what)
+		return s, aboutf(what, ": cert, key, client-ca, client-auth, sni-domain and mapping need security=SSL or SASL_SSL")
 	}
 	switch l.ClientAuth {
 	case "", "required":
@@ -132,20 +132,20 @@ func (l *listener) gateway(tokens *bool) (gateway.Security, error) {
 			s.TLS.ClientOptional = true
 		}
 	default:
-		return s, usagef("%s: client-auth %q is neither required nor requested", what, l.ClientAuth)
+		return s, aboutf(what, ": client-auth %q is neither required nor requested", l.ClientAuth)
 	}
 	if l.ClientCA == "" && l.ClientAuth+l.Mapping != "" {
-		return s, usagef("%s: client-auth and mapping need client-ca=FILE", what)
+		return s, aboutf(what, ": client-auth and mapping need client-ca=FILE")
 	}
 	if l.Mapping != "" {
 		m, err := tenant.ParseMapping(l.Mapping)
 		if err != nil {
-			return s, usagef("%s: %v", what, err)
+			return s, aboutf(what, ": %v", err)
 		}
 		s.Mapping = m
 	}
 	if l.ClientCA != "" && l.Mapping == "" && l.Tenant == "" && !signsOn {
-		return s, usagef("%s: a certificate's subject names no tenant, so nobody would be let in by one: give the listener tenant=NAME, or mapping=RULES whose result is PRINCIPAL@TENANT", what)
+		return s, aboutf(what, ": a certificate's subject names no tenant, so nobody would be let in by one: give the listener tenant=NAME, or mapping=RULES whose result is PRINCIPAL@TENANT")
 	}
 	s.Demand = signsOn || l.ClientCA != "" && l.ClientAuth != "requested"
 	var err error
@@ -153,7 +153,7 @@ func (l *listener) gateway(tokens *bool) (gateway.Security, error) {
 		return s, err
 	}
 	if signsOn && len(s.Mechanisms) == 0 {
-		return s, usagef("%s: %s needs a mechanism (sasl=SCRAM-SHA-512)", what, l.Security)
+		return s, aboutf(what, ": %s needs a mechanism (sasl=SCRAM-SHA-512)", l.Security)
 	}
 	return s, nil
 }
@@ -168,13 +168,13 @@ func (l *listener) mechanisms(signsOn, encrypted bool, tokens *bool) ([]string, 
 		list := strings.Split(strings.ToUpper(l.SASL), "+")
 		for i, m := range list {
 			if !sasl.Known(m) {
-				return nil, usagef("--listener %s: unknown mechanism %q: %s, with a plus between them", l.Name, m, strings.Join(sasl.Mechanisms(), ", "))
+				return nil, aboutf("--listener "+l.Name, ": unknown mechanism %q: %s, with a plus between them", m, strings.Join(sasl.Mechanisms(), ", "))
 			}
 			if slices.Contains(list[:i], m) {
-				return nil, usagef("--listener %s: mechanism %s is given twice", l.Name, m)
+				return nil, aboutf("--listener "+l.Name, ": mechanism %s is given twice", m)
 			}
 			if m == sasl.OAuthBearer && tokens != nil && !*tokens {
-				return nil, usagef("--listener %s: OAUTHBEARER needs --set sasl.oauthbearer.expected.issuer=URL and sasl.oauthbearer.expected.audience", l.Name)
+				return nil, aboutf("--listener "+l.Name, ": OAUTHBEARER needs --set sasl.oauthbearer.expected.issuer=URL and sasl.oauthbearer.expected.audience")
 			}
 		}
 		return list, nil
@@ -237,10 +237,10 @@ func checkHostPort(what, s string) error {
 			return nil
 		}
 		if errors.Is(err, strconv.ErrRange) {
-			return usagef("%s: port %s of %q is out of range: 0 to 65535", what, port, s)
+			return aboutf(what, ": port %s of %q is out of range: 0 to 65535", port, s)
 		}
 	}
-	return usagef("%s wants HOST:PORT, not %q", what, s)
+	return aboutf(what, " wants HOST:PORT, not %q", s)
 }
 
 // shift adds n to the port of HOST:PORT; port 0 stays 0.

@@ -79,12 +79,12 @@ func TestListenersOfAFile(t *testing.T) {
 		}
 	}
 	write("insecure: true\nlisteners:\n- name: a\n  bind: 10.0.0.1:1\n  security: SSL\n  cert: c\n  key: k\n  client-ca: ca\n  client-auth: required\n  tenant: acme\n  mapping: RULE:^CN=(.*?),O=x$/$1/L,DEFAULT\n")
-	c, err := readConfig(path)
+	c, _, err := readConfig(path)
 	if err != nil || !c.Insecure || len(c.Listeners) != 1 || c.Listeners[0].Tenant != "acme" || c.Listeners[0].check() != nil {
 		t.Fatalf("%+v, %v", c, err)
 	}
 	write("listeners:\n- name: a\n  bind: 10.0.0.1:1\n  securty: SSL\n")
-	if _, err := readConfig(path); err == nil || !strings.Contains(err.Error(), `"security"`) {
+	if _, _, err := readConfig(path); err == nil || !strings.Contains(err.Error(), `"security"`) {
 		t.Error(err)
 	}
 }

@@ -73,7 +73,7 @@ func (p *process) startNode(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	p.onEnd(n.session.Close)
+	p.onEnd(p.givenBack(n.session.Close))
 	// A load that is newer than the registration, now and after each loss of it:
 	// chains from before a fence must not be acted on.
 	reload := func(ctx context.Context) error {

@@ -17,7 +17,7 @@ func newOp(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "op",
 		Short:   "Operations (moves, drains, failovers) under way and past",
-		Example: "  braid op list\n  braid op watch 01J9",
+		Example: "  braid op list\n  braid op watch 1m80gs9pqmac7",
 	}
 	group(cmd)
 	cmd.AddCommand(newOpList(e), newOpWatch(e), newOpCancel(e))
@@ -58,7 +58,7 @@ func newOpWatch(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:               "watch ID",
 		Short:             "Follow an operation to its end",
-		Example:           "  braid op watch 01J9",
+		Example:           "  braid op watch 1m80gs9pqmac7",
 		Args:              names(1, 1, "the id of an operation"),
 		ValidArgsFunction: e.first(opIDs(false)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -79,7 +79,7 @@ func newOpCancel(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:               "cancel ID",
 		Short:             "Cancel an operation; what is not begun is left, what is committed stays, what has begun to seal is finished",
-		Example:           "  braid op cancel 01J9",
+		Example:           "  braid op cancel 1m80gs9pqmac7",
 		Args:              names(1, 1, "the id of an operation"),
 		ValidArgsFunction: e.first(opIDs(true)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -217,7 +217,7 @@ func printPlan(w io.Writer, p api.Plan) error {
 // printMoves says what a plan does, and what that concerns.
 func printMoves(w io.Writer, p api.Plan) error {
 	if p.Refused != "" {
-		if _, err := fmt.Fprintf(w, "would be refused: %s\n", p.Refused); err != nil {
+		if _, err := fmt.Fprintf(w, "would be refused: %s\n", oneLine(p.Refused)); err != nil {
 			return err
 		}
 	}
@@ -266,21 +266,41 @@ func keptText(m api.PlanMove) string {
 	return "-"
 }
 
+// volume adds up what topics have of something, as far as it is known.
+type volume struct {
+	sum            int64
+	known, unknown int // topics
+}
+
+func (v *volume) add(n *int64) {
+	if n == nil {
+		v.unknown++
+		return
+	}
+	v.known++
+	v.sum += *n
+}
+
+// text writes the sum, and never as a number what nobody has told.
+func (v *volume) text(noun string, text func(int64) string) string {
+	switch {
+	case v.unknown == 0:
+		return text(v.sum)
+	case v.known == 0:
+		return "an unknown number of " + noun
+	}
+	return fmt.Sprintf("at least %s (unknown of %s)", text(v.sum), plural(v.unknown, "topic", "topics"))
+}
+
 // printVolume says what a plan concerns in all.
 func printVolume(w io.Writer, p api.Plan) error {
-	var records, size, open int64
+	var records, size volume
+	var open int64
 	var until time.Time
-	unknown, forever := 0, 0
+	forever := 0
 	for _, m := range p.Moves {
-		if m.Records == nil || m.Bytes == nil {
-			unknown++
-		}
-		if m.Records != nil {
-			records += *m.Records
-		}
-		if m.Bytes != nil {
-			size += *m.Bytes
-		}
+		records.add(m.Records)
+		size.add(m.Bytes)
 		if m.OpenTransactions != nil && *m.OpenTransactions > 0 {
 			open++
 		}
@@ -291,11 +311,8 @@ func printVolume(w io.Writer, p api.Plan) error {
 			until = *m.KeptUntil
 		}
 	}
-	line := fmt.Sprintf("volume: %s, %s; nothing is copied, they stay where they are", plural(int(records), "record", "records"), bytesText(size))
-	if unknown > 0 {
-		line += fmt.Sprintf("; of %s not all is known", plural(unknown, "topic", "topics"))
-	}
-	lines := []string{line}
+	lines := []string{fmt.Sprintf("volume: %s, %s; nothing is copied, they stay where they are",
+		records.text("records", func(n int64) string { return plural(int(n), "record", "records") }), size.text("bytes", bytesText))}
 	switch {
 	case forever > 0:
 		lines = append(lines, fmt.Sprintf("kept: %s until deleted: nothing in the retention lets go of what is there", plural(forever, "topic", "topics")))
@@ -315,7 +332,7 @@ func printVolume(w io.Writer, p api.Plan) error {
 
 func printCosts(w io.Writer, costs []string) error {
 	for _, c := range costs {
-		if _, err := fmt.Fprintf(w, "cost: %s\n", c); err != nil {
+		if _, err := fmt.Fprintf(w, "cost: %s\n", oneLine(c)); err != nil {
 			return err
 		}
 	}
@@ -346,7 +363,7 @@ func (e *env) follow(ctx context.Context, c *api.Client, op api.Op) error {
 		}
 		text := op.State
 		if op.Message != "" {
-			text += ": " + op.Message
+			text += ": " + oneLine(op.Message)
 		}
 		_, err := fmt.Fprintf(w, "%s %s %s\n", op.Kind, op.ID, text)
 		return err

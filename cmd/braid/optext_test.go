@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,43 @@ func TestPlanText(t *testing.T) {
 	}
 }
 
+// TestOneLine: what others have worded in several lines is one line of a table, of a status and of a description.
+func TestOneLine(t *testing.T) {
+	t.Parallel()
+	bad := "dial tcp 10.0.0.1:9092: connection refused\ndial tcp 10.0.0.2:9092:\tconnection refused\r\n\n"
+	want := "dial tcp 10.0.0.1:9092: connection refused; dial tcp 10.0.0.2:9092: connection refused"
+	status := api.Status{Clusters: []api.Cluster{{Name: "east", Health: "down", Detail: bad}},
+		Running: []api.Op{{Kind: "move", ID: "1", Message: bad}}, Warnings: []string{"cluster east is down: " + bad}}
+	for name, print := range map[string]func(io.Writer) error{
+		"status":           func(w io.Writer) error { return printStatus(w, status) },
+		"op list":          func(w io.Writer) error { return opTable(w, status.Running) },
+		"cluster describe": func(w io.Writer) error { return describeCluster(w, status.Clusters[0]) },
+		"dry run":          func(w io.Writer) error { return printPlan(w, api.Plan{Refused: bad, Costs: []string{bad}}) },
+	} {
+		var b strings.Builder
+		if err := print(&b); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(b.String(), want+"\n") || strings.Contains(b.String(), "\ndial tcp") {
+			t.Errorf("%s:\n%s", name, b.String())
+		}
+	}
+}
+
+// TestWaitingText: a topic that waits for its cluster says so, since when, and what ends it.
+func TestWaitingText(t *testing.T) {
+	t.Parallel()
+	since := time.Now().Add(-5*time.Minute - time.Second)
+	var b strings.Builder
+	if err := describeTopic(&b, api.Topic{Name: "orders", Waits: []api.Wait{{Cluster: "east", Since: since, Partitions: 3, Hint: "braid failover east --force"}}}); err != nil {
+		t.Fatal(err)
+	}
+	want := "waiting for cluster east, away since " + since.Format("2006-01-02 15:04:05 MST") + " (5m ago): 3 partitions with braid.guarantee=ordered\n  braid failover east --force\n"
+	if !strings.Contains(b.String(), want) {
+		t.Errorf("%q is not in:\n%s", want, b.String())
+	}
+}
+
 // TestPlanVolume: a plan says what it concerns, what must be kept until when, and what is not known.
 func TestPlanVolume(t *testing.T) {
 	t.Parallel()
@@ -36,7 +74,9 @@ func TestPlanVolume(t *testing.T) {
 		{"with an open transaction", api.Plan{Kind: "drain", Moves: []api.PlanMove{{Records: &n, Bytes: &size, KeptForever: true, OpenTransactions: &size}}},
 			[]string{"kept: 1 topic until deleted", "transactions: open in 1 topic;"}, "by retention"},
 		{"of what does not answer", api.Plan{Kind: "failover", Moves: []api.PlanMove{{Topic: "orders"}}, Costs: []string{"much"}},
-			[]string{"unknown  unknown  -", "volume: 0 records, 0 B; nothing is copied, they stay where they are; of 1 topic not all is known\n", "cost: much\n"}, "kept:"},
+			[]string{"unknown  unknown  -", "volume: an unknown number of records, an unknown number of bytes; nothing is copied, they stay where they are\n", "cost: much\n"}, "0 records"},
+		{"of which one does not answer", api.Plan{Kind: "drain", Moves: []api.PlanMove{{Topic: "orders"}, {Records: &n, Bytes: &size}}},
+			[]string{"volume: at least 12,345 records (unknown of 1 topic), at least 3.0 MiB (unknown of 1 topic); nothing"}, "kept:"},
 	} {
 		var b strings.Builder
 		if err := printPlan(&b, tc.plan); err != nil {

@@ -60,7 +60,7 @@ func table(w io.Writer, head []string, rows [][]string) error {
 	for _, r := range rows {
 		cells := make([]string, len(r))
 		for i, cell := range r {
-			cells[i] = seen(cell)
+			cells[i] = seen(oneLine(cell))
 		}
 		if _, err := fmt.Fprintln(tw, strings.Join(cells, "\t")); err != nil {
 			return err
@@ -77,6 +77,21 @@ func seen(s string) string {
 		}
 		return '?'
 	}, s)
+}
+
+// oneLine keeps what others have worded, such as several errors in one, from breaking a line
+// that people and scripts read as one.
+func oneLine(s string) string {
+	if !strings.ContainsAny(s, "\n\r\t\v\f") {
+		return s
+	}
+	var parts []string
+	for part := range strings.FieldsFuncSeq(s, func(r rune) bool { return r == '\n' || r == '\r' }) {
+		if part = strings.Join(strings.Fields(part), " "); part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, "; ")
 }
 
 // dash shows an empty value.

@@ -52,10 +52,11 @@ type readyNode struct {
 	Bound     map[string]string `json:"bound"`     // name to the address that the socket is bound to
 }
 
-// Limits of starting and ending.
+// Limits of starting and ending. A process ends within drainLimit and endGrace, whatever hangs (docs/operations.md).
 const (
 	startLimit = 60 * time.Second
 	drainLimit = 20 * time.Second
+	endGrace   = 5 * time.Second
 )
 
 // process is what one `braid up`, `braid gateway` or `braid controller` runs.
@@ -129,9 +130,7 @@ func runProcess(ctx context.Context, e *env, cfg upConfig, greet func(io.Writer,
 		case err = <-p.failed:
 		}
 	}
-	endCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
-	defer cancel()
-	return errors.Join(err, p.end(endCtx))
+	return errors.Join(err, p.endInTime(context.WithoutCancel(ctx)))
 }
 
 func newLogger(w io.Writer, level string) (*slog.Logger, error) {
@@ -158,7 +157,45 @@ func (p *process) announce(e *env, greet func(io.Writer, ready) error) error {
 			return fmt.Errorf("ready file: %w", err)
 		}
 	}
-	return greet(e.out, p.info)
+	return e.print(p.info, func(w io.Writer) error { return greet(w, p.info) })
+}
+
+// endInTime ends the process's parts, and gives up on one that does not end although its time is over: whatever
+// it waits for, the process ends.
+func (p *process) endInTime(ctx context.Context) error {
+	if p.catalog != nil {
+		p.catalog.Leave()
+	}
+	ctx, cancel := context.WithTimeout(ctx, drainLimit)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- p.end(ctx) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	late := time.NewTimer(endGrace)
+	defer late.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-late.C:
+		return fmt.Errorf("a part of the process did not end within %s: it is given up; nothing acknowledged is lost by that", drainLimit+endGrace)
+	}
+}
+
+// givenBack is what becomes of a session that ends. Without the catalog it ends with its lease, by itself: the
+// process has drained all the same.
+func (p *process) givenBack(close func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		err := close(ctx)
+		if errors.Is(err, catalog.ErrUnavailable) {
+			p.logger.Info("the catalog does not answer: what is registered there ends with its lease", "err", err)
+			return nil
+		}
+		return err
+	}
 }
 
 // end stops everything that was started, last first.
@@ -173,7 +210,7 @@ func (p *process) end(ctx context.Context) error {
 }
 
 func (p *process) start(ctx context.Context, out streams) error {
-	p.info = ready{PID: os.Getpid(), Version: version}
+	p.info = ready{PID: os.Getpid(), Version: version, Kafka: []string{}, Nodes: []readyNode{}}
 	if err := p.openDataDir(); err != nil {
 		return err
 	}
@@ -308,7 +345,16 @@ func (p *process) openCatalog(ctx context.Context) error {
 	}
 	p.catalog = cat
 	p.onEnd(func(context.Context) error { return cat.Close() })
-	return nil
+	if len(p.cfg.CatalogEndpoints) > 0 {
+		return nil // a catalog elsewhere cannot know that the directory was not copied to another machine
+	}
+	// This directory's catalog knows this directory's process alone by its id, and whoever had the locks of both
+	// before is dead. Its leases would hold up controller, shards and gateways until they run out.
+	ended, err := cat.EndFormer(ctx, p.id)
+	if err == nil && ended > 0 {
+		p.logger.Info("the former run of this process did not end by itself: its leases are ended", "leases", ended)
+	}
+	return err
 }
 
 // portTaken adds which flag chooses another port, where that is what is wrong.
@@ -398,7 +444,7 @@ func (p *process) openFleet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.onEnd(session.Close)
+	p.onEnd(p.givenBack(session.Close))
 	for _, name := range p.cfg.LocalClusters {
 		if err := p.adoptEngine(ctx, name); err != nil {
 			return err

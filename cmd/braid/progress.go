@@ -35,7 +35,7 @@ func (p *progress) show(op api.Op) {
 	if p.bar != nil {
 		what := fmt.Sprintf("%s, %d of %s", op.Kind, op.Done, plural(op.Total, "topic", "topics"))
 		if op.Message != "" {
-			what += ": " + op.Message
+			what += ": " + oneLine(op.Message)
 		}
 		p.bar.Describe(what)
 		if err := p.bar.Set(op.Progress); err != nil {
@@ -48,7 +48,7 @@ func (p *progress) show(op api.Op) {
 		line += fmt.Sprintf(", %d %%", op.Progress)
 	}
 	if op.Message != "" {
-		line += " (" + op.Message + ")"
+		line += " (" + oneLine(op.Message) + ")"
 	}
 	if line != p.last {
 		p.last = line

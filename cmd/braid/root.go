@@ -21,13 +21,22 @@ type streams struct {
 	err io.Writer
 }
 
-// usageError is a command line that cannot be understood: exit code 2.
-type usageError struct{ message string }
+// usageError is a command line, or a configuration, that cannot be understood: exit code 2.
+type usageError struct {
+	message string
+	about   string // what the message begins with: the flag, as in --listener NAME; "" if it is of none
+}
 
 func (e *usageError) Error() string { return e.message }
 
 func usagef(format string, args ...any) error {
-	return &usageError{fmt.Sprintf(format, args...)}
+	return &usageError{message: fmt.Sprintf(format, args...)}
+}
+
+// aboutf is usagef for what is wrong with the value of one flag, or of its like in a file. The message begins
+// with that.
+func aboutf(about, format string, args ...any) error {
+	return &usageError{message: about + fmt.Sprintf(format, args...), about: about}
 }
 
 // silentError fails the command whose output has already said why.
@@ -90,6 +99,11 @@ you like, move between them while clients run, and survive the loss of one.`,
 		newACL(e), newQuota(e), newUsage(e),
 		newStatus(e), newVerify(e), newStorage(e), newVersion(e),
 	)
+	// Cobra's own, which by itself takes any word for a shell.
+	root.InitDefaultCompletionCmd()
+	if c, _, err := root.Find([]string{"completion"}); err == nil {
+		group(c)
+	}
 	return root
 }
 
@@ -101,7 +115,7 @@ func (e *env) client() (*api.Client, error) {
 	}
 	c, err := api.NewClientWith(e.admin, o)
 	if err != nil {
-		return nil, &usageError{err.Error()}
+		return nil, &usageError{message: err.Error()}
 	}
 	return c.Of(e.tenant), nil
 }
@@ -110,7 +124,7 @@ func (e *env) client() (*api.Client, error) {
 func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {
-		return &usageError{err.Error()}
+		return &usageError{message: err.Error()}
 	}
 	var known []string
 	add := func(f *pflag.Flag) { known = append(known, f.Name) }
@@ -119,7 +133,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	if n := nearest.Name(unknown.GetSpecifiedName(), known); n != "" {
 		return usagef("unknown flag --%s: did you mean --%s?", unknown.GetSpecifiedName(), n)
 	}
-	return &usageError{err.Error()}
+	return &usageError{message: err.Error()}
 }
 
 // group makes cmd a command that only holds others: alone it prints its help, and

@@ -104,13 +104,13 @@ func (t *tokenSettings) oidc() (*sasl.OIDC, error) {
 func (t *tokenSettings) check() error {
 	if t.Issuer == "" {
 		if len(t.Audience) > 0 || t.JWKS != "" || t.NameClaim != "" || t.TenantClaim != "" {
-			return usagef("--set: sasl.oauthbearer.… needs sasl.oauthbearer.expected.issuer")
+			return aboutf("--set", ": sasl.oauthbearer.… needs sasl.oauthbearer.expected.issuer")
 		}
 		return nil
 	}
 	o, err := t.oidc()
 	if err != nil {
-		return usagef("--set sasl.oauthbearer.…: %v", err)
+		return aboutf("--set", ": sasl.oauthbearer.…: %v", err)
 	}
 	o.Close()
 	return nil

@@ -172,24 +172,24 @@ func readSettings(set map[string]string) (settings, error) {
 	for _, key := range sorted(set) {
 		i := slices.Index(known, key)
 		if i < 0 {
-			return s, usagef("--set: unknown config %q%s", key, didYouMean(key, known))
+			return s, aboutf("--set "+key, ": unknown config %q%s", key, didYouMean(key, known))
 		}
 		if err := knownSettings[i].apply(&s, strings.TrimSpace(set[key])); err != nil {
-			return s, usagef("--set %s: %v", key, err)
+			return s, aboutf("--set "+key, ": %v", err)
 		}
 	}
 	s.Gateway.ClusterID = "unset" // only known once the catalog answers; the rest is checked here
 	if err := s.Gateway.Validate(); err != nil {
-		return s, usagef("--set: %v", err)
+		return s, aboutf("--set", ": %v", err)
 	}
 	if err := s.Coordinator.Validate(); err != nil {
-		return s, usagef("--set: %v", err)
+		return s, aboutf("--set", ": %v", err)
 	}
 	if err := s.Tokens.check(); err != nil {
 		return s, err
 	}
 	if s.Lease < time.Second {
-		return s, usagef("--set braid.lease.ms: at least 1000")
+		return s, aboutf("--set braid.lease.ms", ": at least 1000")
 	}
 	return s, nil
 }

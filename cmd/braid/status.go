@@ -63,12 +63,12 @@ func printStatus(w io.Writer, s api.Status) error {
 		return err
 	}
 	for _, o := range s.Running {
-		if _, err := fmt.Fprintf(w, "running: %s %s, %d of %d topics %s\n", o.Kind, o.ID, o.Done, o.Total, o.Message); err != nil {
+		if _, err := fmt.Fprintf(w, "running: %s\n", strings.TrimSpace(fmt.Sprintf("%s %s, %d of %s %s", o.Kind, o.ID, o.Done, plural(o.Total, "topic", "topics"), oneLine(o.Message)))); err != nil {
 			return err
 		}
 	}
 	for _, warn := range s.Warnings {
-		if _, err := fmt.Fprintf(w, "warning: %s\n", warn); err != nil {
+		if _, err := fmt.Fprintf(w, "warning: %s\n", oneLine(warn)); err != nil {
 			return err
 		}
 	}

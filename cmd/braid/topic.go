@@ -133,6 +133,12 @@ func describeTopic(w io.Writer, t api.Topic) error {
 			return err
 		}
 	}
+	for _, x := range t.Waits {
+		if _, err := fmt.Fprintf(w, "waiting for cluster %s, away since %s (%s): %s with braid.guarantee=ordered\n  %s\n", x.Cluster,
+			x.Since.Local().Format("2006-01-02 15:04:05 MST"), ago(x.Since), plural(x.Partitions, "partition", "partitions"), x.Hint); err != nil {
+			return err
+		}
+	}
 	var rows [][]string
 	for _, p := range t.Partitions {
 		for i, s := range p.Spans {

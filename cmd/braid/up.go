@@ -35,6 +35,7 @@ func newUp(e *env) *cobra.Command {
 	var listeners, set []string
 	var localClusters, endpoints, configFile string
 	cfg := upConfig{Controller: true}
+	var from origin
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Run everything in this process: catalog, local clusters, controller, gateways",
@@ -50,11 +51,16 @@ message.max.bytes, …); an unknown one is an error that names the nearest known
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			flags := cmd.Flags()
 			if configFile != "" {
-				file, err := readConfig(configFile)
+				file, text, err := readConfig(configFile)
 				if err != nil {
 					return err
 				}
 				changed := flags.Changed
+				given, err := keyValues("--set", set)
+				if err != nil {
+					return err
+				}
+				from = origin{path: configFile, text: text, file: file, given: changed, set: given}
 				take(changed("data-dir"), &cfg.DataDir, file.DataDir)
 				take(changed("listen"), &listen, file.Listen)
 				take(changed("http"), &cfg.HTTP, file.HTTP)
@@ -70,9 +76,9 @@ message.max.bytes, …); an unknown one is an error that names the nearest known
 				cfg.Set = file.Set
 			}
 			if err := cfg.fill(listen, listeners, set, localClusters, endpoints, flags.Changed("listen")); err != nil {
-				return err
+				return from.blame(err)
 			}
-			return runProcess(cmd.Context(), e, cfg, func(w io.Writer, r ready) error { return greet(w, cfg, r) })
+			return from.blame(runProcess(cmd.Context(), e, cfg, func(w io.Writer, r ready) error { return greet(w, cfg, r) }))
 		},
 	}
 	f := cmd.Flags()
@@ -134,7 +140,7 @@ func (c *upConfig) fill(listen string, listeners, set []string, localClusters, e
 	seen := map[string]bool{}
 	for _, l := range c.Listeners {
 		if seen[l.Name] {
-			return usagef("two listeners are named %q", l.Name)
+			return aboutf("--listener "+l.Name, ": two listeners have this name")
 		}
 		seen[l.Name] = true
 		if err := l.check(); err != nil {
@@ -157,15 +163,15 @@ func (c *upConfig) fill(listen string, listeners, set []string, localClusters, e
 		}
 	}
 	if c.Gateways < 1 || c.Gateways > 64 {
-		return usagef("--gateways wants a number from 1 to 64, not %d", c.Gateways)
+		return aboutf("--gateways", " wants a number from 1 to 64, not %d", c.Gateways)
 	}
 	c.LocalClusters = splitList(localClusters)
 	for i, name := range c.LocalClusters {
 		if slices.Contains(c.LocalClusters[:i], name) {
-			return usagef("--local-clusters: %s is named twice", name)
+			return aboutf("--local-clusters", ": %s is named twice", name)
 		}
 		if !clusterName(name) {
-			return usagef("--local-clusters: %q is no name for a cluster: letters, digits, '-' and '_', at most 64", name)
+			return aboutf("--local-clusters", ": %q is no name for a cluster: letters, digits, '-' and '_', at most 64", name)
 		}
 	}
 	c.CatalogEndpoints = splitList(endpoints)
