@@ -140,7 +140,7 @@ func (c *upConfig) fill(listen string, listeners, set []string, localClusters, e
 	seen := map[string]bool{}
 	for _, l := range c.Listeners {
 		if seen[l.Name] {
-			return aboutf("--listener "+l.Name, ": two listeners have this name")
+			return aboutf("--listener "+l.Name, ": two listeners are named %q", l.Name)
 		}
 		seen[l.Name] = true
 		if err := l.check(); err != nil {
