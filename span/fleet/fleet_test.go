@@ -3,6 +3,7 @@ package fleet_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -207,7 +208,7 @@ func TestKafkaReplaced(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	topic, err := st.Create(ctx, span.Spec{Name: "braid.fleet-test", Partitions: 1})
+	topic, err := st.Create(ctx, span.Spec{Name: fmt.Sprintf("braid.fleet-test-%d", time.Now().UnixNano()), Partitions: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
