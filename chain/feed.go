@@ -140,9 +140,6 @@ func (p *Partition) followEnd(ctx context.Context) {
 		default:
 			chase = 0
 		}
-		if pos == p.hw {
-			p.heardAt = now
-		}
 		h, err := p.logOf(s)
 		p.unlock()
 		if err == nil {

@@ -134,7 +134,9 @@ func (p *Partition) EpochEnd(ctx context.Context, epoch int32) (atEpoch int32, e
 }
 
 // OffsetFor returns the first record with a timestamp of at least ms, or the
-// record with the largest timestamp for [span.MaxTimestamp].
+// record with the largest timestamp for [span.MaxTimestamp]. Where that record may be one
+// that cannot be read at present it is the first offset of these, with ms: who reads from there on
+// misses nothing if they come back meanwhile.
 func (p *Partition) OffsetFor(ctx context.Context, ms int64) (offset, timestamp int64, epoch int32, found bool, err error) {
 	err = p.again(func() error {
 		v := p.view.Load()
@@ -167,7 +169,13 @@ func (p *Partition) OffsetFor(ctx context.Context, ms int64) (offset, timestamp 
 func (p *Partition) firstSince(ctx context.Context, v *view, ms int64) (offset, timestamp int64, epoch int32, found bool, err error) {
 	for i := range v.chain.Spans {
 		s := &v.chain.Spans[i]
-		if ReadableCopy(s) < 0 || !s.IsOpen() && (s.MaxTimestamp >= 0 && s.MaxTimestamp < ms || s.End <= v.chain.Start) {
+		if !s.IsOpen() && (s.MaxTimestamp >= 0 && s.MaxTimestamp < ms || s.End <= v.chain.Start) {
+			continue
+		}
+		if ReadableCopy(s) < 0 {
+			if hidden(s, ms) {
+				return max(s.Start, v.chain.Start), ms, s.Epoch, true, nil
+			}
 			continue
 		}
 		at, ok, err := p.positionIn(ctx, v, s, ms)
@@ -176,6 +184,12 @@ func (p *Partition) firstSince(ctx context.Context, v *view, ms int64) (offset, 
 		}
 	}
 	return -1, -1, -1, false, nil
+}
+
+// hidden tells whether a span that cannot be read may hold a record of that time or later. Of
+// one that was lost nobody knows the largest timestamp: it is taken for no later than the loss.
+func hidden(s *catalog.Span, ms int64) bool {
+	return s.End > s.Start && (s.MaxTimestamp >= ms || s.MaxTimestamp < 0 && ms <= s.SealedAt.UnixMilli())
 }
 
 // positionIn looks a timestamp up in one span.

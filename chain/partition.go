@@ -57,7 +57,7 @@ type Partition struct {
 	following bool
 	follow    chan struct{} // wakes the follower
 	ownAck    time.Time     // when an own append was last put into the tail
-	heardAt   time.Time     // when the follower last heard from the copy that there is nothing past hw
+	heardAt   time.Time     // when the copy last told hw, or there was no need to ask it
 }
 
 // view is one version of the chain.

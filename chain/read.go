@@ -300,6 +300,7 @@ func (p *Partition) heard(s *catalog.Span, c *catalog.Copy, rr *span.ReadResult)
 	if p.hwSeq != s.Seq {
 		return
 	}
+	p.heardAt = time.Now()
 	hw, lso := max(ToLogical(c, rr.HighWatermark), s.Start), max(ToLogical(c, rr.LastStable), s.Start)
 	if rr.LastStable >= 0 && lso > p.lso {
 		p.lso = lso

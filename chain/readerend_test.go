@@ -2,6 +2,7 @@ package chain_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
@@ -116,4 +117,60 @@ func TestEndBeforeAnEmptySpan(t *testing.T) {
 		t.Errorf("deleted into the gap: %d, %v", start, err)
 	}
 	latest("deleted into the gap", last+5, last+5)
+}
+
+// A cluster that has just given no answer did not say that nothing came since: no reader is told
+// an end while the next answer is waited for.
+func TestEndIsNotToldWithoutTheCopy(t *testing.T) {
+	w := newWorld(t, "a")
+	c := w.fleet.Cluster("a")
+	g := w.gateway()
+	g.put("one")
+	g.readAll(0)
+	stop := g.p.Notify(1, func() {})
+	defer stop()
+	told := func() bool {
+		res, ok := g.p.TryRead(read(1))
+		if ok {
+			res.Release()
+		}
+		return ok
+	}
+	eventually(t, "the follower tells of the end", told)
+	c.SetDown(true)
+	eventually(t, "the follower has no answer", func() bool { return !told() })
+	c.SetHangs(true)
+	defer c.SetHangs(false)
+	before := c.Hanging()
+	eventually(t, "the follower asks again", func() bool { return c.Hanging() > before })
+	if told() {
+		t.Error("an end is told though the copy has not answered since it was away")
+	}
+}
+
+// Who looks for a time that a lost span may have is sent there, not past it.
+func TestTimeInALostSpan(t *testing.T) {
+	w := newWorld(t, "a", "b")
+	g := w.gateway()
+	before := time.Now().UnixMilli()
+	g.put("one")
+	g.put("two")
+	w.must(w.fleet.Lose(w.ctx, w.topic, "b", []int64{2}, true))
+	find := func(what string, ms, want int64) {
+		t.Helper()
+		offset, at, _, found, err := w.gateway().p.OffsetFor(w.ctx, ms)
+		if err != nil || found != (want >= 0) || found && (offset != want || at < ms) {
+			t.Errorf("%s, time %d: offset %d of time %d, %v, %v; want offset %d", what, ms, offset, at, found, err, want)
+		}
+	}
+	later := time.Now().Add(time.Hour).UnixMilli()
+	for _, x := range []struct{ ms, want int64 }{{0, 0}, {before, 0}, {later, -1}} {
+		find("nothing behind it", x.ms, x.want)
+	}
+	w.gateway().put("three")
+	find("a record behind it", before, 0)
+	if _, err := w.gateway().p.DeleteRecords(w.ctx, 1); err != nil {
+		t.Fatal(err)
+	}
+	find("trimmed", before, 1)
 }

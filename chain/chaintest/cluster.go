@@ -3,6 +3,7 @@
 package chaintest
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -28,6 +29,8 @@ type Cluster struct {
 	cannot  bool
 	logTime int64
 	refuse  func(b []byte) wire.Code // nil: nothing
+	hangs   chan struct{}            // closed when reads get answers again; nil: they do
+	hanging int
 }
 
 type topic struct {
@@ -65,6 +68,47 @@ func (c *Cluster) SetDown(down bool) {
 		for _, p := range t.parts {
 			p.change()
 		}
+	}
+}
+
+// SetHangs lets reads that begin from now on have no answer, or ends that.
+func (c *Cluster) SetHangs(hangs bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case hangs && c.hangs == nil:
+		c.hangs = make(chan struct{})
+	case !hangs && c.hangs != nil:
+		close(c.hangs)
+		c.hangs = nil
+	}
+}
+
+// Hanging is how many reads have begun to hang.
+func (c *Cluster) Hanging() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.hanging
+}
+
+// hang waits as long as reads hang.
+func (c *Cluster) hang(ctx context.Context, closed <-chan struct{}) error {
+	c.mu.Lock()
+	hangs := c.hangs
+	if hangs != nil {
+		c.hanging++
+	}
+	c.mu.Unlock()
+	if hangs == nil {
+		return nil
+	}
+	select {
+	case <-hangs:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-closed:
+		return span.ErrUnavailable
 	}
 }
 

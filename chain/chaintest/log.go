@@ -148,6 +148,9 @@ func (l *Log) land(a *span.Append) {
 }
 
 func (l *Log) Read(ctx context.Context, r span.ReadRequest) (span.ReadResult, error) {
+	if err := l.s.c.hang(ctx, l.s.closed); err != nil {
+		return span.ReadResult{}, err
+	}
 	deadline := time.Now().Add(r.MaxWait)
 	for {
 		res, grown, err := l.readOnce(r)
