@@ -367,6 +367,19 @@ type Judged struct {
 	From int64          `json:"from,omitempty"`
 	// Delta is that between logical and physical offsets there.
 	Delta int64 `json:"delta,omitempty"`
+	// Altered: batches were halved or stamped anew, so that they are not there as they were.
+	Altered bool `json:"altered,omitempty"`
+	// Refused is what is not appended anew, and takes no sequence there: its topic refuses it for good. Stamped are
+	// those that were given the time of the append.
+	Refused []Refused `json:"refused,omitempty"`
+	Stamped []Gap     `json:"stamped,omitempty"`
+}
+
+// Refused are logical offsets of records that a topic refuses with a code of Kafka's.
+type Refused struct {
+	From int64 `json:"from"`
+	To   int64 `json:"to"`
+	Code int16 `json:"code"`
 }
 
 // ReturnedSpan is what a return makes of one lost span, whose log, as it came back, is the
@@ -383,10 +396,15 @@ type ReturnedSpan struct {
 	// Sequence is that of the first, of the return's own producer id.
 	Sequence int32 `json:"sequence,omitempty"`
 	Stranded []Gap `json:"stranded,omitempty"` // what lay outside of the chain
+	// Refused were to be appended anew, and their topic refuses them for good; RefusedRecords is how many they are. They
+	// are read in place where Skip and End say so. Stamped records were appended anew with the time of that.
+	Refused        []Refused `json:"refused,omitempty"`
+	RefusedRecords int64     `json:"refusedRecords,omitempty"`
+	Stamped        int64     `json:"stamped,omitempty"`
 }
 
 // Records is how many stranded records there were.
-func (s *ReturnedSpan) Records() int64 { return s.Taken + s.Left }
+func (s *ReturnedSpan) Records() int64 { return s.Taken + s.Left + s.RefusedRecords }
 
 // AppendedAgain: the producer went on with this sequence.
 type AppendedAgain struct {

@@ -2,9 +2,11 @@ package controller
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/wire"
 )
 
 // replayed is what was found of the stranded records where a return has appended them anew.
@@ -14,6 +16,7 @@ type replayed struct {
 	missing          []catalog.Range // of the lost log: not found as they were appended
 	lost, twice      int64           // records
 	whole            bool            // all of them were looked up
+	altered          bool            // some are not there as they were stranded
 	from             int64           // logical offset in the lost log of what was not; 0: nothing was
 	why              string          // if not
 	err              error
@@ -108,7 +111,7 @@ func returnedVerdict(ev *evidence) verdict {
 		}
 	case x.Taken == 0:
 		c.LeftOut = x.Left
-		for _, g := range x.Stranded {
+		for _, g := range beside(x.Stranded, x.Refused) {
 			if x.Left > 0 { // else it holds no records
 				v.rangeOf(g.From, g.To, "left out", cameAgain)
 			}
@@ -119,14 +122,69 @@ func returnedVerdict(ev *evidence) verdict {
 		if x.First >= 0 {
 			note += fmt.Sprintf(" from offset %d on", x.First)
 		}
-		for _, g := range x.Stranded {
+		for _, g := range beside(x.Stranded, x.Refused) {
 			v.rangeOf(g.From, g.To, "replayed", note)
 		}
 	}
+	v.refused(x)
 	if len(x.Stranded) > 0 {
 		v.check("%d stranded records were left out: their producers had appended them again", x.Left)
 	}
 	return v
+}
+
+// refused names what was not appended anew since its topic refuses it for good, and what has another time.
+func (v *verdict) refused(x *catalog.ReturnedSpan) {
+	if x.Stamped > 0 {
+		v.check("up to %d stranded records were appended anew with the time of that: their topic does not take their own any more", x.Stamped)
+	}
+	if x.RefusedRecords == 0 {
+		return
+	}
+	unread := false
+	for _, r := range x.Refused {
+		for _, g := range beside([]catalog.Gap{{From: r.From, To: min(r.To, x.End)}}, skipsOf(x)) {
+			v.rangeOf(g.From, g.To, "stranded", fmt.Sprintf("%s: their topic refuses them by now (%s)", readInPlace, wire.Code(r.Code)))
+		}
+		for _, g := range append(slices.Clone(x.Skip), catalog.Gap{From: x.End, To: math.MaxInt64}) {
+			if from, to := max(r.From, g.From), min(r.To, g.To); from < to {
+				unread = true
+				v.rangeOf(from, to, "left out", fmt.Sprintf("not readable any more: their topic refuses them by now (%s)", wire.Code(r.Code)))
+			}
+		}
+	}
+	v.check("%d stranded records were not appended anew: their topic refuses them by now, for good", x.RefusedRecords)
+	if unread {
+		v.doubts = true
+		v.check("whether any of those that are not readable any more was acknowledged is known of no gateway that gave its word")
+	}
+}
+
+func skipsOf(x *catalog.ReturnedSpan) []catalog.Refused {
+	var out []catalog.Refused
+	for _, g := range x.Skip {
+		out = append(out, catalog.Refused{From: g.From, To: g.To})
+	}
+	return out
+}
+
+// beside is what of the gaps lies in none of the others, which are ascending.
+func beside(gaps []catalog.Gap, others []catalog.Refused) (out []catalog.Gap) {
+	for _, g := range gaps {
+		for _, o := range others {
+			if o.To <= g.From || o.From >= g.To {
+				continue
+			}
+			if g.From < o.From {
+				out = append(out, catalog.Gap{From: g.From, To: o.From})
+			}
+			g.From = o.To
+		}
+		if g.From < g.To {
+			out = append(out, g)
+		}
+	}
+	return out
 }
 
 // replay judges what was found of the records that were appended anew.
@@ -139,7 +197,11 @@ func (v *verdict) replay(ev *evidence) {
 	v.c.Duplicated += r.twice
 	v.c.Ranges = append(v.c.Ranges, r.missing...)
 	if r.batches > 0 {
-		v.check("%d batches of %d stranded records, appended anew from offset %d on, were read back there and compared by sequence, count and checksum", r.batches, r.records, r.first)
+		how := "by sequence, count and checksum"
+		if r.altered {
+			how = "by sequence and count (their topic refused some as they were: they were halved, or have the time of the append)"
+		}
+		v.check("%d batches of %d stranded records, appended anew from offset %d on, were read back there and compared %s", r.batches, r.records, r.first, how)
 	}
 	switch {
 	case r.err != nil:

@@ -65,38 +65,34 @@ func (t *term) compareReplay(ctx context.Context, e *catalog.Extend, i int, j *c
 	for _, p := range there {
 		at[p.seq] = append(at[p.seq], p)
 	}
-	last := e.Returned[i].Sequence - 1
+	end := e.Returned[i].Sequence
 	if n := len(there); n > 0 {
-		r.first, last = there[0].offset, there[n-1].seq
+		r.first, end = there[0].offset, there[n-1].seq+there[n-1].records
 	}
-	r.whole = whole
+	r.whole, r.altered = whole, j.Altered
 	if !whole {
 		r.why = "more than " + ConfigCertifyBytes
 	}
-	err = t.strandedAgain(ctx, e, i, j, func(h *batch.Header, b []byte, seq int32, from int64) error {
-		if !whole && (len(there) == 0 || seq > last) {
-			r.from = from
+	err = t.strandedAgain(ctx, e, i, j, func(h *batch.Header, b []byte, a anew) error {
+		if !whole && (len(there) == 0 || a.seq+a.records > end) {
+			r.from = a.from
 			return errEnough
 		}
-		out, err := restamp(h, b, e.Producer, seq)
-		if err != nil {
-			return err
-		}
-		made, _, err := batch.Parse(out)
-		if err != nil {
-			return err
-		}
-		found := at[seq]
-		r.batches, r.from = r.batches+1, from+int64(made.NumRecords)
-		r.records += int64(made.NumRecords)
+		r.batches, r.from = r.batches+1, a.to
+		r.records += int64(a.records)
+		found := at[a.seq]
 		if n := len(found); n > 1 {
-			r.twice += int64(n-1) * int64(made.NumRecords)
-			r.missing = append(r.missing, catalog.Range{From: found[1].offset, To: found[1].offset + int64(made.NumRecords), What: "duplicated",
+			r.twice += int64(n-1) * int64(found[1].records)
+			r.missing = append(r.missing, catalog.Range{From: found[1].offset, To: found[1].offset + int64(found[1].records), What: "duplicated",
 				Note: fmt.Sprintf("appended anew twice, also at %d", found[0].offset)})
 		}
-		if len(found) == 0 || found[0].records != made.NumRecords || !found[0].stamped && found[0].crc != made.CRC {
-			r.lost += int64(made.NumRecords)
-			r.missing = append(r.missing, catalog.Range{From: from, To: from + int64(made.NumRecords), What: "lost",
+		same, err := a.isThere(h, b, e.Producer, j, at)
+		if err != nil {
+			return err
+		}
+		if !same {
+			r.lost += int64(a.records)
+			r.missing = append(r.missing, catalog.Range{From: a.from, To: a.to, What: "lost",
 				Note: "stranded, and not found as it was appended anew"})
 		}
 		return nil
@@ -143,9 +139,38 @@ func (t *term) readPlaced(ctx context.Context, e *catalog.Extend, i int, j *cata
 	return list, err == nil, err
 }
 
-// strandedAgain hands on the batches that a return has appended anew, as they lie in the lost
-// log, with the sequence that each was given and its logical offset there.
-func (t *term) strandedAgain(ctx context.Context, e *catalog.Extend, i int, j *catalog.Judged, f func(h *batch.Header, b []byte, seq int32, from int64) error) error {
+// anew is a stranded batch as a return has appended it: with so many of its records, from a sequence on.
+type anew struct {
+	seq, records int32
+	from, to     int64 // logical offsets in the lost log
+}
+
+// isThere tells whether a batch was found as it was appended anew, whole or, where batches were halved, in parts one behind the other.
+func (a *anew) isThere(h *batch.Header, b []byte, producer int64, j *catalog.Judged, at map[int32][]placed) (bool, error) {
+	if !j.Altered {
+		out, err := restamp(h, b, producer, a.seq)
+		if err != nil {
+			return false, err
+		}
+		made, _, err := batch.Parse(out)
+		if err != nil {
+			return false, err
+		}
+		found := at[a.seq]
+		return len(found) > 0 && found[0].records == made.NumRecords && (found[0].stamped || found[0].crc == made.CRC), nil
+	}
+	for seq := a.seq; seq < a.seq+a.records; {
+		found := at[seq]
+		if len(found) == 0 || found[0].records <= 0 || seq+found[0].records > a.seq+a.records {
+			return false, nil
+		}
+		seq += found[0].records
+	}
+	return true, nil
+}
+
+// strandedAgain hands on the batches that a return has appended anew, as they lie in the lost log.
+func (t *term) strandedAgain(ctx context.Context, e *catalog.Extend, i int, j *catalog.Judged, f func(h *batch.Header, b []byte, a anew) error) error {
 	end, x := &e.Ends[i], &e.Returned[i]
 	old := e.Old[end.Old]
 	st, err := t.o.Stores.Store(old.Cluster)
@@ -160,9 +185,16 @@ func (t *term) strandedAgain(ctx context.Context, e *catalog.Extend, i int, j *c
 			if h.IsControl() || h.NumRecords == 0 || h.HasProducer() && again.Has(h.ProducerID, h.ProducerEpoch, h.BaseSequence) {
 				return nil
 			}
-			at := seq
-			seq += h.NumRecords
-			return f(&h, b, at, h.BaseOffset+end.Delta)
+			a := anew{seq: seq, records: h.NumRecords, from: h.BaseOffset + end.Delta, to: h.NextOffset() + end.Delta}
+			out, err := refusedOf(j, &h, b, a.from)
+			if err != nil {
+				return err
+			}
+			if a.records -= out; a.records == 0 {
+				return nil
+			}
+			seq += a.records
+			return f(&h, b, a)
 		})
 		if err != nil {
 			return err

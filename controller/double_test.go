@@ -28,6 +28,8 @@ type double struct {
 	seals   int
 	unasked int                // health checks that do not find out whether it can be sealed
 	asked   func(l *doubleLog) // for its bounds
+	// answers, if set, may refuse an append, or, once it has landed, say something else of it.
+	answers func(h batch.Header, b []byte, landed bool) error
 }
 
 type doubleTopic struct {
@@ -232,6 +234,11 @@ func (h *doubleHandle) log() (*doubleLog, error) {
 func (h *doubleHandle) Append(a *span.Append) {
 	h.d.mu.Lock()
 	a.BaseOffset, a.Err = h.append(a.Batch)
+	if a.Err == nil && h.d.answers != nil {
+		if hd, _, err := batch.Parse(a.Batch); err == nil {
+			a.Err = h.d.answers(hd, a.Batch, true)
+		}
+	}
 	h.d.mu.Unlock()
 	a.Done(a)
 }
@@ -251,6 +258,11 @@ func (h *doubleHandle) append(b []byte) (int64, error) {
 	// As brokers do: this is not what a client sends.
 	if hd.BaseOffset != 0 || hd.LogAppendTime() {
 		return -1, &span.RejectedError{Code: wire.InvalidRecord}
+	}
+	if h.d.answers != nil {
+		if err := h.d.answers(hd, b, false); err != nil {
+			return -1, err
+		}
 	}
 	if p := l.producer(hd.ProducerID); p != nil && hd.HasProducer() && p.Epoch == hd.ProducerEpoch {
 		for _, x := range p.Batches {

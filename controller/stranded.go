@@ -225,42 +225,17 @@ func (s *strandedLog) replay(ctx context.Context, x *catalog.ReturnedSpan) error
 	if had > r.next {
 		r.digest = nil // what a controller before this one appended, or was told no offset of, is known by its count only
 	}
+	a := &reappend{s: s, x: x, r: r, copy: oc, to: to, had: had}
 	err = s.walk(ctx, func(hd *batch.Header, b []byte) error {
 		if s.cameAgain(hd) {
 			x.Left += int64(hd.NumRecords)
 			return nil
 		}
-		seq := r.next
-		r.next += hd.NumRecords
-		r.records += int64(hd.NumRecords)
-		x.Taken += int64(hd.NumRecords)
-		if seq < had {
-			return nil
-		}
-		out, err := restamp(hd, b, h.e.Producer, seq)
-		if err != nil {
-			return err
-		}
-		at, err := appendOne(ctx, to, out)
-		if err != nil {
-			return err
-		}
-		made, _, err := batch.Parse(out)
-		if err != nil {
-			return err
-		}
-		if at < 0 {
-			r.digest = nil
-			return nil
-		}
-		if r.digest != nil {
-			r.digest.Add(chain.ToLogical(oc, at), made.NumRecords, made.CRC)
-		}
-		if x.First < 0 && had <= x.Sequence {
-			x.First = chain.ToLogical(oc, at)
-		}
-		return nil
+		return a.batch(ctx, hd, b)
 	})
+	if err == nil {
+		err = s.settleRefused(ctx, x)
+	}
 	if err != nil || x.Taken == 0 {
 		return err
 	}
