@@ -144,12 +144,12 @@ func (v *verdict) refused(x *catalog.ReturnedSpan) {
 	unread := false
 	for _, r := range x.Refused {
 		for _, g := range beside([]catalog.Gap{{From: r.From, To: min(r.To, x.End)}}, skipsOf(x)) {
-			v.rangeOf(g.From, g.To, "stranded", fmt.Sprintf("%s: their topic refuses them by now (%s)", readInPlace, wire.Code(r.Code)))
+			v.rangeOf(g.From, g.To, "stranded", fmt.Sprintf("%s: their topic refuses them by now (%s)", readInPlace, wire.Code(r.Code).String()))
 		}
 		for _, g := range append(slices.Clone(x.Skip), catalog.Gap{From: x.End, To: math.MaxInt64}) {
 			if from, to := max(r.From, g.From), min(r.To, g.To); from < to {
 				unread = true
-				v.rangeOf(from, to, "left out", fmt.Sprintf("not readable any more: their topic refuses them by now (%s)", wire.Code(r.Code)))
+				v.rangeOf(from, to, "left out", fmt.Sprintf("not readable any more: their topic refuses them by now (%s)", wire.Code(r.Code).String()))
 			}
 		}
 	}

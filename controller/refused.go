@@ -223,11 +223,6 @@ func (s *strandedLog) settleRefused(ctx context.Context, x *catalog.ReturnedSpan
 	return nil
 }
 
-// isRead tells whether an offset of the lost span is readable in place.
-func isRead(x *catalog.ReturnedSpan, offset int64) bool {
-	return offset < x.End && !slices.ContainsFunc(x.Skip, func(g catalog.Gap) bool { return g.From <= offset && offset < g.To })
-}
-
 // refusedOf counts the records of a batch that its topic refuses. from is its logical offset.
 func refusedOf(j *catalog.Judged, h *batch.Header, b []byte, from int64) (n int32, err error) {
 	to := from + h.NextOffset() - h.BaseOffset

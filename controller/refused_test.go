@@ -113,6 +113,9 @@ func TestReturnOfWhatItsTopicRefuses(t *testing.T) {
 			inPlace: []string{"large"}, left: []string{"plain", "large"}, stamped: 3, verdict: catalog.VerdictUnverified},
 	} {
 		for _, trouble := range []string{"", "an answer is lost", "a later answer is lost", FaultReplayed} {
+			if trouble != "" && tc.name != "all of that" {
+				continue
+			}
 			t.Run(tc.name+" "+trouble, func(t *testing.T) {
 				t.Parallel()
 				f := newFleet(t, "a", "b")
