@@ -52,6 +52,18 @@ func opinions(s *catalog.Snapshot, cluster string) []opinion {
 	return out
 }
 
+// asOf counts votes from the begin of a controller's term at the earliest. One that leads
+// as soon as its process is there finds what others said while that process, which may
+// hold a local cluster, was away: they get the damping time to hear of it again.
+func asOf(votes []opinion, began time.Time) []opinion {
+	for i := range votes {
+		if votes[i].since.Before(began) {
+			votes[i].since = began
+		}
+	}
+	return votes
+}
+
 // votedDown tells whether most gateways call the cluster down at the moment.
 func votedDown(s *catalog.Snapshot, cluster string) bool {
 	return failed(opinions(s, cluster), len(s.Gateways()), time.Now(), 0)

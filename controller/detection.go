@@ -26,7 +26,7 @@ func (t *term) detect(ctx context.Context) error {
 		}
 		s := t.o.Watcher.Snapshot()
 		for _, c := range s.Clusters() {
-			if c.State == catalog.ClusterFailed || !failed(opinions(s, c.Name), len(s.Gateways()), time.Now(), t.o.Damping) {
+			if c.State == catalog.ClusterFailed || !failed(asOf(opinions(s, c.Name), t.began), len(s.Gateways()), time.Now(), t.o.Damping) {
 				continue
 			}
 			if err := t.failOver(ctx, c.Name); err != nil {

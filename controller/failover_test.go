@@ -468,6 +468,29 @@ func TestFenceReadsTheEndAgain(t *testing.T) {
 	}
 }
 
+// TestOldVotesWait: who begins to lead judges no cluster by what gateways said of it before. The cluster may have been
+// away with the very process that leads now.
+func TestOldVotesWait(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "a", "b")
+	s, err := f.cat.Register(f.ctx, catalog.Gateway{Node: 1}, time.Minute)
+	f.check(err)
+	t.Cleanup(func() { f.check(s.Close(context.Background())) })
+	f.check(f.cat.PutClusterVote(f.ctx, s, catalog.ClusterVote{Cluster: "a", Since: time.Now().Add(-time.Hour)}))
+	f.controller(func(o *Options) { o.Damping = 10 * time.Minute })
+	f.topic("orders", 1, "b", nil)
+	if op := f.done(f.move("b", "orders")); op.State != catalog.OpDone {
+		t.Fatalf("%+v", op)
+	}
+	c, err := f.cat.Cluster(f.ctx, "a")
+	f.check(err)
+	ops, err := f.cat.Ops(f.ctx)
+	f.check(err)
+	if c.State == catalog.ClusterFailed || slices.ContainsFunc(ops, func(o catalog.Op) bool { return o.Kind == catalog.OpFailover }) {
+		t.Errorf("cluster is %s: %+v", c.State, ops)
+	}
+}
+
 func TestDetectionNeedsMostGateways(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(100, 0)

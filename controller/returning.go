@@ -124,6 +124,48 @@ func newReturning(op catalog.Op) *returning {
 	return r
 }
 
+// openReturnings are the operations that former leaders left open, by cluster.
+func (t *term) openReturnings(ctx context.Context) (map[string]*returning, error) {
+	ops, err := t.o.Catalog.Ops(ctx)
+	if err != nil {
+		return nil, err
+	}
+	open := map[string]*returning{}
+	for i := range ops {
+		if ops[i].Kind != catalog.OpReturn || ops[i].IsFinished() || open[ops[i].Cluster] != nil {
+			continue
+		}
+		if open[ops[i].Cluster], err = t.formerReturning(ctx, ops[i].Cluster); err != nil {
+			return nil, err
+		}
+	}
+	return open, nil
+}
+
+// endForsaken ends what has nothing left to take in while its cluster is away or has left
+// the catalog: its topics were deleted, or retention has dropped what was lost.
+func (t *term) endForsaken(ctx context.Context, open map[string]*returning) error {
+	for cluster, r := range open {
+		if len(strandedOn(t.o.Watcher.Snapshot(), cluster)) > 0 {
+			continue
+		}
+		// The snapshot may be older than the operation.
+		s, err := t.o.Watcher.Refresh(ctx)
+		if err != nil {
+			return err
+		}
+		if len(strandedOn(s, cluster)) > 0 {
+			continue
+		}
+		r.op.Message = ""
+		if err := t.endReturning(ctx, r); err != nil {
+			return err
+		}
+		delete(open, cluster)
+	}
+	return nil
+}
+
 // id is the operation under which a topic is brought back; "" if nothing of it is stranded.
 func (r *returning) id(topic catalog.ID) string {
 	if r == nil || !r.has[topic] {

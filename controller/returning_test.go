@@ -75,3 +75,38 @@ func TestReturnThatWaits(t *testing.T) {
 		t.Errorf("the certificate is of %s, want %s", cert.Op, op.ID)
 	}
 }
+
+// A return whose cluster goes away for good ends when nothing of it is left to take in, also if another
+// controller leads by then.
+func TestReturnIsForsaken(t *testing.T) {
+	t.Parallel()
+	for _, other := range []bool{false, true} {
+		f := newFleet(t, "a", "b", "c")
+		c := f.controller()
+		l := f.loses(strandedReplay)
+		f.gateway(1, l.w)
+		l.away()
+		f.doubles["a"].set(func() { f.doubles["a"].away, f.doubles["a"].revoked = false, true })
+		var op catalog.Op
+		f.until("the return waits", func() bool {
+			ops, err := f.cat.Ops(f.ctx)
+			f.check(err)
+			i := slices.IndexFunc(ops, func(o catalog.Op) bool { return o.Kind == catalog.OpReturn && o.Message != "" })
+			if i >= 0 {
+				op = ops[i]
+			}
+			return i >= 0
+		})
+		f.doubles["a"].set(func() { f.doubles["a"].away = true })
+		if other {
+			c.Close()
+		}
+		f.check(f.admin.DeleteTopic(f.ctx, catalog.DefaultTenant, l.topic.ID))
+		if other {
+			f.controller()
+		}
+		if done := f.done(op); done.State != catalog.OpDone || done.Message != "" {
+			t.Errorf("%+v", done)
+		}
+	}
+}

@@ -19,7 +19,10 @@ func (t *term) returns(ctx context.Context) error {
 	changed, stop := t.changes(ctx, 2*time.Second, func(c catalog.Change) bool { return c.Votes || len(c.Clusters) > 0 })
 	defer stop()
 	done := map[string]health{} // nothing is left to take in from the cluster, as of then
-	open := map[string]*returning{}
+	open, err := t.openReturnings(ctx)
+	if err != nil {
+		return err
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -43,6 +46,9 @@ func (t *term) returns(ctx context.Context) error {
 			if delete(done, c.Name); all {
 				done[c.Name] = now
 			}
+		}
+		if err := t.endForsaken(ctx, open); err != nil {
+			return err
 		}
 	}
 }

@@ -15,6 +15,7 @@ type term struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	driver *driver
+	began  time.Time
 	wg     sync.WaitGroup
 	slots  chan struct{} // bounds extends under way
 	wide   chan struct{} // bounds failovers under way, which mostly wait
@@ -32,7 +33,7 @@ type term struct {
 }
 
 func newTerm(c *Controller, ctx context.Context, cancel context.CancelCauseFunc, fence catalog.Fence) *term {
-	t := &term{Controller: c, ctx: ctx, cancel: cancel, slots: make(chan struct{}, c.o.Workers),
+	t := &term{Controller: c, ctx: ctx, cancel: cancel, began: time.Now(), slots: make(chan struct{}, c.o.Workers),
 		wide: make(chan struct{}, 8*c.o.Workers), reading: make(chan struct{}, 1), busy: map[catalog.ID]bool{},
 		ops: map[string]bool{}, kicked: map[string]chan struct{}{}, orphan: map[orphanKey]time.Time{}, undone: make(chan undoing, 1000)}
 	limits := defaultLimits()
