@@ -47,9 +47,9 @@ func readAudit(ctx context.Context, log auditLog, q audit.Query) (audit.Page, er
 		return audit.Page{}, err
 	}
 	var windows []window
-	n, stride, limit := 0, int64(auditStride), audit.NewNewest(q).Limit()
-	oldest := time.Time{} // of what was read
-	for hi > lo && n < limit && r.left > 0 {
+	stride := int64(auditStride)
+	unread := time.Time{} // no event that was not read is later
+	for hi > lo && r.left > 0 && !r.enough(windows, unread) {
 		from := max(lo, hi-stride)
 		w, err := r.window(ctx, from, hi)
 		if errors.Is(err, span.ErrOffsetOutOfRange) {
@@ -72,14 +72,28 @@ func readAudit(ctx context.Context, log auditLog, q audit.Query) (audit.Page, er
 			continue
 		}
 		if !w.first.IsZero() {
-			oldest = w.first
+			unread = w.first.Add(time.Millisecond) // which times of appends are cut to
 		}
-		windows, n, hi = append(windows, w), n+len(w.page.Events), from
+		windows, hi = append(windows, w), from
 		if w.bytes < auditWindow/4 {
 			stride = min(2*stride, 1<<40)
 		}
 	}
-	found := audit.NewNewest(q)
+	page := r.newest(windows)
+	if hi > lo {
+		if unread.IsZero() {
+			unread = time.Now() // nothing could be read
+		}
+		if unread.After(page.From) {
+			page.From = unread
+		}
+	}
+	return page, nil
+}
+
+// newest is the page of what was read.
+func (r *auditReader) newest(windows []window) audit.Page {
+	found := audit.NewNewest(r.query)
 	var from time.Time
 	for _, w := range slices.Backward(windows) {
 		if w.page.From.After(from) {
@@ -93,15 +107,20 @@ func readAudit(ctx context.Context, log auditLog, q audit.Query) (audit.Page, er
 	if from.After(page.From) {
 		page.From = from
 	}
-	if hi > lo && page.From.IsZero() {
-		if page.From = oldest; n >= limit {
-			page.From = page.Events[0].Time
-		}
-		if page.From.IsZero() {
-			page.From = time.Now() // nothing could be read
-		}
+	return page
+}
+
+// enough tells whether nothing that was not read belongs to the page.
+func (r *auditReader) enough(windows []window, unread time.Time) bool {
+	n, limit := 0, audit.NewNewest(r.query).Limit()
+	for i := range windows {
+		n += len(windows[i].page.Events)
 	}
-	return page, nil
+	if n < limit || unread.IsZero() {
+		return false
+	}
+	list := r.newest(windows).Events
+	return unread.Before(list[0].Time)
 }
 
 // bounds are the offsets that a query is about.

@@ -169,7 +169,7 @@ func readMarker(o Options) (id [16]byte, err error) {
 		return id, fmt.Errorf("%s: %w: its id is %s, and the catalog knows cluster %q by the directory with id %s; put that one back",
 			o.Dir, ErrForeign, have, m.name, o.ID)
 	case o.Fleet != "" && m.fleet == "" && o.ID == "":
-		return id, fmt.Errorf("%s: %w: an earlier release made it, and the catalog of this installation, %s, knows no cluster %q; give an empty directory, or the catalog that it belongs to",
+		return id, fmt.Errorf("%s: %w: an earlier release made it, and the catalog of this installation, %s, knows no cluster %q (it was removed, or the directory is another's); give an empty directory, or leave it out of --local-clusters",
 			o.Dir, ErrForeign, o.Fleet, m.name)
 	}
 	if o.Fleet != "" && m.fleet == "" {

@@ -82,11 +82,11 @@ func TestFile(t *testing.T) {
 	}
 	// The newest come first, and the page says where it was cut: from there on to go on.
 	last, err := Read(path, Query{Limit: 1})
-	if err != nil || len(last.Events) != 1 || last.Events[0] != all[3] || !last.From.Equal(all[3].Time) {
+	if err != nil || len(last.Events) != 1 || last.Events[0] != all[3] || !last.From.Equal(all[3].Time.Add(-1)) {
 		t.Errorf("%+v, %v", last, err)
 	}
-	before, err := Read(path, Query{Limit: 2, Until: last.From.Add(-1)})
-	if err != nil || len(before.Events) != 2 || before.Events[1] != all[2] || !before.From.Equal(all[1].Time) {
+	before, err := Read(path, Query{Limit: 2, Until: last.From})
+	if err != nil || len(before.Events) != 2 || before.Events[1] != all[2] || !before.From.Equal(all[1].Time.Add(-1)) {
 		t.Errorf("%+v, %v", before, err)
 	}
 	if whole, err := Read(path, Query{Limit: 4}); err != nil || len(whole.Events) != 4 || !whole.From.IsZero() {

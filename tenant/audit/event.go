@@ -70,8 +70,8 @@ func (e *Event) bound() {
 // Page is an answer to a query, oldest first.
 type Page struct {
 	Events []Event
-	// From is when events begin to be missing of those that the query asks for; there may be none. A query until then
-	// goes on. Zero: all are here.
+	// From is the last moment of which events may be missing that the query asks for. A query until then goes on.
+	// Zero: all are here.
 	From time.Time
 }
 
@@ -105,11 +105,12 @@ func Merge(q Query, pages ...Page) Page {
 	return page
 }
 
-// Newest keeps the newest events of a query.
+// Newest keeps the newest events of a query, by their time: of several processes' lines one may be late.
 type Newest struct {
 	query Query
 	list  []Event
-	more  bool // older ones were let go
+	full  int       // events at which old ones are let go
+	gone  time.Time // of the newest that was let go; zero: none was
 }
 
 // NewNewest begins with none.
@@ -117,30 +118,43 @@ func NewNewest(q Query) *Newest {
 	if q.Limit <= 0 || q.Limit > MaxEvents {
 		q.Limit = MaxEvents
 	}
-	return &Newest{query: q}
+	return &Newest{query: q, full: 2 * q.Limit}
 }
 
-// Add takes an event, in the order of their writing.
+// Add takes an event, in any order.
 func (n *Newest) Add(e *Event) {
 	if !n.query.matches(e) {
 		return
 	}
-	if n.list = append(n.list, *e); len(n.list) >= 2*n.query.Limit {
-		n.list, n.more = append(n.list[:0], n.list[len(n.list)-n.query.Limit:]...), true
+	if n.list = append(n.list, *e); len(n.list) >= n.full {
+		n.trim()
+		n.full = len(n.list) + n.query.Limit
 	}
 }
 
-// Limit is how many are kept.
+// trim sorts the events and lets go of the oldest. Those of one moment stay together, up to a bound, so that a query
+// until the moment before goes on where this one ends.
+func (n *Newest) trim() {
+	slices.SortStableFunc(n.list, func(a, b Event) int { return a.Time.Compare(b.Time) })
+	cut := max(0, len(n.list)-n.query.Limit)
+	for cut > 0 && len(n.list)-cut < n.query.Limit+MaxEvents && n.list[cut-1].Time.Equal(n.list[cut].Time) {
+		cut--
+	}
+	if cut > 0 {
+		n.gone = n.list[cut-1].Time
+		n.list = slices.Delete(n.list, 0, cut)
+	}
+}
+
+// Limit is how many are kept; of one moment there may be more.
 func (n *Newest) Limit() int { return n.query.Limit }
 
 // Page gives them.
 func (n *Newest) Page() Page {
+	n.trim()
 	page := Page{Events: n.list}
-	if over := len(n.list) - n.query.Limit; over > 0 {
-		page.Events, n.more = n.list[over:], true
-	}
-	if n.more {
-		page.From = page.Events[0].Time
+	if !n.gone.IsZero() {
+		page.From = n.list[0].Time.Add(-1)
 	}
 	return page
 }
