@@ -302,8 +302,8 @@ func (p *Partition) largest(ctx context.Context, v *view) (offset, timestamp int
 }
 
 // Sealed tells up to which offset the partition's sealed spans hold what lies at or
-// above the log's start, 0 for none, and whether a copy of one of these spans cannot
-// be read at present. It goes by the chain as last seen and does no I/O.
+// above the log's start, 0 for none, and whether a copy of one of these spans, or of one
+// that may come to hold something there, cannot be read at present. It goes by the chain as last seen and does no I/O.
 func (p *Partition) Sealed() (upTo int64, unreadable bool) {
 	v := p.view.Load()
 	if v == nil {
@@ -311,10 +311,12 @@ func (p *Partition) Sealed() (upTo int64, unreadable bool) {
 	}
 	for i := range v.chain.Spans {
 		s := &v.chain.Spans[i]
-		if s.IsOpen() || s.End <= v.chain.Start {
+		if s.IsOpen() || reach(v.chain, i) <= v.chain.Start {
 			continue
 		}
-		upTo = s.End
+		if s.End > v.chain.Start {
+			upTo = s.End
+		}
 		for j := range s.Copies {
 			unreadable = unreadable || s.Copies[j].Unreadable
 		}

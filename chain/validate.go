@@ -158,7 +158,7 @@ func Follows(prev, next *catalog.Chain) error {
 		if !ok {
 			switch {
 			case old.IsOpen(): // sealed empty and vanished, or sealed and trimmed
-			case old.End > next.Start:
+			case reach(prev, i) > next.Start:
 				return invalid("span %d is gone, and the start is still %d", old.Seq, next.Start)
 			}
 			continue

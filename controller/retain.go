@@ -71,12 +71,13 @@ func (t *term) retainTopic(ctx context.Context, k *keeper, s *catalog.Snapshot, 
 			return err
 		}
 		befores[p] = max(retained(ch, topic.Config, sizes, openBefore, now), begins)
-		trims = trims || befores[p] > ch.Start || isBelowStart(ch)
+		// A gateway that trims moves the start alone: spans may lie below it by now.
+		trims = trims || befores[p] > ch.Start || chain.Below(ch, ch.Start) > 0
 	}
 	if trims {
 		ref := catalog.TopicRef{Tenant: topic.Tenant, Name: topic.Name, ID: topic.ID}
 		err := t.changeChains(ctx, ref, func(p int32, ch *catalog.Chain) bool {
-			if int(p) >= len(befores) || befores[p] <= ch.Start && !isBelowStart(ch) {
+			if int(p) >= len(befores) || befores[p] <= ch.Start && chain.Below(ch, ch.Start) == 0 {
 				return false
 			}
 			out, dropped := chain.Trim(ch, max(befores[p], ch.Start))
@@ -91,12 +92,6 @@ func (t *term) retainTopic(ctx context.Context, k *keeper, s *catalog.Snapshot, 
 		}
 	}
 	return t.deleteRecords(ctx, k, topic, chains, befores)
-}
-
-// isBelowStart tells whether the chain's first span lies below the start: a gateway
-// that trims moves the start alone.
-func isBelowStart(ch *catalog.Chain) bool {
-	return len(ch.Spans) > 1 && !ch.Spans[0].IsOpen() && ch.Spans[0].End <= ch.Start
 }
 
 // openBefore finds by time up to where the open span's head is past retention;

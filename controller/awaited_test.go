@@ -1,0 +1,55 @@
+package controller
+
+import (
+	"testing"
+	"time"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
+)
+
+// A cluster is lost of which no gateway that lives knows an acknowledgement: its span is cut at
+// its own start, and looks empty. Retention leaves it alone, and all of it is back with the cluster.
+func TestLostSpanThatLooksEmptyIsKept(t *testing.T) {
+	t.Parallel()
+	for _, stranded := range []string{strandedReplay, strandedInPlace} {
+		t.Run(stranded, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, "a", "b")
+			f.controller(func(o *Options) {
+				o.RetentionEvery, o.SweepEvery, o.OrphanAge = 10*time.Millisecond, 10*time.Millisecond, 20*time.Millisecond
+			})
+			on := f.topic("on", 2, "b", map[string]string{ConfigGuarantee: guaranteeAvailable, ConfigStranded: stranded, "retention.ms": "-1"})
+			w, other := f.writer(on, 0, 100), f.writer(on, 1, 101)
+			unheard := func(catalog.AckReport) bool { return false }
+			w.publishes, other.publishes = unheard, unheard
+			other.append(3)
+			if op := f.done(f.move("a", "on")); op.State != catalog.OpDone {
+				t.Fatalf("%+v", op)
+			}
+			for range 10 {
+				w.append(1)
+			}
+			f.gateway(1) // it has seen none of them
+			f.doubles["a"].set(func() { f.doubles["a"].away = true })
+			f.until("the failover", func() bool {
+				return chain.OpenSpan(f.chain(on, 0)).Copies[0].Cluster == "b" && chain.OpenSpan(f.chain(on, 1)).Copies[0].Cluster == "b"
+			})
+			// Retention looks at both partitions at once: when it has dropped what the other one has
+			// below its start, it has looked at the lost span too.
+			f.check(chain.FromCatalog(f.watch, f.cat).TrimStart(f.ctx, on.ID, 1, 3))
+			f.until("retention of the other partition", func() bool { return f.chain(on, 1).Spans[0].Seq > 0 })
+			if sp := f.chain(on, 0).Spans[0]; sp.End != sp.Start || !chain.Awaited(&sp) {
+				t.Fatalf("the first span is %+v", sp)
+			}
+			f.doubles["a"].set(func() { f.doubles["a"].away = false })
+			f.until("the return", func() bool {
+				return !sealedOn(f.chain(on, 0), "a", true) && f.watch.Snapshot().Extend(on.ID) == nil
+			})
+			w.verify()
+			w.append(1)
+			w.verify()
+			f.until("the other partition to hold nothing of the cluster", func() bool { return len(f.chain(on, 1).Spans) == 1 })
+		})
+	}
+}
