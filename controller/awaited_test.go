@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -12,14 +13,21 @@ import (
 // its own start, and looks empty. Retention leaves it alone, and all of it is back with the cluster.
 func TestLostSpanThatLooksEmptyIsKept(t *testing.T) {
 	t.Parallel()
-	for _, stranded := range []string{strandedReplay, strandedInPlace} {
-		t.Run(stranded, func(t *testing.T) {
+	for _, tc := range []struct {
+		name, stranded string
+		deleted        int64 // records, by a client, before the loss
+	}{
+		{name: "replay", stranded: strandedReplay},
+		{name: "in place", stranded: strandedInPlace},
+		{name: "the start lies past the cut", stranded: strandedReplay, deleted: 4},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			f := newFleet(t, "a", "b")
 			f.controller(func(o *Options) {
 				o.RetentionEvery, o.SweepEvery, o.OrphanAge = 10*time.Millisecond, 10*time.Millisecond, 20*time.Millisecond
 			})
-			on := f.topic("on", 2, "b", map[string]string{ConfigGuarantee: guaranteeAvailable, ConfigStranded: stranded, "retention.ms": "-1"})
+			on := f.topic("on", 2, "b", map[string]string{ConfigGuarantee: guaranteeAvailable, ConfigStranded: tc.stranded, "retention.ms": "-1"})
 			w, other := f.writer(on, 0, 100), f.writer(on, 1, 101)
 			unheard := func(catalog.AckReport) bool { return false }
 			w.publishes, other.publishes = unheard, unheard
@@ -29,6 +37,11 @@ func TestLostSpanThatLooksEmptyIsKept(t *testing.T) {
 			}
 			for range 10 {
 				w.append(1)
+			}
+			if tc.deleted > 0 {
+				f.check(chain.FromCatalog(f.watch, f.cat).TrimStart(f.ctx, on.ID, 0, tc.deleted))
+				f.doubles["a"].set(func() { f.doubles["a"].topics[physicalNameOf(f.chain(on, 0))].parts[0].start = tc.deleted })
+				maps.DeleteFunc(w.acked, func(at int64, _ string) bool { return at < tc.deleted })
 			}
 			f.gateway(1) // it has seen none of them
 			f.doubles["a"].set(func() { f.doubles["a"].away = true })

@@ -153,10 +153,19 @@ func againOf(j *catalog.Judged) chain.Again {
 	return out
 }
 
-// walk hands on the batches of records that are stranded.
+// walk hands on the batches of records that are stranded. What a cut left out may begin below
+// where the log begins by now: its head was deleted before the cluster was lost.
 func (s *strandedLog) walk(ctx context.Context, f func(h *batch.Header, b []byte) error) error {
+	if len(s.zones) == 0 {
+		return nil
+	}
+	o, err := s.h.t.offsets(ctx, s.from)
+	if err != nil {
+		return err
+	}
 	for _, g := range s.zones {
-		err := walk(ctx, s.from, chain.ToPhysical(s.copy, g.From), chain.ToPhysical(s.copy, g.To), func(h batch.Header, b []byte) error {
+		from := max(o.Start, chain.ToPhysical(s.copy, g.From))
+		err := walk(ctx, s.from, from, chain.ToPhysical(s.copy, g.To), func(h batch.Header, b []byte) error {
 			if h.IsControl() || h.NumRecords == 0 {
 				return nil
 			}

@@ -44,6 +44,8 @@ const (
 	SkipAll Bug = "what came back is left out"
 	// NoExpectation places a later batch of a producer before one that was sent back.
 	NoExpectation Bug = "a later batch overtakes one that was sent back"
+	// RetainByEnd has retention take a lost span for one that ends at its cut.
+	RetainByEnd Bug = "retention drops a lost span that looks empty"
 )
 
 // Awaiter is the controller's decision on a fence: "wait", "revoke" those that are

@@ -117,6 +117,7 @@ func TestPlantedLossesAreFound(t *testing.T) {
 		explore.NoJudging:          lost,
 		explore.HastyReturn:        ends,
 		explore.SkipAll:            inPlace,
+		explore.RetainByEnd:        ends,
 		explore.NoExpectation:      {Gateways: 2, Producers: 1, Batches: 3, Window: 2, Hangs: true, Drops: 1, Expires: 1},
 	} {
 		t.Run(string(bug), func(t *testing.T) {

@@ -80,6 +80,7 @@ func (e *loser) controller(w *loss) {
 	}
 	if e.cfg.Hangs && w.phase >= committed {
 		e.comesBack(w)
+		e.retain(w)
 	}
 }
 
@@ -281,6 +282,26 @@ func (e *loser) commit(n loss, x chain.Extension, state []chain.ProducerState) {
 	n.phase = committed
 	n.ctl = loss{}.ctl
 	e.emit(n, "the controller commits: the span ends at %d and leaves out %v", x.End, x.Skip)
+}
+
+// retain lets retention look at the chain while the cluster is away: nothing is too old, but
+// spans below the start go. A return finds nothing to take in of one that is gone.
+func (e *loser) retain(w *loss) {
+	if w.phase == returned {
+		return
+	}
+	v := e.newest(w)
+	out, dropped := chain.Trim(&v.chain, v.chain.Start)
+	if sp := lostSpan(&v.chain); e.cfg.Bug == RetainByEnd && sp.End <= v.chain.Start {
+		out.Spans, dropped = v.chain.Spans[1:], v.chain.Spans[:1]
+	}
+	if len(dropped) == 0 {
+		return
+	}
+	n := *w
+	e.add(&n, version{out, v.state})
+	n.phase = returned
+	e.emit(n, "retention drops the span that ends at %d", dropped[0].End)
 }
 
 // lostSpan is the span that was cut off.
