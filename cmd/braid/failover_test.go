@@ -251,8 +251,8 @@ func (r *running) goesOnBeside(when, away, well string) {
 	}
 	r.t.Logf("%s: %d times to %s and %s in one request and in two: %v", when, rounds, away, well, time.Since(began))
 	// A busy machine makes many of them late. If refusals were waited for, all would be.
-	if quick == 0 {
-		r.t.Errorf("%s: each of %d times to %s and %s in one request and in two took %v: as if each refusal was waited for", when, rounds, away, well, firstWait)
+	if 4*quick < rounds {
+		r.t.Errorf("%s: of %d times to %s and %s in one request and in two %d took less than %v: as if refusals were waited for", when, rounds, away, well, quick, firstWait)
 	}
 }
 

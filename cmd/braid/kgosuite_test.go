@@ -123,12 +123,6 @@ func (p placement) run(t *testing.T, suite *kgosuite.Suite, except kgosuite.Exce
 		}
 	}
 	r := suite.Run(t.Context(), o)
-	if late := mayBeLate(r); len(late) > 0 {
-		t.Logf("%s: %v are run again by themselves: %v\n%s", p.name, late, r.Failed, r.About())
-		o.Only = late
-		second := suite.Run(t.Context(), o)
-		r.Failed, r.Unfinished, r.Err = second.Failed, second.Unfinished, second.Err
-	}
 	stop()
 	t.Logf("%s: %d passed, %d failed, %d skipped, %d unfinished", p.name, len(r.Passed), len(r.Failed), len(r.Skipped), len(r.Unfinished))
 	for _, name := range slices.Sorted(maps.Keys(r.Seconds)) {
@@ -147,43 +141,6 @@ func (p placement) run(t *testing.T, suite *kgosuite.Suite, except kgosuite.Exce
 	for _, name := range r.Skipped {
 		if except.Skipping[name] == "" && (!p.direct || except.Direct[name] == "") {
 			t.Errorf("%s skips itself, which nothing explains", name)
-		}
-	}
-}
-
-// mayBeLate lists the tests that failed, if a busy machine may be why: most of the suite's tests give themselves
-// some seconds, and run beside all others. Those that count what was produced and consumed (ETL) wait as
-// long as it takes: after a failure of theirs nothing is run again.
-func mayBeLate(r kgosuite.Result) (names []string) {
-	if len(r.Unfinished) > 0 {
-		return nil
-	}
-	for _, name := range r.Failed {
-		top, _, _ := strings.Cut(name, "/")
-		if strings.Contains(strings.ToUpper(top), "ETL") {
-			return nil
-		}
-		if !slices.Contains(names, top) {
-			names = append(names, top)
-		}
-	}
-	return names
-}
-
-func TestMayBeLate(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		r    kgosuite.Result
-		want []string
-	}{
-		{kgosuite.Result{Passed: []string{"TestA"}}, nil},
-		{kgosuite.Result{Failed: []string{"TestA/x", "TestA", "TestB"}}, []string{"TestA", "TestB"}},
-		{kgosuite.Result{Failed: []string{"TestA", "TestGroupETL/range"}}, nil},
-		{kgosuite.Result{Failed: []string{"TestTxnEtl"}}, nil},
-		{kgosuite.Result{Failed: []string{"TestA"}, Unfinished: []string{"TestB"}}, nil},
-	} {
-		if got := mayBeLate(c.r); !slices.Equal(got, c.want) {
-			t.Errorf("%+v: %v, want %v", c.r, got, c.want)
 		}
 	}
 }
