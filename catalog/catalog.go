@@ -32,7 +32,9 @@ type Config struct {
 	DialTimeout time.Duration // 0: 5 s
 	// AnswerTimeout bounds one request where the caller's context does not; 0: 5 s.
 	AnswerTimeout time.Duration
-	Logger        *slog.Logger
+	// Lenient is [Tenant.Lenient] of the default tenant of a catalog that is fresh; one that is there keeps what it has.
+	Lenient bool
+	Logger  *slog.Logger
 }
 
 // Catalog is a client of the versioned state. All methods may be called
@@ -76,7 +78,7 @@ func Connect(ctx context.Context, cfg Config) (*Catalog, error) {
 		return nil, fmt.Errorf("connect to the catalog: %w", err)
 	}
 	c := &Catalog{cli: cli, logger: cfg.Logger, answer: cfg.AnswerTimeout}
-	if err := c.checkFormat(ctx); err != nil {
+	if err := c.checkFormat(ctx, cfg.Lenient); err != nil {
 		if cerr := cli.Close(); cerr != nil {
 			cfg.Logger.Debug("close of the catalog client", "err", cerr)
 		}
@@ -97,14 +99,24 @@ func (c *Catalog) Close() error {
 // physical topic, so that two fleets on one cluster never touch each other's.
 func (c *Catalog) Fleet() string { return c.fleet }
 
-func (c *Catalog) checkFormat(ctx context.Context) error {
+func (c *Catalog) checkFormat(ctx context.Context, lenient bool) error {
 	value, err := encode(format{Version: formatVersion, Fleet: RandomName(6)})
 	if err != nil {
 		return err
 	}
+	fresh := []clientv3.Op{clientv3.OpPut(keyFormat, value)}
+	if lenient {
+		t := *defaultTenant
+		t.Lenient = true
+		record, err := encode(&t)
+		if err != nil {
+			return err
+		}
+		fresh = append(fresh, clientv3.OpPut(tenantKey(DefaultTenant), record))
+	}
 	resp, err := c.txn(ctx, "read format",
 		[]clientv3.Cmp{absent(keyFormat)},
-		[]clientv3.Op{clientv3.OpPut(keyFormat, value), clientv3.OpGet(keyFormat)},
+		append(fresh, clientv3.OpGet(keyFormat)),
 		[]clientv3.Op{clientv3.OpGet(keyFormat)})
 	if err != nil {
 		return err

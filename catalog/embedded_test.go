@@ -39,6 +39,28 @@ func TestEmbeddedSurvivesRestartAndRefusesSecondProcess(t *testing.T) {
 	}
 }
 
+// The default tenant of a fresh catalog is lenient where that is asked for, and one that is there stays as it is.
+func TestLenienceIsOfAFreshCatalog(t *testing.T) {
+	for _, fresh := range []bool{true, false} {
+		e := must(StartEmbedded(t.Context(), EmbeddedConfig{Dir: t.TempDir(), NoSync: true, Logger: quiet()}))(t)
+		for _, later := range []bool{fresh, !fresh} {
+			c := must(Connect(t.Context(), Config{Endpoints: e.Endpoints(), Lenient: later, AnswerTimeout: time.Minute, Logger: quiet()}))(t)
+			if got := must(c.Tenant(t.Context(), DefaultTenant))(t); got.Lenient != fresh || got.Name != DefaultTenant || got.State != TenantActive {
+				t.Errorf("made with %v, opened with %v: %+v", fresh, later, got)
+			}
+			if c.Fleet() == "" {
+				t.Error("no fleet id")
+			}
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestNewerFormatIsRefused(t *testing.T) {
 	e := must(StartEmbedded(t.Context(), EmbeddedConfig{Dir: t.TempDir(), Logger: quiet()}))(t)
 	defer func() { _ = e.Close() }()

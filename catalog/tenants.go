@@ -45,8 +45,10 @@ type Tenant struct {
 	// controller_mutation_rate (partitions/s).
 	Budget map[string]float64 `json:"budget,omitempty"`
 	// SuperUsers are principals that no ACL binds, as Kafka writes them: User:alice.
-	SuperUsers []string  `json:"superUsers,omitempty"`
-	Created    time.Time `json:"created,omitzero"`
+	SuperUsers []string `json:"superUsers,omitempty"`
+	// Lenient allows everybody what no ACL of the resource speaks of: Kafka's allow.everyone.if.no.acl.found.
+	Lenient bool      `json:"allowEveryoneIfNoAclFound,omitempty"`
+	Created time.Time `json:"created,omitzero"`
 
 	Revision int64 `json:"-"`
 }

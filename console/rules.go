@@ -79,7 +79,7 @@ func (s *Server) addACLs(r *http.Request) (any, error) {
 			return nil, bad(err)
 		}
 	}
-	guarded := guarded(snap, tenant)
+	guarded, lenient := guarded(snap, tenant), snap.Tenant(tenant).Lenient
 	for _, err := range s.opts.Rules.CreateACLs(r.Context(), tenant, asked, rules.Options{Operator: true, Force: req.Force, DryRun: req.DryRun}) {
 		if err != nil {
 			return nil, lockedOut(err)
@@ -89,7 +89,11 @@ func (s *Server) addACLs(r *http.Request) (any, error) {
 	for _, b := range asked {
 		out.ACLs = append(out.ACLs, aclView(b))
 	}
-	if !guarded {
+	switch {
+	case lenient && len(snap.ACLs(tenant)) == 0:
+		out.Notes = append(out.Notes, "this is the first rule of tenant "+tenant+": everybody may still do everything with what no rule is about (braid tenant set "+
+			tenant+" --allow-everyone-if-no-acl-found false denies it)")
+	case !lenient && !guarded:
 		out.Notes = append(out.Notes, "this is the first rule of tenant "+tenant+": from now on, what no rule allows is denied to all but its super users")
 	}
 	return out, nil

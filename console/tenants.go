@@ -28,8 +28,8 @@ func (s *Server) tenantOf(r *http.Request) (string, error) {
 func tenantView(t *catalog.Tenant, s *catalog.Snapshot, fleet string) api.Tenant {
 	v := api.Tenant{Name: t.Name, DisplayName: t.DisplayName, ClusterID: t.ClusterID, State: string(t.State),
 		Clusters: append([]string{}, t.Clusters...), Limits: map[string]int64{}, Defaults: map[string]string{}, Budget: map[string]float64{},
-		SuperUsers: append([]string{}, t.SuperUsers...),
-		Users:      len(s.Users(t.Name)), ACLs: len(s.ACLs(t.Name)), Quotas: len(s.Quotas(t.Name))}
+		SuperUsers: append([]string{}, t.SuperUsers...), AllowEveryone: t.Lenient,
+		Users: len(s.Users(t.Name)), ACLs: len(s.ACLs(t.Name)), Quotas: len(s.Quotas(t.Name))}
 	if t.Name == catalog.DefaultTenant && v.ClusterID == "" {
 		v.ClusterID = fleet
 	}
@@ -89,7 +89,7 @@ func (s *Server) shown(t catalog.Tenant, err error) (any, error) {
 
 func tenantChange(req api.TenantSet) controller.TenantChange {
 	return controller.TenantChange{DisplayName: req.DisplayName, Clusters: req.Clusters, Limits: req.Limits,
-		Defaults: req.Defaults, Budget: req.Budget, SuperUsers: req.SuperUsers, Force: req.Force}
+		Defaults: req.Defaults, Budget: req.Budget, SuperUsers: req.SuperUsers, Lenient: req.AllowEveryone, Force: req.Force}
 }
 
 func (s *Server) createTenant(r *http.Request) (any, error) {

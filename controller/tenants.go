@@ -30,7 +30,9 @@ type TenantChange struct {
 	Budget map[string]*float64
 	// SuperUsers are principals such as User:alice.
 	SuperUsers *[]string
-	// Force sets the super users whomever that locks out.
+	// Lenient allows everybody what no ACL of the resource speaks of.
+	Lenient *bool
+	// Force sets the super users and lenience whomever that locks out.
 	Force bool
 }
 
@@ -122,11 +124,11 @@ func (a *Admin) SetTenant(ctx context.Context, name string, change TenantChange)
 		if t.State != catalog.TenantActive {
 			return refuse(Refused, "braid tenant undelete "+name, "tenant %s is being deleted", name)
 		}
-		was := t.SuperUsers
-		if err := a.applyTenant(t, change); err != nil || change.SuperUsers == nil || change.Force {
+		was := *t
+		if err := a.applyTenant(t, change); err != nil || change.SuperUsers == nil && change.Lenient == nil || change.Force {
 			return err
 		}
-		at, err := a.superLockout(ctx, name, was, t.SuperUsers)
+		at, err := a.superLockout(ctx, &was, t)
 		// Of two changes that are harmless each, here and of the rules, one stays.
 		write = func(ctx context.Context, t catalog.Tenant) (catalog.Tenant, error) {
 			return a.Catalog.UpdateTenantAt(ctx, t, at)
@@ -135,10 +137,11 @@ func (a *Admin) SetTenant(ctx context.Context, name string, change TenantChange)
 	}, func(ctx context.Context, t catalog.Tenant) (catalog.Tenant, error) { return write(ctx, t) })
 }
 
-// superLockout refuses other super users where nobody would be left who may change the
-// tenant's rules, or no rule and nobody to be bound by none. It returns what the
-// rules were that it looked at.
-func (a *Admin) superLockout(ctx context.Context, name string, was, next []string) (catalog.RulesAt, error) {
+// superLockout refuses other super users, and the end of lenience, where nobody would be
+// left who may change the tenant's rules, or no rule and nobody to be bound by none. It
+// returns what the rules were that it looked at.
+func (a *Admin) superLockout(ctx context.Context, was, next *catalog.Tenant) (catalog.RulesAt, error) {
+	name := was.Name
 	at, err := a.Catalog.RulesAt(ctx, name)
 	if err != nil {
 		return at, requestError(err, "tenant "+name)
@@ -148,11 +151,15 @@ func (a *Admin) superLockout(ctx context.Context, name string, was, next []strin
 		return at, requestError(err, "tenant "+name)
 	}
 	const hint = "--force does it all the same"
-	if len(was) > 0 && len(next) == 0 && len(records) == 0 {
+	if len(was.SuperUsers) > 0 && len(next.SuperUsers) == 0 && len(records) == 0 && !was.Lenient {
 		return at, refuse(Refused, hint, "tenant %s has no rules, and no super user would be left: without either, everybody who is let in may do everything", name)
 	}
 	rules := bindings(records)
-	before, after := acl.Compile(rules, acl.Options{SuperUsers: was}), acl.Compile(rules, acl.Options{SuperUsers: next})
+	if len(records) == 0 && len(next.SuperUsers) == 0 {
+		return at, nil // without rules everybody is an admin
+	}
+	before := acl.Compile(rules, acl.Options{SuperUsers: was.SuperUsers, Lenient: was.Lenient})
+	after := acl.Compile(rules, acl.Options{SuperUsers: next.SuperUsers, Lenient: next.Lenient})
 	var lost *acl.LockoutError
 	if err := acl.Lockout(before, after); errors.As(err, &lost) {
 		return at, refuse(Refused, hint, "tenant %s: %s", name, lost.Why)
@@ -165,7 +172,9 @@ func (a *Admin) superLockout(ctx context.Context, name string, was, next []strin
 		user, ok := strings.CutPrefix(principal, "User:")
 		return ok && has(user)
 	}
-	if before.AdministeredBy(signsOn) && !after.AdministeredBy(signsOn) {
+	// Whom lenience alone let change the rules is not missed: it ends on purpose.
+	named := acl.Compile(rules, acl.Options{SuperUsers: was.SuperUsers})
+	if named.AdministeredBy(signsOn) && !after.AdministeredBy(signsOn) {
 		return at, refuse(Refused, hint, "tenant %s: no user with a password would be left who may change the rules", name)
 	}
 	return at, nil
@@ -291,6 +300,9 @@ func (a *Admin) applyTenant(t *catalog.Tenant, ch TenantChange) error {
 			return err
 		}
 		next.SuperUsers = users
+	}
+	if ch.Lenient != nil {
+		next.Lenient = *ch.Lenient
 	}
 	*t = next
 	return nil

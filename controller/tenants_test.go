@@ -148,6 +148,34 @@ func TestSuperUsersAreNotTakenFromATenantThatHasNobodyElse(t *testing.T) {
 	}
 }
 
+// Lenience ends where somebody is left who may change the rules, or by force.
+func TestLenienceEndsWhereSomebodyIsLeft(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "a")
+	set := func(change TenantChange) error {
+		_, err := f.admin.SetTenant(f.ctx, "one", change)
+		return err
+	}
+	yes, no := true, false
+	if x := f.tenant("one", TenantChange{}); x.Lenient {
+		t.Error("a tenant that was created is lenient")
+	}
+	f.check(set(TenantChange{Lenient: &yes}))
+	f.check(set(TenantChange{Lenient: &no})) // no rules: everybody may change them
+	f.check(set(TenantChange{Lenient: &yes}))
+	read := acl.Binding{Type: acl.Topic, Name: "a", Pattern: acl.Literal, Principal: "User:bob", Host: acl.Wildcard, Operation: acl.Read, Permission: acl.Allow}
+	_, err := f.cat.PutACLs(f.ctx, "one", []catalog.ACL{read.Record()})
+	f.check(err)
+	wantProblem(t, set(TenantChange{Lenient: &no}), Refused, "nobody would be left")
+	f.check(set(TenantChange{Lenient: &no, SuperUsers: &[]string{"User:root"}}))
+	f.check(set(TenantChange{Lenient: &yes}))
+	f.check(set(TenantChange{SuperUsers: &[]string{}})) // everybody may change the rules
+	f.check(set(TenantChange{Lenient: &no, Force: true}))
+	if x, err := f.cat.Tenant(f.ctx, "one"); err != nil || x.Lenient {
+		t.Errorf("%+v, %v", x, err)
+	}
+}
+
 func TestPlacementHolds(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, "a", "b")

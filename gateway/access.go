@@ -26,6 +26,7 @@ type access struct {
 type tenantRules struct {
 	snapshot *catalog.Snapshot
 	supers   []string
+	lenient  bool
 	index    *acl.Index // nil: everything is allowed
 	quotas   *quota.Table
 	meters   *quota.Meters // of the tenant, whatever its quotas are
@@ -37,9 +38,10 @@ type tenantRules struct {
 // of returns a tenant's rules and quotas.
 //
 // A tenant is guarded from its first ACL or super user on: then Kafka's rules
-// hold, and what no ACL allows is denied. A tenant that has neither has nobody
-// who could have written rules, so whoever is let in at all may do everything in
-// it, as in a Kafka cluster without an authorizer.
+// hold, and what no ACL allows is denied; of a lenient one only where an ACL is about
+// the resource. A tenant that has neither has nobody who could have written rules, so
+// whoever is let in at all may do everything in it, as in a Kafka cluster without an
+// authorizer.
 func (a *access) of(s *catalog.Snapshot, tenant string) *tenantRules {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -47,11 +49,10 @@ func (a *access) of(s *catalog.Snapshot, tenant string) *tenantRules {
 	if old != nil && old.snapshot == s {
 		return old
 	}
-	var supers []string
+	r := &tenantRules{snapshot: s, meters: new(quota.Meters)}
 	if t := s.Tenant(tenant); t != nil {
-		supers = t.SuperUsers
+		r.supers, r.lenient = t.SuperUsers, t.Lenient
 	}
-	r := &tenantRules{snapshot: s, supers: supers, meters: new(quota.Meters)}
 	if old != nil {
 		r.meters, r.allowance = old.meters, old.allowance
 	}
@@ -62,10 +63,10 @@ func (a *access) of(s *catalog.Snapshot, tenant string) *tenantRules {
 		r.quotas = quota.Compile(s.Quotas(tenant))
 	}
 	switch {
-	case old != nil && s.SameACLs(old.snapshot, tenant) && slices.Equal(supers, old.supers):
+	case old != nil && s.SameACLs(old.snapshot, tenant) && slices.Equal(r.supers, old.supers) && r.lenient == old.lenient:
 		r.index = old.index
-	case a.always || len(supers) > 0 || len(s.ACLs(tenant)) > 0:
-		r.index = acl.Compile(acl.FromRecords(s.ACLs(tenant)), acl.Options{SuperUsers: supers})
+	case a.always || len(r.supers) > 0 || len(s.ACLs(tenant)) > 0:
+		r.index = acl.Compile(acl.FromRecords(s.ACLs(tenant)), acl.Options{SuperUsers: r.supers, Lenient: r.lenient})
 	}
 	if a.by == nil {
 		a.by = map[string]*tenantRules{}

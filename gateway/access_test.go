@@ -265,6 +265,54 @@ func TestWhenATenantIsGuarded(t *testing.T) {
 	}
 }
 
+// Of a lenient tenant that alone is guarded which a rule is about, from the moment when it is set on.
+func TestALenientTenantIsGuardedWhereRulesAre(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	f.topic("orders", 1)
+	f.topic("unrelated", 1)
+	r := f.raw()
+	seen := func(want ...string) {
+		t.Helper()
+		req := kmsg.NewPtrMetadataRequest()
+		req.IncludeTopicAuthorizedOperations, req.IncludeClusterAuthorizedOperations = true, true
+		resp := do[*kmsg.MetadataResponse](r, 10, req)
+		var got []string
+		for _, x := range resp.Topics {
+			got = append(got, *x.Topic)
+			if x.AuthorizedOperations != acl.Supported(acl.Topic) {
+				t.Errorf("%s: operations %b", *x.Topic, x.AuthorizedOperations)
+			}
+		}
+		if slices.Sort(got); !slices.Equal(got, want) {
+			t.Errorf("topics %q, want %q", got, want)
+		}
+		if open := resp.AuthorizedOperations == acl.Supported(acl.Cluster); open != (len(want) > 0) {
+			t.Errorf("operations on the cluster: %b", resp.AuthorizedOperations)
+		}
+	}
+	f.setRules(somebodyElse) // of topic unrelated
+	seen()
+	for _, lenient := range []bool{true, false} {
+		rec, err := f.cat.Tenant(context.Background(), catalog.DefaultTenant)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec.Lenient = lenient
+		if _, err := f.cat.UpdateTenant(context.Background(), rec); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.watcher.Refresh(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if lenient {
+			seen("orders")
+		} else {
+			seen()
+		}
+	}
+}
+
 func TestAuthorizerOnGuardsWithoutRules(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, withConfig(func(c *Config) { c.Authorizer = true }))

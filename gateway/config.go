@@ -17,7 +17,7 @@ type Config struct {
 	ClusterID string
 
 	// Authorizer guards every tenant. Without it a tenant is guarded once it has an
-	// ACL or a super user.
+	// ACL or a super user. Of a lenient tenant only that is guarded which an ACL is about.
 	Authorizer bool
 
 	AutoCreateTopics bool  // auto.create.topics.enable

@@ -87,7 +87,8 @@ func newACLAdd(e *env) *cobra.Command {
 		Short: "Allow or deny something",
 		Long: `Allow or deny something. As in Kafka, a denial wins over what is allowed; read, write, delete
 and alter imply describe, alter-configs implies describe-configs. A tenant is guarded from its
-first rule or super user on: then what no rule allows is denied.`,
+first rule or super user on: then what no rule allows is denied. In a tenant that allows everybody
+what no rule is about (braid tenant describe) that holds for what a rule is about alone.`,
 		Example: `  braid acl add --tenant orders --principal User:app --operation read,write --topic orders
   braid acl add --tenant orders --principal User:audit --operation read --topic '*' --host 10.0.0.7
   braid acl add --tenant orders --principal User:lead --operation all --cluster`,

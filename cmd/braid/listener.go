@@ -202,6 +202,12 @@ func (l *listener) loopback() bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
+// letsIn tells whether a listener lets clients of the default tenant in unasked.
+func (l *listener) letsIn() bool {
+	s, err := l.gateway(nil)
+	return err == nil && !s.Demand && (l.Tenant == "" || l.Tenant == catalog.DefaultTenant)
+}
+
 // open says how a listener is open to a network without authentication; "" if it is not.
 func (l *listener) open() string {
 	s, err := l.gateway(nil)

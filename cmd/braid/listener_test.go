@@ -108,3 +108,46 @@ func TestTokenSettings(t *testing.T) {
 		}
 	}
 }
+
+// Who makes the catalog says whether tenant default allows everybody what no ACL speaks of; where
+// nobody says it, it does if a listener lets clients of it in unasked.
+func TestWhetherTheDefaultTenantIsLenient(t *testing.T) {
+	t.Parallel()
+	plain, sasl := "plain=127.0.0.1:0", "sasl=127.0.0.1:0,security=SASL_PLAINTEXT"
+	const key = "allow.everyone.if.no.acl.found"
+	for _, c := range []struct {
+		name      string
+		listeners []string
+		set       map[string]string
+		want      bool
+	}{
+		{"asks nobody", []string{plain}, nil, true},
+		{"one of two asks nobody", []string{sasl, plain}, nil, true},
+		{"all ask", []string{sasl}, nil, false},
+		{"asks nobody, for another tenant", []string{sasl, plain + ",tenant=acme"}, nil, false},
+		{"no listeners here", nil, nil, true},
+		{"with an authorizer", []string{plain}, map[string]string{"authorizer": "on"}, false},
+		{"with an authorizer that is lenient", []string{plain}, map[string]string{"authorizer": "on", key: "true"}, true},
+		{"told not to be", []string{plain}, map[string]string{key: "False"}, false},
+		{"told to be", []string{sasl}, map[string]string{key: "true"}, true},
+	} {
+		s, err := readSettings(c.set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := &process{settings: s}
+		for _, text := range c.listeners {
+			l, err := parseListener(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.cfg.Listeners = append(p.cfg.Listeners, l)
+		}
+		if got := p.lenient(); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+	if _, err := readSettings(map[string]string{key: "yes"}); err == nil {
+		t.Errorf("--set %s=yes is taken", key)
+	}
+}

@@ -336,7 +336,7 @@ func (p *process) openCatalog(ctx context.Context) error {
 		endpoints = embedded.Endpoints()
 	}
 	p.info.Catalog = endpoints
-	cat, err := catalog.Connect(ctx, catalog.Config{Endpoints: endpoints, Logger: p.logger})
+	cat, err := catalog.Connect(ctx, catalog.Config{Endpoints: endpoints, Lenient: p.lenient(), Logger: p.logger})
 	if errors.Is(err, catalog.ErrUnavailable) && len(p.cfg.CatalogEndpoints) > 0 {
 		return fmt.Errorf("%w (is it running, and reachable from here? --catalog-endpoints takes its URLs; braid up prints that of its own, see --catalog-listen)", err)
 	}
@@ -534,6 +534,24 @@ func (p *process) auditing() console.Auditor {
 		return nil
 	}
 	return p.audit
+}
+
+// lenient tells whether the default tenant, should it be made now, allows everybody what no
+// ACL speaks of. Where nobody says, it does if somebody is let in unasked, who could not be
+// named in rules else, and nothing asks for an authorizer.
+func (p *process) lenient() bool {
+	switch {
+	case p.settings.Everyone != "":
+		return p.settings.Everyone == "true"
+	case p.settings.Gateway.Authorizer:
+		return false
+	}
+	for i := range p.cfg.Listeners {
+		if p.cfg.Listeners[i].letsIn() {
+			return true
+		}
+	}
+	return len(p.cfg.Listeners) == 0
 }
 
 // clusterID is what clients of the default tenant are told.

@@ -25,6 +25,7 @@ type settings struct {
 	Tokens      tokenSettings
 	AuditLog    string // braid.audit.log
 	AuditTopic  string // braid.audit.topic: on, off, else auto
+	Everyone    string // allow.everyone.if.no.acl.found of the default tenant when it is made: true, false, else as of process.lenient
 }
 
 func defaultSettings() settings {
@@ -43,6 +44,13 @@ type setting struct {
 
 // knownSettings lists every key, sorted. docs/configuration.md shows them.
 var knownSettings = sortedSettings(append([]setting{
+	{"allow.everyone.if.no.acl.found", "everybody may do what no ACL of the resource speaks of: of tenant default when the catalog is made, afterwards braid tenant set says it (true where a listener lets clients in without authentication, and authorizer is auto)",
+		func(s *settings, v string) error {
+			if s.Everyone = strings.ToLower(v); s.Everyone != "true" && s.Everyone != "false" {
+				return fmt.Errorf("want true or false, not %q", v)
+			}
+			return nil
+		}},
 	{"auto.create.topics.enable", "create a topic when a client asks for one that is not there (true)",
 		boolean(func(s *settings) *bool { return &s.Gateway.AutoCreateTopics })},
 	{"authorizer", "on: a tenant is guarded by ACLs also while it has none; auto: from its first ACL or super user on (auto)",

@@ -32,6 +32,7 @@ func newTenant(e *env) *cobra.Command {
 // tenantFlags are what create and set take.
 type tenantFlags struct {
 	display, clusters, superUsers    string
+	everyone                         string
 	limits, defaults, budget, remove []string
 }
 
@@ -43,6 +44,8 @@ func (f *tenantFlags) add(cmd *cobra.Command, e *env, set bool) {
 	fl.StringArrayVar(&f.limits, "limit", nil, "NAME=N, 0 for none: "+strings.Join(controller.TenantLimitNames(), ", ")+" (repeatable)")
 	fl.StringArrayVar(&f.defaults, "default", nil, "topic config KEY=VALUE for topics that do not set it (repeatable)")
 	fl.StringArrayVar(&f.budget, "budget", nil, "NAME=RATE over all gateways: "+strings.Join(controller.TenantBudgetNames(), ", ")+" (repeatable)")
+	fl.StringVar(&f.everyone, everyoneFlag, "", "true or false: everybody may do what no ACL of the resource speaks of (default: false)")
+	complete(cmd, everyoneFlag, "true", "false")
 	if set {
 		fl.StringArrayVar(&f.remove, "remove", nil, "take a default or a budget away, by its name (repeatable)")
 		complete(cmd, "remove", tenantKeys()...)
@@ -53,6 +56,9 @@ func (f *tenantFlags) add(cmd *cobra.Command, e *env, set bool) {
 	completeKeys(cmd, "limit", controller.TenantLimitNames()...)
 	completeKeys(cmd, "budget", controller.TenantBudgetNames()...)
 }
+
+// everyoneFlag is Kafka's allow.everyone.if.no.acl.found, of one tenant.
+const everyoneFlag = "allow-everyone-if-no-acl-found"
 
 // request reads the flags that were given.
 func (f *tenantFlags) request(cmd *cobra.Command) (api.TenantSet, error) {
@@ -68,6 +74,13 @@ func (f *tenantFlags) request(cmd *cobra.Command) (api.TenantSet, error) {
 	if given("super-users") {
 		list := append([]string{}, splitList(f.superUsers)...)
 		req.SuperUsers = &list
+	}
+	if given(everyoneFlag) {
+		if f.everyone != "true" && f.everyone != "false" {
+			return req, usagef("--%s wants true or false, not %q", everyoneFlag, f.everyone)
+		}
+		everyone := f.everyone == "true"
+		req.AllowEveryone = &everyone
 	}
 	limits, err := keyValues("--limit", f.limits)
 	if err != nil {
@@ -221,6 +234,9 @@ func describeTenant(w io.Writer, t api.Tenant) error {
 	add("cluster id", t.ClusterID)
 	add("clusters", strings.Join(t.Clusters, ","))
 	add("super users", strings.Join(t.SuperUsers, ","))
+	if t.AllowEveryone {
+		add("no ACL found", "everybody is allowed")
+	}
 	for _, k := range sorted(t.Limits) {
 		used := ""
 		switch k {

@@ -23,7 +23,9 @@ type Tenant struct {
 	// request_percentage, controller_mutation_rate (partitions/s).
 	Budget     map[string]float64 `json:"budget"`
 	SuperUsers []string           `json:"superUsers"`
-	Created    *time.Time         `json:"created,omitempty"`
+	// AllowEveryone: everybody may do what no ACL of the resource speaks of.
+	AllowEveryone bool       `json:"allowEveryoneIfNoAclFound"`
+	Created       *time.Time `json:"created,omitempty"`
 	// What it holds.
 	Topics     int `json:"topics"`
 	Partitions int `json:"partitions"`
@@ -41,7 +43,9 @@ type TenantSet struct {
 	Defaults    map[string]*string  `json:"defaults,omitempty"`
 	Budget      map[string]*float64 `json:"budget,omitempty"`
 	SuperUsers  *[]string           `json:"superUsers,omitempty"`
-	Force       bool                `json:"force,omitempty"` // the super users, whomever that locks out
+	// AllowEveryone lets everybody do what no ACL of the resource speaks of.
+	AllowEveryone *bool `json:"allowEveryoneIfNoAclFound,omitempty"`
+	Force         bool  `json:"force,omitempty"` // the super users, and that, whomever it locks out
 }
 
 // User signs on to a tenant. Its credentials are never shown.

@@ -180,6 +180,8 @@ func TestLockout(t *testing.T) {
 	none := Compile(nil, Options{})
 	denied := rule(Deny, Everyone, All, Topic, Literal, Wildcard)
 	root := Options{SuperUsers: []string{"User:root"}}
+	lenient := Options{Lenient: true}
+	describe := rule(Allow, "User:bob", Describe, Cluster, Literal, ClusterName)
 	for _, c := range []struct {
 		name          string
 		before, after *Index
@@ -194,11 +196,41 @@ func TestLockout(t *testing.T) {
 		{"everybody is denied on another type", Compile([]Binding{denied}, root), Compile([]Binding{denied, rule(Deny, Everyone, All, Group, Literal, Wildcard)}, root), true},
 		{"nobody was left before", Compile([]Binding{other}, Options{}), Compile([]Binding{other, rule(Allow, "User:ann", Read, Topic, Literal, "a")}, Options{}), false},
 		{"the last super user", Compile([]Binding{other}, root), Compile([]Binding{other}, Options{}), true},
+		{"lenient: a first rule of a topic", Compile(nil, lenient), Compile([]Binding{other}, lenient), false},
+		{"lenient: the last admin, and with it the last rule of the cluster", Compile([]Binding{admin, other}, lenient), Compile([]Binding{other}, lenient), false},
+		{"lenient: a first rule of the cluster that makes no admin", Compile([]Binding{other}, lenient), Compile([]Binding{other, describe}, lenient), true},
+		{"lenient: one that makes an admin", Compile([]Binding{other}, lenient), Compile([]Binding{other, admin}, lenient), false},
+		{"lenient: the last admin, with another rule of the cluster left", Compile([]Binding{admin, describe}, lenient), Compile([]Binding{describe}, lenient), true},
+		{"lenience ends with no admin", Compile([]Binding{other}, lenient), Compile([]Binding{other}, Options{}), true},
 		{"one topic is denied", none, Compile([]Binding{rule(Deny, Everyone, All, Topic, Literal, "a")}, Options{}), false},
 	} {
 		err := Lockout(c.before, c.after)
 		if refused := errors.As(err, new(*LockoutError)); refused != c.refused {
 			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// Of a lenient tenant without rules of the cluster nobody is the last who may change the rules.
+func TestLenienceNeedsNoAdmin(t *testing.T) {
+	t.Parallel()
+	nobody := func(string) bool { return false }
+	other, admin := rule(Allow, "User:bob", Read, Topic, Literal, "a"), rule(Allow, "User:ann", Alter, Cluster, Literal, ClusterName)
+	for _, c := range []struct {
+		name       string
+		x          *Index
+		everybody  bool
+		annIsAlone bool
+	}{
+		{"lenient", Compile([]Binding{other}, Options{Lenient: true}), true, false},
+		{"lenient with a rule of the cluster", Compile([]Binding{other, admin}, Options{Lenient: true}), false, true},
+		{"strict", Compile([]Binding{other}, Options{}), false, false},
+	} {
+		if got := c.x.AdministeredBy(nobody); got != c.everybody {
+			t.Errorf("%s: administered by everybody: %v", c.name, got)
+		}
+		if err := c.x.LastAdmin("ann", nobody); (err != nil) != c.annIsAlone {
+			t.Errorf("%s: ann is alone: %v", c.name, err)
 		}
 	}
 }

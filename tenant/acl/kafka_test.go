@@ -87,7 +87,7 @@ func TestDecisionsAreKafkas(t *testing.T) {
 	}
 	var all []asked
 	for range sets {
-		o := Options{Lenient: d.IntN(4) == 0}
+		o := Options{Lenient: d.IntN(2) == 0}
 		if d.IntN(4) == 0 {
 			o.SuperUsers = []string{"User:root", "User:bob"}
 		}

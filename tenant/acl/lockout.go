@@ -10,7 +10,7 @@ import (
 // where there was somebody, or everybody is denied everything.
 //
 // Who may change the rules are super users, and those who may ALTER the cluster
-// from any host.
+// from any host: everybody, where a lenient index has no rule of the cluster.
 func Lockout(before, after *Index) error {
 	// What was there before is nothing that the change does.
 	was := map[Binding]bool{}
@@ -40,7 +40,13 @@ func (e *LockoutError) Error() string { return "refused: " + e.Why }
 
 // Administered tells whether somebody may change the rules.
 func (x *Index) Administered() bool {
-	return len(x.supers) > 0 || x.ruled(func(string) bool { return true })
+	return len(x.supers) > 0 || x.open() || x.ruled(func(string) bool { return true })
+}
+
+// open tells whether everybody may change the rules, since none is about the cluster.
+func (x *Index) open() bool {
+	_, found := x.gather(Subject{}, Cluster, ClusterName)
+	return x.lenient && !found
 }
 
 // AdministeredBy tells whether one of some principals (such as User:alice) may change the rules.
@@ -50,7 +56,7 @@ func (x *Index) AdministeredBy(some func(principal string) bool) bool {
 			return true
 		}
 	}
-	return x.ruled(func(p string) bool { return p == Everyone || some(p) })
+	return x.open() || x.ruled(func(p string) bool { return p == Everyone || some(p) })
 }
 
 // ruled tells whether a rule lets one of some principals change the rules.

@@ -57,7 +57,7 @@ type holding struct {
 	at      catalog.RulesAt // a write under it finds everything as it is here
 	records []catalog.ACL
 	rules   []acl.Binding
-	supers  []string
+	options acl.Options
 }
 
 // current reads what holds now, linearizably.
@@ -69,7 +69,7 @@ func (s *Store) current(ctx context.Context, tenant string) (h holding, err erro
 	if err != nil {
 		return h, err
 	}
-	h.supers = t.SuperUsers
+	h.options = acl.Options{SuperUsers: t.SuperUsers, Lenient: t.Lenient}
 	if h.records, err = s.Catalog.ACLs(ctx, tenant); err != nil {
 		return h, err
 	}
@@ -89,18 +89,19 @@ func quicker(ctx context.Context, err error) bool {
 }
 
 // lockout tells why a change must not be made without force.
-func lockout(before, after []acl.Binding, supers []string, o Options) error {
+func lockout(before, after []acl.Binding, of acl.Options, o Options) error {
 	if o.Force {
 		return nil
 	}
-	was, next := acl.Compile(before, acl.Options{SuperUsers: supers}), acl.Compile(after, acl.Options{SuperUsers: supers})
+	was, next := acl.Compile(before, of), acl.Compile(after, of)
 	err := acl.Lockout(was, next)
 	switch {
 	case err != nil:
 	case !o.Operator && len(after) > 0 && !next.Administered():
 		// Without rules everybody is an admin.
 		err = &acl.LockoutError{Why: "nobody could change the rules afterwards: first allow somebody to ALTER the cluster, or have the operator name a super user"}
-	case len(before) > 0 && len(after) == 0 && len(supers) == 0:
+	case len(before) > 0 && len(after) == 0 && len(of.SuperUsers) == 0 && !of.Lenient:
+		// Where lenience is, this is what holds of each resource whose last rule goes.
 		err = &acl.LockoutError{Why: "it is the last rule, and there is no super user: without either, everybody who is let in may do everything"}
 	}
 	if err == nil {
@@ -148,7 +149,7 @@ func (s *Store) CreateACLs(ctx context.Context, tenant string, asked []acl.Bindi
 		if len(after) > MaxACLs {
 			return all(refuse(wire.PolicyViolation, "%d rules: a tenant has at most %d", len(after), MaxACLs))
 		}
-		if err := lockout(now.rules, after, now.supers, o); err != nil {
+		if err := lockout(now.rules, after, now.options, o); err != nil {
 			return all(err)
 		}
 		if o.DryRun {
@@ -198,7 +199,7 @@ func (s *Store) DeleteACLs(ctx context.Context, tenant string, filters []acl.Fil
 		if len(after) == len(now.rules) {
 			return deleted, errs
 		}
-		if err := lockout(now.rules, after, now.supers, o); err != nil {
+		if err := lockout(now.rules, after, now.options, o); err != nil {
 			return fail(err)
 		}
 		if o.DryRun {

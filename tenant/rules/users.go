@@ -38,7 +38,7 @@ func (s *Store) DeleteUser(ctx context.Context, tenant, name string, revision in
 // lastAdmin refuses that the last user goes who may change the rules, and tells whether this one may.
 func (s *Store) lastAdmin(ctx context.Context, tenant, name string, now holding) (admin bool, err error) {
 	const kind = "User:"
-	x := acl.Compile(now.rules, acl.Options{SuperUsers: now.supers})
+	x := acl.Compile(now.rules, now.options)
 	if !x.AdministeredBy(func(p string) bool { return p == kind+name }) {
 		return false, nil
 	}
