@@ -238,10 +238,11 @@ func changed(req kmsg.Request, resp kmsg.Response) (out []item) {
 		}
 	case *kmsg.UpdateFeaturesResponse:
 		if q := req.(*kmsg.UpdateFeaturesRequest); !q.ValidateOnly {
-			for i := range r.Results {
-				add("FEATURE", r.Results[i].Feature, "", r.Results[i].ErrorCode)
+			// Version 2 has no results, and a request fails as a whole in each.
+			for i := range q.FeatureUpdates {
+				add("FEATURE", q.FeatureUpdates[i].Feature, "", r.ErrorCode)
 			}
-			if len(r.Results) == 0 {
+			if len(q.FeatureUpdates) == 0 {
 				add("CLUSTER", acl.ClusterName, "no feature", r.ErrorCode)
 			}
 		}

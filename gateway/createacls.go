@@ -7,7 +7,8 @@ package gateway
 //
 // Differences: a change after which nobody could change the rules any more, or that
 // denies everybody everything, is refused with POLICY_VIOLATION; the operator can
-// make it all the same. There are no delegation tokens, so no rules about them.
+// make it all the same. Where a tenant allows everybody what no rule is about,
+// everybody may change the rules as long as none is about the cluster. There are no delegation tokens, so no rules about them.
 
 import (
 	"github.com/twmb/franz-go/pkg/kmsg"

@@ -6,7 +6,8 @@ package gateway
 //
 // Differences: the removal of the last rule that lets somebody change the rules is
 // refused with POLICY_VIOLATION, and so is that of the very last rule of a tenant
-// without super users; the operator can do it all the same.
+// without super users that does not allow everybody what no rule is about; the
+// operator can do it all the same.
 
 import (
 	"github.com/twmb/franz-go/pkg/kmsg"

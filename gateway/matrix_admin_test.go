@@ -125,10 +125,10 @@ func adminRequests(topic catalog.Topic) map[int16]func(t *testing.T, v int16) (k
 			req.FeatureUpdates = append(req.FeatureUpdates, u)
 			return req, func(resp kmsg.Response) error {
 				u := resp.(*kmsg.UpdateFeaturesResponse)
-				if v >= 2 {
-					return wantCode(u.ErrorCode, wire.InvalidUpdateVersion)
+				if len(u.Results) > 0 {
+					return fmt.Errorf("%+v", u)
 				}
-				return wantCode(u.Results[0].ErrorCode, wire.InvalidUpdateVersion)
+				return wantCode(u.ErrorCode, wire.InvalidUpdateVersion)
 			}
 		},
 		keyListConfigResources: func(t *testing.T, v int16) (kmsg.Request, func(kmsg.Response) error) {

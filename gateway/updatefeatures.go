@@ -2,8 +2,10 @@ package gateway
 
 // UpdateFeatures, key 57, versions 0 to 2 (KIP-584).
 //
-// Like Apache Kafka: a level that is in force already is no change, one that the
-// brokers do not support is INVALID_UPDATE_VERSION.
+// Like Apache Kafka: a level that is in force already is no change. One that the
+// brokers do not support, or a kind of change that there is none of, fails the whole
+// request with INVALID_UPDATE_VERSION, without results. Before version 2 each feature
+// has a result, whose message is "NONE".
 //
 // Difference: the level of a feature is that of the release, so no other can be
 // set.
@@ -30,17 +32,33 @@ func updateFeatures(call *call, req *kmsg.UpdateFeaturesRequest) kmsg.Response {
 	}
 	for i := range req.FeatureUpdates {
 		u := &req.FeatureUpdates[i]
-		out := kmsg.NewUpdateFeaturesResponseResult()
-		out.Feature = u.Feature
-		if have := levels[u.Feature]; have == 0 || have != u.MaxVersionLevel {
-			code, message := call.refusal(&span.RejectedError{Code: wire.InvalidUpdateVersion,
-				Detail: fmt.Sprintf("Invalid update version %d for feature %.100s: levels are those of the release.", u.MaxVersionLevel, u.Feature)})
-			out.ErrorCode, out.ErrorMessage = code, message
-			if req.Version >= 2 && resp.ErrorCode == 0 {
-				resp.ErrorCode, resp.ErrorMessage = code, message
-			}
+		if why := refusedLevel(levels, u, req.Version); why != "" {
+			resp.ErrorCode, resp.ErrorMessage = call.refusal(&span.RejectedError{Code: wire.InvalidUpdateVersion,
+				Detail: fmt.Sprintf("Nothing is updated, because of one feature: Invalid update version %d for feature %.100s. %s", u.MaxVersionLevel, u.Feature, why)})
+			resp.Results = nil
+			return resp
 		}
-		resp.Results = append(resp.Results, out)
+		if req.Version < 2 {
+			out := kmsg.NewUpdateFeaturesResponseResult()
+			none := "NONE"
+			out.Feature, out.ErrorMessage = u.Feature, &none
+			resp.Results = append(resp.Results, out)
+		}
 	}
 	return resp
+}
+
+// refusedLevel tells why a level cannot be set, "" if it is in force.
+func refusedLevel(levels map[string]int16, u *kmsg.UpdateFeaturesRequestFeatureUpdate, version int16) string {
+	const upgrade, unsafeDowngrade = 1, 3
+	have := levels[u.Feature]
+	switch {
+	case version >= 1 && (u.UpgradeType < upgrade || u.UpgradeType > unsafeDowngrade):
+		return fmt.Sprintf("There is no upgrade type %d.", u.UpgradeType)
+	case have == 0:
+		return "There is no such feature."
+	case have != u.MaxVersionLevel:
+		return fmt.Sprintf("Levels are those of the release, which is %d.", have)
+	}
+	return ""
 }
