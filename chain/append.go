@@ -121,7 +121,7 @@ func (p *Partition) submit(f *flight) {
 	}
 	f.t = t
 	t.flying.push(f)
-	f.sa = span.Append{Batch: f.batch(), Deadline: f.deadline, Done: landed, Burst: f.a.Burst, Owner: p.owner(), BaseOffset: -1, LogAppendTime: -1, LogStart: -1, Transaction: f.txn, Tag: f}
+	f.sa = span.Append{Batch: f.batch(), Deadline: f.deadline, Done: landed, Burst: f.a.Burst, Owner: p.owner(), BaseOffset: -1, LogAppendTime: -1, LogStart: -1, LastStable: -1, Transaction: f.txn, Tag: f}
 	p.out = append(p.out, f)
 }
 
@@ -235,6 +235,7 @@ func (p *Partition) landed(f *flight, t *target, now time.Time) {
 		p.hw = next
 		p.wakeUpTo(next)
 	}
+	p.stable(t, sa.LastStable, next)
 	p.placed(f, t)
 }
 

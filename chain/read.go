@@ -312,6 +312,20 @@ func (p *Partition) heard(s *catalog.Span, c *catalog.Copy, rr *span.ReadResult)
 	}
 }
 
+// stable takes over the last stable offset that the copy told with an append which ends at
+// next: the marker of an aborted transaction is often the last that is heard of the copy
+// before somebody reads from the tail. Others may have appended more that is stable, past
+// the high watermark that is known here. Needs mu.
+func (p *Partition) stable(t *target, physical, next int64) {
+	if p.hwSeq != t.seq || physical < 0 {
+		return
+	}
+	if lso := min(ToLogical(t.copy, physical), next); lso > p.lso {
+		p.lso = lso
+		p.wakeUpTo(lso)
+	}
+}
+
 func (p *Partition) muted(seq int32) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -189,7 +189,8 @@ type Append struct {
 	BaseOffset    int64 // physical offset of the first record; -1 if a duplicate's is unknown
 	LogAppendTime int64 // ms, -1 with CreateTime
 	LogStart      int64
-	Duplicate     bool // the cluster had it already
+	LastStable    int64 // physical, at some moment not before the append; -1 where the store is not told
+	Duplicate     bool  // the cluster had it already
 	Err           error
 
 	// Tag is the caller's own; stores leave it alone.

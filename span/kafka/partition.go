@@ -104,7 +104,7 @@ func (p *partition) Release() { p.s.release(p) }
 
 // Append implements [span.Log].
 func (p *partition) Append(a *span.Append) {
-	a.BaseOffset, a.LogAppendTime, a.LogStart, a.Duplicate, a.Err = -1, -1, -1, false, nil
+	a.BaseOffset, a.LogAppendTime, a.LogStart, a.LastStable, a.Duplicate, a.Err = -1, -1, -1, -1, false, nil
 	p.s.closeMu.RLock()
 	defer p.s.closeMu.RUnlock()
 	if p.s.closed || p.s.draining.Load() {

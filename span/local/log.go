@@ -49,7 +49,7 @@ func (l *log) partition() (*partition, error) {
 // Append implements [span.Log].
 func (l *log) Append(a *span.Append) {
 	r := request{a: a, l: l}
-	a.BaseOffset, a.LogAppendTime, a.LogStart, a.Duplicate, a.Err = -1, -1, -1, false, nil
+	a.BaseOffset, a.LogAppendTime, a.LogStart, a.LastStable, a.Duplicate, a.Err = -1, -1, -1, -1, false, nil
 	var size int
 	var err error
 	r.h, size, err = batch.Parse(a.Batch)

@@ -140,10 +140,11 @@ func (p *partition) remember(h *batch.Header, m *batch.Marker, now int64) {
 	}
 }
 
-func (p *partition) logStart() int64 {
+// startAndStable is what an append is answered with besides its own offsets.
+func (p *partition) startAndStable() (start, lastStable int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.start
+	return p.start, p.lastStable()
 }
 
 // commit moves the high watermark and wakes the readers.

@@ -120,7 +120,7 @@ func finish(o outcome) {
 	}
 	o.a.Err = o.err
 	if o.p != nil {
-		o.a.LogStart = o.p.logStart()
+		o.a.LogStart, o.a.LastStable = o.p.startAndStable()
 	}
 	o.a.Done(o.a)
 }

@@ -26,7 +26,7 @@ func (l *remoteLog) head() encoder {
 
 // Append implements [span.Log].
 func (l *remoteLog) Append(a *span.Append) {
-	a.BaseOffset, a.LogAppendTime, a.LogStart, a.Duplicate, a.Err = -1, -1, -1, false, nil
+	a.BaseOffset, a.LogAppendTime, a.LogStart, a.LastStable, a.Duplicate, a.Err = -1, -1, -1, -1, false, nil
 	now := time.Now()
 	deadline := a.Deadline
 	if deadline.IsZero() {
