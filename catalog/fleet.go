@@ -30,7 +30,8 @@ type ClusterVote struct {
 	Cluster string    `json:"cluster"`
 	Node    int32     `json:"node"`
 	Up      bool      `json:"up"`
-	Since   time.Time `json:"since"` // when the gateway came to this opinion
+	Full    bool      `json:"full,omitempty"` // up, but without room for appends
+	Since   time.Time `json:"since"`          // when the gateway came to this opinion
 	Detail  string    `json:"detail,omitempty"`
 
 	Revision int64 `json:"-"`

@@ -54,14 +54,17 @@ type ClusterState string
 const (
 	ClusterActive   ClusterState = "active"   // takes new spans
 	ClusterDraining ClusterState = "draining" // takes no new spans, is being emptied
-	ClusterFailed   ClusterState = "failed"   // failed over; takes none until failback
+	ClusterFailed   ClusterState = "failed"   // failed over; takes none until failback, see Cluster.Before
 )
 
 // Cluster is a place that stores partitions.
 type Cluster struct {
-	Name      string       `json:"name"`
-	Kind      ClusterKind  `json:"kind"`
-	State     ClusterState `json:"state"`
+	Name  string       `json:"name"`
+	Kind  ClusterKind  `json:"kind"`
+	State ClusterState `json:"state"`
+	// Before is set of a cluster that is failed since gateways called it down, not since an operator
+	// said so: the state that it had, and gets again by itself when it is well.
+	Before    ClusterState `json:"before,omitempty"`
 	Region    string       `json:"region,omitempty"`
 	Zone      string       `json:"zone,omitempty"`
 	Bootstrap []string     `json:"bootstrap,omitempty"` // kafka: host:port
@@ -265,24 +268,26 @@ const (
 // Op is an operation that an operator (or a detector) asked for. The leading controller runs it;
 // its per-topic steps are Extends.
 type Op struct {
-	ID       string     `json:"id"`
-	Kind     OpKind     `json:"kind"`
-	State    OpState    `json:"state"`
-	Topics   []TopicRef `json:"topics,omitempty"`
-	Cluster  string     `json:"cluster,omitempty"` // drain, failover, failback: which
-	To       string     `json:"to,omitempty"`      // target cluster; "" lets placement choose
-	Force    bool       `json:"force,omitempty"`
-	Cancel   bool       `json:"cancel,omitempty"` // asked to stop; undone where not committed
-	Reason   string     `json:"reason,omitempty"` // who or what asked
-	Total    int        `json:"total"`            // topics
-	Done     int        `json:"done"`
-	Failed   int        `json:"failed"`
-	Progress int        `json:"progress,omitempty"` // percent; the steps of topics under way count
-	Message  string     `json:"message,omitempty"`
-	Created  time.Time  `json:"created"`
-	Updated  time.Time  `json:"updated"`
-	Finished time.Time  `json:"finished,omitzero"`
-	Revision int64      `json:"-"`
+	ID      string     `json:"id"`
+	Kind    OpKind     `json:"kind"`
+	State   OpState    `json:"state"`
+	Topics  []TopicRef `json:"topics,omitempty"`
+	Cluster string     `json:"cluster,omitempty"` // drain, failover, failback: which
+	To      string     `json:"to,omitempty"`      // target cluster; "" lets placement choose
+	Force   bool       `json:"force,omitempty"`
+	// Automatic: a failover that gateways' votes decided, not an operator.
+	Automatic bool      `json:"automatic,omitempty"`
+	Cancel    bool      `json:"cancel,omitempty"` // asked to stop; undone where not committed
+	Reason    string    `json:"reason,omitempty"` // who or what asked
+	Total     int       `json:"total"`            // topics
+	Done      int       `json:"done"`
+	Failed    int       `json:"failed"`
+	Progress  int       `json:"progress,omitempty"` // percent; the steps of topics under way count
+	Message   string    `json:"message,omitempty"`
+	Created   time.Time `json:"created"`
+	Updated   time.Time `json:"updated"`
+	Finished  time.Time `json:"finished,omitzero"`
+	Revision  int64     `json:"-"`
 }
 
 // TopicRef names a topic for people and for machines.

@@ -34,6 +34,12 @@ func (s *Server) status(r *http.Request) (any, error) {
 		if cv.Health == "down" {
 			v.Warnings = append(v.Warnings, "cluster "+c.Name+" is down: "+cv.Detail)
 		}
+		if cv.Health == "full" {
+			v.Warnings = append(v.Warnings, "cluster "+c.Name+" is full: "+cv.Detail)
+		}
+		if text := controller.FailedText(snap, c); text != "" {
+			v.Warnings = append(v.Warnings, text)
+		}
 		if cv.Seal == "fence" {
 			v.Warnings = append(v.Warnings, "cluster "+c.Name+" grants no ALTER_CONFIGS: moves off it trust gateways' leases")
 		}
@@ -138,7 +144,7 @@ func (s *Server) cluster(r *http.Request) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), healthLimit)
 	defer cancel()
 	h, err := s.opts.Admin.ClusterHealth(ctx, name)
-	v.Health, v.Detail = askedHealth(v.Health, v.Detail, h.Detail, err)
+	v.Health, v.Detail = askedHealth(votesOf(snap, name), h, err)
 	kept, err := s.opts.Admin.Kept(r.Context(), name)
 	if err != nil {
 		return nil, err

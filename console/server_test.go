@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/span"
 )
 
 // A page of another origin that the operator's browser shows administers nothing.
@@ -51,20 +52,27 @@ func TestLeadWarning(t *testing.T) {
 // Who is cut off, the gateways or this process, is told where they disagree.
 func TestHealthAsAsked(t *testing.T) {
 	t.Parallel()
+	silent := errors.New("no answer")
 	for name, c := range map[string]struct {
-		voted  string
+		votes  votes
+		answer span.Health
 		err    error
 		health string
 		detail string
 	}{
-		"all well":             {"up", nil, "up", "1 broker"},
-		"nobody voted":         {"unknown", nil, "up", "1 broker"},
-		"nobody voted, silent": {"unknown", errors.New("no answer"), "down", "no answer"},
-		"gone":                 {"down", errors.New("no answer"), "down", "no answer"},
-		"gateways are cut off": {"down", nil, "up", "this process reaches it, most gateways do not: refused"},
-		"process is cut off":   {"up", errors.New("no answer"), "up", "most gateways reach it, this process does not: no answer"},
+		"all well":                  {votes{up: 2}, span.Health{Detail: "1 broker"}, nil, "up", "1 broker"},
+		"nobody voted":              {votes{}, span.Health{Detail: "1 broker"}, nil, "up", "1 broker"},
+		"nobody voted, silent":      {votes{}, span.Health{}, silent, "down", "no answer"},
+		"gone":                      {votes{down: 2}, span.Health{}, silent, "down", "no answer"},
+		"full":                      {votes{up: 1, full: 1}, span.Health{Full: true, Detail: "no room"}, nil, "full", "no room"},
+		"the gateway is cut off":    {votes{down: 1, why: "refused"}, span.Health{}, nil, "up", "this process reaches it, the gateway does not: refused"},
+		"gateways are cut off":      {votes{down: 3, why: "refused"}, span.Health{}, nil, "up", "this process reaches it, most gateways do not: refused"},
+		"most gateways are cut off": {votes{up: 1, down: 2, why: "refused"}, span.Health{}, nil, "up", "this process reaches it, most gateways do not: refused"},
+		"process is cut off":        {votes{up: 1}, span.Health{}, silent, "up", "the gateway reaches it, this process does not: no answer"},
+		"process is cut off, three": {votes{up: 2, down: 1}, span.Health{}, silent, "up", "most gateways reach it, this process does not: no answer"},
+		"process is cut off, full":  {votes{up: 2, full: 2}, span.Health{}, silent, "full", "most gateways reach it, this process does not: no answer"},
 	} {
-		health, detail := askedHealth(c.voted, "refused", "1 broker", c.err)
+		health, detail := askedHealth(c.votes, c.answer, c.err)
 		if health != c.health || detail != c.detail {
 			t.Errorf("%s: %s: %s, want %s: %s", name, health, detail, c.health, c.detail)
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/console/api"
 	"github.com/braidstream/braid/controller"
+	"github.com/braidstream/braid/span"
 )
 
 // hidden stands for a value that is not shown.
@@ -25,41 +26,67 @@ func clusterView(c *catalog.Cluster, s *catalog.Snapshot, use map[string]cluster
 		Bootstrap: c.Bootstrap, Config: redact(c.Config), ClusterID: c.ClusterID, Seal: seal,
 		Partitions: use[c.Name].open, Sealed: use[c.Name].sealed,
 	}
-	v.Health, v.Detail = votedHealth(s, c.Name)
+	voted := votesOf(s, c.Name)
+	v.Health, v.Detail = voted.health(), voted.why
 	return v
 }
 
-// votedHealth is what most gateways think of a cluster.
-func votedHealth(s *catalog.Snapshot, cluster string) (health, detail string) {
-	up, down := 0, 0
-	for vote := range s.ClusterVotes(cluster) {
-		if vote.Up {
-			up++
-		} else {
-			down++
-			detail = vote.Detail
-		}
-	}
-	switch {
-	case up+down == 0:
-		return "unknown", ""
-	case down > up:
-		return "down", detail
-	default:
-		return "up", detail
-	}
+// votes are what the gateways think of a cluster.
+type votes struct {
+	up, full, down int    // full: of those that are up
+	why            string // what one of them says that found it down, or full if none did
 }
 
-// askedHealth joins what most gateways think of a cluster with the answer that this process
+func votesOf(s *catalog.Snapshot, cluster string) (v votes) {
+	room := ""
+	for vote := range s.ClusterVotes(cluster) {
+		switch {
+		case !vote.Up:
+			v.down++
+			v.why = vote.Detail
+			continue
+		case vote.Full:
+			v.full++
+			room = vote.Detail
+		}
+		v.up++
+	}
+	if v.down == 0 {
+		v.why = room
+	}
+	return v
+}
+
+// health is what most of them think.
+func (v votes) health() string {
+	switch {
+	case v.up+v.down == 0:
+		return "unknown"
+	case v.down > v.up:
+		return "down"
+	case 2*v.full > v.up+v.down:
+		return "full"
+	}
+	return "up"
+}
+
+// askedHealth joins what the gateways think of a cluster with the answer that this process
 // has just had from it. One of them may be cut off, so a contradiction is told, not settled.
-func askedHealth(voted, votedDetail, answer string, err error) (health, detail string) {
+func askedHealth(v votes, answer span.Health, err error) (health, detail string) {
+	voted := v.health()
+	reach, not := "most gateways reach it", "most gateways do not"
+	if v.up+v.down == 1 {
+		reach, not = "the gateway reaches it", "the gateway does not"
+	}
 	switch {
 	case err == nil && voted == "down":
-		return "up", "this process reaches it, most gateways do not: " + votedDetail
+		return "up", "this process reaches it, " + not + ": " + v.why
+	case err == nil && answer.Full:
+		return "full", answer.Detail
 	case err == nil:
-		return "up", answer
-	case voted == "up":
-		return "up", "most gateways reach it, this process does not: " + err.Error()
+		return "up", answer.Detail
+	case voted == "up", voted == "full":
+		return voted, reach + ", this process does not: " + err.Error()
 	}
 	return "down", err.Error()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/braidstream/braid/catalog"
@@ -154,7 +155,7 @@ func (a *Admin) target(s *catalog.Snapshot, tenant, cluster string) (*catalog.Cl
 	if cluster == "" {
 		cluster = place(candidates(s, a.loads), "", placementOf(s, tenant)...)
 		if cluster == "" {
-			return nil, refuse(Refused, "braid cluster list", "no cluster takes new topics")
+			return nil, noCluster(s, placementOf(s, tenant))
 		}
 	}
 	c := s.Cluster(cluster)
@@ -166,11 +167,57 @@ func (a *Admin) target(s *catalog.Snapshot, tenant, cluster string) (*catalog.Cl
 	case c.State != catalog.ClusterActive:
 		hint := "braid cluster list"
 		if c.State == catalog.ClusterFailed {
-			hint = "braid failback " + c.Name + " brings it back into use"
+			hint = backText(c)
 		}
 		return nil, refuse(Refused, hint, "cluster %s is %s and takes no new spans", c.Name, c.State)
 	}
 	return c, nil
+}
+
+// noCluster says of each cluster that a topic might be on why it takes none, to
+// operators. Clients get no name of one, and a code with which they ask again.
+func noCluster(s *catalog.Snapshot, only []string) error {
+	var why []string
+	hint := "braid cluster list"
+	for _, c := range s.Clusters() {
+		if len(only) > 0 && !slices.Contains(only, c.Name) {
+			continue
+		}
+		switch {
+		case votedDown(s, c.Name):
+			why = append(why, c.Name+" is down")
+		case c.State == catalog.ClusterFailed:
+			why = append(why, c.Name+" answers and is failed")
+			hint = backText(c)
+		case c.State != catalog.ClusterActive:
+			why = append(why, c.Name+" is "+string(c.State))
+		case votedFull(s, c.Name):
+			why = append(why, c.Name+" is full")
+		}
+	}
+	message := "no cluster takes new topics"
+	if len(why) > 0 {
+		message += ": " + firstNames(why)
+	}
+	return &RequestError{Problem: Refused, Message: message, Hint: hint,
+		Err: rejected(wire.RequestTimedOut, "No cluster takes new topics at the moment: ask again later")}
+}
+
+// backText says how a failed cluster comes into use again.
+func backText(c *catalog.Cluster) string {
+	command := "braid failback " + c.Name
+	if c.Before != "" {
+		return "it is " + string(c.Before) + " again by itself when it has answered for a while and its records are taken in; " + command + " does so at once"
+	}
+	return command + " brings it back into use"
+}
+
+// FailedText is the warning for a failed cluster that is not down; "" for others.
+func FailedText(s *catalog.Snapshot, c *catalog.Cluster) string {
+	if c.State != catalog.ClusterFailed || votedDown(s, c.Name) || len(opinions(s, c.Name)) == 0 {
+		return ""
+	}
+	return "cluster " + c.Name + " answers and is failed, so it takes no new topics: " + backText(c)
 }
 
 func unknownCluster(s *catalog.Snapshot, name string) error {

@@ -170,7 +170,7 @@ func (a *Admin) RemoveCluster(ctx context.Context, name string) error {
 	// Nothing new is placed there from here on; what was placed meanwhile is seen
 	// by the second look.
 	marked := *c
-	marked.State = catalog.ClusterDraining
+	marked.State, marked.Before = catalog.ClusterDraining, ""
 	if marked, err = a.Catalog.PutCluster(ctx, marked, catalog.Fence{}); err != nil {
 		return requestError(err, "cluster "+name)
 	}

@@ -64,6 +64,20 @@ func asOf(votes []opinion, began time.Time) []opinion {
 	return votes
 }
 
+// votedFull tells whether most gateways that serve the cluster found no room there.
+func votedFull(s *catalog.Snapshot, cluster string) bool {
+	votes, full := 0, 0
+	for v := range s.ClusterVotes(cluster) {
+		if s.Gateway(v.Node) == nil {
+			continue
+		}
+		if votes++; v.Up && v.Full {
+			full++
+		}
+	}
+	return 2*full > votes
+}
+
 // votedDown tells whether most gateways call the cluster down at the moment.
 func votedDown(s *catalog.Snapshot, cluster string) bool {
 	return failed(opinions(s, cluster), len(s.Gateways()), time.Now(), 0)

@@ -59,7 +59,7 @@ func (t *term) failOver(ctx context.Context, cluster string) error {
 	if err != nil {
 		return err
 	}
-	op := catalog.Op{Kind: catalog.OpFailover, State: catalog.OpPending, Cluster: cluster, Total: len(p.Moves),
+	op := catalog.Op{Kind: catalog.OpFailover, State: catalog.OpPending, Cluster: cluster, Automatic: true, Total: len(p.Moves),
 		Reason: "most gateways cannot reach the cluster"}
 	for _, m := range p.Moves {
 		op.Topics = append(op.Topics, m.Topic)
@@ -72,5 +72,5 @@ func (t *term) failOver(ctx context.Context, cluster string) error {
 		Detail: fmt.Sprintf("operation %s, %d topics: %s", op.ID, len(op.Topics), op.Reason), Result: audit.Done})
 	t.o.Logger.Warn("cluster is failed over", "cluster", cluster, "op", op.ID, "topics", len(op.Topics))
 	// Marked here too, so that the next look does not submit it again.
-	return t.setClusterState(ctx, cluster, catalog.ClusterFailed)
+	return t.setClusterState(ctx, cluster, catalog.ClusterFailed, true)
 }

@@ -146,23 +146,38 @@ func (r *opRun) begin(ctx context.Context) error {
 	default:
 		return nil
 	}
-	return r.t.setClusterState(ctx, r.op.Cluster, state)
+	return r.t.setClusterState(ctx, r.op.Cluster, state, r.op.Automatic)
 }
 
-// setClusterState writes a cluster's state if it differs.
-func (t *term) setClusterState(ctx context.Context, name string, state catalog.ClusterState) error {
+// setClusterState writes a cluster's state if it differs; automatic: no operator asked
+// for it, so that it ends by itself; what an operator asked for stays.
+func (t *term) setClusterState(ctx context.Context, name string, state catalog.ClusterState, automatic bool) error {
+	return t.changeCluster(ctx, name, func(c *catalog.Cluster) bool {
+		before := catalog.ClusterState("")
+		if automatic {
+			before = c.State
+		}
+		if c.State == state && (automatic || c.Before == "") {
+			return false
+		}
+		c.State, c.Before = state, before
+		return true
+	})
+}
+
+// changeCluster writes what change makes of a cluster; with false nothing is written.
+func (t *term) changeCluster(ctx context.Context, name string, change func(*catalog.Cluster) bool) error {
 	for {
 		c, err := t.o.Catalog.Cluster(ctx, name)
 		if err != nil {
 			return err
 		}
-		if c.State == state {
+		if !change(&c) {
 			return nil
 		}
-		c.State = state
 		c, err = t.o.Catalog.PutCluster(ctx, c, t.driver.fence)
 		if err == nil {
-			t.o.Logger.Info("cluster state changed", "cluster", name, "state", state)
+			t.o.Logger.Info("cluster state changed", "cluster", name, "state", c.State)
 			_, err = t.o.Watcher.RevisionAtLeast(ctx, c.Revision)
 			return err
 		}

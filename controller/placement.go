@@ -12,16 +12,17 @@ type candidate struct {
 	name   string
 	active bool
 	down   bool // most gateways say so
+	full   bool // most gateways say so
 	load   int  // open partitions
 }
 
-// place chooses the cluster for new spans: active, not voted down, not excluded,
+// place chooses the cluster for new spans: active, not voted down or full, not excluded,
 // among only (if any are named), with the fewest open partitions, by name among
 // equals. "" if there is none.
 func place(from []candidate, exclude string, only ...string) string {
 	best := -1
 	for i, c := range from {
-		if !c.active || c.down || c.name == exclude || len(only) > 0 && !slices.Contains(only, c.name) {
+		if !c.active || c.down || c.full || c.name == exclude || len(only) > 0 && !slices.Contains(only, c.name) {
 			continue
 		}
 		if best < 0 || cmp.Or(cmp.Compare(c.load, from[best].load), cmp.Compare(c.name, from[best].name)) < 0 {
@@ -38,7 +39,7 @@ func candidates(s *catalog.Snapshot, l *loads) []candidate {
 	var out []candidate
 	for _, c := range s.Clusters() {
 		out = append(out, candidate{name: c.Name, active: c.State == catalog.ClusterActive,
-			down: votedDown(s, c.Name), load: l.of(c.Name)})
+			down: votedDown(s, c.Name), full: votedFull(s, c.Name), load: l.of(c.Name)})
 	}
 	return out
 }

@@ -360,7 +360,7 @@ func backHint(c *catalog.Cluster) string {
 	if c.State != catalog.ClusterFailed {
 		return ""
 	}
-	return ": braid failback " + c.Name + " brings it back into use"
+	return ": " + backText(c)
 }
 
 // finish refuses plans that cannot work.

@@ -11,10 +11,12 @@ import (
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/tenant/audit"
 )
 
-// returns takes the records of a failed cluster in again when it is back. The
-// cluster itself stays failed, and takes no new spans, until an operator fails back.
+// returns takes the records of a failed cluster in again when it is back. One that
+// was failed automatically is what it was before once nothing is left to take in; one
+// that an operator failed takes no new spans until an operator fails back.
 func (t *term) returns(ctx context.Context) error {
 	changed, stop := t.changes(ctx, 2*time.Second, func(c catalog.Change) bool { return c.Votes || len(c.Clusters) > 0 })
 	defer stop()
@@ -33,7 +35,16 @@ func (t *term) returns(ctx context.Context) error {
 		for _, c := range s.Clusters() {
 			votes := opinions(s, c.Name)
 			now := t.health(votes)
-			if !healthy(votes, time.Now(), max(t.o.Damping, 0)) || done[c.Name] == now || t.failingOver(ctx, c.Name) {
+			isDone := done[c.Name] == now
+			if !healthy(votes, time.Now(), max(t.o.Damping, 0)) || isDone && !mayRevive(c) || t.failingOver(ctx, c.Name) {
+				continue
+			}
+			if isDone {
+				if healthy(votes, time.Now(), reviveFactor*max(t.o.Damping, 0)) {
+					if err := t.revive(ctx, c.Name); err != nil {
+						return err
+					}
+				}
 				continue
 			}
 			r, all, err := t.bringBackAll(ctx, c.Name, open[c.Name])
@@ -51,6 +62,32 @@ func (t *term) returns(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// reviveFactor is how many damping times a cluster must have been well before it takes
+// new spans again: one that comes and goes is failed over sooner than it is taken back.
+const reviveFactor = 2
+
+// mayRevive tells whether a cluster is taken into use again without an operator.
+func mayRevive(c *catalog.Cluster) bool { return c.State == catalog.ClusterFailed && c.Before != "" }
+
+// revive makes a cluster what it was before it was failed automatically, unless an operator has
+// failed it meanwhile. Topics that went elsewhere stay there: a move home is a
+// failback, which costs, and which an operator orders.
+func (t *term) revive(ctx context.Context, cluster string) error {
+	revived := false
+	err := t.changeCluster(ctx, cluster, func(c *catalog.Cluster) bool {
+		if revived = mayRevive(c); revived {
+			c.State, c.Before = c.Before, ""
+		}
+		return revived
+	})
+	if err != nil || !revived {
+		return err
+	}
+	t.o.Audit.Record(audit.Event{Kind: audit.Change, Who: "controller", Action: "revive", Resource: "CLUSTER " + cluster,
+		Detail: "the cluster is well again: it is what it was before the failover", Result: audit.Done})
+	return nil
 }
 
 // health tells times apart at which a cluster is well: it may have been away, and copies on

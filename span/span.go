@@ -101,7 +101,9 @@ type Health struct {
 	// SealUnknown: there was no answer to the question for CanSeal, which is false then.
 	SealUnknown bool
 	Writable    bool
-	Detail      string // one line for people
+	// Full: it is not Writable for want of room, and for no other reason. It is not down.
+	Full   bool
+	Detail string // one line for people
 	// Latency of the check.
 	Latency time.Duration
 }

@@ -25,7 +25,7 @@ type Cluster struct {
 	// Partitions counts open spans, Sealed counts sealed ones that are still kept there.
 	Partitions int    `json:"partitions"`
 	Sealed     int    `json:"sealed"`
-	Health     string `json:"health"` // up, down, unknown
+	Health     string `json:"health"` // up, down, full (up, without room), unknown
 	Detail     string `json:"detail,omitempty"`
 	// Kept says what must stay there until when, once it has been drained.
 	Kept []Kept `json:"kept,omitempty"`

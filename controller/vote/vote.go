@@ -54,6 +54,7 @@ type opinion struct {
 	checking bool
 	known    bool // false until a check told enough
 	up       bool
+	full     bool
 	told     bool  // the vote of this opinion is in the catalog
 	lease    int64 // under which it was told: a vote dies with its lease
 	since    time.Time
@@ -130,7 +131,7 @@ func (v *Voter) check(ctx context.Context, name string) {
 		since := o.since
 		v.mu.Unlock()
 		if tell {
-			v.tell(ctx, o, catalog.ClusterVote{Cluster: name, Node: v.session.Node(), Up: up, Since: since, Detail: a.detail})
+			v.tell(ctx, o, catalog.ClusterVote{Cluster: name, Node: v.session.Node(), Up: up, Full: a.full, Since: since, Detail: a.detail})
 		}
 	})
 }
@@ -138,6 +139,7 @@ func (v *Voter) check(ctx context.Context, name string) {
 // answer is what one check said.
 type answer struct {
 	up, timeout bool
+	full        bool // up, without room: what it holds can be read
 	detail      string
 }
 
@@ -152,6 +154,10 @@ func (v *Voter) ask(ctx context.Context, name string) answer {
 	if err != nil {
 		timeout := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
 		return answer{timeout: timeout, detail: err.Error()}
+	}
+	if h.Full {
+		// Not down: what it holds is read there, and a failover would bring nothing back.
+		return answer{up: true, full: true, detail: h.Detail}
 	}
 	// Brokers that are silent, of a cluster that answers: as slow to be believed.
 	return answer{up: h.Writable, timeout: !h.Writable, detail: h.Detail}
@@ -185,6 +191,9 @@ func (o *opinion) form(a answer, lease int64, now time.Time) (up, tell bool) {
 	if next != o.up || !o.known {
 		o.up, o.since, o.told, o.known = next, now, false, true
 	}
+	if a.full != o.full {
+		o.full, o.told = a.full, false
+	}
 	return o.up, !o.told || o.lease != lease
 }
 
@@ -197,7 +206,7 @@ func (v *Voter) tell(ctx context.Context, o *opinion, vote catalog.ClusterVote) 
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	o.lease = lease
-	o.told = o.up == vote.Up
+	o.told = o.up == vote.Up && o.full == vote.Full
 	if !vote.Up {
 		v.logger.Warn("cluster is down as seen from here", "cluster", vote.Cluster, "detail", vote.Detail)
 	}

@@ -44,3 +44,16 @@ func TestOpinion(t *testing.T) {
 		})
 	}
 }
+
+// A cluster that fills up, or has room again, is told anew, and is up all the while since the same time.
+func TestRoomIsTold(t *testing.T) {
+	var o opinion
+	began := time.Unix(1000, 0)
+	for i, full := range []bool{false, true, true, false} {
+		up, tell := o.form(answer{up: true, full: full}, 1, began.Add(time.Duration(i)*time.Second))
+		if want := i != 2; !up || tell != want || !o.since.Equal(began) {
+			t.Errorf("answer %d, full %v: up %v, told %v, since %v", i, full, up, tell, o.since)
+		}
+		o.told, o.lease = true, 1
+	}
+}

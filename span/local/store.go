@@ -351,7 +351,7 @@ func (s *Store) Health(context.Context) (span.Health, error) {
 	if err := s.failure(); err != nil {
 		h.Writable, h.Detail = false, err.Error()
 	} else if s.full.Load() {
-		h.Writable, h.Detail = false, fmt.Sprintf("data directory %s is full: appends are refused until there is room", s.opt.Dir)
+		h.Writable, h.Full, h.Detail = false, true, fmt.Sprintf("data directory %s is full: appends are refused until there is room", s.opt.Dir)
 	}
 	return h, nil
 }

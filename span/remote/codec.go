@@ -30,6 +30,15 @@ func (e *encoder) flag(v bool) {
 		e.b = append(e.b, 0)
 	}
 }
+
+// bits writes two flags; see decoder.bits.
+func (e *encoder) bits(first, second bool) {
+	e.flag(first)
+	if first && second {
+		e.b[len(e.b)-1] |= 2
+	}
+}
+
 func (e *encoder) text(s string) {
 	e.int(int64(len(s)))
 	e.b = append(e.b, s...)
@@ -73,6 +82,18 @@ func (d *decoder) flag() bool {
 	v := d.b[0] != 0
 	d.b = d.b[1:]
 	return v
+}
+
+// bits are two flags in one byte. A peer that knows only the first reads it as a flag,
+// so the second is set only together with it.
+func (d *decoder) bits() (first, second bool) {
+	if len(d.b) == 0 {
+		d.fail()
+		return false, false
+	}
+	v := d.b[0]
+	d.b = d.b[1:]
+	return v != 0, v&2 != 0
 }
 
 // count reads a number of items of at least size bytes each.

@@ -130,7 +130,7 @@ func (c *serverConn) runStore(ctx context.Context, o op, d *decoder, e *encoder)
 		e.text(h.ClusterID)
 		e.int(int64(h.Brokers))
 		e.text(h.Kafka)
-		e.flag(h.CanSeal)
+		e.bits(h.CanSeal, h.Full)
 		e.flag(h.Writable)
 		e.text(clip(h.Detail))
 		return err

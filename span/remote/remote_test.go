@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/braidstream/braid/internal/testkit/leaks"
 	"github.com/braidstream/braid/span"
@@ -67,4 +68,31 @@ func TestConformance(t *testing.T) {
 		srv := serve(t, listen(t, "127.0.0.1:0"), s)
 		return remote.Dial(srv.Addr().String(), token, "here")
 	}, spantest.Capabilities{Control: true, ProducerBatches: true})
+}
+
+// A store without room is told apart from one that is down, here and over the wire.
+func TestFull(t *testing.T) {
+	s, err := local.Open(local.Options{Dir: t.TempDir(), Name: "here", MinSpace: 1 << 62, LowSpace: -1, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	client := remote.Dial(serve(t, listen(t, "127.0.0.1:0"), s).Addr().String(), token, "here")
+	defer client.Close()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(time.Minute); ; <-tick.C {
+		here, err := s.Health(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !here.Full && time.Now().Before(end) {
+			continue
+		}
+		there, err := client.Health(t.Context())
+		if err != nil || !here.Full || here.Writable || !there.Full || there.Writable || !there.CanSeal || there.Detail != here.Detail {
+			t.Fatalf("%+v, over the wire %+v, %v", here, there, err)
+		}
+		return
+	}
 }

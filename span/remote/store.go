@@ -207,7 +207,9 @@ func (s *Store) Health(ctx context.Context) (span.Health, error) {
 	if err != nil {
 		return span.Health{}, err
 	}
-	h := span.Health{ClusterID: d.text(maxName), Brokers: int(d.int()), Kafka: d.text(maxName), CanSeal: d.flag(), Writable: d.flag(), Detail: d.text(maxText)}
+	h := span.Health{ClusterID: d.text(maxName), Brokers: int(d.int()), Kafka: d.text(maxName)}
+	h.CanSeal, h.Full = d.bits()
+	h.Writable, h.Detail = d.flag(), d.text(maxText)
 	h.Latency = time.Since(began)
 	return h, ended(&d)
 }
