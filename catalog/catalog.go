@@ -99,6 +99,9 @@ func (c *Catalog) Close() error {
 // physical topic, so that two fleets on one cluster never touch each other's.
 func (c *Catalog) Fleet() string { return c.fleet }
 
+// ClusterID is what clients of the default tenant are told that their cluster's id is.
+func (c *Catalog) ClusterID() string { return "braid-" + c.fleet }
+
 func (c *Catalog) checkFormat(ctx context.Context, lenient bool) error {
 	value, err := encode(format{Version: formatVersion, Fleet: RandomName(6)})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,6 +41,9 @@ func (a *Admin) AddCluster(ctx context.Context, spec ClusterSpec) (catalog.Clust
 	if s.Cluster(c.Name) != nil {
 		return c, refuse(Exists, "braid cluster describe "+c.Name, "cluster %s exists", c.Name)
 	}
+	if at := gatewayAmong(s, c.Bootstrap); at != "" {
+		return c, refuse(Refused, ownHint, "%s is a gateway of this fleet", at)
+	}
 	dctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	st, err := a.Dial(dctx, c)
@@ -56,6 +60,9 @@ func (a *Admin) AddCluster(ctx context.Context, spec ClusterSpec) (catalog.Clust
 	if !h.Writable {
 		return c, refuse(Refused, h.Detail, "cluster %s takes no appends from us", c.Name)
 	}
+	if a.isOurs(s, h.ClusterID) {
+		return c, refuse(Refused, ownHint, "what answers there is this fleet itself: its cluster id is %s", h.ClusterID)
+	}
 	for _, other := range s.Clusters() {
 		if h.ClusterID != "" && other.ClusterID == h.ClusterID {
 			return c, refuse(Exists, "braid cluster describe "+other.Name, "this cluster is in the fleet already, as %s", other.Name)
@@ -70,6 +77,26 @@ func (a *Admin) AddCluster(ctx context.Context, spec ClusterSpec) (catalog.Clust
 		a.Logger.Debug("refresh after a cluster was added", "err", err)
 	}
 	return c, nil
+}
+
+// ownHint: a fleet that stands behind itself makes topics of topics without end.
+const ownHint = "--bootstrap takes the brokers of a Kafka cluster"
+
+// gatewayAmong finds an address at which clients reach a gateway of the fleet; "" if there is none.
+func gatewayAmong(s *catalog.Snapshot, addresses []string) string {
+	for _, g := range s.Gateways() {
+		for i := range g.Listeners {
+			if a := g.Listeners[i].Advertise; slices.Contains(addresses, a) {
+				return a
+			}
+		}
+	}
+	return ""
+}
+
+// isOurs tells whether a cluster id is what the fleet tells its clients, of whichever tenant.
+func (a *Admin) isOurs(s *catalog.Snapshot, id string) bool {
+	return id == a.Catalog.ClusterID() || id != "" && slices.ContainsFunc(s.Tenants(), func(t *catalog.Tenant) bool { return t.ClusterID == id })
 }
 
 // firstHealth asks a cluster until it has told whether it grants a seal: what is

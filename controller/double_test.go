@@ -20,6 +20,7 @@ type double struct {
 	mu      sync.Mutex
 	topics  map[string]*doubleTopic
 	away    bool // answers nothing
+	id      string
 	canSeal bool
 	revoked bool // refuses to seal what it said it would
 	full    bool
@@ -55,7 +56,7 @@ type doubleBatch struct {
 }
 
 func newDouble(name string) *double {
-	return &double{name: name, topics: map[string]*doubleTopic{}, canSeal: true}
+	return &double{name: name, id: "id-" + name, topics: map[string]*doubleTopic{}, canSeal: true}
 }
 
 func (d *double) set(f func()) {
@@ -206,9 +207,9 @@ func (d *double) Health(context.Context) (span.Health, error) {
 	}
 	if d.unasked > 0 {
 		d.unasked--
-		return span.Health{ClusterID: "id-" + d.name, Brokers: 1, SealUnknown: true, Writable: true}, nil
+		return span.Health{ClusterID: d.id, Brokers: 1, SealUnknown: true, Writable: true}, nil
 	}
-	return span.Health{ClusterID: "id-" + d.name, Brokers: 1, CanSeal: d.canSeal, Writable: !d.full, Detail: "disk is full"}, nil
+	return span.Health{ClusterID: d.id, Brokers: 1, CanSeal: d.canSeal, Writable: !d.full, Detail: "disk is full"}, nil
 }
 
 func (d *double) Close() error { return nil }

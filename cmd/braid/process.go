@@ -555,7 +555,7 @@ func (p *process) lenient() bool {
 }
 
 // clusterID is what clients of the default tenant are told.
-func (p *process) clusterID() string { return "braid-" + p.catalog.Fleet() }
+func (p *process) clusterID() string { return p.catalog.ClusterID() }
 
 // warnings name what is open to the network without authentication.
 func (p *process) warnings() []string {
