@@ -69,12 +69,18 @@ func (f *fleet) gateway(node int32, writers ...*writer) (silence func()) {
 	return silence
 }
 
-// vote publishes an opinion on each cluster whenever it changes.
+// vote publishes an opinion on each cluster whenever it changes, and all of them anew
+// when the lease did: votes go with it.
 func (f *fleet) vote(ctx context.Context, s *catalog.Session) {
 	up := map[string]bool{}
+	lease := s.Lease()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
+		if now := s.Lease(); now != lease {
+			lease = now
+			clear(up)
+		}
 		for name, d := range f.doubles {
 			_, err := d.Health(ctx)
 			was, voted := up[name]
