@@ -28,6 +28,7 @@ import (
 //	t/<tenant>/quota/<hash of the entity>     ClientQuota
 //	t/<tenant>/share/now                      Share
 //	d/name/<tenant>/<name>                    topic id; makes names unique
+//	d/bare/<user's name>                      tenant of the user that has claimed it
 //	d/retired/<tenant>                        when a tenant of the name was removed
 //	d/op/<id>                                 Op
 //	d/certificate/<topic>/<op>                Certificate
@@ -70,6 +71,7 @@ func tenantKey(name string) string          { return fleetRoot + "tenant/" + seg
 func retiredKey(tenant string) string       { return dataRoot + "retired/" + segment(tenant) }
 func userPrefix(tenant string) string       { return tenantPrefix(tenant) + "user/" }
 func userKey(tenant, name string) string    { return userPrefix(tenant) + segment(name) }
+func bareKey(name string) string            { return dataRoot + "bare/" + segment(name) }
 func aclPrefix(tenant string) string        { return tenantPrefix(tenant) + "acl/" }
 func rulesKey(tenant string) string         { return tenantPrefix(tenant) + "rules" }
 func quotaPrefix(tenant string) string      { return tenantPrefix(tenant) + "quota/" }

@@ -172,6 +172,9 @@ func (c *Catalog) DeleteTenant(ctx context.Context, t Tenant, fence Fence) error
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
+	if err := c.unclaimAll(ctx, t); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
 	ops := []clientv3.Op{clientv3.OpDelete(key), clientv3.OpDelete(tenantPrefix(t.Name), clientv3.WithPrefix()),
 		clientv3.OpPut(retiredKey(t.Name), value)}
 	return c.removeAll(ctx, what, key, cmps, ops, fence)

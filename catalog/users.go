@@ -76,6 +76,8 @@ type User struct {
 	// Credentials by SASL mechanism: SCRAM-SHA-256, SCRAM-SHA-512.
 	Credentials map[string]Scram `json:"credentials,omitempty"`
 	CreatedAt   time.Time        `json:"createdAt"`
+	// Bare says whether it holds its name where nothing else tells the tenant. It stays what it was when the user was made.
+	Bare Bare `json:"bare,omitempty"`
 
 	Revision int64 `json:"-"`
 }
@@ -96,8 +98,17 @@ var ErrRulesChanged = errors.New("the tenant's rules have changed")
 
 // PutUser writes a user of an existing tenant if its Revision still stands (0:
 // there is none of that name, else [ErrExists]) and returns it with the new one.
-// It fails with [ErrNoTenant] where the tenant does not exist.
+// It fails with [ErrNoTenant] where the tenant does not exist. A new user that is [BareClaimed] claims its bare name
+// in the same transaction, and is [BareNone] where that is not free.
 func (c *Catalog) PutUser(ctx context.Context, u User) (User, error) {
+	if u.Revision == 0 && u.Bare == BareClaimed {
+		return c.claimedUser(ctx, u)
+	}
+	return c.putUser(ctx, u, nil, nil)
+}
+
+// putUser is PutUser under further conditions ([ErrConflict] if one does not hold), with what else is written.
+func (c *Catalog) putUser(ctx context.Context, u User, cmps []clientv3.Cmp, also []clientv3.Op) (User, error) {
 	what := fmt.Sprintf("user %.100q", u.Name)
 	if u.Name == "" || len(u.Name) > MaxUserName {
 		return u, fmt.Errorf("%s: a name of %d bytes, want 1 to %d: %w", what, len(u.Name), MaxUserName, ErrTooLarge)
@@ -110,8 +121,8 @@ func (c *Catalog) PutUser(ctx context.Context, u User) (User, error) {
 		return u, fmt.Errorf("%s: %w", what, err)
 	}
 	key := userKey(u.Tenant, u.Name)
-	r, err := c.txn(ctx, what, ofTenant(u.Tenant, clientv3.Compare(clientv3.ModRevision(key), "=", u.Revision)),
-		[]clientv3.Op{clientv3.OpPut(key, value)},
+	r, err := c.txn(ctx, what, ofTenant(u.Tenant, append(cmps, clientv3.Compare(clientv3.ModRevision(key), "=", u.Revision))...),
+		append(also, clientv3.OpPut(key, value)),
 		[]clientv3.Op{clientv3.OpGet(tenantKey(u.Tenant), clientv3.WithKeysOnly()), clientv3.OpGet(key, clientv3.WithKeysOnly())})
 	if err != nil {
 		return u, err
@@ -120,6 +131,7 @@ func (c *Catalog) PutUser(ctx context.Context, u User) (User, error) {
 		err := refusedOf(what, u.Tenant, r)
 		switch there := len(r.Responses[1].GetResponseRange().Kvs) > 0; {
 		case errors.Is(err, ErrNoTenant):
+		case !there && u.Revision == 0: // one of cmps
 		case !there:
 			err = fmt.Errorf("%s: %w", what, ErrNotFound)
 		case u.Revision == 0:
@@ -152,7 +164,11 @@ func (c *Catalog) deleteUser(ctx context.Context, tenant, name string, revision 
 	if at != nil {
 		cmps = append(cmps, at.stand(tenant)...)
 	}
-	ops := []clientv3.Op{clientv3.OpDelete(key)}
+	release, err := unclaim(tenant, name)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	ops := []clientv3.Op{clientv3.OpDelete(key), release}
 	if admin {
 		ops = append(ops, clientv3.OpPut(rulesKey(tenant), ""))
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/console/api"
 	"github.com/braidstream/braid/controller"
+	"github.com/braidstream/braid/tenant"
 )
 
 // tenantOf is whose topics and operations a request is about.
@@ -127,9 +128,9 @@ func (s *Server) undeleteTenant(r *http.Request) (any, error) {
 	return s.shown(s.opts.Admin.UndeleteTenant(r.Context(), r.PathValue("tenant")))
 }
 
-func userView(u *catalog.User, password string) api.User {
+func userView(s *catalog.Snapshot, u *catalog.User, password string) api.User {
 	return api.User{Tenant: u.Tenant, Name: u.Name, Mechanisms: append([]string{}, slices.Sorted(maps.Keys(u.Credentials))...),
-		Created: u.CreatedAt, Password: password}
+		Created: u.CreatedAt, SignsOn: tenant.SignsOn(s, u), Password: password}
 }
 
 func (s *Server) users(r *http.Request) (any, error) {
@@ -143,7 +144,7 @@ func (s *Server) users(r *http.Request) (any, error) {
 	}
 	out := []api.User{}
 	for _, u := range snap.Users(name) {
-		out = append(out, userView(u, ""))
+		out = append(out, userView(snap, u, ""))
 	}
 	return out, nil
 }
@@ -157,7 +158,7 @@ func (s *Server) addUser(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return userView(&u, password), nil
+	return userView(s.opts.Watcher.Snapshot(), &u, password), nil
 }
 
 func (s *Server) rotateUser(r *http.Request) (any, error) {
@@ -169,7 +170,7 @@ func (s *Server) rotateUser(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return userView(&u, password), nil
+	return userView(s.opts.Watcher.Snapshot(), &u, password), nil
 }
 
 func (s *Server) deleteUser(r *http.Request) (any, error) {

@@ -43,7 +43,7 @@ func (c Credentials) make() (mechanism string, cred catalog.Scram, generated str
 	return c.Mechanism, cred, generated, nil
 }
 
-// AddUser makes a user of a tenant. password is the generated one, "" if the
+// AddUser makes a user of a tenant, with its bare name if that is free (catalog.Bare). password is the generated one, "" if the
 // caller gave one: it is not kept, nor shown again.
 func (a *Admin) AddUser(ctx context.Context, tenant, name string, c Credentials) (u catalog.User, password string, err error) {
 	if err := catalog.CheckUserName(name); err != nil {
@@ -59,8 +59,12 @@ func (a *Admin) AddUser(ctx context.Context, tenant, name string, c Credentials)
 	if err != nil {
 		return u, "", err
 	}
+	bare := catalog.BareNone
+	if a.Watcher.Snapshot().MayClaim(tenant, name) {
+		bare = catalog.BareClaimed
+	}
 	u, err = a.Catalog.PutUser(ctx, catalog.User{Tenant: tenant, Name: name, CreatedAt: time.Now().UTC().Truncate(time.Second),
-		Credentials: map[string]catalog.Scram{mechanism: cred}})
+		Credentials: map[string]catalog.Scram{mechanism: cred}, Bare: bare})
 	switch {
 	case errors.Is(err, catalog.ErrNoTenant):
 		return u, "", a.unknownTenant(tenant)

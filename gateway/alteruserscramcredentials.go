@@ -186,7 +186,10 @@ func (call *call) change(c *credentialChanges, room *atomic.Int64) error {
 	for {
 		u, err := call.g.opts.Users.User(ctx, call.tenant, c.name)
 		if errors.Is(err, catalog.ErrNotFound) {
-			u, err = catalog.User{Tenant: call.tenant, Name: c.name}, nil
+			u, err = catalog.User{Tenant: call.tenant, Name: c.name, Bare: catalog.BareNone}, nil
+			if call.g.watcher.Snapshot().Alone(call.tenant, c.name) {
+				u.Bare = catalog.BareClaimed
+			}
 		}
 		if err != nil {
 			return err

@@ -11,10 +11,12 @@ import (
 // of package sasl. It does no I/O.
 //
 // A user belongs to one tenant. alice@acme is user alice of tenant acme; alice
-// alone is the one user of that name, and of several in different tenants the one
-// that was first: else who administers one tenant could take the name from
-// another. A user whose own name is alice@acme signs on as alice@acme@its-tenant
-// wherever acme has an alice.
+// alone is the one who has claimed the name ([catalog.Bare]), which the operator
+// gives. Who administers a tenant gives none: else a name that does not work would
+// tell of another tenant's user, and one that does could be taken from it. A user
+// whose own name is alice@acme signs on as alice@acme@its-tenant unless it has
+// claimed that name. Of users from before names were claimed the first of several
+// has it.
 type Reach struct {
 	Snapshot *catalog.Snapshot
 	// Only is the tenant that the connection is bound to; "" is any.
@@ -39,6 +41,15 @@ func (r Reach) User(name string) *catalog.User {
 	if r.Only != "" && !r.Active(r.Only) {
 		return nil
 	}
+	if r.Only == "" {
+		// It is held also while its tenant is being deleted: it can be brought back.
+		if u := r.Snapshot.Bare(name); u != nil {
+			if r.Active(u.Tenant) {
+				return u
+			}
+			return nil
+		}
+	}
 	if at := strings.LastIndexByte(name, '@'); at > 0 {
 		of := name[at+1:]
 		if (r.Only == "" || r.Only == of) && r.Active(of) {
@@ -52,11 +63,24 @@ func (r Reach) User(name string) *catalog.User {
 	}
 	var first *catalog.User
 	for _, u := range r.Snapshot.UsersNamed(name) {
-		if r.Active(u.Tenant) && (first == nil || u.CreatedAt.Before(first.CreatedAt)) {
+		if u.Bare == catalog.BareBefore && r.Active(u.Tenant) && (first == nil || u.CreatedAt.Before(first.CreatedAt)) {
 			first = u
 		}
 	}
 	return first
+}
+
+// SignsOn is the name by which a user signs on where nothing but the name tells its tenant.
+func SignsOn(s *catalog.Snapshot, u *catalog.User) string {
+	if u.Bare == catalog.BareClaimed {
+		return u.Name
+	}
+	if u.Bare == catalog.BareBefore {
+		if at := (Reach{Snapshot: s}).User(u.Name); at != nil && at.Tenant == u.Tenant && at.Name == u.Name {
+			return u.Name
+		}
+	}
+	return u.Name + "@" + u.Tenant
 }
 
 // Tenant settles the tenant of a principal whose token or certificate names one

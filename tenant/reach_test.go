@@ -126,6 +126,42 @@ func TestReach(t *testing.T) {
 		t.Errorf("a token of acme: %q, %t", of, ok)
 	}
 
+	// Names that were claimed since, beside users of before. Who claims none has none, whoever else does or does not.
+	for _, at := range []struct {
+		tenant, name string
+		bare         catalog.Bare
+	}{
+		{"acme", "gina", catalog.BareClaimed}, {"beta", "gina", catalog.BareNone}, {"beta", "hugo", catalog.BareNone}, {"acme", "hugo", catalog.BareNone},
+		{"beta", "ida", catalog.BareNone}, {"beta", "nl@acme", catalog.BareNone}, {"acme", "nl", catalog.BareNone}, {"beta", "nl@gone", catalog.BareNone},
+		{"beta", "nl@none", catalog.BareNone}, {"beta", "m@none", catalog.BareClaimed}, {"gone", "kurt", catalog.BareClaimed}, {"beta", "kurt", catalog.BareNone},
+		{"acme", "eve", catalog.BareNone}, {"acme", "carol", catalog.BareNone},
+	} {
+		if _, err := c.PutUser(t.Context(), catalog.User{Tenant: at.tenant, Name: at.name, Credentials: cred, Bare: at.bare}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = fresh()
+	for _, x := range []struct{ only, name, tenant, signsOn string }{
+		{"", "gina", "acme", "gina"}, {"", "gina@beta", "beta", "gina@beta"}, {"", "gina@acme", "acme", "gina"},
+		{"", "hugo", "", ""}, {"", "hugo@acme", "acme", "hugo@acme"}, {"", "ida", "", ""}, {"", "ida@beta", "beta", "ida@beta"},
+		{"", "nl@acme", "acme", "nl@acme"}, {"", "nl@acme@beta", "beta", "nl@acme@beta"}, {"", "nl@gone", "", ""}, {"", "nl@none", "", ""}, {"", "nl@none@beta", "beta", "nl@none@beta"},
+		{"", "m@none", "beta", "m@none"}, {"", "kurt", "", ""}, {"", "kurt@beta", "beta", "kurt@beta"},
+		{"", "eve", "default", "eve"}, {"", "carol", "", ""}, {"", "alice", "beta", "alice"}, {"", "alice@acme", "acme", "alice@acme"}, {"", "bob@acme@beta", "beta", "bob@acme@beta"},
+		{"beta", "ida", "beta", "ida@beta"}, {"beta", "nl@none", "beta", "nl@none@beta"}, {"acme", "gina", "acme", "gina"}, {"beta", "m@none", "beta", "m@none"},
+	} {
+		u := Reach{Snapshot: s, Only: x.only}.User(x.name)
+		if u == nil && x.tenant != "" || u != nil && (u.Tenant != x.tenant || SignsOn(s, u) != x.signsOn) {
+			t.Errorf("%q on a listener of %q: %v, want one of %s who signs on as %s", x.name, x.only, u, x.tenant, x.signsOn)
+		}
+	}
+	// Who is gone and comes back at the same second has not taken the name by it.
+	if err := c.DeleteUser(t.Context(), "acme", "gina", -1); err != nil {
+		t.Fatal(err)
+	}
+	if u := (Reach{Snapshot: fresh()}).User("gina"); u != nil {
+		t.Errorf("of the users who have not claimed it: %v", u)
+	}
+
 	alice := s.User("acme", "alice")
 	stands := func() bool { return Reach{Snapshot: fresh()}.Stands(alice, "SCRAM-SHA-256") }
 	if !stands() {

@@ -17,11 +17,12 @@ func toolsOfATenant(t *testing.T, up *running, java *tools.Tools, file func(name
 	up.must("tenant", "create", "globex")
 	up.must("user", "add", "alice", "--tenant", "acme", "--password-file", file("alice", "alice-secret"))
 	up.must("tenant", "set", "acme", "--super-users", "User:alice")
-	config := func(user string) string {
+	config := func(user, as string) string {
 		return file(user+".properties", fmt.Sprintf("security.protocol=SASL_PLAINTEXT\nsasl.mechanism=SCRAM-SHA-256\n"+
-			"sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required username=%q password=\"%s-secret\";\n", user, user))
+			"sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required username=%q password=\"%s-secret\";\n", as, user))
 	}
-	alice, bob := config("alice"), config("bob")
+	// The operator gave alice her bare name; whom she makes signs on with the tenant behind the name.
+	alice, bob := config("alice", "alice"), config("bob", "bob@acme")
 	const acls, configs, topics = "kafka-acls", "kafka-configs", "kafka-topics"
 	for i, c := range []struct {
 		tool, as, args string

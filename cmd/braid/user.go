@@ -73,7 +73,8 @@ func newUserAdd(e *env) *cobra.Command {
 		Use:   "add NAME --tenant T",
 		Short: "Add a user",
 		Long: `Add a user to a tenant. Without --password-file a password is generated and shown this once:
-only a salted hash of it is kept.`,
+only a salted hash of it is kept. At a listener without a tenant the user signs on by its bare
+name if no other has that, else as NAME@TENANT: the output says which.`,
 		Example: `  braid user add alice --tenant acme
   braid user add batch --tenant acme --mechanism SCRAM-SHA-512 --password-file batch.password`,
 		Args: names(1, 1, "the name of the new user"),
@@ -95,13 +96,21 @@ only a salted hash of it is kept.`,
 func (e *env) credential(cmd *cobra.Command, change func(context.Context, *api.Client) (api.User, error), verb string) error {
 	return ask(e, func(ctx context.Context, c *api.Client, _ []string) (api.User, error) { return change(ctx, c) },
 		func(w io.Writer, u api.User) error {
-			text := fmt.Sprintf("user %s %s tenant %s (%s)\n", u.Name, verb, u.Tenant, strings.Join(u.Mechanisms, ", "))
+			text := fmt.Sprintf("user %s %s tenant %s (%s)\n", u.Name, verb, u.Tenant, strings.Join(u.Mechanisms, ", ")) + signsOn(u, verb == "added to")
 			if u.Password != "" {
 				text += "password " + u.Password + "\nit is not shown again\n"
 			}
 			_, err := io.WriteString(w, text)
 			return err
 		})(cmd, nil)
+}
+
+// signsOn says by which name, where the listener does not tell the tenant.
+func signsOn(u api.User, added bool) string {
+	if added && u.SignsOn != u.Name {
+		return "signs on as " + u.SignsOn + ": the bare name is another tenant's\n"
+	}
+	return "signs on as " + u.SignsOn + "\n"
 }
 
 func newUserList(e *env) *cobra.Command {
@@ -116,9 +125,9 @@ func newUserList(e *env) *cobra.Command {
 			func(w io.Writer, list []api.User) error {
 				var rows [][]string
 				for _, u := range list {
-					rows = append(rows, []string{u.Name, dash(strings.Join(u.Mechanisms, ",")), ago(u.Created)})
+					rows = append(rows, []string{u.Name, dash(strings.Join(u.Mechanisms, ",")), u.SignsOn, ago(u.Created)})
 				}
-				return table(w, []string{"NAME", "MECHANISMS", "CREATED"}, rows)
+				return table(w, []string{"NAME", "MECHANISMS", "SIGNS ON AS", "CREATED"}, rows)
 			}),
 	}
 }

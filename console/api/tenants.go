@@ -54,6 +54,8 @@ type User struct {
 	Name       string    `json:"name"`
 	Mechanisms []string  `json:"mechanisms"`
 	Created    time.Time `json:"created"`
+	// SignsOn is the name to sign on by at a listener that has no tenant: NAME where the user holds that, else NAME@TENANT.
+	SignsOn string `json:"signsOn"`
 	// Password is the one that was generated, in the answer to what generated it and nowhere else.
 	Password string `json:"password,omitempty"`
 }
