@@ -17,6 +17,10 @@ type GroupConfig struct {
 	Revision int64             `json:"-"`
 }
 
+// MaxGroupConfigs bounds the groups of one tenant for which something is set: their records
+// outlive the groups, so that nothing else would.
+const MaxGroupConfigs = 10_000
+
 // PutGroupConfig writes a group's configs if Revision (0: there are none) still
 // stands, and removes them if none are left.
 func (c *Catalog) PutGroupConfig(ctx context.Context, g GroupConfig) error {
@@ -33,6 +37,9 @@ func (c *Catalog) PutGroupConfig(ctx context.Context, g GroupConfig) error {
 
 // GroupConfig returns what was set for a group, nil if nothing was.
 func (s *Snapshot) GroupConfig(tenant, group string) *GroupConfig { return s.groups[tenant][group] }
+
+// GroupConfigCount is for how many groups of a tenant something was set.
+func (s *Snapshot) GroupConfigCount(tenant string) int { return len(s.groups[tenant]) }
 
 // GroupConfigs yields a tenant's groups for which something was set, by name.
 func (s *Snapshot) GroupConfigs(tenant string) iter.Seq[*GroupConfig] {

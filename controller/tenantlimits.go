@@ -16,7 +16,11 @@ import (
 type admissions struct {
 	mu sync.Mutex
 	of map[string]*admission
+	// groups are those whose first configs are being written, and by how many.
+	groups map[groupOf]int
 }
+
+type groupOf struct{ tenant, group string }
 
 type admission struct{ topics, partitions int64 }
 

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -133,8 +134,16 @@ func (call *call) alter(a *alteration, validateOnly bool) error {
 	case kmsg.ConfigResourceTypeTopic:
 		return call.alterTopic(ctx, alter)
 	case kmsg.ConfigResourceTypeGroupConfig:
-		if err := checkGroupName(a.name); err != nil {
+		// What an earlier release took can still be changed, and removed.
+		if err := checkGroupName(a.name); err != nil && (a.name == "" || call.g.watcher.Snapshot().GroupConfig(call.tenant, a.name) == nil) {
 			return err
+		}
+		// A record each, whether there is such a group or not. As these requests know no refusal
+		// for it, it is counted, and their client waits afterwards.
+		if !validateOnly {
+			if err := call.mutate(1, math.MaxInt16); err != nil {
+				return err
+			}
 		}
 		return call.g.admin.AlterGroupConfig(ctx, alter)
 	case kmsg.ConfigResourceTypeBroker:
@@ -176,15 +185,16 @@ func (g *Gateway) splits(a *alteration) error {
 	return nil
 }
 
-// maxGroupName bounds the names of groups that have configs.
-const maxGroupName = 4096
+// maxGroupName bounds the names of groups that have configs, which are kept in the catalog. Groups
+// themselves are in the coordinators' logs and have names as long as Kafka's.
+const maxGroupName = 249
 
 func checkGroupName(name string) error {
 	if name == "" {
 		return invalidRequest("Group name must not be empty")
 	}
 	if len(name) > maxGroupName {
-		return invalidRequest("Group name is longer than %d bytes", maxGroupName)
+		return &span.RejectedError{Code: wire.InvalidGroupID, Detail: fmt.Sprintf("Configs are kept for groups with names of at most %d bytes", maxGroupName)}
 	}
 	return nil
 }

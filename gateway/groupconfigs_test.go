@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -62,6 +64,7 @@ func TestGroupConfigs(t *testing.T) {
 		{"g", "consumer.session.timeout.ms", ConfigSet, nil, wire.InvalidRequest},
 		{"g", "consumer.session.timeout.ms", 9, str("50000"), wire.InvalidRequest},
 		{"", "consumer.session.timeout.ms", ConfigSet, str("50000"), wire.InvalidRequest},
+		{strings.Repeat("g", 250), "consumer.session.timeout.ms", ConfigSet, str("50000"), wire.InvalidGroupID},
 		{"g", "consumer.session.timeout.ms", ConfigDelete, nil, wire.None},
 	} {
 		if got := alter(c.group, c.key, c.op, c.value); got != c.want {
@@ -115,5 +118,34 @@ func TestNothingElseIsAltered(t *testing.T) {
 		if out := resp.Resources[0]; wire.Code(out.ErrorCode) != wire.InvalidRequest || out.ErrorMessage == nil || *out.ErrorMessage == "" {
 			t.Errorf("type %d: %+v", kind, out)
 		}
+	}
+}
+
+// Configs of groups count as what changes the catalog does: who sets them for one group after
+// the other waits between.
+func TestGroupConfigsAreMutations(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	if e := do[*kmsg.AlterClientQuotasResponse](f.raw(), 1, alterQuota("ANONYMOUS", "controller_mutation_rate", 0.01)).Entries[0]; e.ErrorCode != 0 {
+		t.Fatal(wire.Code(e.ErrorCode))
+	}
+	f.refresh()
+	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+	for i := range 30 {
+		r := kmsg.NewIncrementalAlterConfigsRequestResource()
+		r.ResourceType, r.ResourceName = kmsg.ConfigResourceTypeGroupConfig, fmt.Sprint("g", i)
+		c := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+		c.Name, c.Value = "consumer.session.timeout.ms", kmsg.StringPtr("50000")
+		r.Configs = append(r.Configs, c)
+		req.Resources = append(req.Resources, r)
+	}
+	resp := do[*kmsg.IncrementalAlterConfigsResponse](f.raw(), 1, req)
+	for _, r := range resp.Resources {
+		if r.ErrorCode != 0 {
+			t.Errorf("%s: %v", r.ResourceName, wire.Code(r.ErrorCode))
+		}
+	}
+	if resp.ThrottleMillis <= 0 {
+		t.Errorf("30 groups at a rate of 0.01/s, and throttled by %d ms", resp.ThrottleMillis)
 	}
 }

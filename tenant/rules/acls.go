@@ -29,6 +29,9 @@ type Store struct {
 // MaxACLs bounds the rules of one tenant.
 const MaxACLs = 20_000
 
+// MaxACLBytes bounds the names, principals and hosts of those rules together.
+const MaxACLBytes = 16 << 20
+
 // maxSelected bounds what the filters of one request select together: each tells
 // all that it does, and a request holds very many of them.
 const maxSelected = 5 * MaxACLs
@@ -149,6 +152,9 @@ func (s *Store) CreateACLs(ctx context.Context, tenant string, asked []acl.Bindi
 		if len(after) > MaxACLs {
 			return all(refuse(wire.PolicyViolation, "%d rules: a tenant has at most %d", len(after), MaxACLs))
 		}
+		if n := textBytes(after); n > MaxACLBytes && n > textBytes(now.rules) {
+			return all(refuse(wire.PolicyViolation, "rules with %d bytes of names: a tenant has at most %d", n, MaxACLBytes))
+		}
 		if err := lockout(now.rules, after, now.options, o); err != nil {
 			return all(err)
 		}
@@ -259,4 +265,12 @@ func (s *Store) saw(ctx context.Context, revision int64) {
 	if _, err := s.Watcher.RevisionAtLeast(ctx, revision); err != nil && !errors.Is(err, context.Canceled) {
 		s.Logger.Debug("wait for a change of rules", "err", err)
 	}
+}
+
+func textBytes(rules []acl.Binding) int {
+	n := 0
+	for i := range rules {
+		n += len(rules[i].Name) + len(rules[i].Principal) + len(rules[i].Host)
+	}
+	return n
 }

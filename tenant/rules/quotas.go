@@ -12,6 +12,9 @@ import (
 // MaxQuotas bounds the entities of one tenant that have quotas.
 const MaxQuotas = 20_000
 
+// MaxQuotaBytes bounds the names of those entities together.
+const MaxQuotaBytes = 8 << 20
+
 // AlterQuotas makes changes and returns an error for each, nil for those that were
 // made. An entity that is named twice is refused.
 func (s *Store) AlterQuotas(ctx context.Context, tenant string, changes []quota.Change, o Options) []error {
@@ -60,6 +63,8 @@ func (s *Store) AlterQuotas(ctx context.Context, tenant string, changes []quota.
 		switch {
 		case tooMany(known, next):
 			return fail(refuse(wire.PolicyViolation, "a tenant has quotas for at most %d entities", MaxQuotas))
+		case tooLong(known, next):
+			return fail(refuse(wire.PolicyViolation, "the names of a tenant's entities that have quotas are at most %d bytes together", MaxQuotaBytes))
 		case len(next) == 0 || o.DryRun:
 			return errs
 		}
@@ -89,4 +94,33 @@ func tooMany(known map[string]catalog.ClientQuota, next []catalog.ClientQuota) b
 		}
 	}
 	return n > MaxQuotas && n > len(known)
+}
+
+// tooLong is tooMany for the bytes of the entities' names.
+func tooLong(known map[string]catalog.ClientQuota, next []catalog.ClientQuota) bool {
+	before, after := 0, 0
+	for _, q := range known {
+		before += nameBytes(q.Entity)
+	}
+	after = before
+	for _, q := range next {
+		_, there := known[catalog.EntityKey(q.Entity)]
+		switch {
+		case there && len(q.Values) == 0:
+			after -= nameBytes(q.Entity)
+		case !there:
+			after += nameBytes(q.Entity)
+		}
+	}
+	return after > MaxQuotaBytes && after > before
+}
+
+func nameBytes(entity []catalog.EntityPart) int {
+	n := 0
+	for _, p := range entity {
+		if p.Name != nil {
+			n += len(*p.Name)
+		}
+	}
+	return n
 }

@@ -81,3 +81,36 @@ func TestFiltersSelectABoundedNumber(t *testing.T) {
 		t.Errorf("nobody waits: %v", err)
 	}
 }
+
+// Many names that are as long as one may be do not fill the catalog either.
+func TestNamesAreBoundedTogether(t *testing.T) {
+	t.Parallel()
+	some := map[string]float64{"producer_byte_rate": 1}
+	const size = 4096
+	long := func(i int) catalog.ClientQuota {
+		name := fmt.Sprintf("%0*d", size, i)
+		return catalog.ClientQuota{Entity: []catalog.EntityPart{{Type: "user", Name: &name}}, Values: some}
+	}
+	known := map[string]catalog.ClientQuota{}
+	for i := range MaxQuotaBytes / size {
+		known[catalog.EntityKey(long(i).Entity)] = long(i)
+	}
+	gone, other := long(0), long(MaxQuotas)
+	gone.Values = nil
+	for _, c := range []struct {
+		name string
+		next []catalog.ClientQuota
+		want bool
+	}{
+		{"no more than there are", []catalog.ClientQuota{long(0)}, false},
+		{"one more", []catalog.ClientQuota{other}, true},
+		{"one for another", []catalog.ClientQuota{gone, other}, false},
+	} {
+		if got := tooLong(known, c.next); got != c.want {
+			t.Errorf("%s: too long: %t", c.name, got)
+		}
+	}
+	if n := textBytes([]acl.Binding{{Name: "orders", Principal: "User:ann", Host: "*"}, {Name: "b"}}); n != 16 {
+		t.Errorf("%d bytes of names", n)
+	}
+}
