@@ -42,7 +42,7 @@ func (c *Certificates) Keep(ctx context.Context, what string, log *slog.Logger) 
 			log.Info("certificates were read again", "listener", what)
 			said = ""
 		case err != nil && err.Error() != said:
-			log.Warn("certificates cannot be read again, the former ones serve on", "listener", what, "err", err)
+			log.Error("certificates cannot be read again, the former ones serve on", "listener", what, "err", err)
 			said = err.Error()
 		}
 	}

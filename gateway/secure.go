@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -109,6 +110,9 @@ func (c *certificates) load() (changed bool, err error) {
 		// What is wrong, never the key.
 		return false, fmt.Errorf("%s and %s: %w", c.files.Cert, c.files.Key, err)
 	}
+	if err := serves(pair.Leaf, time.Now()); err != nil {
+		return false, fmt.Errorf("%s: %w", c.files.Cert, err)
+	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
 	if c.files.ClientCA != "" {
 		pem, err := os.ReadFile(c.files.ClientCA)
@@ -130,6 +134,21 @@ func (c *certificates) load() (changed bool, err error) {
 	c.expires.Store(pair.Leaf.NotAfter.Unix())
 	c.current.Store(config)
 	return true, nil
+}
+
+// serves tells why no client would take a certificate from a server now, whichever
+// authorities it trusts.
+func serves(leaf *x509.Certificate, now time.Time) error {
+	switch {
+	case now.Before(leaf.NotBefore):
+		return fmt.Errorf("the certificate is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339))
+	case now.After(leaf.NotAfter):
+		return fmt.Errorf("the certificate has expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
+	case len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) > 0 &&
+		!slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth) && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny):
+		return errors.New("the certificate is not for servers: its extended key usage has no serverAuth")
+	}
+	return nil
 }
 
 func (c *certificates) stat() (string, error) {
@@ -184,7 +203,7 @@ func (g *Gateway) keepCertificates() {
 				said[l] = ""
 			case err != nil && err.Error() != said[l]:
 				// Once for each reason: files are replaced one after the other.
-				g.log.Warn("certificates cannot be read again, the former ones serve on", "listener", l.cfg.Name, "err", err)
+				g.log.Error("certificates cannot be read again, the former ones serve on", "listener", l.cfg.Name, "err", err)
 				said[l] = err.Error()
 			}
 		}

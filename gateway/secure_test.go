@@ -220,6 +220,51 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	}
 }
 
+// A certificate that no client would take does not replace one that serves, and no gateway starts with it.
+func TestCertificatesThatDoNotServe(t *testing.T) {
+	t.Parallel()
+	ca := testkit.NewCA(t, "ours")
+	for _, c := range []struct {
+		name string
+		edit func(*x509.Certificate)
+		want string // of the error; "" for none
+	}{
+		{"for clients", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }, "serverAuth"},
+		{"expired", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }, "expired"},
+		{"of tomorrow", func(c *x509.Certificate) { c.NotBefore = time.Now().Add(12 * time.Hour) }, "not valid before"},
+		{"for servers", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }, ""},
+		{"for anything", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny} }, ""},
+		{"of no stated use", func(c *x509.Certificate) { c.ExtKeyUsage = nil }, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			cert, key := ca.IssueTo(t, dir, "server", pkix.Name{CommonName: "braid"}, nil)
+			certs := &certificates{files: TLSFiles{Cert: cert, Key: key}}
+			if changed, err := certs.load(); err != nil || !changed {
+				t.Fatalf("the first: %t, %v", changed, err)
+			}
+			former := certs.current.Load()
+			ca.IssueTo(t, dir, "server", pkix.Name{CommonName: "braid"}, c.edit)
+			changed, err := certs.load()
+			_, start := OpenCertificates(certs.files)
+			if c.want == "" {
+				if err != nil || start != nil || !changed || certs.current.Load() == former {
+					t.Errorf("taken: %t, %v; at start: %v", changed, err, start)
+				}
+				return
+			}
+			for _, err := range []error{err, start} {
+				if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), cert) {
+					t.Errorf("%v, want %q", err, c.want)
+				}
+			}
+			if changed || certs.current.Load() != former {
+				t.Error("it took the place of the one that serves")
+			}
+		})
+	}
+}
+
 // until is eventually for what a loop of seconds has to do first.
 func until(tb testing.TB, try func() error) {
 	tb.Helper()
