@@ -10,8 +10,11 @@ package gateway
 // Differences: requests of one connection are worked on at the same time, their
 // appends in the order of arrival, so a partition that waits does not keep the
 // requests behind from being appended. acks 0 and 1 are appended like -1.
-// Timestamps are checked by the batch's header; single records are looked at
-// only where the topic sets message.timestamp.before.max.ms or is compacted.
+// Timestamps are checked by the batch's header; keys and times of single records are looked at
+// only where the topic sets message.timestamp.before.max.ms or is compacted. That records unpack and
+// are whole is checked by the cluster that takes them. What Apache Kafka answers with UNKNOWN_SERVER_ERROR
+// then (records that do not unpack) is INVALID_RECORD, and so are offsets that do not grow within an uncompressed batch,
+// which it takes. Behind the first 64 MiB that a batch unpacks to, a local cluster checks nothing.
 // CurrentLeader and NodeEndpoints
 // (KIP-951) are never set: every gateway takes appends for every partition.
 
@@ -233,6 +236,9 @@ func (s *topicSettings) admit(records []byte, h *batch.Header, now int64) error 
 		rejected.Code, rejected.Detail = wire.InvalidRecord, s.fault(err, now)
 	case errors.As(err, &late):
 		rejected.Code, rejected.Detail = wire.InvalidTimestamp, s.fault(err, now)
+	case errors.Is(err, batch.ErrCorrupt):
+		// The checksum was right: sent again it would be the same.
+		return &span.RejectedError{Code: wire.InvalidRecord, Detail: err.Error()}
 	default:
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/wire"
 )
@@ -17,6 +18,11 @@ func (p *partition) answered(e *entry, r *wire.ProduceResult, took time.Duration
 	p.flying--
 	p.over(e)
 	code := r.Code
+	if code == wire.UnknownServerError && e.a != nil && batch.Sound(e.a.Batch) != nil {
+		// What LogValidator meets in records that do not unpack has no code of its own. The broker will
+		// never take them. This is rare, and nobody but the partition's own appends waits for the lock.
+		code = wire.InvalidRecord
+	}
 	e.code = code
 	what := kindOf(code)
 	if (what == kindMoved || what == kindRetry) && r.BaseOffset >= 0 {

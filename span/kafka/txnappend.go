@@ -90,6 +90,9 @@ func (p *partition) sendTxn(a *span.Append) error {
 		}
 		sent := time.Now()
 		code, err := p.sendTxnOnce(ctx, a, after, &maybe)
+		if err == nil && code == wire.UnknownServerError && batch.Sound(a.Batch) != nil {
+			code = wire.InvalidRecord // see partition.answered
+		}
 		what := kindOf(code)
 		switch {
 		case err != nil:

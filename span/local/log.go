@@ -71,11 +71,25 @@ func (l *log) Append(a *span.Append) {
 		// A broker looks at a batch's size before its content, and so does stepAppend.
 		if err := batch.Verify(a.Batch); err != nil {
 			r.unfit = corrupt(err)
+		} else if err := sound(&r); err != nil {
+			r.unfit = err
 		} else if p, err := l.partition(); err == nil {
 			r.unfit = p.t.cfg.Load().admissible(a.Batch, &r.h, l.s.opt.Now().UnixMilli())
 		}
 	}
 	l.s.submit(r)
+}
+
+// sound refuses records that no consumer could get past, as a broker does. Apache Kafka says
+// UNKNOWN_SERVER_ERROR of some of them, which tells a client less.
+func sound(r *request) error {
+	if r.mark != nil {
+		return nil
+	}
+	if err := batch.Sound(r.a.Batch); err != nil {
+		return &span.RejectedError{Code: wire.InvalidRecord, Detail: err.Error()}
+	}
+	return nil
 }
 
 func corrupt(err error) error {

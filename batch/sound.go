@@ -1,0 +1,329 @@
+package batch
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"sync"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
+)
+
+const (
+	// soundBudget bounds what is unpacked of one batch, bytes. What a few bytes unpack to beyond it is
+	// taken unseen, so that nobody keeps a processor for long with them.
+	soundBudget = 64 << 20
+	// soundWindow is the largest window of a zstd frame that is unpacked piece by piece; Java's
+	// clients ask for no larger one up to level 19.
+	soundWindow = 8 << 20
+	// soundBuffer is what is unpacked at a time, bytes.
+	soundBuffer = 32 << 10
+)
+
+// soundGate bounds how many batches are unpacked by Sound at a time, and so its memory, to what
+// processors can work on.
+var soundGate = sync.OnceValue(func() chan struct{} { return make(chan struct{}, max(2, runtime.GOMAXPROCS(0))) })
+
+var (
+	soundReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, soundBuffer) }}
+	zstdReaders  sync.Pool
+)
+
+// Sound tells whether consumers can read the records of the whole batch b, as Kafka's LogValidator does for a
+// broker: that they unpack, are as many as the header says, with lengths that fit, offsets that grow
+// within the batch, and nothing behind them. The checksum is not looked at, nor are keys and times. Nothing is kept
+// and little allocated: records are looked at while they are unpacked. It returns [ErrInvalid].
+func Sound(b []byte) error {
+	h, size, err := Parse(b)
+	if err != nil {
+		return err
+	}
+	if len(b) < size {
+		return fmt.Errorf("%w: %d of %d bytes", ErrTruncated, len(b), size)
+	}
+	if h.NumRecords == 0 {
+		return nil // what compaction leaves of a batch
+	}
+	s := sounding{count: h.NumRecords, last: int64(h.LastOffsetDelta), before: -1}
+	if h.Codec() == None {
+		return s.all(b[HeaderSize:size])
+	}
+	gate := soundGate()
+	gate <- struct{}{}
+	defer func() { <-gate }()
+	return s.unpack(h.Codec(), b[HeaderSize:size])
+}
+
+// sounding is a walk over the records of one batch.
+type sounding struct {
+	seen, count  int32
+	last, before int64 // offset deltas: the batch's largest, and the one of the record before
+}
+
+func (s *sounding) malformed() error {
+	return fmt.Errorf("%w: record %d of %d is malformed", ErrInvalid, s.seen, s.count)
+}
+
+func (s *sounding) behind() error {
+	return fmt.Errorf("%w: bytes behind the last of %d records", ErrInvalid, s.count)
+}
+
+// all walks over records that lie in memory.
+func (s *sounding) all(rest []byte) error {
+	for ; s.seen < s.count; s.seen++ {
+		size, n := varint(rest)
+		if n <= 0 || size < minRecordSize-1 || size > int64(len(rest)-n) || !s.record(rest[n:n+int(size)]) {
+			return s.malformed()
+		}
+		rest = rest[n+int(size):]
+	}
+	if len(rest) > 0 {
+		return s.behind()
+	}
+	return nil
+}
+
+// next takes a record's offset delta.
+func (s *sounding) next(delta int64) bool {
+	ok := delta > s.before && delta <= s.last
+	s.before = delta
+	return ok
+}
+
+// record looks at one record without its length.
+func (s *sounding) record(r []byte) bool {
+	r = r[1:] // attributes
+	_, n := varint(r)
+	if n <= 0 {
+		return false
+	}
+	r = r[n:]
+	delta, n := varint(r)
+	if n <= 0 || !s.next(delta) {
+		return false
+	}
+	r, ok := pass(r[n:], -1)
+	if !ok {
+		return false
+	}
+	if r, ok = pass(r, -1); !ok {
+		return false
+	}
+	headers, n := varint(r)
+	if n <= 0 || headers < 0 || headers > int64(len(r)/2) {
+		return false
+	}
+	r = r[n:]
+	for range headers {
+		if r, ok = pass(r, 0); !ok {
+			return false
+		}
+		if r, ok = pass(r, -1); !ok {
+			return false
+		}
+	}
+	return len(r) == 0
+}
+
+// pass goes past a field and its length, which is least at least.
+func pass(b []byte, least int64) ([]byte, bool) {
+	size, n := varint(b)
+	if n <= 0 || size < least || size > int64(len(b)-n) {
+		return nil, false
+	}
+	return b[n+int(max(size, 0)):], true
+}
+
+// varint is binary.Varint, made so that the compiler puts the case of one byte, which most are, where it is called.
+func varint(b []byte) (int64, int) {
+	if len(b) > 0 && b[0] < 0x80 {
+		return int64(b[0]>>1) ^ -int64(b[0]&1), 1
+	}
+	return binary.Varint(b)
+}
+
+// unpack walks over records that are compressed.
+func (s *sounding) unpack(codec Codec, packed []byte) error {
+	var err error
+	switch codec {
+	case Gzip:
+		zr, ok := gzipReaders.Get().(*gzip.Reader)
+		if ok {
+			err = zr.Reset(bytes.NewReader(packed))
+		} else {
+			zr, err = gzip.NewReader(bytes.NewReader(packed))
+		}
+		if err != nil {
+			return fmt.Errorf("%w: gzip: %w", ErrInvalid, err)
+		}
+		defer gzipReaders.Put(zr)
+		return s.stream(codec, zr)
+	case LZ4:
+		zr := lz4Readers.Get().(*lz4.Reader)
+		zr.Reset(bytes.NewReader(packed))
+		defer func() {
+			zr.Reset(nil)
+			lz4Readers.Put(zr)
+		}()
+		return s.stream(codec, zr)
+	case Zstd:
+		zr, ok := zstdReaders.Get().(*zstd.Decoder)
+		if !ok {
+			// With a concurrency of one it has no goroutines, and may be left to the collector.
+			zr, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(soundWindow), zstd.WithDecodeBuffersBelow(0))
+			if err != nil {
+				return fmt.Errorf("start zstd: %w", err)
+			}
+		}
+		if err := zr.Reset(bytes.NewReader(packed)); err != nil {
+			return fmt.Errorf("%w: zstd: %w", ErrInvalid, err)
+		}
+		fresh := *s
+		err = s.stream(codec, zr)
+		// So that it does not hold the batch. No error comes of nothing.
+		if zr.Reset(nil) == nil {
+			zstdReaders.Put(zr)
+		}
+		if !errors.Is(err, zstd.ErrWindowSizeExceeded) {
+			return err
+		}
+		*s = fresh
+	case Snappy:
+	default:
+		return fmt.Errorf("%w: %v", ErrCodec, codec)
+	}
+	buf, err := decompress(codec, packed, soundBudget)
+	switch {
+	case errors.Is(err, ErrTooLarge):
+		return nil
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	defer buf.free()
+	return s.all(buf.b)
+}
+
+// stream walks over the records that r unpacks.
+func (s *sounding) stream(codec Codec, r io.Reader) error {
+	limited := io.LimitedReader{R: r, N: soundBudget}
+	br := soundReaders.Get().(*bufio.Reader)
+	br.Reset(&limited)
+	defer func() {
+		br.Reset(nil)
+		soundReaders.Put(br)
+	}()
+	var err error
+	for ; err == nil && s.seen < s.count; s.seen++ {
+		if err = s.streamed(br); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		switch _, err = br.ReadByte(); err {
+		case nil:
+			return s.behind()
+		case io.EOF:
+			return nil
+		}
+	}
+	switch {
+	case errors.Is(err, ErrInvalid):
+		return err
+	case limited.N <= 0:
+		return nil
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("%w: record %d of %d is cut", ErrInvalid, s.seen, s.count)
+	}
+	return fmt.Errorf("%w: %v: %w", ErrInvalid, codec, err)
+}
+
+// streamed looks at the next record of a stream. An error that is not ErrInvalid is the stream's.
+func (s *sounding) streamed(br *bufio.Reader) error {
+	size, err := binary.ReadVarint(br)
+	switch {
+	case err != nil:
+		return err
+	case size < minRecordSize-1 || size > 1<<31-1:
+		return s.malformed()
+	case size > soundBuffer:
+		return s.large(br, size)
+	}
+	r, err := br.Peek(int(size))
+	if err != nil {
+		return err
+	}
+	if !s.record(r) {
+		return s.malformed()
+	}
+	_, err = br.Discard(int(size))
+	return err
+}
+
+// large is record for one that is never in memory as a whole.
+func (s *sounding) large(br *bufio.Reader, left int64) error {
+	number := func() (int64, error) {
+		v, err := binary.ReadVarint(br)
+		left -= int64(len(binary.AppendVarint(make([]byte, 0, binary.MaxVarintLen64), v)))
+		return v, err
+	}
+	skip := func(n int64) error {
+		if left -= n; left < 0 {
+			return s.malformed()
+		}
+		_, err := br.Discard(int(n))
+		return err
+	}
+	field := func(least int64) error {
+		size, err := number()
+		if err != nil {
+			return err
+		}
+		if size < least || size > left {
+			return s.malformed()
+		}
+		return skip(max(size, 0))
+	}
+	if err := skip(1); err != nil { // attributes
+		return err
+	}
+	if _, err := number(); err != nil {
+		return err
+	}
+	delta, err := number()
+	if err != nil {
+		return err
+	}
+	if !s.next(delta) {
+		return s.malformed()
+	}
+	for range 2 {
+		if err := field(-1); err != nil {
+			return err
+		}
+	}
+	headers, err := number()
+	if err != nil {
+		return err
+	}
+	if headers < 0 || headers > left/2 {
+		return s.malformed()
+	}
+	for range headers {
+		if err := field(0); err != nil {
+			return err
+		}
+		if err := field(-1); err != nil {
+			return err
+		}
+	}
+	if left != 0 {
+		return s.malformed()
+	}
+	return nil
+}
