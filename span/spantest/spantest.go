@@ -75,6 +75,7 @@ func Run(t *testing.T, open func(t *testing.T) span.Store, caps Capabilities) {
 		{"Duplicates", (*env).duplicates},
 		{"OutOfOrder", (*env).outOfOrder},
 		{"EpochFence", (*env).epochFence},
+		{"Unsound", (*env).unsound},
 		{"Timestamps", (*env).timestamps},
 		{"LogAppendTime", (*env).logAppendTime},
 		{"DeleteBefore", (*env).deleteBefore},
