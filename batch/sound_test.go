@@ -21,13 +21,13 @@ func claimed(codec Codec, count int32, records []byte) []byte {
 	return b
 }
 
-// raw is one record as bytes; size and value length of -9 are the true ones.
+// raw is one record as it is written; its size is its own, or the true one.
 type raw struct {
-	attributes            byte
-	delta, key, value     int64
-	size, headers         int64
-	body, tail            string
-	trueSize, trueHeaders bool
+	attributes        byte
+	delta, key, value int64
+	size, headers     int64
+	body, tail        string
+	trueSize          bool
 }
 
 func record(delta int64, value string, change ...func(*raw)) []byte {
