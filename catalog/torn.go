@@ -43,9 +43,10 @@ type TornRange struct {
 type TornState string
 
 const (
-	TornFound  TornState = "found"  // its records are being appended anew
-	TornMended TornState = "mended" // all are there
-	TornLost   TornState = "lost"   // what could be found, and is not refused, is there
+	TornFound   TornState = "found"   // its records are being appended anew
+	TornMended  TornState = "mended"  // all are there
+	TornHanging TornState = "hanging" // its cluster has lost markers of it, which cannot be written; the decision may be an abort
+	TornLost    TornState = "lost"    // what could be found, and is not refused, is there
 )
 
 const (

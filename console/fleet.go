@@ -100,6 +100,10 @@ func leadWarning(err error) string {
 
 // tornWarning says what became of a part of a transaction that its cluster had aborted.
 func tornWarning(t *catalog.Torn) string {
+	if t.State == catalog.TornHanging {
+		return fmt.Sprintf("cluster %s has lost markers of the transaction of %q (tenant %s) on %s, and they cannot be written: committed readers and moves of its partitions there wait. "+
+			"Grant ALTER on the cluster (braid cluster check %s), and see the gateways' logs", t.Cluster, t.TransactionalID, t.Tenant, t.Found.Format(time.RFC3339), t.Cluster)
+	}
 	what := "are being appended anew"
 	switch t.State {
 	case catalog.TornMended:

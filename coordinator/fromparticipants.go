@@ -72,6 +72,20 @@ func (c *chainParticipants) End(ctx context.Context, cluster string, x span.Tran
 	return participantError(t.EndTransaction(ctx, x, commit))
 }
 
+// EndHanging implements hangEnder.
+func (c *chainParticipants) EndHanging(ctx context.Context, cluster string, x span.Transaction, at []span.PartPlace, commit bool) (int, error) {
+	t, err := c.transactor(cluster)
+	if err != nil {
+		return 0, err
+	}
+	w, ok := t.(span.MarkerWriter)
+	if !ok {
+		return 0, nil
+	}
+	n, err := w.EndHanging(ctx, x, at, commit)
+	return n, participantError(err)
+}
+
 func participantError(err error) error {
 	if errors.Is(err, span.ErrTransactionEnded) {
 		return fmt.Errorf("%w: %w", ErrParticipantEnded, err)

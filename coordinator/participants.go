@@ -44,6 +44,11 @@ type witness interface {
 	Marked(topic catalog.ID, partition int32, physical catalog.ID)
 }
 
+// hangEnder is a [Participants] that can end what is left open on a cluster which has lost a marker, see [span.MarkerWriter].
+type hangEnder interface {
+	EndHanging(ctx context.Context, cluster string, t span.Transaction, at []span.PartPlace, commit bool) (written int, err error)
+}
+
 // ErrParticipantEnded: the transaction on a cluster is not the one that was begun
 // there: its timeout has passed, or it was ended by hand.
 var ErrParticipantEnded = errors.New("the cluster has ended its part of the transaction")

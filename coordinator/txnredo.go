@@ -99,6 +99,10 @@ func (c *Coordinator) redo(ctx context.Context, t *settling, p *participant, tol
 	var left chain.LeftOut
 	switch {
 	case err != nil && !done:
+		if errors.Is(err, errHanging) && !told[hung(p.cluster)] {
+			c.reportHanging(ctx, t, p)
+			told[hung(p.cluster)] = true
+		}
 		return err
 	case committed:
 		return c.abandonRedo(ctx, key)
@@ -145,6 +149,7 @@ func (c *Coordinator) redo(ctx context.Context, t *settling, p *participant, tol
 // findTorn finds what is left of a part. committed: its cluster has not aborted it after all.
 func (c *Coordinator) findTorn(ctx context.Context, t *settling, p *participant, report *catalog.Torn) (parts []tornPart, committed bool, err error) {
 	x := span.Transaction{ID: p.id, Producer: p.producer, Epoch: p.epoch}
+	open := false
 	for _, k := range t.sortedParts() {
 		for _, at := range t.parts[k].places {
 			if !at.foreign || at.cluster != p.cluster {
@@ -160,9 +165,11 @@ func (c *Coordinator) findTorn(ctx context.Context, t *settling, p *participant,
 			case err != nil:
 				return nil, false, fmt.Errorf("look for a part: %w", err)
 			case part.Ended && part.Committed:
-				return nil, true, nil
+				committed = true
+				continue
 			case part.Batches > 0 && !part.Ended:
-				return nil, false, fmt.Errorf("%w: the marker of %s is not there", errRedo, p.id)
+				open = true
+				continue
 			}
 			report.Missing = report.Missing || !part.Whole
 			if part.Records == 0 {
@@ -176,7 +183,13 @@ func (c *Coordinator) findTorn(ctx context.Context, t *settling, p *participant,
 			parts = append(parts, tornPart{k, part})
 		}
 	}
-	return parts, false, nil
+	if open {
+		// The cluster has lost the marker, or has not written it yet. What it lost is committed there, as was decided: only what has an
+		// abort marker is to be appended anew.
+		n, err := c.endHanging(ctx, t, p, true)
+		return nil, false, errors.Join(fmt.Errorf("%w: the marker of %s was not there, %d are written now", errRedo, p.id, n), err)
+	}
+	return parts, committed && len(parts) == 0, nil
 }
 
 // redoDone tells whether a redo is complete, and has one that is decided settled.

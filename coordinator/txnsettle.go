@@ -101,9 +101,11 @@ func (c *Coordinator) settleUntilDone(ctx context.Context, key groupKey, first *
 	told := map[string]bool{}
 	began := time.Now()
 	most := time.Second
+	hangs := &hangs{}
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, most) {
 		t, code := first, wire.None
-		if first == nil {
+		known := first != nil
+		if !known {
 			t, code = ask(ctx, c, key, func(m *machine) (*settling, wire.Code) { return m.toSettle(key) })
 		}
 		first = nil
@@ -116,7 +118,7 @@ func (c *Coordinator) settleUntilDone(ctx context.Context, key groupKey, first *
 			if t.state == txnPrepareCommit && len(t.participants) > 0 && c.at(FaultTxnDecided) != nil {
 				return
 			}
-			t.late = time.Since(began) > pendingPatience
+			t.late, t.doubt, t.hangs = time.Since(began) > pendingPatience, !known, hangs
 			c.tell(ctx, t, told)
 			mended := c.mend(ctx, t, told)
 			if most = time.Second; !mended {
@@ -151,6 +153,9 @@ type settling struct {
 	*transaction
 	term int64
 	late bool // markers on other clusters are not waited for any more
+	// doubt: the decision may have been told before, so what clusters say of it is checked in their logs.
+	doubt bool
+	hangs *hangs
 }
 
 // pendingPatience is how long the markers of a cluster are waited for that has
@@ -261,6 +266,16 @@ func (c *Coordinator) tell(ctx context.Context, t *settling, told map[string]boo
 				told[torn(p.cluster)] = true
 				mu.Unlock()
 				return errRedo
+			case errors.Is(err, errHanging) && !t.hangs.late(p.cluster, time.Now()):
+				return err
+			case errors.Is(err, errHanging):
+				c.logger.Warn("a cluster has lost markers of a transaction, and they cannot be written: committed readers of its partitions there wait for them",
+					"cluster", p.cluster, "transactional_id", t.key.group, "there", p.id, "producer_id", p.producer, "producer_epoch", p.epoch, "commit", commit, "err", err)
+				c.reportHanging(ctx, t, p)
+				mu.Lock()
+				told[stuck(p.cluster)] = true
+				mu.Unlock()
+				return nil
 			case t.late && errors.Is(err, span.ErrTransactionPending):
 				c.logger.Warn("a cluster does not write the markers of a transaction, which it has decided", "cluster", p.cluster,
 					"transactional_id", t.key.group, "there", p.id, "err", err)
@@ -301,15 +316,22 @@ func (c *Coordinator) witness(t *settling, p *participant) {
 // has aborted what was to be committed.
 func (c *Coordinator) endPart(ctx context.Context, t *settling, p *participant, commit bool) (torn bool, err error) {
 	x := span.Transaction{ID: p.id, Producer: p.producer, Epoch: p.epoch}
+	began := time.Now()
 	err = c.participants.End(ctx, p.cluster, x, commit)
-	if !errors.Is(err, ErrParticipantEnded) {
+	ended := errors.Is(err, ErrParticipantEnded)
+	switch {
+	case err != nil && !ended:
+		return false, err
+	case !ended || !commit:
+		if !ended && !t.doubt && time.Since(began) < markersSure {
+			return false, nil
+		}
+		_, err := c.endHanging(ctx, t, p, commit)
 		return false, err
 	}
-	if commit {
-		c.logger.Error("a cluster has ended its part of a committed transaction by itself: what it aborted is appended anew", "cluster", p.cluster,
-			"tenant", t.key.tenant, "transactional_id", t.key.group, "producer_id", t.producer, "there", p.id, "err", err)
-	}
-	return commit, nil
+	c.logger.Error("a cluster has ended its part of a committed transaction by itself: what it aborted is appended anew", "cluster", p.cluster,
+		"tenant", t.key.tenant, "transactional_id", t.key.group, "producer_id", t.producer, "there", p.id, "err", err)
+	return true, nil
 }
 
 // mend has the torn parts of a transaction appended anew, and tells whether all are.

@@ -39,6 +39,22 @@ type Transactor interface {
 	EndTransaction(ctx context.Context, t Transaction, commit bool) error
 }
 
+// PartPlace is a partition that may hold records of a transaction, none below Floor.
+type PartPlace struct {
+	Topic     Topic
+	Partition int32
+	Floor     int64 // physical offset
+}
+
+// MarkerWriter is a [Transactor] that can write the markers which its cluster has lost.
+type MarkerWriter interface {
+	// EndHanging writes the marker wherever the transaction, which its cluster does not know any more or calls complete, is open
+	// still, and returns how many it has written. commit is how it was decided; the caller makes sure that none of its partitions has
+	// been ended otherwise. The id must not have been begun anew for another use. [ErrTransactionPending]: the cluster is at it still;
+	// [ErrTransactionEnded]: it was committed there, which is to be aborted; [ErrDenied]: the right is missing. It may be repeated.
+	EndHanging(ctx context.Context, t Transaction, at []PartPlace, commit bool) (written int, err error)
+}
+
 // ErrTransactionEnded: the cluster has ended the transaction by itself, or its
 // producer is fenced.
 var ErrTransactionEnded = errors.New("transaction was ended by its cluster")

@@ -280,7 +280,7 @@ func (f *fakeCluster) control(node int32, h wire.Header, body []byte) []byte {
 	defer f.mu.Unlock()
 	switch q := req.(type) {
 	case *kmsg.ApiVersionsRequest:
-		for key, most := range map[int16]int16{0: 13, 1: 17, 2: 8, 3: 13, 18: 3, 23: 4, 35: 4, 60: 1, 10: 4, 22: 4, 24: 3, 26: 3, 65: 0, 66: 1} {
+		for key, most := range map[int16]int16{0: 13, 1: 17, 2: 8, 3: 13, 18: 3, 23: 4, 35: 4, 60: 1, 10: 4, 22: 4, 24: 3, 26: 3, 27: 1, 61: 0, 65: 0, 66: 1} {
 			k := kmsg.NewApiVersionsResponseApiKey()
 			k.ApiKey, k.MaxVersion = key, most
 			resp.(*kmsg.ApiVersionsResponse).ApiKeys = append(resp.(*kmsg.ApiVersionsResponse).ApiKeys, k)

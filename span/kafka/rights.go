@@ -165,5 +165,13 @@ func rightsNeeded(name string) []neededRight {
 			}
 			return []int16{c.ErrorCode}
 		}),
+		right(cluster, "ALTER", "markers of transactions that the cluster itself has lost; CLUSTER_ACTION does as well", state, 0, func(r kmsg.Response) []int16 {
+			c := r.(*kmsg.DescribeClusterResponse)
+			const alter, action = 1 << 7, 1 << 9
+			if c.ErrorCode == 0 && c.ClusterAuthorizedOperations&(alter|action) == 0 {
+				return []int16{int16(wire.ClusterAuthorizationFailed)}
+			}
+			return []int16{c.ErrorCode}
+		}),
 	}
 }

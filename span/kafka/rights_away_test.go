@@ -125,7 +125,7 @@ func TestRightsAreAskedOfBrokersThatAnswer(t *testing.T) {
 		s := openAt(t, []string{away.l.Addr().String(), other.l.Addr().String()})
 		asked, before := other.asked.Load(), away.asked.Load()
 		list, err := s.Rights(t.Context())
-		if err != nil || len(list) != 10 {
+		if err != nil || len(list) != 11 {
 			t.Errorf("%d rights, %v", len(list), err)
 		}
 		if n := other.asked.Load() - asked; n < int32(len(list)) {

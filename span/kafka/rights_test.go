@@ -37,7 +37,7 @@ func TestRights(t *testing.T) {
 		return out
 	}
 	rest := []string{"DESCRIBE on topics braid.*", "CREATE on topics braid.*", "WRITE on topics braid.*", "READ on topics braid.*", "DELETE on topics braid.*",
-		"ALTER on topics braid.*", "DESCRIBE_CONFIGS on topics braid.*", "ALTER_CONFIGS on topics braid.*", "WRITE on transactional ids __braid-*", "DESCRIBE on the cluster"}
+		"ALTER on topics braid.*", "DESCRIBE_CONFIGS on topics braid.*", "ALTER_CONFIGS on topics braid.*", "WRITE on transactional ids __braid-*", "DESCRIBE on the cluster", "ALTER on the cluster"}
 	if got := missing(); !slices.Equal(got, rest) {
 		t.Fatalf("without any grant: %q", got)
 	}
@@ -69,6 +69,7 @@ func TestRights(t *testing.T) {
 	grant(topics(kmsg.ACLOperationAlter, kmsg.ACLOperationAlterConfigs), "ALTER on topics braid.*", "ALTER_CONFIGS on topics braid.*", "DESCRIBE_CONFIGS on topics braid.*")
 	grant(kadm.NewACLs().TransactionalIDs("__braid-").ResourcePatternType(kadm.ACLPatternPrefixed).Operations(kmsg.ACLOperationWrite), "WRITE on transactional ids __braid-*")
 	grant(kadm.NewACLs().Clusters().ResourcePatternType(kadm.ACLPatternLiteral).Operations(kmsg.ACLOperationDescribe), "DESCRIBE on the cluster")
+	grant(kadm.NewACLs().Clusters().ResourcePatternType(kadm.ACLPatternLiteral).Operations(kmsg.ACLOperationAlter), "ALTER on the cluster")
 	list, err := admin.ListTopics(t.Context())
 	if err != nil || len(list.Names()) != 0 {
 		t.Errorf("topics %v, %v", list.Names(), err)
