@@ -88,6 +88,7 @@ func TestEveryRecordOfATenantIsBounded(t *testing.T) {
 		"t/quota":          {"entities of a tenant; rules.MaxQuotaBytes", rules.MaxQuotas},
 		"t/share":          {one, 1},
 		"d/name":           {topics, 0},
+		"d/bare":           {"users of a tenant, one for each at most", catalog.MaxUsers},
 		"d/retired":        {one, 1},
 		"d/op":             {"operators' requests, and one for each return or repair of a cluster; no client makes any", 0},
 		"d/certificate":    {topics + ", and operators' moves", 0},

@@ -8,10 +8,11 @@ package gateway
 // Differences: a salt or a salted password of a size that cannot be right, and
 // names that cannot be told from another when they are shown (control and invisible
 // characters, white space but single blanks inside, "*", ANONYMOUS), are
-// UNACCEPTABLE_CREDENTIAL, and so is a user more than a tenant may have. A user whose last
-// credential is removed is gone; the last user who has a password and may change the
-// rules stays (POLICY_VIOLATION). Who signs on with what was changed is signed
-// off within seconds.
+// UNACCEPTABLE_CREDENTIAL, and so is a user more than a tenant may have. A new user signs
+// on as NAME@TENANT at listeners without a tenant, unless there is no tenant but default
+// (docs/security.md). A user whose last credential is removed is gone; the last user who
+// has a password and may change the rules stays (POLICY_VIOLATION). Who signs on with what
+// was changed is signed off within seconds.
 
 import (
 	"context"
