@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"sync"
@@ -25,10 +26,16 @@ type groupOf struct{ tenant, group string }
 type admission struct{ topics, partitions int64 }
 
 // admit takes room below a tenant's limits for topics and partitions, until release.
-func (a *Admin) admit(tenant string, topics, partitions int64) (release func(), err error) {
+func (a *Admin) admit(ctx context.Context, tenant string, topics, partitions int64) (release func(), err error) {
 	none := func() {}
 	if tenant == catalog.SystemTenant {
 		return none, nil
+	}
+	if t := a.Watcher.Snapshot().Tenant(tenant); t != nil && (t.Limits.Topics != 0 || t.Limits.Partitions != 0) {
+		// Who made a topic before may have gone without seeing it in the snapshot: a busy catalog answers late.
+		if _, err := a.Watcher.Refresh(ctx); err != nil {
+			return nil, err
+		}
 	}
 	a.making.mu.Lock()
 	defer a.making.mu.Unlock()
