@@ -43,15 +43,9 @@ func wasLost(ch *catalog.Chain, cluster string) bool {
 	return false
 }
 
-// returning gives the operation for what is stranded on a cluster: the one that this term has open (nil: none),
-// that of a former leader, or a new one. nil if nothing is stranded; what was open has ended then.
+// returning gives the operation for what is stranded on a cluster: the one that is open (nil: none; see
+// openReturnings), or a new one. nil if nothing is stranded; what was open has ended then.
 func (t *term) returning(ctx context.Context, open *returning, cluster string, stranded []catalog.TopicRef) (*returning, error) {
-	if open == nil {
-		var err error
-		if open, err = t.formerReturning(ctx, cluster); err != nil {
-			return nil, err
-		}
-	}
 	// A topic that it has taken in, and that is stranded again, was lost a second time. Certificates are kept
 	// by topic and operation, so that is another operation.
 	again := open != nil && slices.ContainsFunc(stranded, func(ref catalog.TopicRef) bool { return open.taken[ref.ID] })
@@ -91,15 +85,23 @@ func (t *term) returning(ctx context.Context, open *returning, cluster string, s
 	return open, t.writeReturning(ctx, open)
 }
 
-// formerReturning is the operation that a former leader left open, with what it came to.
-func (t *term) formerReturning(ctx context.Context, cluster string) (*returning, error) {
+func newReturning(op catalog.Op) *returning {
+	r := &returning{op: op, has: map[catalog.ID]bool{}, taken: map[catalog.ID]bool{}, waits: map[string]string{}, told: time.Now()}
+	for _, ref := range op.Topics {
+		r.has[ref.ID] = true
+	}
+	return r
+}
+
+// openReturnings are the operations that former leaders left open, by cluster, with what they came to.
+func (t *term) openReturnings(ctx context.Context) (map[string]*returning, error) {
 	ops, err := t.o.Catalog.Ops(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for i := range ops {
-		op := ops[i]
-		if op.Kind != catalog.OpReturn || op.Cluster != cluster || op.IsFinished() {
+	open := map[string]*returning{}
+	for _, op := range ops {
+		if op.Kind != catalog.OpReturn || op.IsFinished() || open[op.Cluster] != nil {
 			continue
 		}
 		r := newReturning(op)
@@ -111,33 +113,7 @@ func (t *term) formerReturning(ctx context.Context, cluster string) (*returning,
 				return nil, err
 			}
 		}
-		return r, nil
-	}
-	return nil, nil
-}
-
-func newReturning(op catalog.Op) *returning {
-	r := &returning{op: op, has: map[catalog.ID]bool{}, taken: map[catalog.ID]bool{}, waits: map[string]string{}, told: time.Now()}
-	for _, ref := range op.Topics {
-		r.has[ref.ID] = true
-	}
-	return r
-}
-
-// openReturnings are the operations that former leaders left open, by cluster.
-func (t *term) openReturnings(ctx context.Context) (map[string]*returning, error) {
-	ops, err := t.o.Catalog.Ops(ctx)
-	if err != nil {
-		return nil, err
-	}
-	open := map[string]*returning{}
-	for i := range ops {
-		if ops[i].Kind != catalog.OpReturn || ops[i].IsFinished() || open[ops[i].Cluster] != nil {
-			continue
-		}
-		if open[ops[i].Cluster], err = t.formerReturning(ctx, ops[i].Cluster); err != nil {
-			return nil, err
-		}
+		open[op.Cluster] = r
 	}
 	return open, nil
 }

@@ -41,16 +41,15 @@ func TestReturnsAreOperations(t *testing.T) {
 	}
 }
 
-// A return that cannot go on says why, is not cancelled, and is taken up by the next leader.
-func TestReturnThatWaits(t *testing.T) {
-	t.Parallel()
-	f := newFleet(t, "a", "b", "c")
-	c := f.controller()
-	l := f.loses(strandedReplay)
+// waitingReturn has a cluster come back that does not let its records be taken in.
+func waitingReturn(t *testing.T) (f *fleet, c *Controller, l *lostAndBack, op catalog.Op) {
+	t.Helper()
+	f = newFleet(t, "a", "b", "c")
+	c = f.controller()
+	l = f.loses(strandedReplay)
 	f.gateway(1, l.w)
 	l.away()
 	f.doubles["a"].set(func() { f.doubles["a"].away, f.doubles["a"].revoked = false, true })
-	var op catalog.Op
 	f.until("the return says what it waits for", func() bool {
 		ops, err := f.cat.Ops(f.ctx)
 		f.check(err)
@@ -60,6 +59,13 @@ func TestReturnThatWaits(t *testing.T) {
 		}
 		return i >= 0
 	})
+	return f, c, l, op
+}
+
+// A return that cannot go on says why, is not cancelled, and is taken up by the next leader.
+func TestReturnThatWaits(t *testing.T) {
+	t.Parallel()
+	f, c, l, op := waitingReturn(t)
 	if op.State != catalog.OpRunning || op.Done != 0 || op.Total != 1 {
 		t.Errorf("%+v", op)
 	}
@@ -81,22 +87,7 @@ func TestReturnThatWaits(t *testing.T) {
 func TestReturnIsForsaken(t *testing.T) {
 	t.Parallel()
 	for _, other := range []bool{false, true} {
-		f := newFleet(t, "a", "b", "c")
-		c := f.controller()
-		l := f.loses(strandedReplay)
-		f.gateway(1, l.w)
-		l.away()
-		f.doubles["a"].set(func() { f.doubles["a"].away, f.doubles["a"].revoked = false, true })
-		var op catalog.Op
-		f.until("the return waits", func() bool {
-			ops, err := f.cat.Ops(f.ctx)
-			f.check(err)
-			i := slices.IndexFunc(ops, func(o catalog.Op) bool { return o.Kind == catalog.OpReturn && o.Message != "" })
-			if i >= 0 {
-				op = ops[i]
-			}
-			return i >= 0
-		})
+		f, c, l, op := waitingReturn(t)
 		f.doubles["a"].set(func() { f.doubles["a"].away = true })
 		if other {
 			c.Close()

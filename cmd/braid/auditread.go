@@ -46,10 +46,10 @@ func readAudit(ctx context.Context, log auditLog, q audit.Query) (audit.Page, er
 	if err != nil {
 		return audit.Page{}, err
 	}
-	var windows []window
+	var pages []audit.Page
 	stride := int64(auditStride)
 	unread := time.Time{} // no event that was not read is later
-	for hi > lo && r.left > 0 && !r.enough(windows, unread) {
+	for hi > lo && r.left > 0 && !r.enough(pages, unread) {
 		from := max(lo, hi-stride)
 		w, err := r.window(ctx, from, hi)
 		if errors.Is(err, span.ErrOffsetOutOfRange) {
@@ -74,12 +74,13 @@ func readAudit(ctx context.Context, log auditLog, q audit.Query) (audit.Page, er
 		if !w.first.IsZero() {
 			unread = w.first.Add(time.Millisecond) // which times of appends are cut to
 		}
-		windows, hi = append(windows, w), from
+		pages, hi = append(pages, w.page), from
 		if w.bytes < auditWindow/4 {
 			stride = min(2*stride, 1<<40)
 		}
 	}
-	page := r.newest(windows)
+	slices.Reverse(pages) // as they were written
+	page := audit.Merge(q, pages...)
 	if hi > lo {
 		if unread.IsZero() {
 			unread = time.Now() // nothing could be read
@@ -91,36 +92,17 @@ func readAudit(ctx context.Context, log auditLog, q audit.Query) (audit.Page, er
 	return page, nil
 }
 
-// newest is the page of what was read.
-func (r *auditReader) newest(windows []window) audit.Page {
-	found := audit.NewNewest(r.query)
-	var from time.Time
-	for _, w := range slices.Backward(windows) {
-		if w.page.From.After(from) {
-			from = w.page.From
-		}
-		for i := range w.page.Events {
-			found.Add(&w.page.Events[i])
-		}
-	}
-	page := found.Page()
-	if from.After(page.From) {
-		page.From = from
-	}
-	return page
-}
-
 // enough tells whether nothing that was not read belongs to the page.
-func (r *auditReader) enough(windows []window, unread time.Time) bool {
+func (r *auditReader) enough(pages []audit.Page, unread time.Time) bool {
 	n, limit := 0, audit.NewNewest(r.query).Limit()
-	for i := range windows {
-		n += len(windows[i].page.Events)
+	for i := range pages {
+		n += len(pages[i].Events)
 	}
 	if n < limit || unread.IsZero() {
 		return false
 	}
-	list := r.newest(windows).Events
-	return unread.Before(list[0].Time)
+	list := audit.Merge(r.query, pages...).Events
+	return len(list) >= limit && unread.Before(list[0].Time)
 }
 
 // bounds are the offsets that a query is about.

@@ -348,17 +348,7 @@ func (r *running) leavesRoom(name, from string) {
 // were stranded there is a certificate that lists them.
 func (r *running) returned(name, cluster string, stranded bool) {
 	r.t.Helper()
-	eventually(r.t, patience, "the records of topic "+name+" on "+cluster+" are back", func() bool {
-		d := r.topic(name)
-		for _, p := range d.Partitions {
-			for _, s := range p.Spans {
-				if s.Copies[0].Cluster == cluster && !s.Copies[0].Readable {
-					return false
-				}
-			}
-		}
-		return d.Moving == nil
-	})
+	r.tookIn(cluster, name)
 	want := map[string]string{"replayed": "replayed", "in-place": "stranded"}[name]
 	for _, c := range r.topic(name).Certificates {
 		for _, p := range c.Partitions {

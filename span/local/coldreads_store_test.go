@@ -20,26 +20,9 @@ func TestReadThatIsOverLeavesTheLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	topic := create(t, s, "t", 1, "retention.ms", "-1")
-	l := s.Log(topic, 0)
-	for range 3 {
-		raw, err := batch.NewBuilder().Add(batch.Record{Timestamp: 1, Value: make([]byte, 100_000)}).Build()
-		if err != nil {
-			t.Fatal(err)
-		}
-		mustPut(t, l, raw)
-	}
-	l.Release()
-	if err := s.Close(); err != nil { // everything goes to the segment
-		t.Fatal(err)
-	}
-	if s, err = local.Open(o); err != nil {
-		t.Fatal(err)
-	}
+	s = inSegments(t, s, o, topic)
 	defer s.Close()
-	if err := s.FlushNow(); err != nil {
-		t.Fatal(err)
-	}
-	l = s.Log(topic, 0)
+	l := s.Log(topic, 0)
 	defer l.Release()
 	s.HoldColdReads()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -53,4 +36,29 @@ func TestReadThatIsOverLeavesTheLine(t *testing.T) {
 	if err := <-answer; !errors.Is(err, context.Canceled) || errors.Is(err, span.ErrStorage) {
 		t.Errorf("a read whose request is over: %v", err)
 	}
+}
+
+// inSegments appends three batches of 100 kB, and opens the store anew with them in a segment.
+func inSegments(t *testing.T, s *local.Store, o local.Options, topic span.Topic) *local.Store {
+	t.Helper()
+	l := s.Log(topic, 0)
+	for range 3 {
+		raw, err := batch.NewBuilder().Add(batch.Record{Timestamp: 1, Value: make([]byte, 100_000)}).Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustPut(t, l, raw)
+	}
+	l.Release()
+	if err := s.Close(); err != nil { // everything goes to the segment
+		t.Fatal(err)
+	}
+	s, err := local.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.FlushNow(); err != nil {
+		t.Fatal(err)
+	}
+	return s
 }

@@ -310,26 +310,9 @@ func TestHotReadsAreCheckedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := s.Log(topic, 0)
-	for range 3 {
-		raw, err := batch.NewBuilder().Add(batch.Record{Timestamp: 1, Value: make([]byte, 100_000)}).Build()
-		if err != nil {
-			t.Fatal(err)
-		}
-		mustPut(t, l, raw)
-	}
-	l.Release()
-	if err := s.Close(); err != nil { // everything goes to the segment
-		t.Fatal(err)
-	}
-	if s, err = local.Open(o); err != nil {
-		t.Fatal(err)
-	}
+	s = inSegments(t, s, o, topic)
 	defer s.Close()
-	if err := s.FlushNow(); err != nil {
-		t.Fatal(err)
-	}
-	l = s.Log(topic, 0)
+	l := s.Log(topic, 0)
 	defer l.Release()
 	read := func() error {
 		r, err := l.Read(t.Context(), span.ReadRequest{Offset: 0, MaxBytes: 250_000})

@@ -78,7 +78,7 @@ type Page struct {
 // Merge makes one page of several that answer one query. An event that is in more than one, or twice in
 // one, is in it once.
 func Merge(q Query, pages ...Page) Page {
-	var all []Event
+	found := NewNewest(q)
 	var from time.Time
 	seen := map[Event]bool{}
 	for _, page := range pages {
@@ -89,14 +89,9 @@ func Merge(q Query, pages ...Page) Page {
 			e.Time = e.Time.UTC().Round(0) // as it is written: without a monotonic clock's part
 			if !seen[e] {
 				seen[e] = true
-				all = append(all, e)
+				found.Add(&e)
 			}
 		}
-	}
-	slices.SortStableFunc(all, func(a, b Event) int { return a.Time.Compare(b.Time) })
-	found := NewNewest(q)
-	for i := range all {
-		found.Add(&all[i])
 	}
 	page := found.Page()
 	if from.After(page.From) {
