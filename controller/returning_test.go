@@ -1,10 +1,12 @@
 package controller
 
 import (
+	"maps"
 	"slices"
 	"testing"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
 )
 
 // The operation that certificates name as the return which revised them can be looked up: it says of which
@@ -99,5 +101,31 @@ func TestReturnIsForsaken(t *testing.T) {
 		if done := f.done(op); done.State != catalog.OpDone || done.Message != "" {
 			t.Errorf("%+v", done)
 		}
+	}
+}
+
+// A return that can append nothing yet holds up nobody: the topic moves, and fails over, while it waits.
+func TestReturnThatWaitsHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "a", "b", "c")
+	f.controller()
+	l := f.loses(strandedReplay)
+	f.gateway(1, l.w)
+	l.away()
+	f.doubles["a"].set(func() { f.doubles["a"].away, f.doubles["a"].revoked = false, true })
+	f.until("the return waits", func() bool {
+		ops, err := f.cat.Ops(f.ctx)
+		f.check(err)
+		return slices.ContainsFunc(ops, func(o catalog.Op) bool { return o.Kind == catalog.OpReturn && o.Message != "" })
+	})
+	f.doubles["b"].set(func() { f.doubles["b"].away = true })
+	f.until("the other failover", func() bool { return chain.OpenSpan(f.chain(l.topic, 0)).Copies[0].Cluster == "c" })
+	l.w.append(2)
+	f.doubles["b"].set(func() { f.doubles["b"].away = false })
+	f.doubles["a"].set(func() { f.doubles["a"].revoked = false })
+	f.until("both returns", func() bool { return l.isBack("a") && l.isBack("b") })
+	want := map[string]int{"v": len(l.w.acked), "lonely": 3}
+	if got := l.counts(); !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }

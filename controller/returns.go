@@ -223,7 +223,7 @@ func (t *term) bringBack(ctx context.Context, ref catalog.TopicRef, cluster, op 
 	h := &homecoming{t: t, e: e, cluster: cluster, ends: map[catalog.ID][]span.End{}, replays: map[int32]*replays{}}
 	if len(e.Returned) == 0 {
 		if err := h.takeIn(ctx); err != nil {
-			return err
+			return h.withdraw(ctx, err)
 		}
 	}
 	type at struct{ partition, span int32 }
@@ -254,6 +254,20 @@ func (t *term) bringBack(ctx context.Context, ref catalog.TopicRef, cluster, op 
 		return err
 	}
 	return t.o.Catalog.EndReturn(ctx, h.e, t.driver.fence)
+}
+
+// withdraw ends the extend of a return that failed before it could append anything: the topic can be moved and fail over while the
+// return waits, also from the very cluster that it waits for. It is begun anew. Once something may have been appended
+// only this extend knows what, so it stays.
+func (h *homecoming) withdraw(ctx context.Context, failure error) error {
+	if ctx.Err() != nil || errors.Is(failure, catalog.ErrFenced) || errors.Is(failure, errCrashed) || errors.Is(failure, errTooSoon) ||
+		slices.ContainsFunc(h.e.Judged, func(j catalog.Judged) bool { return j.To != nil }) {
+		return failure
+	}
+	if err := h.t.o.Catalog.DeleteExtend(ctx, h.e, h.t.driver.fence); err != nil {
+		return errors.Join(failure, err)
+	}
+	return failure
 }
 
 // takeIn seals what was lost unsealed, takes the stranded records in, and writes down
