@@ -157,7 +157,11 @@ type Span struct {
 	MaxTimestamp int64 `json:"maxTimestamp"`
 	// Hole is true when a lossy extend left [End, next Start) as room for records
 	// that may have been acknowledged and are not in the chain.
-	Hole     bool      `json:"hole,omitempty"`
+	Hole bool `json:"hole,omitempty"`
+	// Reported: no gateway that lived when the cluster was lost had seen as much acknowledged as lies
+	// below End; runs that were over had reported it. So more may have been acknowledged, and what the
+	// copy holds past End is read in place.
+	Reported bool      `json:"reported,omitempty"`
 	Opened   time.Time `json:"opened"`
 	SealedAt time.Time `json:"sealedAt,omitzero"`
 }
@@ -441,6 +445,8 @@ type SealedEnd struct {
 	Producers    string `json:"producers,omitempty"`
 	// Skip lists ranges before End that the span leaves out (a lossy extend).
 	Skip []Gap `json:"skip,omitempty"`
+	// Reported: see [Span.Reported].
+	Reported bool `json:"reported,omitempty"`
 }
 
 // Certificate says what a move or failover did to each partition, and how that was checked.
@@ -475,11 +481,14 @@ type PartitionCertificate struct {
 	End          int64 `json:"end"`   // logical end of the sealed span
 	Start        int64 `json:"start"` // logical start of the next
 	Acknowledged int64 `json:"acknowledged"`
-	Found        int64 `json:"found"`
-	Lost         int64 `json:"lost"`
-	Duplicated   int64 `json:"duplicated"`
-	Reordered    int64 `json:"reordered"`
-	Stray        int64 `json:"stray"` // records past the sealed end
+	// Unreported: no gateway has reported (yet) what it saw acknowledged on a span that holds records,
+	// or may. Acknowledged is nothing then.
+	Unreported bool  `json:"unreported,omitempty"`
+	Found      int64 `json:"found"`
+	Lost       int64 `json:"lost"`
+	Duplicated int64 `json:"duplicated"`
+	Reordered  int64 `json:"reordered"`
+	Stray      int64 `json:"stray"` // records past the sealed end
 	// Unread: nothing of the span was read. Found is nothing then; of Lost, Duplicated, Reordered and
 	// Stray only what is not 0 is known.
 	Unread bool `json:"unread,omitempty"`
@@ -540,4 +549,14 @@ type AckedBatch struct {
 	Offset  int64  `json:"offset"` // logical
 	Records int32  `json:"records"`
 	CRC     uint32 `json:"crc"`
+	// By says who appended it; nil: a producer without an id, or a report of a release that did not say.
+	By *AckedBy `json:"by,omitempty"`
+}
+
+// AckedBy is the producer of a batch, with the batch's first and last sequence.
+type AckedBy struct {
+	Producer int64 `json:"p"`
+	Epoch    int16 `json:"e,omitempty"`
+	First    int32 `json:"f,omitempty"`
+	Last     int32 `json:"l,omitempty"`
 }

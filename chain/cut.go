@@ -19,6 +19,9 @@ type Cut struct {
 	Skip []catalog.Gap
 	// Known holds the last batches of producers that are known to lie below End.
 	Known []catalog.KnownBatch
+	// Reported: End is what runs that are over have reported, and past what gateways that live
+	// have seen: others that are gone may have had more acknowledged.
+	Reported bool
 }
 
 // CutAt decides where partition p's open span s ends, by the words of the gateways.
@@ -33,7 +36,11 @@ type Cut struct {
 // judged when the cluster is back. A gateway's account reaches down to its
 // floor only, so below the highest floor all is kept too: rather there twice than
 // acknowledged and gone.
-func CutAt(s *catalog.Span, p int32, words []catalog.HoldAck) Cut {
+//
+// Runs of gateways that are over have left reports of what they saw acknowledged. These
+// count as words of gateways without doubts: how many batches had an unknown
+// outcome is in a report, but not where they would lie.
+func CutAt(s *catalog.Span, p int32, words []catalog.HoldAck, reports ...catalog.AckReport) Cut {
 	top, doubt, floor := s.Start, int64(-1), s.Start
 	var known []catalog.KnownBatch
 	for i := range words {
@@ -58,18 +65,25 @@ func CutAt(s *catalog.Span, p int32, words []catalog.HoldAck) Cut {
 			}
 		}
 	}
-	slices.SortFunc(known, func(a, b catalog.KnownBatch) int {
-		if a.From == b.From && a.Acked != b.Acked {
-			if a.Acked {
-				return -1
-			}
-			return 1
+	lives := top
+	for i := range reports {
+		r := &reports[i]
+		if r.Partition != p || r.Span != s.Seq || r.Next <= s.Start {
+			continue
 		}
-		return cmp.Compare(a.From, b.From)
+		top = max(top, r.Next)
+		if int64(len(r.Tail)) < r.Batches {
+			floor = max(floor, r.Next)
+		}
+		known = append(known, reported(r, s.Start)...)
+	}
+	slices.SortFunc(known, func(a, b catalog.KnownBatch) int {
+		// Of what is told twice the most telling counts.
+		return cmp.Or(cmp.Compare(a.From, b.From), -cmp.Compare(tells(&a), tells(&b)))
 	})
 	known = slices.CompactFunc(known, func(a, b catalog.KnownBatch) bool { return a.From == b.From })
 	if doubt < 0 || doubt >= top {
-		return Cut{End: top, Known: known}
+		return Cut{End: top, Known: known, Reported: top > lives}
 	}
 	c := Cut{End: max(doubt, floor, s.Start)}
 	last := map[int64]catalog.KnownBatch{} // of each producer, as far as it is kept
@@ -87,7 +101,36 @@ func CutAt(s *catalog.Span, p int32, words []catalog.HoldAck) Cut {
 		last[b.Producer] = b
 		c.Known = append(c.Known, b)
 	}
+	c.Reported = c.End > lives
 	return c
+}
+
+// reported are the last batches that a run which is over saw acknowledged, from an offset on.
+func reported(r *catalog.AckReport, from int64) []catalog.KnownBatch {
+	var out []catalog.KnownBatch
+	for _, b := range r.Tail {
+		if b.Offset < from || b.Records <= 0 || b.Offset+int64(b.Records) > r.Next {
+			continue
+		}
+		k := catalog.KnownBatch{From: b.Offset, To: b.Offset + int64(b.Records), Producer: -1, First: batch.NoSequence, Last: batch.NoSequence, Acked: true}
+		if q := b.By; q != nil {
+			k.Producer, k.Epoch, k.First, k.Last = q.Producer, q.Epoch, q.First, q.Last
+		}
+		out = append(out, k)
+	}
+	return out
+}
+
+// tells ranks what is known of a batch.
+func tells(b *catalog.KnownBatch) int {
+	n := 0
+	if b.Acked {
+		n += 2
+	}
+	if b.Producer >= 0 {
+		n++
+	}
+	return n
 }
 
 // goesOn tells whether a batch follows directly on what is kept of its producer. If

@@ -50,6 +50,58 @@ func TestCutAt(t *testing.T) {
 	}
 }
 
+// What runs of gateways that are over have reported counts for the cut: none of it is cut off, and
+// batches of which they say more than their number are known.
+func TestCutByReports(t *testing.T) {
+	word := func(next, doubt int64, batches ...catalog.KnownBatch) []catalog.HoldAck {
+		return []catalog.HoldAck{{Node: 1, Next: []int64{next}, Accounts: []catalog.Account{{Doubt: doubt, Batches: batches}}}}
+	}
+	acked := func(from, to, producer int64, first int32) catalog.AckedBatch {
+		b := catalog.AckedBatch{Offset: from, Records: int32(to - from)}
+		if producer >= 0 {
+			b.By = &catalog.AckedBy{Producer: producer, First: first, Last: first + int32(to-from) - 1}
+		}
+		return b
+	}
+	report := func(next, batches int64, tail ...catalog.AckedBatch) catalog.AckReport {
+		return catalog.AckReport{Span: 3, Next: next, Batches: batches, Tail: tail, Last: true}
+	}
+	for _, tc := range []struct {
+		name     string
+		words    []catalog.HoldAck
+		reports  []catalog.AckReport
+		end      int64
+		skip     []catalog.Gap
+		reported bool
+		known    int // batches of producers
+	}{
+		{"nobody lives who knows", nil, []catalog.AckReport{report(20, 50)}, 20, nil, true, 0},
+		{"the one who lives has seen nothing", word(-1, -1), []catalog.AckReport{report(20, 50, acked(18, 20, 1, 4))}, 20, nil, true, 1},
+		{"he has seen more", word(25, -1, known(24, 25, 1, 9)), []catalog.AckReport{report(20, 50, acked(18, 20, 1, 4))}, 25, nil, false, 2},
+		{"he has seen as much", word(20, -1, known(18, 20, 1, 4)), []catalog.AckReport{report(20, 1, acked(18, 20, -1, 0))}, 20, nil, false, 1},
+		{"of another span", nil, []catalog.AckReport{{Span: 2, Next: 20}, {Span: 3, Partition: 1, Next: 20}}, 10, nil, false, 0},
+		{"of what was appended anew", nil, []catalog.AckReport{{Span: 3, Next: -1, Records: 5}}, 10, nil, false, 0},
+		{"on its way below what a report counts", word(14, 14), []catalog.AckReport{report(20, 50, acked(18, 20, 1, 4))}, 20, nil, true, 1},
+		{"on its way below what a report lists", word(14, 14), []catalog.AckReport{report(20, 1, acked(18, 20, 1, 4))},
+			20, []catalog.Gap{{From: 14, To: 18}}, true, 1},
+		{"batches that do not fit", nil, []catalog.AckReport{report(20, 50, acked(8, 12, 1, 0), acked(19, 22, 1, 0))}, 20, nil, true, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := CutAt(&catalog.Span{Seq: 3, Start: 10, End: catalog.Open}, 0, tc.words, tc.reports...)
+			if c.End != tc.end || !slices.Equal(c.Skip, tc.skip) || c.Reported != tc.reported {
+				t.Errorf("end %d, left out %v, reported %v; want %d, %v, %v", c.End, c.Skip, c.Reported, tc.end, tc.skip, tc.reported)
+			}
+			n := 0
+			for _, p := range c.Producers(&catalog.Copy{Map: []catalog.Piece{{}}}, 0) {
+				n += len(p.Batches)
+			}
+			if n != tc.known {
+				t.Errorf("%d batches are known, want %d: %+v", n, tc.known, c.Known)
+			}
+		})
+	}
+}
+
 func TestProducersOfACut(t *testing.T) {
 	c := &catalog.Copy{Map: []catalog.Piece{{Physical: 0, Delta: 100}}}
 	newer := known(108, 110, 1, 0)

@@ -27,7 +27,9 @@ type Extension struct {
 	Unreadable bool
 	// Skip lists what the ended span's copies hold before End that is not in the chain.
 	Skip []catalog.Gap
-	At   time.Time
+	// Reported is that of the ended span.
+	Reported bool
+	At       time.Time
 }
 
 // New is the chain of a partition that begins with the physical partition to.
@@ -80,7 +82,7 @@ func Extend(c *catalog.Chain, x Extension) (catalog.Chain, error) {
 		ended.End = x.End
 		ended.MaxTimestamp = x.MaxTimestamp
 		ended.Producers = x.Producers
-		ended.Hole = x.Lossy
+		ended.Hole, ended.Reported = x.Lossy, x.Reported
 		ended.SealedAt = x.At
 		if x.Unreadable || len(x.Skip) > 0 {
 			ended.Copies = slices.Clone(ended.Copies)

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/span"
 )
@@ -192,7 +193,11 @@ func (c *ackCount) report(l *Logs, partition, seq int32, firstNext time.Time) ca
 	}
 	for i := c.n - len(c.tail); i < c.n; i++ {
 		if b := &c.tail[i%ackedTail]; !b.found {
-			r.Tail = append(r.Tail, catalog.AckedBatch{Offset: b.offset, Records: b.records, CRC: b.crc})
+			a := catalog.AckedBatch{Offset: b.offset, Records: b.records, CRC: b.crc}
+			if b.producer >= 0 && b.first != batch.NoSequence {
+				a.By = &catalog.AckedBy{Producer: b.producer, Epoch: b.epoch, First: b.first, Last: b.last}
+			}
+			r.Tail = append(r.Tail, a)
 		}
 	}
 	return r

@@ -37,8 +37,8 @@ func (s *Server) status(r *http.Request) (any, error) {
 		if cv.Health == "full" {
 			v.Warnings = append(v.Warnings, "cluster "+c.Name+" is full: "+cv.Detail)
 		}
-		if text := controller.FailedText(snap, c); text != "" {
-			v.Warnings = append(v.Warnings, text)
+		if cv.Hint != "" {
+			v.Warnings = append(v.Warnings, cv.Hint)
 		}
 		if cv.Seal == "fence" {
 			v.Warnings = append(v.Warnings, "cluster "+c.Name+" grants no ALTER_CONFIGS: moves off it trust gateways' leases")

@@ -28,6 +28,7 @@ func clusterView(c *catalog.Cluster, s *catalog.Snapshot, use map[string]cluster
 	}
 	voted := votesOf(s, c.Name)
 	v.Health, v.Detail = voted.health(), voted.why
+	v.Hint = controller.FailedText(s, c)
 	return v
 }
 
@@ -199,9 +200,11 @@ func certificateView(c catalog.Certificate) api.Certificate {
 		case p.Verdict == catalog.VerdictUnverified && v.Verdict == string(catalog.VerdictVerified):
 			v.Verdict = string(p.Verdict)
 		}
-		r := api.CertifiedRecord{Partition: p.Partition, End: p.End, Start: p.Start, Acknowledged: p.Acknowledged,
-			Found: read(p, p.Found), Lost: read(p, p.Lost), Duplicated: read(p, p.Duplicated), Reordered: read(p, p.Reordered), Stray: read(p, p.Stray),
+		r := api.CertifiedRecord{Partition: p.Partition, End: p.End, Start: p.Start, Found: read(p, p.Found), Lost: read(p, p.Lost), Duplicated: read(p, p.Duplicated), Reordered: read(p, p.Reordered), Stray: read(p, p.Stray),
 			Replayed: p.Replayed, InPlace: p.InPlace, LeftOut: p.LeftOut, PauseMs: p.PauseMs, Verdict: string(p.Verdict), Checked: p.Checked}
+		if !p.Unreported {
+			r.Acknowledged = &p.Acknowledged
+		}
 		if r.Checked == nil {
 			r.Checked = []string{}
 		}

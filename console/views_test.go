@@ -1,17 +1,70 @@
 package console
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/console/api"
 )
 
 var update = flag.Bool("update", false, "write golden files anew")
+
+// A cluster that answers and is failed is named with what brings it back: by hand where an operator failed it, or votes under a
+// release that did not note what it was before; else by itself.
+func TestFailedClusterSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	s := server(t, Security{})
+	ctx := t.Context()
+	session, err := s.opts.Catalog.Register(ctx, catalog.Gateway{Node: 1}, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := session.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, c := range []catalog.Cluster{
+		{Name: "well", State: catalog.ClusterActive}, {Name: "ours", State: catalog.ClusterFailed},
+		{Name: "theirs", State: catalog.ClusterFailed, Before: catalog.ClusterActive}, {Name: "away", State: catalog.ClusterFailed},
+	} {
+		c.Kind = catalog.KindLocal
+		if _, err := s.opts.Catalog.PutCluster(ctx, c, catalog.Fence{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.opts.Catalog.PutClusterVote(ctx, session, catalog.ClusterVote{Cluster: c.Name, Up: c.Name != "away", Since: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	snap, err := s.opts.Watcher.Refresh(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"well": "", "away": "",
+		"ours":   "cluster ours answers and is failed, so it takes no new topics: braid failback ours brings it back into use",
+		"theirs": "cluster theirs answers and is failed, so it takes no new topics: it is active again by itself when it has answered for a while and its records are taken in; braid failback theirs does so at once",
+	} {
+		if got := clusterView(snap.Cluster(name), snap, clusterUses(snap)).Hint; got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	v, err := s.status(httptest.NewRequest("GET", "/", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status := v.(api.Status); !slices.Contains(status.Warnings, "cluster ours answers and is failed, so it takes no new topics: braid failback ours brings it back into use") {
+		t.Errorf("the status does not say it: %q", status.Warnings)
+	}
+}
 
 // The JSON of a failover's certificate: while nothing was read, in part, and when the cluster is back.
 func TestCertificateJSON(t *testing.T) {
@@ -27,8 +80,10 @@ func TestCertificateJSON(t *testing.T) {
 	short.Lost, short.Verdict = 3, catalog.VerdictViolated
 	back := base
 	back.Return, back.Partitions = "1m9", []catalog.PartitionCertificate{read}
+	unheard := unread
+	unheard.Acknowledged, unheard.Unreported = 0, true
 	first := base
-	first.Partitions = []catalog.PartitionCertificate{unread, read, short}
+	first.Partitions = []catalog.PartitionCertificate{unread, read, short, unheard}
 	taken := base
 	taken.Kind, taken.Op, taken.Failovers, taken.Partitions = catalog.OpReturn, "1m9", []string{"1m8"}, []catalog.PartitionCertificate{read}
 	var all []any

@@ -98,9 +98,21 @@ func judge(p int32, ev *evidence) catalog.PartitionCertificate {
 			v.rangeOf(g.From, g.To, "stranded", "on its way when the cluster was lost, and acknowledged by no gateway that gave its word")
 		}
 		c.Unread = true
-		v.check("%s reported %d records acknowledged; the span was ended at offset %d by what gateways that live account for, and nothing was read", reporters(ev.reports), c.Acknowledged, end.End)
+		by := "gateways that live account for"
+		if end.Reported {
+			by += ", and, further, by what others had reported when they ended"
+		}
+		v.heard(ev.reports, true)
+		if c.Unreported {
+			v.check("no gateway has reported what it saw acknowledged; the span was ended at offset %d by what %s, and nothing was read", end.End, by)
+		} else {
+			v.check("%s reported %d records acknowledged; the span was ended at offset %d by what %s, and nothing was read", reporters(ev.reports), c.Acknowledged, end.End, by)
+		}
 		v.check("%s", toComeReturn(ev.away))
 		v.doubt(end.Start, end.End, "the cluster is away: nothing was read of it")
+		if end.Reported || end.End == end.Start {
+			v.doubt(end.End, end.Next, "no gateway that lives has seen anything acknowledged from here on; what was is read in place when the cluster is back")
+		}
 		if len(ev.silent) > 0 {
 			v.doubt(end.End, end.Next, fmt.Sprintf("gateways %v gave no word in time: what only they acknowledged is cut off, what was on its way through them may come twice", ev.silent))
 		}
@@ -126,6 +138,12 @@ func toComeReturn(cluster string) string {
 }
 
 func isToCome(s string) bool { return strings.HasPrefix(s, "to come: ") }
+
+// heard notes whether any gateway said what it saw acknowledged. Where none did and there are
+// records, or may be, nobody knows how many were.
+func (v *verdict) heard(reports []catalog.AckReport, records bool) {
+	v.c.Unreported = records && len(reports) == 0
+}
 
 type verdict struct {
 	c      *catalog.PartitionCertificate
@@ -198,6 +216,7 @@ func (b besides) found(held, acknowledged int64) int64 {
 // read, content says it more exactly.
 func (v *verdict) counts(ev *evidence, held int64, rest besides) {
 	c, end := v.c, &ev.end
+	v.heard(ev.reports, held > 0)
 	if ev.content.complete(end) && ev.alarm == nil {
 		c.Found = ev.content.records
 		v.check("%s reported %d records acknowledged, the span holds %d", reporters(ev.reports), c.Acknowledged, c.Found)

@@ -33,7 +33,7 @@ func (ev *evidence) strandedRecords() int64 {
 // judgeEarly says of a returned span what is known before it was read.
 func judgeEarly(ev *evidence) catalog.PartitionCertificate {
 	v := returnedVerdict(ev)
-	v.c.Unread = true
+	v.c.Unread, v.c.Unreported = true, true // reports are not looked at yet
 	v.check(toComeContent)
 	v.doubt(ev.end.Start, ev.returned.Cut, "not read yet")
 	return v.give()
@@ -53,6 +53,7 @@ func judgeReturned(p int32, ev *evidence) catalog.PartitionCertificate {
 	}
 	if ev.released && (ev.tailErr != nil || ev.strayErr != nil) {
 		v.c.Unread = true
+		v.heard(ev.reports, true)
 		v.check(goneUnread)
 		v.doubt(ev.end.Start, ev.end.End, "the span was dropped before it was read")
 		return v.give()
@@ -65,6 +66,9 @@ func judgeReturned(p int32, ev *evidence) catalog.PartitionCertificate {
 	v.boundary(&in)
 	v.replay(ev)
 	v.stray(ev)
+	if real := ev.end.Physical + ev.end.Delta; ev.end.Reported && ev.returned.Cut < real {
+		v.doubt(ev.returned.Cut, real, "which of it was acknowledged, through gateways that ended without a report, is not known")
+	}
 	if silent := ev.unheard(); len(silent) > 0 {
 		v.doubt(ev.returned.Cut, ev.end.Next, fmt.Sprintf("gateways %v gave no word when the cluster was lost, and no report since: what only they acknowledged has other offsets now, what was on its way through them may be there twice", silent))
 	}

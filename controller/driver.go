@@ -100,14 +100,16 @@ type run struct {
 	tell      func(why string) // what the extend waits for; may be nil
 	asked     bool             // the clusters said nothing against a seal
 
-	before  map[string][]chain.ProducerState // states at former seals, by reference
-	ends    [][]extend.PhysicalEnd           // by old topic and physical partition
-	told    [][][]span.Producer              // the same; nil where the seal did not tell
-	words   []catalog.HoldAck                // lossy: what gateways know of the ends
-	silent  []int32                          // lossy: gateways that gave no word
-	waits   string                           // what a sealed extend waits for, as was written
-	alarms  map[int32]catalog.Alarm          // repair: by partition
-	sealing time.Time
+	before map[string][]chain.ProducerState // states at former seals, by reference
+	ends   [][]extend.PhysicalEnd           // by old topic and physical partition
+	told   [][][]span.Producer              // the same; nil where the seal did not tell
+	words  []catalog.HoldAck                // lossy: what gateways know of the ends
+	// reported is what runs of gateways that are over have left of that.
+	reported []catalog.AckReport
+	silent   []int32                 // lossy: gateways that gave no word
+	waits    string                  // what a sealed extend waits for, as was written
+	alarms   map[int32]catalog.Alarm // repair: by partition
+	sealing  time.Time
 	// enlisted: those who were on their way into the topic were waited for.
 	enlisted bool
 	settled  time.Time

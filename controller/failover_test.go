@@ -16,6 +16,9 @@ import (
 func (f *fleet) gateway(node int32, writers ...*writer) (silence func()) {
 	f.t.Helper()
 	s, err := f.cat.Register(f.ctx, catalog.Gateway{Node: node}, 2*time.Second)
+	for err != nil && f.ctx.Err() == nil { // a busy machine lets the lease run out before it is used
+		s, err = f.cat.Register(f.ctx, catalog.Gateway{Node: node}, 2*time.Second)
+	}
 	f.check(err)
 	ctx, cancel := context.WithCancel(f.ctx)
 	var wg sync.WaitGroup

@@ -376,7 +376,8 @@ func (h *homecoming) span(ctx context.Context, p int32, ch *catalog.Chain, i int
 	}
 	real := chain.ToLogical(c, physical)
 	end = catalog.SealedEnd{Partition: p, At: c.Partition, Span: sp.Seq, Start: sp.Start, Next: sp.End, Delta: real - physical,
-		Physical: physical, End: real, MaxTimestamp: sp.MaxTimestamp, Producers: sp.Producers, Skip: c.Skip}
+		Physical: physical, End: real, MaxTimestamp: sp.MaxTimestamp, Producers: sp.Producers, Skip: c.Skip,
+		Reported: sp.Reported}
 	if i+1 < len(ch.Spans) {
 		end.Next = ch.Spans[i+1].Start
 	}
@@ -388,9 +389,9 @@ func (h *homecoming) span(ctx context.Context, p int32, ch *catalog.Chain, i int
 	if len(x.Stranded) == 0 {
 		return end, x, nil
 	}
-	// Without a cut nobody knows what was served: appending all of it anew would
-	// double the whole span.
-	x.InPlace = h.inPlace || sp.End == sp.Start
+	// Without a cut by those who lived nobody knows what was served past it: appending all of that
+	// anew would double it, or what of it was acknowledged would change its offsets.
+	x.InPlace = h.inPlace || sp.End == sp.Start || sp.Reported
 	s, err := h.open(ctx, p, ch, sp, c, &x)
 	if err != nil {
 		return end, x, err

@@ -377,6 +377,13 @@ func (r *run) lost(ctx context.Context) error {
 		return err
 	}
 	r.words = words
+	// After the words: a gateway that has ended meanwhile has left a report in place of its word.
+	switch r.reported, err = r.cat.AckReports(ctx, r.e.Topic.ID); {
+	case errors.Is(err, catalog.ErrCorrupt):
+		r.log.Error("reports of acknowledgements cannot be read: a lost span may be cut before what they tell", "topic", r.e.Topic.Name, "err", err)
+	case err != nil:
+		return err
+	}
 	r.obs.Sealed = true
 	return r.at(FaultSealed)
 }
@@ -388,9 +395,9 @@ func (r *run) endOf(p int32, ch *catalog.Chain) (catalog.SealedEnd, error) {
 		if c == nil {
 			return catalog.SealedEnd{}, fmt.Errorf("partition %d has no open copy on what was lost", p)
 		}
-		cut := chain.CutAt(sp, p, r.words)
+		cut := chain.CutAt(sp, p, r.words, r.reported...)
 		x, err := extend.SealedEnd(&r.e, p, ch, extend.PhysicalEnd{End: chain.ToPhysical(c, cut.End), MaxTimestamp: -1})
-		x.Skip = cut.Skip
+		x.Skip, x.Reported = cut.Skip, cut.Reported
 		return x, err
 	}
 	i := extend.OldIndex(&r.e, ch)
@@ -425,7 +432,7 @@ func (r *run) producersAt(ctx context.Context, ch *catalog.Chain, end *catalog.S
 	before := r.before[chain.SealedState(ch)]
 	m := chain.Merge{Copy: extend.Copy(&r.e, ch), End: end.End, Now: time.Now(), Lossy: end.Next > end.End}
 	if r.e.Unreadable {
-		cut := chain.CutAt(chain.OpenSpan(ch), end.Partition, r.words)
+		cut := chain.CutAt(chain.OpenSpan(ch), end.Partition, r.words, r.reported...)
 		return chain.MergeProducers(before, cut.Producers(m.Copy, m.Now.UnixMilli()), m)
 	}
 	_, alarmed := r.alarms[end.Partition]

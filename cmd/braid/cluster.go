@@ -101,7 +101,23 @@ func clusterTable(w io.Writer, list []api.Cluster) error {
 		rows = append(rows, []string{c.Name, c.Kind, c.State, c.Health, c.Seal,
 			dash(strings.Trim(c.Region+"/"+c.Zone, "/")), count(int64(c.Partitions)), count(int64(c.Sealed))})
 	}
-	return table(w, []string{"NAME", "KIND", "STATE", "HEALTH", "SEAL", "REGION/ZONE", "OPEN", "SEALED"}, rows)
+	if err := table(w, []string{"NAME", "KIND", "STATE", "HEALTH", "SEAL", "REGION/ZONE", "OPEN", "SEALED"}, rows); err != nil {
+		return err
+	}
+	for _, c := range list {
+		if err := printHint(w, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func printHint(w io.Writer, c api.Cluster) error {
+	if c.Hint == "" {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "hint: %s\n", oneLine(c.Hint))
+	return err
 }
 
 func newClusterDescribe(e *env) *cobra.Command {
@@ -132,6 +148,9 @@ func describeCluster(w io.Writer, c api.Cluster) error {
 		if _, err := fmt.Fprintf(w, "%-18s%s\n", l[0]+":", oneLine(l[1])); err != nil {
 			return err
 		}
+	}
+	if err := printHint(w, c); err != nil {
+		return err
 	}
 	return printKept(w, c.Kept)
 }

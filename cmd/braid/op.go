@@ -378,7 +378,7 @@ func (e *env) follow(ctx context.Context, c *api.Client, op api.Op) error {
 
 func certificateLine(c api.Certificate) string {
 	var lost, duplicated, reordered, acknowledged, replayed, inPlace int64
-	unread := 0
+	unread, unreported := 0, 0
 	pause := "pause unknown"
 	longest := 0.0
 	add := func(sum *int64, n *int64) {
@@ -393,7 +393,10 @@ func certificateLine(c api.Certificate) string {
 		add(&lost, p.Lost)
 		add(&duplicated, p.Duplicated)
 		add(&reordered, p.Reordered)
-		acknowledged += p.Acknowledged
+		if p.Acknowledged == nil {
+			unreported++
+		}
+		add(&acknowledged, p.Acknowledged)
 		replayed += p.Replayed
 		inPlace += p.InPlace
 		if p.PauseMs != nil && *p.PauseMs >= longest {
@@ -415,7 +418,15 @@ func certificateLine(c api.Certificate) string {
 	if inPlace > 0 {
 		what += "; " + plural(int(inPlace), "stranded record", "stranded records") + " read in place"
 	}
-	line := fmt.Sprintf("%s %s, %s -> %s (%s): %s; %s acknowledged, %s", c.Kind, c.Topic, c.From, c.To, c.Mode, c.Verdict, count(acknowledged), what)
+	acked := count(acknowledged) + " acknowledged"
+	switch {
+	case unreported == 0:
+	case unreported == len(c.Partitions):
+		acked = "acknowledged unverified: no gateway has reported"
+	default:
+		acked = fmt.Sprintf("%s as far as reported (%s unverified)", acked, plural(unreported, "partition", "partitions"))
+	}
+	line := fmt.Sprintf("%s %s, %s -> %s (%s): %s; %s, %s", c.Kind, c.Topic, c.From, c.To, c.Mode, c.Verdict, acked, what)
 	if c.Kind != "return" {
 		line += "; " + pause
 	}
@@ -442,7 +453,7 @@ func printCertificate(w io.Writer, c api.Certificate) error {
 	}
 	var rows [][]string
 	for _, p := range c.Partitions {
-		rows = append(rows, []string{fmt.Sprint(p.Partition), count(p.End), count(p.Acknowledged), known(p.Found),
+		rows = append(rows, []string{fmt.Sprint(p.Partition), count(p.End), known(p.Acknowledged), known(p.Found),
 			known(p.Lost), known(p.Duplicated), known(p.Reordered), pauseText(p.PauseMs), p.Verdict})
 	}
 	if err := table(w, []string{"PARTITION", "END", "ACKED", "FOUND", "LOST", "DUPLICATED", "REORDERED", "PAUSE MS", "VERDICT"}, rows); err != nil {

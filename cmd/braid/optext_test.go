@@ -45,6 +45,24 @@ func TestOneLine(t *testing.T) {
 	}
 }
 
+// TestFailedClusterText: the list and the description of clusters say what brings a failed one back.
+func TestFailedClusterText(t *testing.T) {
+	t.Parallel()
+	failed := api.Cluster{Name: "east", State: "failed", Health: "up", Hint: "cluster east is failed: braid failback east"}
+	for name, print := range map[string]func(w io.Writer) error{
+		"list":     func(w io.Writer) error { return clusterTable(w, []api.Cluster{{Name: "west"}, failed}) },
+		"describe": func(w io.Writer) error { return describeCluster(w, failed) },
+	} {
+		var b strings.Builder
+		if err := print(&b); err != nil {
+			t.Fatal(err)
+		}
+		if want := "\nhint: cluster east is failed: braid failback east\n"; strings.Count(b.String(), want) != 1 {
+			t.Errorf("%s: %q is not in:\n%s", name, want, b.String())
+		}
+	}
+}
+
 // TestWaitingText: a topic that waits for its cluster says so, since when, and what ends it.
 func TestWaitingText(t *testing.T) {
 	t.Parallel()
@@ -156,17 +174,19 @@ func counted(ns ...*int64) (sum int64) {
 // TestCertificateOfWhatWasNotRead: nothing that was not read is called found, or 0.
 func TestCertificateOfWhatWasNotRead(t *testing.T) {
 	t.Parallel()
-	n, zero := int64(3), int64(0)
+	n, zero, acked := int64(3), int64(0), int64(500)
 	for _, tc := range []struct {
 		name  string
 		parts []api.CertifiedRecord
 		want  []string
 		not   []string
 	}{
-		{"nothing was read", []api.CertifiedRecord{{Acknowledged: 500, Verdict: "unverified"}},
+		{"nothing was read", []api.CertifiedRecord{{Acknowledged: &acked, Verdict: "unverified"}},
 			[]string{"500 acknowledged, lost, duplicated and reordered unverified: nothing was read;", "500    unverified  unverified  unverified  unverified"}, []string{" 0 lost"}},
-		{"one of two was read", []api.CertifiedRecord{{Acknowledged: 3, Found: &n, Lost: &zero, Duplicated: &zero, Reordered: &zero}, {Partition: 1}},
-			[]string{"0 lost, 0 duplicated, 0 reordered as far as read (1 partition unverified)"}, nil},
+		{"one of two was read", []api.CertifiedRecord{{Acknowledged: &n, Found: &n, Lost: &zero, Duplicated: &zero, Reordered: &zero}, {Partition: 1}},
+			[]string{"3 acknowledged as far as reported (1 partition unverified), 0 lost, 0 duplicated, 0 reordered as far as read (1 partition unverified)"}, nil},
+		{"nobody reported", []api.CertifiedRecord{{Found: &n, Lost: &zero, Duplicated: &zero, Reordered: &zero}},
+			[]string{"acknowledged unverified: no gateway has reported, 0 lost", "0          0    unverified  3 "}, []string{"0 acknowledged"}},
 		{"lost is known although nothing was read", []api.CertifiedRecord{{Lost: &n}}, []string{"3 lost, 0 duplicated, 0 reordered as far as read (1 partition unverified)"}, nil},
 		{"taken in", []api.CertifiedRecord{{Found: &n, Lost: &zero, Duplicated: &zero, Reordered: &zero, Replayed: 2, InPlace: 1}},
 			[]string{"; 2 stranded records appended anew; 1 stranded record read in place"}, []string{"as far as read"}},
@@ -187,7 +207,7 @@ func TestCertificateOfWhatWasNotRead(t *testing.T) {
 		}
 	}
 	raw, err := json.Marshal(api.CertifiedRecord{})
-	for _, name := range []string{"found", "lost", "duplicated", "reordered", "stray"} {
+	for _, name := range []string{"acknowledged", "found", "lost", "duplicated", "reordered", "stray"} {
 		if err != nil || !strings.Contains(string(raw), `"`+name+`":null`) {
 			t.Errorf("%v: %s is not null in %s", err, name, raw)
 		}

@@ -27,6 +27,8 @@ type Cluster struct {
 	Sealed     int    `json:"sealed"`
 	Health     string `json:"health"` // up, down, full (up, without room), unknown
 	Detail     string `json:"detail,omitempty"`
+	// Hint says how a cluster that answers and is failed comes into use again.
+	Hint string `json:"hint,omitempty"`
 	// Kept says what must stay there until when, once it has been drained.
 	Kept []Kept `json:"kept,omitempty"`
 }
@@ -206,13 +208,14 @@ type Certificate struct {
 	Failovers []string `json:"failovers,omitempty"`
 }
 
-// CertifiedRecord is one partition of a certificate. Counts are records. Found, lost, duplicated,
+// CertifiedRecord is one partition of a certificate. Counts are records. Acknowledged is what gateways have
+// reported, null where none has and there are records, or may be. Found, lost, duplicated,
 // reordered and stray are null where nothing was read that would tell (verdict unverified).
 type CertifiedRecord struct {
 	Partition    int32  `json:"partition"`
 	End          int64  `json:"end"`
 	Start        int64  `json:"start"`
-	Acknowledged int64  `json:"acknowledged"`
+	Acknowledged *int64 `json:"acknowledged"`
 	Found        *int64 `json:"found"`
 	Lost         *int64 `json:"lost"`
 	Duplicated   *int64 `json:"duplicated"`

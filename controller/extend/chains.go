@@ -96,7 +96,7 @@ func Ended(e *catalog.Extend, partition int32, ch *catalog.Chain) catalog.Sealed
 		if c := copyOn(sp, e.Old[i]); c != nil {
 			end := chain.ToPhysical(c, sp.End)
 			return catalog.SealedEnd{Partition: partition, Old: i, At: c.Partition, Span: sp.Seq, Start: sp.Start, Physical: end,
-				End: sp.End, Next: open.Start, Delta: sp.End - end, MaxTimestamp: sp.MaxTimestamp, Producers: sp.Producers, Skip: c.Skip}
+				End: sp.End, Next: open.Start, Delta: sp.End - end, MaxTimestamp: sp.MaxTimestamp, Producers: sp.Producers, Skip: c.Skip, Reported: sp.Reported}
 		}
 	}
 	return x
@@ -122,7 +122,7 @@ func Chain(e *catalog.Extend, ch *catalog.Chain, end catalog.SealedEnd, at time.
 		At:           at,
 	}
 	if end.Next > end.End {
-		x.Lossy, x.Room, x.Unreadable, x.Skip = true, end.Next-end.End, e.Unreadable, end.Skip
+		x.Lossy, x.Room, x.Unreadable, x.Skip, x.Reported = true, end.Next-end.End, e.Unreadable, end.Skip, end.Reported
 	}
 	out, err := chain.Extend(ch, x)
 	if err != nil {
