@@ -20,6 +20,9 @@ const (
 	// they are there; suspectEvery is the least time between two such questions.
 	suspectAfter = 500 * time.Millisecond
 	suspectEvery = time.Second
+	// backFor is how long a cluster counts as just back: its brokers answer, and may not lead
+	// their partitions yet.
+	backFor = 10 * time.Second
 )
 
 // awayness is since when no broker of the cluster answers, Unix nanoseconds, 0: some
@@ -35,6 +38,7 @@ type awayness struct {
 	// vain is the since for which somebody has waited in vain.
 	vain      atomic.Int64
 	heard     atomic.Int64 // when an answer last ended an absence
+	back      atomic.Int64 // the same of one for which somebody has waited in vain, or would have
 	suspected atomic.Int64 // when it was last asked for because of one append
 	looking   atomic.Bool
 }
@@ -49,8 +53,12 @@ func (a *awayness) failed(began time.Time) {
 
 // passed takes that some broker answered.
 func (a *awayness) passed() {
-	if a.since.Load() != 0 { // mostly it is 0, and many goroutines come by
-		a.heard.Store(time.Now().UnixNano())
+	if at := a.since.Load(); at != 0 { // mostly it is 0, and many goroutines come by
+		now := time.Now().UnixNano()
+		if a.vain.Load() == at || now-at >= int64(suspectAfter) {
+			a.back.Store(now)
+		}
+		a.heard.Store(now)
 		a.since.Store(0)
 	}
 }
@@ -80,6 +88,13 @@ func (s *Store) isAway() bool {
 func (s *Store) knownAway() bool {
 	at := s.meta.away.since.Load()
 	return at != 0 && s.isAway() && (s.meta.away.vain.Load() == at || s.meta.away.lasts(s.opts.AwayAfter+2*s.opts.HealthTimeout))
+}
+
+// justBack tells whether the cluster was known to be away a moment ago. A broker that is started again answers some time
+// before anybody leads its partitions; those who come then have waited for the cluster already.
+func (s *Store) justBack() bool {
+	at := s.meta.away.back.Load()
+	return s.opts.AwayAfter > 0 && at != 0 && time.Now().UnixNano()-at < int64(backFor)
 }
 
 // givesUp tells whether somebody who has waited since a time should not go on.

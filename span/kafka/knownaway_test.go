@@ -157,6 +157,66 @@ func TestNoLeader(t *testing.T) {
 	})
 }
 
+// TestBackWithoutLeaders: brokers that are started again answer before anybody leads their partitions. Who came in vain while the
+// cluster was away goes on being refused until they do: he has waited once, and clients' other partitions wait with him.
+func TestBackWithoutLeaders(t *testing.T) {
+	f := newFake(t, 1, 1, 0)
+	synctest.Test(t, func(t *testing.T) {
+		r := &reach{f: f, conns: map[net.Conn]bool{}}
+		s, err := kafka.Open(kafka.Options{Name: "east", Bootstrap: f.bootstrap(), Dial: r.dial, AwayAfter: 300 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.wg.Wait()
+		defer func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		log := s.Log(span.Topic{Name: f.name, ID: f.id}, 0)
+		defer log.Release()
+		next := int32(0)
+		send := func() (time.Duration, error) {
+			done := make(chan *span.Append, 1)
+			began := time.Now()
+			log.Append(&span.Append{Batch: producerBatch(t, 1<<40, 0, next, 1, fmt.Sprint(next)), Done: func(a *span.Append) { done <- a }})
+			a := <-done
+			if a.Err == nil {
+				next++
+			}
+			return time.Since(began), a.Err
+		}
+		leads := func(node, epoch int32) {
+			f.mu.Lock()
+			f.parts[0].leader, f.parts[0].epoch = node, epoch
+			f.mu.Unlock()
+		}
+		for round := range int32(3) {
+			if _, err := send(); err != nil {
+				t.Fatal(err)
+			}
+			r.take(false)
+			if _, err := send(); !errors.Is(err, span.ErrUnavailable) && !errors.Is(err, span.ErrUnknownOutcome) {
+				t.Errorf("an append to a cluster that is away: %v", err)
+			}
+			time.Sleep(10 * time.Second)
+			leads(-1, 2*round+1)
+			r.giveBack()
+			for began := time.Now(); time.Since(began) < 3*time.Second; time.Sleep(50 * time.Millisecond) {
+				// The first finds out with the others.
+				if took, err := send(); !errors.Is(err, span.ErrUnavailable) || took > 350*time.Millisecond {
+					t.Errorf("round %d, %v after the cluster was back, without a leader: %v after %v", round, time.Since(began), err, took)
+				}
+			}
+			leads(0, 2*round+2)
+			time.Sleep(10 * time.Millisecond)
+			if took, err := send(); err != nil || took > 100*time.Millisecond {
+				t.Errorf("an append when there is a leader again: %v after %v", err, took)
+			}
+		}
+	})
+}
+
 // TestTroubleIsForgotten: appends that met a partition without a leader and ran out of time, or of
 // the store's patience, say nothing about an election that comes long after them.
 func TestTroubleIsForgotten(t *testing.T) {

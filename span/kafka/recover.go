@@ -32,6 +32,7 @@ const (
 // its original order.
 func (p *partition) recover() {
 	began := time.Now()
+	leaderless := false // a broker answered, and named no leader
 	for {
 		p.mu.Lock()
 		if len(p.queue) == 0 {
@@ -60,7 +61,8 @@ func (p *partition) recover() {
 			p.endRecovery(unavailable(errAway))
 			return
 		}
-		hopeless := p.s.opts.AwayAfter > 0 && time.Since(troubled) >= leaderPatience
+		hopeless := p.s.opts.AwayAfter > 0 && time.Since(troubled) >= leaderPatience ||
+			(leaderless || kindOf(first) == kindMoved) && p.s.justBack()
 		if hopeless && tries > 0 {
 			// From here on each append is tried once, until one lands.
 			p.endRecovery(unavailable(errTrouble))
@@ -109,6 +111,7 @@ func (p *partition) recover() {
 				return
 			}
 			p.s.log.Debug("no leader yet", "topic", p.topic.Name, "partition", p.index, "error", err)
+			leaderless = errors.Is(err, errNoLeader)
 			p.noteFailure()
 			continue
 		}
