@@ -371,15 +371,20 @@ func (r *running) returned(name, cluster string, stranded bool) {
 // holdsOnce reads a topic's partition 1 from its start and looks for a record.
 func (r *running) holdsOnce(name, value string) {
 	r.t.Helper()
+	r.holdsOnceIn(name, 1, value)
+}
+
+func (r *running) holdsOnceIn(name string, partition int32, value string) {
+	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	defer cancel()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(r.ready.Kafka...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{name: {1: kgo.NewOffset().AtStart()}}))
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{name: {partition: kgo.NewOffset().AtStart()}}))
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	defer cl.Close()
-	last := &kgo.Record{Topic: name, Partition: 1, Value: []byte("end of a look")}
+	last := &kgo.Record{Topic: name, Partition: partition, Value: []byte("end of a look")}
 	if err := cl.ProduceSync(ctx, last).FirstErr(); err != nil {
 		r.t.Fatal(err)
 	}
