@@ -56,7 +56,9 @@ func TestLostSpanThatLooksEmptyIsKept(t *testing.T) {
 				t.Fatalf("the first span is %+v", sp)
 			}
 			l := &lostAndBack{fleet: f, topic: on, w: w}
-			unheardOf := func(c catalog.Certificate) bool { return c.Partitions[0].Unreported && c.Partitions[0].Acknowledged == 0 }
+			unheardOf := func(c catalog.Certificate) bool {
+				return c.Partitions[0].Unreported && c.Partitions[0].Acknowledged == 0
+			}
 			if c := l.of(catalog.OpFailover, func(catalog.Certificate) bool { return true }); !unheardOf(c) {
 				t.Errorf("nobody has reported: %+v", c.Partitions[0])
 			}
