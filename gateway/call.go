@@ -21,6 +21,7 @@ type call struct {
 	principal tenant.Principal
 	asker
 	header wire.Header
+	frame  *wire.Buffer
 	body   []byte // aliases the frame
 	start  time.Time
 
@@ -53,8 +54,14 @@ func message[Q any, P interface {
 		}
 		req.SetVersion(h.Version)
 		// The decoder aliases byte fields, and a coordinator keeps some of them
-		// longer than the frame lives.
-		body := append([]byte(nil), call.body...)
+		// longer than the frame lives. A large one is not copied, but kept from its pool: the
+		// reference is given up to the collector.
+		body := call.body
+		if len(body) > wire.FreeFrame {
+			call.frame.Retain()
+		} else {
+			body = append([]byte(nil), body...)
+		}
 		if err := req.ReadFrom(body); err != nil {
 			return fmt.Errorf("%w: key %d version %d: %w", wire.ErrMalformed, h.Key, h.Version, err)
 		}

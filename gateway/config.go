@@ -33,11 +33,13 @@ type Config struct {
 	MaxPerIP          int           // max.connections.per.ip (no limit)
 	IdleTimeout       time.Duration // connections.max.idle.ms (10 min)
 	HandshakeTimeout  time.Duration // from accept to the first whole request (10 s)
-	FrameTimeout      time.Duration // for the rest of a request whose start was received (30 s)
+	FrameTimeout      time.Duration // until more of a request whose start was received (30 s)
+	FrameRate         int64         // bytes/s at which all of it has to come, beside FrameTimeout (256 KiB/s)
 	WriteTimeout      time.Duration // for a client that takes no answer (30 s)
 	InflightPerConn   int           // requests of one connection that are being worked on (64)
 	InflightConnBytes int64         // their bytes (32 MiB; one request may exceed it)
 	InflightBytes     int64         // queued.max.request.bytes, over all connections (512 MiB)
+	ArrivingBytes     int64         // of requests over 64 KiB that are not whole yet (half of InflightBytes); one may exceed it
 
 	MaxUsers                int           // of a tenant, as far as its own administrators add them (10,000)
 	MaxReauth               time.Duration // connections.max.reauth.ms (no limit): how long an authentication lasts
@@ -72,6 +74,8 @@ func (c *Config) withDefaults() Config {
 	d.InflightPerConn = cmp.Or(d.InflightPerConn, 64)
 	d.InflightConnBytes = cmp.Or(d.InflightConnBytes, 32<<20)
 	d.InflightBytes = cmp.Or(d.InflightBytes, 512<<20)
+	d.ArrivingBytes = cmp.Or(d.ArrivingBytes, max(1, d.InflightBytes/2))
+	d.FrameRate = cmp.Or(d.FrameRate, 256<<10)
 	d.MaxUsers = cmp.Or(d.MaxUsers, catalog.MaxUsers)
 	d.AuthTimeout = cmp.Or(d.AuthTimeout, 30*time.Second)
 	d.FailedAuthDelay = cmp.Or(d.FailedAuthDelay, 100*time.Millisecond)
@@ -119,8 +123,8 @@ func (c *Config) Validate() error {
 			bad("%s is %v, must be positive", name, v)
 		}
 	}
-	if d.InflightPerConn < 1 || d.InflightBytes < 1 || d.InflightConnBytes < 1 {
-		bad("limits of requests in flight must be positive")
+	if d.InflightPerConn < 1 || d.InflightBytes < 1 || d.InflightConnBytes < 1 || d.ArrivingBytes < 1 || d.FrameRate < 1 {
+		bad("limits of requests in flight and of those that arrive must be positive")
 	}
 	return errors.Join(errs...)
 }

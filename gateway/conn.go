@@ -77,6 +77,7 @@ type conn struct {
 	sock     *wire.Socket // nil unless plain TCP
 	in       deadlineReader
 	frames   *wire.FrameReader
+	arrived  arrival
 	clientID string // of the latest request
 	software string // what ApiVersions v3+ said: name/version
 	called   atomic.Pointer[called]
@@ -117,7 +118,7 @@ func (g *Gateway) newConn(l *listener, nc net.Conn) *conn {
 	}
 	c.changed = sync.NewCond(&c.mu)
 	c.sock = wire.NewSocket(nc)
-	c.in = deadlineReader{nc: nc, sock: c.sock, idle: g.cfg.HandshakeTimeout, frame: g.cfg.FrameTimeout, received: g.metrics.bytesIn}
+	c.in = deadlineReader{nc: nc, sock: c.sock, idle: g.cfg.HandshakeTimeout, frame: g.cfg.FrameTimeout, rate: g.cfg.FrameRate, received: g.metrics.bytesIn}
 	largest := int(g.cfg.MaxRequestBytes)
 	if l.asks() {
 		largest = min(largest, preAuthFrame)
@@ -126,6 +127,7 @@ func (g *Gateway) newConn(l *listener, nc net.Conn) *conn {
 		}
 	}
 	c.frames = wire.NewFrameReader(&c.in, largest)
+	c.frames.SetRoom(c.arrives)
 	c.sessions.init(g)
 	return c
 }
@@ -175,6 +177,7 @@ func (c *conn) open() error {
 }
 
 func (c *conn) readLoop() (err error) {
+	defer c.leaves()
 	defer func() {
 		// A bug met by one client's bytes must not take the others down with it.
 		if p := recover(); p != nil {
@@ -203,7 +206,9 @@ func (c *conn) readLoop() (err error) {
 			return err
 		}
 		c.in.idle, c.in.greeted = c.g.cfg.IdleTimeout, true
-		if err := c.request(frame); err != nil {
+		err = c.request(frame)
+		c.leaves()
+		if err != nil {
 			return err
 		}
 	}
@@ -263,7 +268,12 @@ func (c *conn) request(frame *wire.Buffer) error {
 	c.queued = 0
 	defer c.finish()
 	if h.Key == keyProduce {
+		if err := c.enters(frame); err != nil {
+			frame.Release()
+			return err
+		}
 		if err := c.begin(); err != nil {
+			c.g.budget.put(int64(frame.Cap()), c.account)
 			frame.Release()
 			return err
 		}
@@ -273,7 +283,7 @@ func (c *conn) request(frame *wire.Buffer) error {
 	if err := c.settled(); err != nil {
 		return err
 	}
-	c.call = call{asker: c.asker(h.Key), header: h, body: body, start: start, tenant: c.tenant, principal: c.principal, ctx: c.ctx}
+	c.call = call{asker: c.asker(h.Key), header: h, frame: frame, body: body, start: start, tenant: c.tenant, principal: c.principal, ctx: c.ctx}
 	err = api.serve(&c.call)
 	c.call = call{}
 	return err
@@ -382,15 +392,18 @@ type deadlineReader struct {
 	nc          net.Conn
 	sock        *wire.Socket
 	idle, frame time.Duration
+	rate        int64 // bytes/s
 	received    adder
 	account     *usage.Account // whose bytes are counted; nil: nobody's yet
 	nobodys     int            // bytes that came while they were
 
-	pausing     bool // between two requests
-	greeted     bool // a request has come: until then the client takes an end for a refusal, not for a broker that leaves
-	expects     bool // the kernel was told to wait for a number of bytes
-	slow        bool // and they took longer than the limit: not again
-	extended    bool // an interrupted request was given time to arrive
+	pausing     bool      // between two requests
+	greeted     bool      // a request has come: until then the client takes an end for a refusal, not for a broker that leaves
+	expects     bool      // the kernel was told to wait for a number of bytes
+	slow        bool      // and they took longer than the limit: not again
+	size        int       // of a frame that comes, whose time is not counted yet
+	until       time.Time // when all of a frame has to be there
+	extended    bool      // an interrupted request was given time to arrive
 	armed       time.Time
 	armedFor    time.Duration
 	interrupted atomic.Bool
@@ -407,8 +420,18 @@ func (r *deadlineReader) Expect(n int) {
 	r.sock.Expect(n)
 }
 
+// Frame implements [wire.Framer].
+func (r *deadlineReader) Frame(size int) { r.size = size }
+
+// waited tells that nothing was read for as long.
+func (r *deadlineReader) waited(d time.Duration) {
+	if !r.until.IsZero() {
+		r.until = r.until.Add(d)
+	}
+}
+
 // between tells whether the next read waits for a new request.
-func (r *deadlineReader) between(yes bool) { r.pausing = yes }
+func (r *deadlineReader) between(yes bool) { r.pausing, r.size, r.until = yes, 0, time.Time{} }
 
 func (r *deadlineReader) Read(p []byte) (int, error) {
 	limit := r.frame
@@ -418,6 +441,12 @@ func (r *deadlineReader) Read(p []byte) (int, error) {
 	// Arming a timer for every read costs more than the limit is worth: an eighth
 	// of it may pass until it is moved.
 	now := time.Now()
+	if r.size > 0 {
+		r.until = now.Add(r.frame + time.Duration(float64(r.size)/float64(r.rate)*float64(time.Second)))
+		r.size = 0
+	} else if !r.until.IsZero() && now.After(r.until) {
+		return 0, errSlow
+	}
 	if r.armedFor != limit || now.Sub(r.armed) > limit/8 {
 		if err := r.nc.SetReadDeadline(now.Add(limit)); err != nil {
 			return 0, err

@@ -17,6 +17,7 @@ var (
 	errDraining      = errors.New("gateway is draining")
 	errClosed        = errors.New("gateway is closed")
 	errStalled       = errors.New("the rest of a request did not arrive in time")
+	errSlow          = errors.New("a request came too slowly")
 	errSilentFailure = errors.New("a produce request without acknowledgement failed")
 )
 

@@ -72,8 +72,10 @@ type Gateway struct {
 	fresh        freshness
 	views        views
 	access       access
-	budget       byteBudget // requests of producers
-	answers      byteBudget // records on their way to consumers
+	budget       byteBudget    // requests of producers
+	answers      byteBudget    // records on their way to consumers
+	arriving     byteBudget    // large requests until they are whole, and those that are no producers' until they are done
+	nobody       usage.Account // holds what arrives on connections that are nobody's yet
 	sessionSlots slots
 	limiter      logLimiter
 	penalties    *penalties
@@ -158,6 +160,8 @@ func New(o Options) (*Gateway, error) {
 	g.work, g.signing = newTurns()
 	g.budget = byteBudget{max: g.cfg.InflightBytes, shared: g.usage.Several, of: (*usage.Account).Taken}
 	g.answers = byteBudget{max: max(1, g.cfg.InflightBytes/2), shared: g.usage.Several, of: (*usage.Account).Answering}
+	g.arriving = byteBudget{max: g.cfg.ArrivingBytes, shared: func() bool { return g.usage.Several() || g.nobody.Arriving(0) > 0 },
+		of: (*usage.Account).Arriving}
 	g.sessionSlots.maxSessions, g.sessionSlots.maxParts = int64(g.cfg.FetchSessions), int64(g.cfg.SessionPartitions)
 	names := map[string]bool{}
 	for _, lc := range o.Listeners {

@@ -113,6 +113,33 @@ func (b *byteBudget) wait(ctx context.Context, of *usage.Account) error {
 	return nil
 }
 
+// acquire takes n bytes as soon as there is room, which it looks for and takes at once: so the
+// bound is passed by one of them at most, and not by all who find the same room. Who has nothing
+// there waits too while it is full, for others' shares leave room to him sooner or later; what is
+// larger than a share, or than all, is taken once there is any room. stop ends the wait too.
+func (b *byteBudget) acquire(ctx context.Context, stop <-chan struct{}, n int64, of *usage.Account) error {
+	for {
+		b.mu.Lock()
+		if fair.Allows(b.of(of, 0), b.used.Load(), b.max, b.shared()) {
+			b.take(n, of)
+			b.mu.Unlock()
+			return nil
+		}
+		if b.room == nil {
+			b.room = make(chan struct{})
+		}
+		room := b.room
+		b.mu.Unlock()
+		select {
+		case <-room:
+		case <-stop:
+			return errDraining
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
 // logLimiter lets a burst of log lines pass, then some per second: a client that
 // sends rubbish over and over must not fill the disk.
 type logLimiter struct {

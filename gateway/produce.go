@@ -42,14 +42,13 @@ type producePart struct {
 // be looked at, bytes.
 const recordsBudget = 64 << 20
 
-// produce takes over the frame. It returns when every append of the request was
+// produce takes over the frame, which counts among those in flight already. It returns when every append of the request was
 // submitted; the flight's last append has it answered.
 func (c *conn) produce(frame *wire.Buffer, h wire.Header, body []byte, start time.Time) error {
 	f := flightPool.Get().(*flight)
 	f.c, f.frame, f.size = c, frame, frame.Cap()
 	f.version, f.corr, f.start = h.Version, h.CorrelationID, start
 	f.of = c.account
-	c.g.budget.take(int64(f.size), f.of)
 	if err := f.req.Decode(h.Version, body); err != nil {
 		f.free()
 		return err

@@ -45,6 +45,15 @@ func NewBuffer(n int) *Buffer {
 	return b
 }
 
+// capOf is how many bytes a buffer for n can hold.
+func capOf(n int) int {
+	class := max(bits.Len(uint(max(n, 1)-1)), minClass)
+	if class > maxClass {
+		return n
+	}
+	return 1 << class
+}
+
 // Cap is how many bytes the buffer can hold.
 func (b *Buffer) Cap() int { return len(b.whole) }
 

@@ -20,16 +20,17 @@ const (
 )
 
 // Budget bounds what decoding a body may allocate: Factor times the bytes
-// of the body plus Base.
+// of the body plus Base, and Most in all; 0 is no such bound.
 type Budget struct {
 	Factor int
 	Base   int
+	Most   int
 }
 
 // DefaultBudget lets every message pass that real clients send, thousands of
 // topics with names of a few letters too, and refuses those whose bytes are
 // chosen to blow up.
-var DefaultBudget = Budget{Factor: 16, Base: 64 << 10}
+var DefaultBudget = Budget{Factor: 16, Base: 64 << 10, Most: 256 << 20}
 
 // Check walks the body of a request by its definition and tells whether it is
 // safe to decode: every length, count and tag section lies within the bytes,
@@ -63,7 +64,11 @@ func CheckResponse(key, version int16, body []byte, budget Budget) error {
 }
 
 func check(m *message, version int16, root uint16, body []byte, budget Budget, what string) error {
-	w := walker{r: Reader{b: body}, left: int64(budget.Factor)*int64(len(body)) + int64(budget.Base)}
+	left := int64(budget.Factor)*int64(len(body)) + int64(budget.Base)
+	if budget.Most > 0 {
+		left = min(left, int64(budget.Most))
+	}
+	w := walker{r: Reader{b: body}, left: left}
 	w.spend(int64(shapes[root].size))
 	w.walk(root)
 	switch {

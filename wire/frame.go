@@ -22,10 +22,17 @@ const (
 	// firstGrant is what is allocated for a frame of a peer that has sent
 	// nothing of that size yet, however large it says that the frame will be.
 	firstGrant = 64 << 10
+	// takenGrowth is by how much a buffer grows for which there is room: fewer copies
+	// of it are left to the collector then.
+	takenGrowth = 16
 	// worthExpecting is the size from which being woken once for a rest of a frame,
 	// and not for each piece of it that arrives, is worth two system calls.
 	worthExpecting = 32 << 10
 )
+
+// FreeFrame is how large a frame's memory may be, bytes, that is not asked for; see
+// [FrameReader.SetRoom].
+const FreeFrame = firstGrant
 
 // FrameReader reads frames, each led by its size in 4 bytes. It is not safe for
 // concurrent use.
@@ -33,7 +40,7 @@ const (
 // Memory follows what has arrived: a frame gets at first 64 KiB, or twice the
 // largest frame that this peer has sent whole, and its buffer doubles as it
 // fills. So all buffers together stay below 4 times the bytes received plus
-// 128 KiB.
+// 128 KiB. Where there is a room to take it from (SetRoom), that bounds it instead.
 type FrameReader struct {
 	r      io.Reader
 	max    int
@@ -43,21 +50,36 @@ type FrameReader struct {
 	busy   bool           // the latest read filled its storage
 	proven int            // largest whole frame so far
 	begun  bool
-	expect func(n int) // see Expecter
+	expect func(n int)       // see Expecter
+	frame  func(size int)    // see Framer
+	room   func(n int) error // see SetRoom; may be nil
 }
 
 // Expecter may be a FrameReader's source that can be told how many bytes are
 // worth waking up for; see [Socket.Expect].
 type Expecter interface{ Expect(n int) }
 
+// Framer may be a FrameReader's source that is told of each frame of which not all is there when
+// its size is known: the reads up to the next such call are for its rest.
+type Framer interface{ Frame(size int) }
+
 // NewFrameReader reads frames of at most maxFrame bytes from r.
 func NewFrameReader(r io.Reader, maxFrame int) *FrameReader {
-	f := &FrameReader{r: r, max: maxFrame, expect: func(int) {}}
+	f := &FrameReader{r: r, max: maxFrame, expect: func(int) {}, frame: func(int) {}}
 	if e, ok := r.(Expecter); ok {
 		f.expect = e.Expect
 	}
+	if e, ok := r.(Framer); ok {
+		f.frame = e.Frame
+	}
 	return f
 }
+
+// SetRoom has the memory of each frame that needs more than [FreeFrame] asked for, all of it at
+// once, so that nobody holds a part of a frame's while it waits for the rest: take is called with
+// what the frame's buffer will hold, at most once for each frame, and may wait; nothing is read
+// meanwhile. An error of it is Next's. What was taken is the caller's to give back, also when Next fails.
+func (f *FrameReader) SetRoom(take func(n int) error) { f.room = take }
 
 // SetMax changes how large a frame may be, from the next one on.
 func (f *FrameReader) SetMax(maxFrame int) { f.max = maxFrame }
@@ -91,10 +113,18 @@ func (f *FrameReader) Next() (*Buffer, error) {
 }
 
 func (f *FrameReader) body(size int) (*Buffer, error) {
-	buf := NewBuffer(min(size, max(firstGrant, 2*f.proven)))
+	grant, growth, taken := min(size, max(firstGrant, 2*f.proven)), 2, f.room == nil
+	if grant > firstGrant && !taken {
+		if err := f.room(capOf(size)); err != nil {
+			return nil, err
+		}
+		growth, taken = takenGrowth, true
+	}
+	buf := NewBuffer(grant)
 	n := copy(buf.B, f.have)
 	f.have = f.have[n:]
 	if n < size {
+		f.frame(size)
 		defer f.expect(1)
 	}
 	for {
@@ -115,7 +145,14 @@ func (f *FrameReader) body(size int) (*Buffer, error) {
 			f.proven = max(f.proven, size)
 			return buf, nil
 		}
-		grown := NewBuffer(min(size, 2*len(buf.B)))
+		if !taken {
+			if err := f.room(capOf(size)); err != nil {
+				buf.Release()
+				return nil, err
+			}
+			growth, taken = takenGrowth, true
+		}
+		grown := NewBuffer(min(size, growth*len(buf.B)))
 		copy(grown.B, buf.B)
 		buf.Release()
 		buf = grown

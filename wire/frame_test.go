@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"testing/iotest"
@@ -356,4 +357,64 @@ func TestScatterWithoutVectoredWrites(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The memory of a large frame is asked for once, before it is there, and that of a small one never.
+func TestLargeFramesAskForRoom(t *testing.T) {
+	no := errors.New("no room")
+	for _, c := range []struct {
+		name  string
+		sizes []int
+		deny  bool
+		asked []int
+		err   error
+	}{
+		{"small", []int{100, FreeFrame, FreeFrame}, false, nil, io.EOF},
+		{"large", []int{FreeFrame + 1, 3 << 20, 5, 40 << 20}, false, []int{2 * FreeFrame, 4 << 20, 40 << 20}, io.EOF},
+		{"refused", []int{FreeFrame, 1 << 20}, true, []int{1 << 20}, no},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var all []byte
+			for _, n := range c.sizes {
+				all = append(all, frameOf(bytes.Repeat([]byte{byte(n)}, n))...)
+			}
+			f := NewFrameReader(bytes.NewReader(all), DefaultMaxFrame)
+			var asked []int
+			f.SetRoom(func(n int) error {
+				asked = append(asked, n)
+				if c.deny {
+					return no
+				}
+				return nil
+			})
+			var err error
+			for i := 0; err == nil; i++ {
+				before := len(asked)
+				var buf *Buffer
+				if buf, err = f.Next(); err != nil {
+					break
+				}
+				if len(buf.B) != c.sizes[i] || buf.B[len(buf.B)-1] != byte(c.sizes[i]) {
+					t.Fatalf("frame %d has %d bytes", i, len(buf.B))
+				}
+				if len(asked) > before && asked[before] != buf.Cap() || len(asked) == before && buf.Cap() > FreeFrame {
+					t.Errorf("frame %d holds %d bytes, asked for were %v", i, buf.Cap(), asked[before:])
+				}
+				buf.Release()
+			}
+			if !errors.Is(err, c.err) || !slices.Equal(asked, c.asked) {
+				t.Errorf("asked for %v, then %v", asked, err)
+			}
+		})
+	}
+}
+
+// A peer that announces much gets no room for it before it has sent what is free.
+func TestAnnouncedFramesAskForNothing(t *testing.T) {
+	in := append([]byte{0x06, 0x40, 0, 0}, make([]byte, FreeFrame-1)...)
+	f := NewFrameReader(bytes.NewReader(in), DefaultMaxFrame)
+	f.SetRoom(func(n int) error { t.Errorf("%d bytes are asked for", n); return nil })
+	if _, err := f.Next(); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Fatal(err)
+	}
 }

@@ -147,6 +147,10 @@ var knownSettings = sortedSettings(append([]setting{
 			s.Coordinator.OffsetsRetention = time.Duration(n) * time.Minute
 			return err
 		}},
+	{"braid.arriving.max.bytes", "memory of requests over 64 KiB that are still arriving, in bytes, of each gateway (half of queued.max.request.bytes)",
+		integer(1<<20, 1<<40, func(s *settings) *int64 { return &s.Gateway.ArrivingBytes })},
+	{"braid.request.min.rate", "bytes/s at which a request has to arrive, beside 30 s; slower ones end their connection (262144)",
+		integer(1, 1<<40, func(s *settings) *int64 { return &s.Gateway.FrameRate })},
 	{"queued.max.request.bytes", "requests being worked on, in bytes, of each gateway (512 MiB)",
 		integer(1<<20, 1<<40, func(s *settings) *int64 { return &s.Gateway.InflightBytes })},
 	{"socket.request.max.bytes", "largest request (100 MiB)",

@@ -15,6 +15,7 @@ import (
 type Account struct {
 	received, sent, requests, opened atomic.Int64
 	open, inflight, answering        atomic.Int64
+	arriving                         atomic.Int64
 	waits, waited                    atomic.Int64 // for turns; ns
 
 	mu      sync.Mutex
@@ -96,6 +97,14 @@ func (a *Account) Answering(n int64) int64 {
 		return 0
 	}
 	return a.answering.Add(n)
+}
+
+// Arriving is [Account.Taken] for large requests of which not all is there yet.
+func (a *Account) Arriving(n int64) int64 {
+	if a == nil {
+		return 0
+	}
+	return a.arriving.Add(n)
 }
 
 // Waited counts the time that a request has waited for its turn, if it has.
