@@ -229,6 +229,8 @@ type Listener struct {
 	Mechanisms  []string `json:"mechanisms,omitempty"` // of SASL
 	Tenant      string   `json:"tenant,omitempty"`     // of all who come in; "": who signs on says it
 	ServerNames string   `json:"serverNames,omitempty"`
+	// Refused is why certificates that its files hold were not taken, and the former ones serve on.
+	Refused string `json:"refused,omitempty"`
 }
 
 // Shard is the ownership of one coordinator shard, under its owner's lease.

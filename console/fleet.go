@@ -20,11 +20,17 @@ func (s *Server) status(r *http.Request) (any, error) {
 	use := clusterUses(snap)
 	v := api.Status{Version: s.opts.Version, Fleet: s.opts.Fleet, Gateways: []api.Gateway{}, Clusters: []api.Cluster{},
 		Running: []api.Op{}, Warnings: append([]string{}, s.opts.Warnings...)}
+	if why := s.CertificatesRefused(); why != "" {
+		v.Warnings = append(v.Warnings, refusedCertificates("admin API", why))
+	}
 	for _, g := range snap.Gateways() {
 		gv := api.Gateway{Node: g.Node, Zone: g.Zone, Version: g.Version, Started: g.Started, Draining: g.Draining, Listeners: []api.Listener{}}
 		for _, l := range g.Listeners {
 			gv.Listeners = append(gv.Listeners, api.Listener{Name: l.Name, Advertise: l.Advertise, Zone: l.Zone,
 				Security: l.Security, Mechanisms: l.Mechanisms, Tenant: l.Tenant, ServerNames: l.ServerNames})
+			if l.Refused != "" {
+				v.Warnings = append(v.Warnings, refusedCertificates(fmt.Sprintf("gateway %d, listener %s", g.Node, l.Name), l.Refused))
+			}
 		}
 		v.Gateways = append(v.Gateways, gv)
 	}
@@ -85,6 +91,11 @@ func (s *Server) status(r *http.Request) (any, error) {
 		}
 	}
 	return v, nil
+}
+
+// refusedCertificates is the warning that stays until certificates are taken that replace those which were not.
+func refusedCertificates(where, why string) string {
+	return where + ": its certificate files are not taken as they are, the former certificates serve on: " + why
 }
 
 // leadWarning says why changes wait, of what came of the question who leads; "" if somebody does.

@@ -209,3 +209,11 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		s.opts.Logger.Debug("admin answer not written", "peer", r.RemoteAddr, "err", werr)
 	}
 }
+
+// CertificatesRefused tells why the certificate files are not served with as they are now, "" if they are.
+func (s *Server) CertificatesRefused() string {
+	if s.certs == nil {
+		return ""
+	}
+	return s.certs.Refused()
+}

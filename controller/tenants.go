@@ -154,30 +154,41 @@ func (a *Admin) superLockout(ctx context.Context, was, next *catalog.Tenant) (ca
 	if len(was.SuperUsers) > 0 && len(next.SuperUsers) == 0 && len(records) == 0 && !was.Lenient {
 		return at, refuse(Refused, hint, "tenant %s has no rules, and no super user would be left: without either, everybody who is let in may do everything", name)
 	}
-	rules := bindings(records)
 	if len(records) == 0 && len(next.SuperUsers) == 0 {
 		return at, nil // without rules everybody is an admin
 	}
+	users, err := a.Catalog.Users(ctx, name)
+	if err != nil {
+		return at, requestError(err, "users of tenant "+name)
+	}
+	known := map[string]bool{}
+	for _, u := range users {
+		known["User:"+u.Name] = len(u.Credentials) > 0
+	}
+	maps.DeleteFunc(known, func(_ string, has bool) bool { return !has })
+	rules := bindings(records)
 	before := acl.Compile(rules, acl.Options{SuperUsers: was.SuperUsers, Lenient: was.Lenient})
 	after := acl.Compile(rules, acl.Options{SuperUsers: next.SuperUsers, Lenient: next.Lenient})
 	var lost *acl.LockoutError
-	if err := acl.Lockout(before, after); errors.As(err, &lost) {
-		return at, refuse(Refused, hint, "tenant %s: %s", name, lost.Why)
-	}
-	has, err := a.passwords(ctx, name)
-	if err != nil {
-		return at, err
-	}
-	signsOn := func(principal string) bool {
-		user, ok := strings.CutPrefix(principal, "User:")
-		return ok && has(user)
-	}
-	// Whom lenience alone let change the rules is not missed: it ends on purpose.
-	named := acl.Compile(rules, acl.Options{SuperUsers: was.SuperUsers})
-	if named.AdministeredBy(signsOn) && !after.AdministeredBy(signsOn) {
-		return at, refuse(Refused, hint, "tenant %s: no user with a password would be left who may change the rules", name)
+	if err := acl.Lockout(before, after, known); errors.As(err, &lost) {
+		return at, refuse(Refused, hint+meant(next.SuperUsers, known), "tenant %s: %s", name, lost.Why)
 	}
 	return at, nil
+}
+
+// meant tells which users may have been meant by super users that are none.
+func meant(supers []string, known map[string]bool) string {
+	all := slices.Sorted(maps.Keys(known))
+	var likely []string
+	for _, p := range supers {
+		if n := nearest.Name(p, all); !known[p] && n != "" {
+			likely = append(likely, n)
+		}
+	}
+	if len(likely) == 0 {
+		return ""
+	}
+	return "; did you mean " + strings.Join(likely, ", ") + "?"
 }
 
 // updateTenant reads, changes and writes a tenant, again if another was quicker.

@@ -399,6 +399,21 @@ func TestTheLastAdminOfATenantIsNotDeletedSilently(t *testing.T) {
 		return err
 	}
 	wantProblem(t, set(false, "User:nobody"), Refused, "no user with a password")
+	// The first super user of a tenant that everybody administered is one who exists.
+	f.tenant("two", TenantChange{})
+	_, _, err := f.admin.AddUser(f.ctx, "two", "alice", Credentials{})
+	f.check(err)
+	typo := []string{"User:alcie"}
+	_, err = f.admin.SetTenant(f.ctx, "two", TenantChange{SuperUsers: &typo})
+	wantProblem(t, err, Refused, "User:alcie")
+	var lost *RequestError
+	if !errors.As(err, &lost) || !strings.Contains(lost.Hint, "User:alice?") || !strings.Contains(lost.Hint, "--force") {
+		t.Errorf("hint %+v", lost)
+	}
+	_, err = f.admin.SetTenant(f.ctx, "two", TenantChange{SuperUsers: &typo, Force: true})
+	f.check(err)
+	_, err = f.admin.SetTenant(f.ctx, "two", TenantChange{SuperUsers: &[]string{"User:alice"}})
+	f.check(err)
 	f.check(f.admin.DeleteUser(f.ctx, "one", "app", false)) // administers nothing
 	f.check(set(false, "User:gina", "User:hugo"))
 	f.check(f.admin.DeleteUser(f.ctx, "one", "gina", false)) // hugo is left

@@ -149,19 +149,6 @@ func (a *Admin) DeleteUser(ctx context.Context, tenant, name string, force bool)
 	return nil
 }
 
-// passwords reads which users of a tenant have one.
-func (a *Admin) passwords(ctx context.Context, tenant string) (func(user string) bool, error) {
-	users, err := a.Catalog.Users(ctx, tenant)
-	if err != nil {
-		return nil, requestError(err, "users of tenant "+tenant)
-	}
-	has := map[string]bool{}
-	for _, u := range users {
-		has[u.Name] = len(u.Credentials) > 0
-	}
-	return func(user string) bool { return has[user] }, nil
-}
-
 // bindings are the rules that records tell.
 func bindings(records []catalog.ACL) (rules []acl.Binding) {
 	for i := range records {

@@ -24,26 +24,45 @@ func (c *Certificates) Config() *tls.Config { return c.of.current.Load() }
 // Expires is when the certificate does.
 func (c *Certificates) Expires() time.Time { return time.Unix(c.of.expires.Load(), 0) }
 
+// Refused tells why the files as they are now are not served with, "" if they are: the former ones are.
+func (c *Certificates) Refused() string { return c.of.why() }
+
 // Keep reads the files again as they change, until ctx ends. With an error the
 // former ones serve on; each reason is logged once.
 func (c *Certificates) Keep(ctx context.Context, what string, log *slog.Logger) {
 	tick := time.NewTicker(certificatesEvery)
 	defer tick.Stop()
-	said := ""
 	for {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
-		changed, err := c.of.load()
-		switch {
-		case changed:
-			log.Info("certificates were read again", "listener", what)
-			said = ""
-		case err != nil && err.Error() != said:
-			log.Error("certificates cannot be read again, the former ones serve on", "listener", what, "err", err)
-			said = err.Error()
-		}
+		c.of.again(what, log)
 	}
+}
+
+// again reads the files if they changed, and remembers why they were refused until they are not.
+func (c *certificates) again(what string, log *slog.Logger) {
+	changed, err := c.load()
+	if changed {
+		log.Info("certificates were read again", "listener", what)
+	}
+	if err == nil {
+		c.refused.Store(nil)
+		return
+	}
+	why := err.Error()
+	if why != c.why() {
+		// Once for each reason: files are replaced one after the other.
+		log.Error("certificates cannot be read again, the former ones serve on", "listener", what, "err", err)
+	}
+	c.refused.Store(&why)
+}
+
+func (c *certificates) why() string {
+	if w := c.refused.Load(); w != nil {
+		return *w
+	}
+	return ""
 }

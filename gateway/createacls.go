@@ -37,7 +37,7 @@ func createACLs(call *call, req *kmsg.CreateACLsRequest) kmsg.Response {
 		}
 	} else {
 		ctx, cancel := call.limited(0)
-		errs = call.g.rules.CreateACLs(ctx, call.tenant, asked, rules.Options{})
+		errs = call.g.rules.CreateACLs(ctx, call.tenant, asked, rules.Options{Asker: call.signedOn()})
 		cancel()
 	}
 	for _, err := range errs {

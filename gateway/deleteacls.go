@@ -32,7 +32,7 @@ func deleteACLs(call *call, req *kmsg.DeleteACLsRequest) kmsg.Response {
 		}
 	} else {
 		ctx, cancel := call.limited(0)
-		deleted, errs = call.g.rules.DeleteACLs(ctx, call.tenant, filters, rules.Options{})
+		deleted, errs = call.g.rules.DeleteACLs(ctx, call.tenant, filters, rules.Options{Asker: call.signedOn()})
 		cancel()
 	}
 	for i := range filters {

@@ -47,6 +47,9 @@ type Options struct {
 	Reporter Reporter
 	// Groups counts the groups of each tenant in the gateway's coordinator. nil: they are not told of.
 	Groups func() map[string]int64
+	// Refused is told, by listener, why changed certificates were not taken: all of them, each time one more or fewer
+	// is. It is called again after an error. nil: nobody is told.
+	Refused func(ctx context.Context, why map[string]string) error
 	// SASL is needed where a listener has mechanisms.
 	SASL    *sasl.Server
 	Audit   *audit.Log // nil: nothing is written down
@@ -79,6 +82,7 @@ type Gateway struct {
 	sessionSlots slots
 	limiter      logLimiter
 	penalties    *penalties
+	shapes       shapes
 	// work has requests take turns by tenant, signing handshakes and passwords by address.
 	work, signing *fair.Gate
 	usage         *usage.Ledger

@@ -91,7 +91,15 @@ func newMetrics(g *Gateway, reg prometheus.Registerer) *metrics {
 			}
 			reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "certificate_expiry_timestamp_seconds",
 				Help: "When a listener's certificate expires, in seconds since 1970.", ConstLabels: prometheus.Labels{"listener": l.cfg.Name}},
-				func() float64 { return float64(l.certs.expires.Load()) }))
+				func() float64 { return float64(l.certs.expires.Load()) }),
+				prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "certificate_refused",
+					Help: "1 while a listener's certificate files cannot be taken as they are, and the former ones serve on.", ConstLabels: prometheus.Labels{"listener": l.cfg.Name}},
+					func() float64 {
+						if l.certs.why() != "" {
+							return 1
+						}
+						return 0
+					}))
 		}
 	}
 	return m

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 
+	"github.com/braidstream/braid/tenant"
 	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/tenant/quota"
 	"github.com/braidstream/braid/tenant/rules"
@@ -15,4 +16,12 @@ type RuleAdmin interface {
 	// DeleteUser takes away a user as it was read, but the last one who may change the rules.
 	DeleteUser(ctx context.Context, tenant, name string, revision int64, o rules.Options) error
 	AlterQuotas(ctx context.Context, tenant string, changes []quota.Change, o rules.Options) []error
+}
+
+// signedOn is the principal that asks, if it has signed on.
+func (call *call) signedOn() string {
+	if call.principal == tenant.Anonymous() {
+		return ""
+	}
+	return call.principal.String()
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"slices"
@@ -86,6 +87,7 @@ type certificates struct {
 	current atomic.Pointer[tls.Config]
 	stamp   string // of the files as they were read; only load uses it
 	expires atomic.Int64
+	refused atomic.Pointer[string] // why the files as they are now were not taken; nil if they were
 }
 
 // load reads the files if they changed. With an error the former ones stay.
@@ -181,32 +183,39 @@ const maxPEM = 4 << 20
 // certificatesEvery is how often the files are looked at.
 const certificatesEvery = 2 * time.Second
 
-// keepCertificates reads files again as they change, until the gateway ends.
+// keepCertificates reads files again as they change, until the gateway ends, and tells those who ask for the status
+// what became of it.
 func (g *Gateway) keepCertificates() {
 	tick := time.NewTicker(certificatesEvery)
 	defer tick.Stop()
-	said := map[*listener]string{}
+	told := map[string]string{}
 	for {
 		select {
 		case <-tick.C:
 		case <-g.ctx.Done():
 			return
 		}
+		refused := map[string]string{}
 		for _, l := range g.listeners {
 			if l.certs == nil {
 				continue
 			}
-			changed, err := l.certs.load()
-			switch {
-			case changed:
-				g.log.Info("certificates were read again", "listener", l.cfg.Name)
-				said[l] = ""
-			case err != nil && err.Error() != said[l]:
-				// Once for each reason: files are replaced one after the other.
-				g.log.Error("certificates cannot be read again, the former ones serve on", "listener", l.cfg.Name, "err", err)
-				said[l] = err.Error()
+			l.certs.again(l.cfg.Name, g.log)
+			if why := l.certs.why(); why != "" {
+				refused[l.cfg.Name] = why
 			}
 		}
+		if g.opts.Refused == nil || maps.Equal(refused, told) {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(g.ctx, g.cfg.RequestTimeout)
+		err := g.opts.Refused(ctx, refused)
+		cancel()
+		if err != nil {
+			g.log.Debug("refused certificates were not told of, tried again", "err", err)
+			continue
+		}
+		told = refused
 	}
 }
 

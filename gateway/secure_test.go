@@ -199,6 +199,12 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	})
 	testkit.WriteWhole(t, key, []byte("no key"))
 	certs := f.gateways[0].listeners[0].certs
+	until(t, func() error {
+		if why := certs.why(); !strings.Contains(why, key) || strings.Contains(why, "no key") {
+			return fmt.Errorf("refused: %q", why)
+		}
+		return nil
+	})
 	if _, err := (&certificates{files: certs.files}).load(); err == nil || strings.Contains(err.Error(), "no key") {
 		t.Errorf("load of no key: %v", err)
 	}
@@ -218,6 +224,14 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 		Listeners: []ListenerConfig{{Name: "X", Bind: "127.0.0.1:0", Security: Security{TLS: &certs.files}}}}); err == nil {
 		t.Error("a gateway starts with a key that all may read")
 	}
+	// What was refused is told of until something is taken again.
+	after.IssueTo(t, dir, "server", pkix.Name{CommonName: "braid"}, nil)
+	until(t, func() error {
+		if why := certs.why(); why != "" {
+			return errors.New(why)
+		}
+		return nil
+	})
 }
 
 // A certificate that no client would take does not replace one that serves, and no gateway starts with it.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,6 +29,27 @@ type node struct {
 	logs        *chain.Logs
 	coordinator *coordinator.Coordinator
 	gateway     *gateway.Gateway
+
+	mu         sync.Mutex
+	registered catalog.Gateway
+}
+
+// update changes what is registered of the gateway. The lock is held over the write: of two the later one stays.
+func (n *node) update(ctx context.Context, change func(*catalog.Gateway)) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	change(&n.registered)
+	return n.session.Update(ctx, n.registered)
+}
+
+// refused tells the fleet which of the gateway's listeners serve on with former certificates.
+func (n *node) refused(ctx context.Context, why map[string]string) error {
+	return n.update(ctx, func(g *catalog.Gateway) {
+		g.Listeners = slices.Clone(g.Listeners)
+		for i := range g.Listeners {
+			g.Listeners[i].Refused = why[g.Listeners[i].Name]
+		}
+	})
 }
 
 // startNode starts the process's i-th gateway. It registers before it serves:
@@ -67,9 +90,9 @@ func (p *process) startNode(ctx context.Context, i int) error {
 		}
 		return nil
 	})
-	registered := catalog.Gateway{Node: n.id, Process: p.id, Zone: p.cfg.Zone,
+	n.registered = catalog.Gateway{Node: n.id, Process: p.id, Zone: p.cfg.Zone,
 		Listeners: advertised, Peer: peer.Addr().String(), Version: version, Started: time.Now().UTC()}
-	n.session, err = p.catalog.Register(ctx, registered, p.settings.Lease)
+	n.session, err = p.catalog.Register(ctx, n.registered, p.settings.Lease)
 	if err != nil {
 		return err
 	}
@@ -131,7 +154,7 @@ func (p *process) startNode(ctx context.Context, i int) error {
 	cfg.ClusterID = p.clusterID()
 	n.gateway, err = gateway.New(gateway.Options{Watcher: p.watcher, Logs: n.logs, Coordinator: n.coordinator,
 		Admin: p.admin, Rules: p.rules(logger), Users: p.catalog, SASL: p.sasl, Audit: p.audit.log(), Listeners: listeners, Node: n.id, Zone: p.cfg.Zone, Config: cfg,
-		Usage: ledger, Reporter: n.session, Groups: n.coordinator.Groups, Logger: logger, Metrics: metrics})
+		Usage: ledger, Reporter: n.session, Groups: n.coordinator.Groups, Refused: n.refused, Logger: logger, Metrics: metrics})
 	if err != nil {
 		return err
 	}
@@ -143,7 +166,7 @@ func (p *process) startNode(ctx context.Context, i int) error {
 		// they sent is still finished by the parts below.
 		dctx, cancel := context.WithTimeout(ctx, drainLimit/2)
 		defer cancel()
-		n.sendElsewhere(dctx, p.watcher, registered, logger)
+		n.sendElsewhere(dctx, p.watcher, logger)
 		if err := n.gateway.Drain(dctx); err != nil {
 			logger.Info("clients that did not leave are cut off", "err", err)
 		}
@@ -184,9 +207,8 @@ func (p *process) keepUsage(node int32, ledger *usage.Ledger, logger *slog.Logge
 // sendElsewhere has the other gateways take over before this one's connections
 // end: clients are no longer told of it, and its coordinator shards are theirs.
 // A gateway that cannot say so leaves all the same; its lease tells the others later.
-func (n *node) sendElsewhere(ctx context.Context, w *catalog.Watcher, registered catalog.Gateway, logger *slog.Logger) {
-	registered.Draining = true
-	err := n.session.Update(ctx, registered)
+func (n *node) sendElsewhere(ctx context.Context, w *catalog.Watcher, logger *slog.Logger) {
+	err := n.update(ctx, func(g *catalog.Gateway) { g.Draining = true })
 	if err == nil {
 		_, err = w.Refresh(ctx)
 	}

@@ -524,6 +524,13 @@ func (p *process) startConsole() error {
 		return portTaken(err, "--http")
 	}
 	p.onEnd(s.Close)
+	p.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "braid", Subsystem: "admin", Name: "certificate_refused",
+		Help: "1 while the admin API's certificate files cannot be taken as they are, and the former ones serve on."}, func() float64 {
+		if s.CertificatesRefused() != "" {
+			return 1
+		}
+		return 0
+	}))
 	p.info.HTTP, p.info.Admin = s.Addr(), p.cfg.admin.scheme()+"://"+advertisable(s.Addr())
 	return nil
 }

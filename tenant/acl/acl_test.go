@@ -187,7 +187,11 @@ func TestLockout(t *testing.T) {
 		before, after *Index
 		refused       bool
 	}{
-		{"a first rule", none, Compile([]Binding{other}, Options{}), false},
+		{"a first rule", none, Compile([]Binding{other}, Options{}), true},
+		{"a first rule that makes an admin", none, Compile([]Binding{other, admin}, Options{}), false},
+		{"a first super user", none, Compile(nil, root), false},
+		{"everything of the cluster is denied to everybody", Compile(nil, root), Compile([]Binding{rule(Deny, Everyone, All, Cluster, Literal, ClusterName)}, root), true},
+		{"and by a prefix", Compile(nil, root), Compile([]Binding{rule(Deny, Everyone, All, Cluster, Prefixed, "kafka")}, root), true},
 		{"the last admin", Compile([]Binding{admin, other}, Options{}), Compile([]Binding{other}, Options{}), true},
 		{"an admin who is denied now", Compile([]Binding{admin}, Options{}), Compile([]Binding{admin, rule(Deny, Everyone, Alter, Cluster, Literal, ClusterName)}, Options{}), true},
 		{"super users are left", Compile([]Binding{admin}, Options{SuperUsers: []string{"User:root"}}), Compile(nil, Options{SuperUsers: []string{"User:root"}}), false},
@@ -202,10 +206,48 @@ func TestLockout(t *testing.T) {
 		{"lenient: one that makes an admin", Compile([]Binding{other}, lenient), Compile([]Binding{other, admin}, lenient), false},
 		{"lenient: the last admin, with another rule of the cluster left", Compile([]Binding{admin, describe}, lenient), Compile([]Binding{describe}, lenient), true},
 		{"lenience ends with no admin", Compile([]Binding{other}, lenient), Compile([]Binding{other}, Options{}), true},
-		{"one topic is denied", none, Compile([]Binding{rule(Deny, Everyone, All, Topic, Literal, "a")}, Options{}), false},
+		{"one topic is denied", Compile(nil, root), Compile([]Binding{rule(Deny, Everyone, All, Topic, Literal, "a")}, root), false},
 	} {
-		err := Lockout(c.before, c.after)
+		err := Lockout(c.before, c.after, nil)
 		if refused := errors.As(err, new(*LockoutError)); refused != c.refused {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// One question, whatever changes: is somebody left who may change the rules and can sign on, where somebody was?
+func TestLockoutOfThoseWhoCanSignOn(t *testing.T) {
+	t.Parallel()
+	known := map[string]bool{"User:ann": true, "User:bob": true}
+	alter := func(p Permission, who string) Binding { return rule(p, who, Alter, Cluster, Literal, ClusterName) }
+	app := rule(Allow, "User:bob", Read, Topic, Literal, "a")
+	supers := func(who ...string) Options { return Options{SuperUsers: who} }
+	lenient := Options{Lenient: true}
+	for _, c := range []struct {
+		name          string
+		before, after *Index
+		refused       string
+	}{
+		{"a first super user who is none", Compile(nil, Options{}), Compile(nil, supers("User:anm")), "User:anm"},
+		{"one of two is", Compile(nil, Options{}), Compile(nil, supers("User:anm", "User:ann")), ""},
+		{"a first rule", Compile(nil, Options{}), Compile([]Binding{app}, Options{}), "First name a super user"},
+		{"with an admin who is none", Compile(nil, Options{}), Compile([]Binding{app, alter(Allow, "User:anm")}, Options{}), "User:anm"},
+		{"with an admin", Compile(nil, Options{}), Compile([]Binding{app, alter(Allow, "User:ann")}, Options{}), ""},
+		{"with everybody", Compile(nil, Options{}), Compile([]Binding{alter(Allow, Everyone)}, Options{}), ""},
+		{"everybody, and each is denied", Compile([]Binding{alter(Allow, Everyone)}, Options{}),
+			Compile([]Binding{alter(Allow, Everyone), alter(Deny, "User:ann"), alter(Deny, "User:bob")}, Options{}), "User:*"},
+		{"everybody, and one is denied", Compile([]Binding{alter(Allow, Everyone)}, Options{}), Compile([]Binding{alter(Allow, Everyone), alter(Deny, "User:ann")}, Options{}), ""},
+		{"the last admin is denied, a stranger is left", Compile([]Binding{alter(Allow, "User:ann"), alter(Allow, "User:CN=ops")}, Options{}),
+			Compile([]Binding{alter(Allow, "User:ann"), alter(Allow, "User:CN=ops"), alter(Deny, "User:ann")}, Options{}), "User:CN=ops"},
+		{"denied, and a super user", Compile([]Binding{alter(Allow, "User:ann")}, supers("User:ann")), Compile([]Binding{alter(Allow, "User:ann"), alter(Deny, Everyone)}, supers("User:ann")), ""},
+		{"denied, and a super user who is none", Compile([]Binding{alter(Allow, "User:ann")}, supers("User:anm")), Compile([]Binding{alter(Allow, "User:ann"), alter(Deny, Everyone)}, supers("User:anm")), "User:anm"},
+		{"strangers only, before and after", Compile(nil, supers("User:CN=a")), Compile(nil, supers("User:CN=b")), ""},
+		{"lenient: a stranger is named", Compile([]Binding{app}, lenient), Compile([]Binding{app}, Options{Lenient: true, SuperUsers: []string{"User:anm"}}), ""},
+		{"lenience ends, a stranger is named", Compile([]Binding{app}, lenient), Compile([]Binding{app}, supers("User:CN=a")), ""},
+		{"lenience ends with no admin", Compile([]Binding{app}, lenient), Compile([]Binding{app}, Options{}), "nobody would be left"},
+	} {
+		err := Lockout(c.before, c.after, known)
+		if (err != nil) != (c.refused != "") || err != nil && !strings.Contains(err.Error(), c.refused) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}

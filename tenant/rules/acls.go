@@ -41,6 +41,8 @@ type Options struct {
 	// Operator: who asks administers the fleet, and can always change the rules
 	// again. A tenant's own admin cannot, if the change leaves none.
 	Operator bool
+	// Asker is the principal that asks by Kafka's protocol, such as User:alice: it can sign on.
+	Asker string
 	// Force makes the change whomever it locks out.
 	Force bool
 	// DryRun changes nothing.
@@ -92,12 +94,19 @@ func quicker(ctx context.Context, err error) bool {
 }
 
 // lockout tells why a change must not be made without force.
-func lockout(before, after []acl.Binding, of acl.Options, o Options) error {
+func (s *Store) lockout(ctx context.Context, tenant string, before, after []acl.Binding, of acl.Options, o Options) error {
 	if o.Force {
 		return nil
 	}
 	was, next := acl.Compile(before, of), acl.Compile(after, of)
-	err := acl.Lockout(was, next)
+	var known map[string]bool
+	if len(before) == 0 || !slices.Equal(ofCluster(before), ofCluster(after)) { // else those who may change the rules are the same
+		var err error
+		if known, err = s.known(ctx, tenant, o.Asker); err != nil {
+			return err
+		}
+	}
+	err := acl.Lockout(was, next, known)
 	switch {
 	case err != nil:
 	case !o.Operator && len(after) > 0 && !next.Administered():
@@ -111,6 +120,31 @@ func lockout(before, after []acl.Binding, of acl.Options, o Options) error {
 		return nil
 	}
 	return refuse(wire.PolicyViolation, "%v", err)
+}
+
+// ofCluster are the rules of the cluster among some, sorted.
+func ofCluster(rules []acl.Binding) []acl.Binding {
+	out := slices.DeleteFunc(slices.Clone(rules), func(b acl.Binding) bool { return b.Type != acl.Cluster })
+	slices.SortFunc(out, acl.Compare)
+	return out
+}
+
+// known reads as whom somebody can sign on: the users with a password, and who asks.
+func (s *Store) known(ctx context.Context, tenant, asker string) (map[string]bool, error) {
+	users, err := s.Catalog.Users(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[string]bool, len(users)+1)
+	for i := range users {
+		if len(users[i].Credentials) > 0 {
+			known["User:"+users[i].Name] = true
+		}
+	}
+	if asker != "" {
+		known[asker] = true
+	}
+	return known, nil
 }
 
 // CreateACLs adds rules to a tenant and returns an error for each, nil for those
@@ -155,7 +189,7 @@ func (s *Store) CreateACLs(ctx context.Context, tenant string, asked []acl.Bindi
 		if n := textBytes(after); n > MaxACLBytes && n > textBytes(now.rules) {
 			return all(refuse(wire.PolicyViolation, "rules with %d bytes of names: a tenant has at most %d", n, MaxACLBytes))
 		}
-		if err := lockout(now.rules, after, now.options, o); err != nil {
+		if err := s.lockout(ctx, tenant, now.rules, after, now.options, o); err != nil {
 			return all(err)
 		}
 		if o.DryRun {
@@ -205,7 +239,7 @@ func (s *Store) DeleteACLs(ctx context.Context, tenant string, filters []acl.Fil
 		if len(after) == len(now.rules) {
 			return deleted, errs
 		}
-		if err := lockout(now.rules, after, now.options, o); err != nil {
+		if err := s.lockout(ctx, tenant, now.rules, after, now.options, o); err != nil {
 			return fail(err)
 		}
 		if o.DryRun {

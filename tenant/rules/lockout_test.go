@@ -167,3 +167,56 @@ func TestManyRulesAtTheSameTime(t *testing.T) {
 		t.Fatalf("%d rules are left, %v", len(all), err)
 	}
 }
+
+// Whoever asks, a change after which nobody who can sign on may change the rules needs force.
+func TestChangesThatLockEverybodyOut(t *testing.T) {
+	s := store(t)
+	ctx := t.Context()
+	app := acl.Binding{Type: acl.Topic, Name: "a", Pattern: acl.Literal, Principal: "User:app", Host: acl.Wildcard, Operation: acl.Read, Permission: acl.Allow}
+	denied := func(who string) acl.Binding {
+		b := admin(who)
+		b.Permission = acl.Deny
+		return b
+	}
+	all := denied("*")
+	all.Operation = acl.All
+	if _, err := s.Catalog.PutUser(ctx, catalog.User{Tenant: catalog.DefaultTenant, Name: "ann", Credentials: map[string]catalog.Scram{"SCRAM-SHA-256": {}}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []Options{{Operator: true}, {Asker: "User:ann"}} {
+		for name, rules := range map[string][]acl.Binding{
+			"a first rule": {app}, "an admin who is none": {app, admin("anm")}, "an admin who is denied": {admin("ann"), denied("ann")}, "all of the cluster": {all},
+		} {
+			for _, err := range s.CreateACLs(ctx, catalog.DefaultTenant, rules, o) {
+				var rejected *span.RejectedError
+				if !errors.As(err, &rejected) || rejected.Code != wire.PolicyViolation {
+					t.Errorf("%s, %+v: %v", name, o, err)
+				}
+			}
+		}
+		for _, err := range s.CreateACLs(ctx, catalog.DefaultTenant, []acl.Binding{app, admin("ann")}, o) {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		if err := s.CreateACLs(ctx, catalog.DefaultTenant, []acl.Binding{denied("ann")}, o)[0]; err == nil {
+			t.Error("the last admin is denied")
+		}
+		if _, errs := s.DeleteACLs(ctx, catalog.DefaultTenant, []acl.Filter{acl.Everything()}, Options{Force: true}); errs[0] != nil {
+			t.Fatal(errs[0])
+		}
+	}
+	if left, err := s.Catalog.ACLs(ctx, catalog.DefaultTenant); err != nil || len(left) != 0 {
+		t.Errorf("%v, %v", left, err)
+	}
+	if err := s.CreateACLs(ctx, catalog.DefaultTenant, []acl.Binding{all}, Options{Operator: true, Force: true})[0]; err != nil {
+		t.Error(err)
+	}
+	// Who signs on by a certificate is known when it asks.
+	if _, errs := s.DeleteACLs(ctx, catalog.DefaultTenant, []acl.Filter{acl.Everything()}, Options{Force: true}); errs[0] != nil {
+		t.Fatal(errs[0])
+	}
+	if err := s.CreateACLs(ctx, catalog.DefaultTenant, []acl.Binding{admin("CN=ops")}, Options{Asker: "User:CN=ops"})[0]; err != nil {
+		t.Error(err)
+	}
+}

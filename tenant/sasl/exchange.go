@@ -81,13 +81,15 @@ func (e *scramExchange) first(message string) ([]byte, error) {
 	if f.as != "" && f.as != f.name {
 		return nil, invalid(e.mechanism, "the client wants to act as another user")
 	}
+	// Made for each name, so that one that somebody has takes as long.
+	nobody := e.s.nobody(e.d, e.mechanism, f.name)
 	if u := e.d.User(f.name); u != nil {
 		if c, ok := u.Credentials[e.mechanism]; ok {
 			e.user, e.cred = u, &c
 		}
 	}
 	if e.cred == nil {
-		e.cred = e.s.nobody(e.mechanism, f.name)
+		e.cred = nobody
 	}
 	var more [18]byte
 	rand.Read(more[:]) //nolint:errcheck // see NewCredential

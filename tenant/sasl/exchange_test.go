@@ -5,6 +5,7 @@ import (
 	"crypto/pbkdf2"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +27,14 @@ func (b book) Tenant(named string) (string, bool) {
 		named = "acme"
 	}
 	return named, named == "acme"
+}
+
+func (b book) Like(string) (Shapes, string) {
+	of := Shapes{}
+	for _, u := range b {
+		of.Add(u)
+	}
+	return of, ""
 }
 
 func users(t testing.TB, passwords map[string]string, mechanisms ...string) book {
@@ -325,4 +334,94 @@ func FuzzExchange(f *testing.F) {
 		}
 		o.Close()
 	})
+}
+
+// A name that nobody has is answered in the shape of those that somebody has: by iterations, and by the salt's length
+// and letters; where they differ each name has one of them for good, and each is had as often as by users.
+func TestNobodyLooksLikeTheOthers(t *testing.T) {
+	s := server(nil)
+	shapeOf := func(c *catalog.Scram) Shape {
+		of := Shapes{}
+		of.Add(&catalog.User{Credentials: map[string]catalog.Scram{ScramSHA256: *c}})
+		for shape := range of[ScramSHA256] {
+			return shape
+		}
+		t.Fatal("no shape")
+		return Shape{}
+	}
+	credential := func(iterations int, salt string) map[string]catalog.Scram {
+		return map[string]catalog.Scram{ScramSHA256: {Iterations: iterations, Salt: []byte(salt)}}
+	}
+	kafka := Shape{4096, 26, true}
+	all := book{"ann": {Credentials: credential(4096, "abcdefghijklmnopqrstuvwxyz")}}
+	for i := range 50 {
+		c := s.nobody(all, ScramSHA256, fmt.Sprint("nobody-", i))
+		if got := shapeOf(c); got != kafka {
+			t.Fatalf("%+v", got)
+		}
+		if len(c.StoredKey) != 32 || len(c.ServerKey) != 32 {
+			t.Errorf("keys of %d and %d bytes", len(c.StoredKey), len(c.ServerKey))
+		}
+	}
+	long := book{"ann": {Credentials: credential(5000, strings.Repeat("\x00", 256))}}
+	if got := shapeOf(s.nobody(long, ScramSHA256, "nobody")); got.Salt != 256 || got.Iterations != 5000 {
+		t.Errorf("%+v", got)
+	}
+	if got := shapeOf(s.nobody(all, ScramSHA512, "nobody")); got.Iterations != DefaultIterations || got.Salt != saltSize {
+		t.Errorf("without a user of the mechanism: %+v", got)
+	}
+	mixed := book{}
+	for i := range 40 {
+		mixed[fmt.Sprint("u", i)] = &catalog.User{Credentials: credential(4096, "abcdefghijklmnopqrstuvwxyz")}
+		if i < 10 {
+			mixed[fmt.Sprint("v", i)] = &catalog.User{Credentials: credential(8192, strings.Repeat("\xff", 16))}
+		}
+	}
+	first, had := map[string]Shape{}, map[Shape]int{}
+	const names = 2000
+	for i := range names {
+		name := fmt.Sprint("nobody-", i)
+		first[name] = shapeOf(s.nobody(mixed, ScramSHA256, name))
+		had[first[name]]++
+	}
+	if n := had[kafka]; len(had) != 2 || n < names*70/100 || n > names*90/100 {
+		t.Errorf("shapes of names that nobody has: %v", had)
+	}
+	// One user more changes next to none of them.
+	mixed["w"] = &catalog.User{Credentials: credential(8192, strings.Repeat("\xff", 16))}
+	changed := 0
+	for name, was := range first {
+		if shapeOf(s.nobody(mixed, ScramSHA256, name)) != was {
+			changed++
+		}
+	}
+	if changed > names*5/100 {
+		t.Errorf("%d of %d names look otherwise", changed, names)
+	}
+	// Tenants that do not exist look alike within, and differ as those that exist may.
+	of := map[Shape]bool{}
+	for i := range 50 {
+		away := elsewhere{mixed, fmt.Sprint("tenant-", i)}
+		one := shapeOf(s.nobody(away, ScramSHA256, "a@"+away.tenant))
+		of[one] = true
+		for k := range 20 {
+			if got := shapeOf(s.nobody(away, ScramSHA256, fmt.Sprint(k, "@", away.tenant))); got != one {
+				t.Fatalf("%+v and %+v", one, got)
+			}
+		}
+	}
+	if len(of) != 2 {
+		t.Errorf("%v", of)
+	}
+}
+
+// elsewhere is a directory for names of a tenant that does not exist.
+type elsewhere struct {
+	book
+	tenant string
+}
+
+func (e elsewhere) Like(name string) (Shapes, string) {
+	of, _ := e.book.Like(name)
+	return of, e.tenant
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/sha512"
 	"crypto/subtle"
 	"encoding/binary"
 	"errors"
@@ -30,15 +29,6 @@ func FromSalted(mechanism string, salt, salted []byte, iterations int) (catalog.
 
 // saltSize is that of NewCredential, which users who do not exist have too.
 const saltSize = 16
-
-// nobody is the credential of a user that does not exist: always the same for
-// the same name, and known to no password.
-func (s *Server) nobody(mechanism, name string) *catalog.Scram {
-	h := scramHash(mechanism)
-	part := func(what string) []byte { return keyed(sha512.New, s.secret, what+"\x00"+mechanism+"\x00"+name) }
-	return &catalog.Scram{Salt: part("salt")[:saltSize], Iterations: DefaultIterations,
-		StoredKey: part("stored")[:h().Size()], ServerKey: part("server")[:h().Size()]}
-}
 
 // passwordIs compares a password with a credential. Passwords that were right
 // are remembered by a keyed hash, for as long as the credential is the same:

@@ -41,11 +41,12 @@ func (e *plainExchange) Step(ctx context.Context, message []byte) ([]byte, error
 	case len(as) > 0 && !bytes.Equal(as, name):
 		return nil, plainFailed("the client wants to act as another user")
 	}
+	nobody := e.s.nobody(e.d, ScramSHA256, string(name)) // made for each name, so that one that somebody has takes as long
 	user := e.d.User(string(name))
 	mechanism, cred := passwordCredential(user)
 	if cred == nil {
 		user = nil
-		mechanism, cred = ScramSHA256, e.s.nobody(ScramSHA256, string(name))
+		mechanism, cred = ScramSHA256, nobody
 	}
 	right, err := e.s.passwordIs(ctx, mechanism, cred, string(password), user != nil)
 	reason := ""
