@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -25,6 +26,9 @@ type AdminOptions struct {
 	// the store.
 	Dial   func(ctx context.Context, c catalog.Cluster) (span.Store, error)
 	Logger *slog.Logger
+	// MaxTopics and MaxPartitions bound what a tenant makes that has no limit of its own of either: all are in one
+	// catalog. 0 is 20,000 and 200,000.
+	MaxTopics, MaxPartitions int64
 }
 
 // Admin checks what operators and clients ask for and writes it to the catalog.
@@ -41,6 +45,7 @@ func NewAdmin(o AdminOptions) *Admin {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	o.MaxTopics, o.MaxPartitions = cmp.Or(o.MaxTopics, 20_000), cmp.Or(o.MaxPartitions, 200_000)
 	a := &Admin{AdminOptions: o, loads: watchLoads(o.Watcher)}
 	for i := range topicConfigs {
 		a.keys = append(a.keys, topicConfigs[i].ConfigKey)

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -44,19 +45,17 @@ func (a *Admin) admit(ctx context.Context, tenant string, topics, partitions int
 	if t == nil || t.State != catalog.TenantActive {
 		return nil, rejected(wire.PolicyViolation, "this cluster is being deleted")
 	}
-	if t.Limits.Topics == 0 && t.Limits.Partitions == 0 {
-		return none, nil
-	}
+	mostTopics, mostPartitions := cmp.Or(t.Limits.Topics, a.MaxTopics), cmp.Or(t.Limits.Partitions, a.MaxPartitions)
 	m := a.making.of[tenant]
 	if m == nil {
 		m = &admission{}
 	}
 	haveTopics, havePartitions := tenantCounts(s, tenant)
-	if l := t.Limits.Topics; topics > 0 && l > 0 && haveTopics+m.topics+topics > l {
-		return nil, rejected(wire.PolicyViolation, "the limit of %d topics is reached: %d exist", l, haveTopics)
+	if topics > 0 && haveTopics+m.topics+topics > mostTopics {
+		return nil, rejected(wire.PolicyViolation, "the limit of %d topics is reached: %d exist", mostTopics, haveTopics)
 	}
-	if l := t.Limits.Partitions; partitions > 0 && l > 0 && havePartitions+m.partitions+partitions > l {
-		return nil, rejected(wire.PolicyViolation, "%d more partitions would pass the limit of %d: %d exist", partitions, l, havePartitions)
+	if partitions > 0 && havePartitions+m.partitions+partitions > mostPartitions {
+		return nil, rejected(wire.PolicyViolation, "%d more partitions would pass the limit of %d: %d exist", partitions, mostPartitions, havePartitions)
 	}
 	if a.making.of == nil {
 		a.making.of = map[string]*admission{}

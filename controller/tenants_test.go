@@ -421,3 +421,28 @@ func TestTheLastAdminOfATenantIsNotDeletedSilently(t *testing.T) {
 	f.check(f.admin.DeleteUser(f.ctx, "one", "hugo", true))
 	f.check(set(false, "User:nobody")) // nobody could before
 }
+
+// A tenant without limits of its own is bounded all the same, and its own limit goes before.
+func TestTenantsWithoutLimitsAreBounded(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "a")
+	f.controller()
+	f.admin.MaxTopics, f.admin.MaxPartitions = 2, 5
+	f.tenant("one", TenantChange{})
+	_, err := f.topicOf("one", "a", 6)
+	wantCode(t, err, wire.PolicyViolation, "limit of 5")
+	_, err = f.topicOf("one", "a", 1)
+	f.check(err)
+	_, err = f.topicOf("one", "b", 4)
+	f.check(err)
+	_, err = f.topicOf("one", "c", 1)
+	wantCode(t, err, wire.PolicyViolation, "limit of 2 topics")
+	_, err = f.admin.SetTenant(f.ctx, "one", TenantChange{Limits: map[string]int64{"topics": 3}})
+	f.check(err)
+	_, err = f.topicOf("one", "c", 1)
+	wantCode(t, err, wire.PolicyViolation, "limit of 5")
+	_, err = f.admin.SetTenant(f.ctx, "one", TenantChange{Limits: map[string]int64{"partitions": 6}})
+	f.check(err)
+	_, err = f.topicOf("one", "c", 1)
+	f.check(err)
+}

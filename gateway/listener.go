@@ -102,7 +102,8 @@ func (g *Gateway) admit(l *listener, nc net.Conn) {
 		refuse = "max.connections.per.ip"
 	case l.asks() && len(g.unknownFrom[origin(c.host)])+left >= g.cfg.MaxUnauthenticatedPerIP:
 		refuse = "braid.max.unauthenticated.per.ip"
-	case l.asks() && g.unknown >= g.cfg.MaxUnauthenticated:
+	// No more than half of all: who is not known yet does not keep out who is.
+	case l.asks() && g.unknown >= min(g.cfg.MaxUnauthenticated, max(1, g.cfg.MaxConnections/2)):
 		if yielded = g.yields(origin(c.host)); yielded == nil {
 			refuse = "braid.max.unauthenticated"
 		}

@@ -21,6 +21,9 @@ import (
 // errConnections ends a connection that is one too many of its tenant's.
 var errConnections = errors.New("the tenant has as many connections as its limit allows")
 
+// errConnectionShare ends a connection that a tenant has no share for beside others.
+var errConnectionShare = errors.New("the tenant has its share of the gateway's max.connections")
+
 // storageFull is what producers of a tenant are told whose storage is at its limit.
 const storageFull = "The storage limit is reached: delete records or topics, shorten retention, or have the limit raised"
 
@@ -34,8 +37,11 @@ func (c *conn) owned() {
 	}
 	c.account.Close()
 	c.account, c.in.account, c.refused = nil, nil, nil
-	if !a.Open(g.mayHave(c.tenant)) {
+	if most, share := g.mayHave(c.tenant), g.shareOfConnections(); !a.Open(min(most, share)) {
 		c.refused = errConnections
+		if share < most {
+			c.refused = errConnectionShare
+		}
 		g.metrics.refused.Inc()
 		return
 	}
@@ -77,6 +83,23 @@ func (g *Gateway) mayHave(tenant string) int64 {
 		return math.MaxInt64
 	}
 	return t.Limits.Connections - elsewhere(s, tenant, g.opts.Node, func(sh *catalog.Share) map[int32]int64 { return sh.Connections })
+}
+
+// shareOfConnections is how many connections a tenant may have of those that the gateway takes (max.connections): beside
+// others as many as are left free, so that there is always room for who comes with none ([fair.Allows]); and alone, where
+// others may come, all but a sixteenth.
+func (g *Gateway) shareOfConnections() int64 {
+	most := int64(g.cfg.MaxConnections)
+	g.mu.Lock()
+	free := most - int64(len(g.conns)) + 1 // the connection that asks is among them
+	g.mu.Unlock()
+	switch {
+	case g.usage.Several():
+		return free
+	case len(g.watcher.Snapshot().Tenants()) > 1:
+		return most - most/16
+	}
+	return most
 }
 
 // elsewhere sums what the other live gateways have.

@@ -390,3 +390,60 @@ func TestLongestThrottle(t *testing.T) {
 		t.Errorf("told to wait %d ms, muted until %v", told, c.muted)
 	}
 }
+
+// One tenant does not take all connections that a gateway has: another connects beside it, and what is nobody's yet
+// takes no more than half.
+func TestConnectionsAreSharedByTenants(t *testing.T) {
+	t.Parallel()
+	const most = 32
+	f := newFleet(t, secure(Security{Mechanisms: mechanisms, Demand: true}), withConfig(func(c *Config) { c.MaxConnections = most }))
+	f.acme(0)
+	f.user(catalog.DefaultTenant, "ann", "secret")
+	g := f.gateways[0]
+	open := func(user string, want int64) {
+		t.Helper()
+		tenant := map[string]string{"joe": "acme", "ann": catalog.DefaultTenant}[user]
+		for range most {
+			n := g.usage.Account(tenant).Connections()
+			r := f.raw()
+			if resp := r.signOn(as(user, "secret")); resp.ErrorCode != 0 {
+				t.Fatal(wire.Code(resp.ErrorCode))
+			}
+			if g.usage.Account(tenant).Connections() == n { // it is one too many
+				r.closed()
+				if n != want {
+					t.Errorf("%s has %d connections, want %d", user, n, want)
+				}
+				eventually(t, func() error {
+					g.mu.Lock()
+					defer g.mu.Unlock()
+					if have := int64(len(g.conns)); have != g.usage.Account("acme").Connections()+g.usage.Account(catalog.DefaultTenant).Connections() {
+						return fmt.Errorf("%d connections", have)
+					}
+					return nil
+				})
+				return
+			}
+		}
+		t.Errorf("%s has all connections", user)
+	}
+	open("joe", most-most/16)
+	open("ann", 1)  // one of the two that are left, and as many are free
+	open("joe", 30) // none beside another
+	strangers := 0
+	for ; strangers < most; strangers++ {
+		r := f.raw()
+		hello := kmsg.NewPtrSASLHandshakeRequest()
+		hello.Mechanism = sasl.Plain
+		hello.SetVersion(1)
+		if _, err := r.nc.Write(appendRequest(1, hello)); err != nil {
+			break
+		}
+		if _, err := r.frame(); err != nil {
+			break
+		}
+	}
+	if strangers > 1 {
+		t.Errorf("%d connections are nobody's where one is free", strangers)
+	}
+}

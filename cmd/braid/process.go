@@ -461,7 +461,7 @@ func (p *process) openFleet(ctx context.Context) error {
 	}
 	p.onEnd(func(context.Context) error { return p.stores.Close() })
 	p.admin = controller.NewAdmin(controller.AdminOptions{Catalog: p.catalog, Watcher: p.watcher, Stores: p.stores,
-		Dial: p.stores.Dial, Logger: p.logger})
+		Dial: p.stores.Dial, Logger: p.logger, MaxTopics: p.settings.MaxTopics, MaxPartitions: p.settings.MaxPartitions})
 	p.onEnd(func(context.Context) error { p.admin.Close(); return nil })
 	return nil
 }

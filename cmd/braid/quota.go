@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 
@@ -68,7 +69,7 @@ VALUE removes a quota. The most specific quota holds, as in Kafka. Quotas hold f
 					continue
 				}
 				v, err := strconv.ParseFloat(values[k], 64)
-				if err != nil {
+				if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
 					return usagef("%s wants a number, not %q", k, values[k])
 				}
 				req.Values[k] = &v

@@ -25,7 +25,9 @@ type settings struct {
 	Tokens      tokenSettings
 	AuditLog    string // braid.audit.log
 	AuditTopic  string // braid.audit.topic: on, off, else auto
-	Everyone    string // allow.everyone.if.no.acl.found of the default tenant when it is made: true, false, else as of process.lenient
+	// MaxTopics and MaxPartitions bound tenants without a limit of their own; 0 is the default.
+	MaxTopics, MaxPartitions int64
+	Everyone                 string // allow.everyone.if.no.acl.found of the default tenant when it is made: true, false, else as of process.lenient
 }
 
 func defaultSettings() settings {
@@ -149,6 +151,10 @@ var knownSettings = sortedSettings(append([]setting{
 		}},
 	{"braid.arriving.max.bytes", "memory of requests over 64 KiB that are still arriving, in bytes, of each gateway (half of queued.max.request.bytes)",
 		integer(1<<20, 1<<40, func(s *settings) *int64 { return &s.Gateway.ArrivingBytes })},
+	{"braid.tenant.max.topics", "topics of a tenant that has no limit of its own (20000)",
+		integer(1, 1<<40, func(s *settings) *int64 { return &s.MaxTopics })},
+	{"braid.tenant.max.partitions", "partitions of a tenant that has no limit of its own (200000)",
+		integer(1, 1<<40, func(s *settings) *int64 { return &s.MaxPartitions })},
 	{"braid.request.min.rate", "bytes/s at which a request has to arrive, beside 30 s; slower ones end their connection (262144)",
 		integer(1, 1<<40, func(s *settings) *int64 { return &s.Gateway.FrameRate })},
 	{"queued.max.request.bytes", "requests being worked on, in bytes, of each gateway (512 MiB)",

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -119,7 +120,7 @@ func (f *tenantFlags) request(cmd *cobra.Command) (api.TenantSet, error) {
 	}
 	for k, v := range budget {
 		n, err := strconv.ParseFloat(v, 64)
-		if err != nil || n <= 0 {
+		if err != nil || math.IsNaN(n) || math.IsInf(n, 0) || n <= 0 {
 			return req, usagef("--budget %s wants a number above 0, not %q (--remove %s takes it away)", k, v, k)
 		}
 		req.Budget[k] = &n
@@ -326,18 +327,30 @@ asks for the tenant's name, unless --yes is given.`,
 			}
 			return e.changeTenant(cmd, func(ctx context.Context, c *api.Client) (api.Tenant, error) {
 				return c.DeleteTenant(ctx, args[0], grace)
-			}, "tenant %s is deleted; its data is kept for "+grace.String()+"\nback: braid tenant undelete %[1]s\n")
+			}, deletedText(grace))
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
-	cmd.Flags().DurationVar(&grace, "grace", controller.DefaultGrace, "how long everything is kept")
+	cmd.Flags().DurationVar(&grace, "grace", controller.DefaultGrace, "how long everything is kept; 0s: it is removed at once, for good")
 	return cmd
+}
+
+// deletedText says what becomes of a deleted tenant's data.
+func deletedText(grace time.Duration) string {
+	if grace == 0 {
+		return "tenant %s is deleted; its topics, users, ACLs and quotas are being removed for good, and cannot be brought back\n"
+	}
+	return "tenant %s is deleted; its data is kept for " + grace.String() + "\nback: braid tenant undelete %[1]s\n"
 }
 
 // askForName shows what goes and wants the name typed.
 func (e *env) askForName(t api.Tenant, grace time.Duration) error {
-	if _, err := fmt.Fprintf(e.err, "tenant %s: clients are cut off now; after %s these are gone for good:\n  %s\ntype the tenant's name to go on: ",
-		t.Name, grace, holds(t)); err != nil {
+	when := "after " + grace.String() + " these are gone for good"
+	if grace == 0 {
+		when = "there is no grace, so these are gone for good at once, with no way back"
+	}
+	if _, err := fmt.Fprintf(e.err, "tenant %s: clients are cut off now; %s:\n  %s\ntype the tenant's name to go on: ",
+		t.Name, when, holds(t)); err != nil {
 		return err
 	}
 	line, err := bufio.NewReader(io.LimitReader(e.in, 1024)).ReadString('\n')
