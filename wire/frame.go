@@ -114,6 +114,9 @@ func (f *FrameReader) Next() (*Buffer, error) {
 
 func (f *FrameReader) body(size int) (*Buffer, error) {
 	grant, growth, taken := min(size, max(firstGrant, 2*f.proven)), 2, f.room == nil
+	if grant > firstGrant && grant < size && !taken {
+		grant = firstGrant // only what this peer has shown to send is taken before it comes
+	}
 	if grant > firstGrant && !taken {
 		if err := f.room(capOf(size)); err != nil {
 			return nil, err

@@ -418,3 +418,50 @@ func TestAnnouncedFramesAskForNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Nor does one that has sent a large frame, for a frame that is much larger.
+func TestProvenPeersAskForWhatTheyProved(t *testing.T) {
+	in := append(frameOf(make([]byte, 1<<20)), append(frameOf(make([]byte, 2<<20)), 0x06, 0x40, 0, 0)...)
+	f := NewFrameReader(bytes.NewReader(in), DefaultMaxFrame)
+	var asked []int
+	f.SetRoom(func(n int) error { asked = append(asked, n); return nil })
+	for range 2 {
+		buf, err := f.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		buf.Release()
+	}
+	if _, err := f.Next(); !errors.Is(err, io.ErrUnexpectedEOF) || !slices.Equal(asked, []int{1 << 20, 2 << 20}) {
+		t.Errorf("asked for %v, then %v", asked, err)
+	}
+}
+
+// loop is an endless source of the same bytes, which come in reads of any size.
+type loop struct {
+	b  []byte
+	at int
+}
+
+func (l *loop) Read(p []byte) (int, error) {
+	n := copy(p, l.b[l.at:])
+	l.at = (l.at + n) % len(l.b)
+	return n, nil
+}
+
+func BenchmarkFrameReader(b *testing.B) {
+	for name, size := range map[string]int{"100": 100, "20k": 20 << 10, "1M": 1 << 20} {
+		b.Run(name, func(b *testing.B) {
+			f := NewFrameReader(&loop{b: frameOf(make([]byte, size))}, DefaultMaxFrame)
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for range b.N {
+				buf, err := f.Next()
+				if err != nil {
+					b.Fatal(err)
+				}
+				buf.Release()
+			}
+		})
+	}
+}
