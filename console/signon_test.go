@@ -460,4 +460,43 @@ func TestCertificatesOfOperators(t *testing.T) {
 	if _, err := Start(opts); err == nil || !strings.Contains(err.Error(), "chmod 600") {
 		t.Errorf("a key that others may read: %v", err)
 	}
+	// What was not taken is a warning until it is: here, and of each gateway that tells the fleet so.
+	session, err := opts.Catalog.Register(t.Context(), catalog.Gateway{Node: 7, Started: time.Now(),
+		Listeners: []catalog.Listener{{Name: "EXTERNAL", Advertise: "b:1", Refused: "server.pem: expired"}}}, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := session.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	vera := client(ca, &pkix.Name{CommonName: "vera", Organization: ops})
+	warned := func(here, there bool) {
+		t.Helper()
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for deadline := time.Now().Add(2 * time.Minute); ; <-tick.C {
+			st, err := vera.Status(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			all := strings.Join(st.Warnings, "\n")
+			if strings.Contains(all, "admin API: its certificate files are not taken") == here &&
+				strings.Contains(all, "gateway 7, listener EXTERNAL: its certificate files are not taken as they are, the former certificates serve on: server.pem: expired") == there {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("warnings: %q", st.Warnings)
+			}
+		}
+	}
+	warned(true, true)
+	if err := os.Chmod(key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := session.Update(t.Context(), catalog.Gateway{Node: 7, Started: time.Now(), Listeners: []catalog.Listener{{Name: "EXTERNAL", Advertise: "b:1"}}}); err != nil {
+		t.Fatal(err)
+	}
+	warned(false, false)
 }

@@ -55,6 +55,7 @@ type fleetConfig struct {
 	sasl      *sasl.Server
 	beat      time.Duration // group.consumer.heartbeat.interval.ms
 	audit     *audit.Log
+	refused   func(context.Context, map[string]string) error // see Options
 }
 
 func gateways(n int) fleetOption { return func(c *fleetConfig) { c.gateways = n } }
@@ -126,7 +127,7 @@ func (f *fleet) addGateway(fc fleetConfig, i int) {
 	var session *catalog.Session
 	lazy := &lazyCoordinator{}
 	g, err := New(Options{
-		Watcher: f.watcher, Logs: logs, Coordinator: lazy, Admin: f.admin, Users: f.cat, SASL: fc.sasl, Audit: fc.audit,
+		Watcher: f.watcher, Logs: logs, Coordinator: lazy, Admin: f.admin, Users: f.cat, SASL: fc.sasl, Audit: fc.audit, Refused: fc.refused,
 		Rules: &rules.Store{Catalog: f.cat, Watcher: f.watcher, Logger: fc.logger}, Listeners: fc.listeners,
 		Node: node, Zone: zone, Config: fc.config, Logger: fc.logger,
 	})

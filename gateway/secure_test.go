@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -183,7 +184,18 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	before, after := testkit.NewCA(t, "before"), testkit.NewCA(t, "after")
 	cert, key := before.IssueTo(t, dir, "server", pkix.Name{CommonName: "braid"}, nil)
-	f := newFleet(t, secure(Security{TLS: &TLSFiles{Cert: cert, Key: key}}))
+	var told atomic.Pointer[map[string]string]
+	failed := false
+	f := newFleet(t, secure(Security{TLS: &TLSFiles{Cert: cert, Key: key}}), func(c *fleetConfig) {
+		c.refused = func(_ context.Context, why map[string]string) error {
+			if !failed { // it is told again
+				failed = true
+				return errors.New("the catalog is away")
+			}
+			told.Store(&why)
+			return nil
+		}
+	})
 	f.topic("t", 1)
 	stands, err := f.dialTLS(before, nil)
 	if err != nil {
@@ -202,6 +214,9 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	until(t, func() error {
 		if why := certs.why(); !strings.Contains(why, key) || strings.Contains(why, "no key") {
 			return fmt.Errorf("refused: %q", why)
+		}
+		if why := told.Load(); why == nil || len(*why) != 1 {
+			return fmt.Errorf("told: %v", why)
 		}
 		return nil
 	})
@@ -229,6 +244,9 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	until(t, func() error {
 		if why := certs.why(); why != "" {
 			return errors.New(why)
+		}
+		if why := told.Load(); len(*why) != 0 {
+			return fmt.Errorf("told: %v", *why)
 		}
 		return nil
 	})
