@@ -92,7 +92,8 @@ func (p *Part) scan(ctx context.Context, log span.Log, from, end int64) error {
 		switch {
 		case h.ProducerID != p.Producer:
 		case h.IsControl():
-			if h.ProducerEpoch < p.Epoch {
+			// A commit may have been written with the next epoch (KIP-890), which is this transaction's.
+			if h.ProducerEpoch < p.Epoch || h.ProducerEpoch == p.Epoch && p.Batches == 0 {
 				break // of an earlier transaction
 			}
 			m, err := batch.ParseMarker(b)

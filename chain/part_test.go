@@ -26,6 +26,10 @@ func TestPartOfTopicThatStampsRecordsIsAppendedAnew(t *testing.T) {
 			g := w.gateway()
 			from, err := g.clients.Of("a").Create(w.ctx, span.Spec{Name: "torn", Partitions: 1})
 			w.must(err)
+			// The transaction before was committed with the next epoch, as with KIP-890.
+			before, err := batch.Marker{ProducerID: 9, ProducerEpoch: 4, Commit: true}.Build()
+			w.must(err)
+			w.fleet.Cluster("a").AppendRaw("torn", 0, before)
 			for i := range int32(3) {
 				b, err := batch.NewBuilder().Producer(9, 4, i).Transactional().Add(batch.Record{Timestamp: 1, Value: fmt.Append(nil, "r", i)}).Build()
 				w.must(err)

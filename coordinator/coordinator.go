@@ -156,7 +156,8 @@ func New(o Options) (*Coordinator, error) {
 		fault:        o.Fault,
 		room:         o.MayHaveGroup,
 	}
-	c.settlers.busy = map[groupKey]chan struct{}{}
+	c.settlers.busy, c.settlers.writing = map[groupKey]chan struct{}{}, map[groupKey]chan struct{}{}
+	c.settlers.looks = make(chan struct{}, looksAtOnce)
 	c.settlers.ctx, c.settlers.stop = context.WithCancel(context.Background())
 	c.metrics = newMetrics(c, o.Metrics)
 	c.ids.size = c.config.ProducerIDBlock

@@ -64,12 +64,21 @@ func (c *chainParticipants) Open(ctx context.Context, cluster string, x span.Tra
 	return participantError(t.TransactionOpen(ctx, x))
 }
 
-func (c *chainParticipants) End(ctx context.Context, cluster string, x span.Transaction, commit bool) error {
+func (c *chainParticipants) End(ctx context.Context, cluster string, x span.Transaction, commit bool) (span.Transaction, error) {
+	t, err := c.transactor(cluster)
+	if err != nil {
+		return span.Transaction{}, err
+	}
+	next, err := t.EndTransaction(ctx, x, commit)
+	return next, participantError(err)
+}
+
+func (c *chainParticipants) Written(ctx context.Context, cluster string, x span.Transaction) error {
 	t, err := c.transactor(cluster)
 	if err != nil {
 		return err
 	}
-	return participantError(t.EndTransaction(ctx, x, commit))
+	return t.TransactionWritten(ctx, x)
 }
 
 // EndHanging implements hangEnder.

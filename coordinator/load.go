@@ -9,6 +9,7 @@ import (
 
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/span"
 )
 
 // readBytes is how much of the log is asked for at once.
@@ -44,8 +45,9 @@ func (s *shard) load(ctx context.Context) error {
 		s.c.settlers.run(func(ctx context.Context) { s.c.expireTxn(ctx, key) })
 	}
 	number, term := s.number, s.lease.Term
-	m.freed = func(cluster string, slot int32) {
-		s.c.settlers.run(func(ctx context.Context) { s.c.readySlot(ctx, number, term, cluster, slot) })
+	m.watch = func(key groupKey, f *former, ends map[string]ending) { s.c.watchFormer(number, term, key, f, ends) }
+	m.freed = func(was participant, next span.Transaction) {
+		s.c.settlers.run(func(ctx context.Context) { s.c.readySlot(ctx, number, &was, next) })
 	}
 	_, missed := log.Sealed()
 	size, err := replay(ctx, log, m, s.lease.Term)

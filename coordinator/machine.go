@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -48,8 +49,11 @@ type machine struct {
 	room func(tenant string, here int64) bool
 	// overdue is told of a transaction past its timeout, as a reply; nil: nobody.
 	overdue func(key groupKey)
-	// freed is told, as a reply, of a place in a pool that may be made ready for its next transaction; nil: nobody.
-	freed func(cluster string, slot int32)
+	// watch has the markers of a former transaction looked for, and its slots given back; nil: nobody. ends is what its clusters
+	// said, nil if they were told before this owner's time.
+	watch func(key groupKey, f *former, ends map[string]ending)
+	// freed is told, as a reply, of a place in a pool whose transaction is complete and written, and with which producer it goes on.
+	freed func(was participant, next span.Transaction)
 	out   effects
 }
 

@@ -22,9 +22,12 @@ type Participants interface {
 	Add(ctx context.Context, cluster string, t span.Transaction, topic string, partitions []int32, until time.Time) error
 	// Open asks whether it can be committed, and adds nothing. [ErrParticipantEnded]: it was ended.
 	Open(ctx context.Context, cluster string, t span.Transaction) error
-	// End commits or aborts it, and returns when its markers are written. Doing it
-	// again succeeds until the next Begin. [ErrParticipantEnded]: it had ended otherwise.
-	End(ctx context.Context, cluster string, t span.Transaction, commit bool) error
+	// End commits or aborts it, and returns when its cluster has decided so for good. Doing it
+	// again succeeds until the id's next one begins, by next if that has an ID, else by Begin. [ErrParticipantEnded]: it had ended otherwise.
+	End(ctx context.Context, cluster string, t span.Transaction, commit bool) (next span.Transaction, err error)
+	// Written waits, for seconds at most, until the markers of one that was ended are written: nothing is begun with its id
+	// before. [span.ErrTransactionPending]: they are not.
+	Written(ctx context.Context, cluster string, t span.Transaction) error
 	// Mark ends a producer's transaction in a partition whose records lie on a
 	// copy that takes markers. A partition that is no more counts as marked.
 	Mark(ctx context.Context, topic catalog.ID, partition int32, m batch.Marker) error

@@ -61,7 +61,7 @@ func (m *machine) apply(r record) (mark logMark, err error) {
 		return mark, m.applyConsumerRegex(d)
 	case kindSeveral:
 		return mark, m.applySeveral(d)
-	case kindTxn, kindTxnUnfloored, kindTxnAdded, kindTxnAddedUnfloored, kindTxnGone, kindTxnOffsets, kindTxnOffsetsUnnamed, kindTxnSettled, kindTxnLeftOut:
+	case kindTxn, kindTxnFormers, kindTxnUnfloored, kindTxnAdded, kindTxnAddedUnfloored, kindTxnGone, kindTxnOffsets, kindTxnOffsetsUnnamed, kindTxnSettled, kindTxnLeftOut:
 		return mark, m.applyTxnRecord(k, d)
 	default:
 		// A release that knows more kinds raises the format version, so this is damage.

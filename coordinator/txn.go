@@ -7,6 +7,7 @@ import (
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -83,6 +84,8 @@ type transaction struct {
 
 	left chain.LeftOut // of a redo, see txnredo.go
 
+	formers []*former // transactions before, the oldest first, see txnwritten.go
+
 	timer *timer
 }
 
@@ -118,6 +121,11 @@ type participant struct {
 	epoch    int16
 }
 
+// there names it as its cluster does.
+func (p *participant) there() span.Transaction {
+	return span.Transaction{ID: p.id, Producer: p.producer, Epoch: p.epoch}
+}
+
 func (m *machine) newTransaction(key groupKey) *transaction {
 	t := &transaction{key: key, producer: noID, epoch: noEpoch, lastEpoch: noEpoch, before: noID, next: noID,
 		parts: map[partKey]*txnPart{}, groups: map[string]bool{}}
@@ -126,7 +134,7 @@ func (m *machine) newTransaction(key groupKey) *transaction {
 	return t
 }
 
-// empty forgets the parts of the last transaction.
+// empty forgets the parts of the last transaction. What clusters still write of it is among the formers.
 func (t *transaction) empty() {
 	t.parts, t.groups, t.participants, t.started, t.bumped, t.left = map[partKey]*txnPart{}, map[string]bool{}, nil, 0, false, chain.LeftOut{}
 }
@@ -144,7 +152,7 @@ func (t *transaction) participant(cluster string) *participant {
 func (t *transaction) clone() *transaction {
 	c := *t
 	c.timer = nil
-	c.participants = slices.Clone(t.participants)
+	c.participants, c.formers = slices.Clone(t.participants), nil
 	c.parts = make(map[partKey]*txnPart, len(t.parts))
 	for k, p := range t.parts {
 		c.parts[k] = &txnPart{places: slices.Clone(p.places)}
@@ -157,9 +165,11 @@ func (t *transaction) clone() *transaction {
 }
 
 // sortedParts lists the parts in an order that never varies.
-func (t *transaction) sortedParts() []partKey {
-	keys := make([]partKey, 0, len(t.parts))
-	for k := range t.parts {
+func (t *transaction) sortedParts() []partKey { return sortedParts(t.parts) }
+
+func sortedParts(parts map[partKey]*txnPart) []partKey {
+	keys := make([]partKey, 0, len(parts))
+	for k := range parts {
 		keys = append(keys, k)
 	}
 	slices.SortFunc(keys, func(a, b partKey) int {

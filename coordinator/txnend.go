@@ -12,10 +12,10 @@ import (
 // EndTxn, versions 0 to 5 (from 5 on with the epoch bump of KIP-890), as Apache
 // Kafka 4.3.
 //
-// Differences: the answer comes when every part is visible, unless that takes
+// Differences: the answer comes when every cluster that runs its own part has decided it and the other parts are visible, unless that takes
 // longer than settlePatience, and before the log has it that all is complete; Kafka's comes with the decision. A commit is only
 // decided after every cluster that runs its own part has just said that the part
-// is open; one that has ended it makes the commit an abort, with
+// is open (see justAnswered); one that has ended it makes the commit an abort, with
 // TRANSACTION_ABORTABLE, and one that does not answer leaves it undecided.
 
 // settlePatience is how long EndTxn waits for what follows from its decision.
@@ -175,8 +175,10 @@ func (m *machine) end(r *endRequest, checked bool) (endResult, wire.Code) {
 	switch {
 	case r.bump && t.epoch >= lastEpoch && r.fresh == noID:
 		return endResult{needID: true}, wire.None
-	case r.commit && !checked && len(t.participants) > 0:
-		return endResult{check: m.checks(t)}, wire.None
+	case r.commit && !checked:
+		if check := m.checks(t); len(check) > 0 {
+			return endResult{check: check}, wire.None
+		}
 	}
 	if r.aborted {
 		prepare = txnPrepareAbort
@@ -185,15 +187,20 @@ func (m *machine) end(r *endRequest, checked bool) (endResult, wire.Code) {
 	return endResult{txn: m.settlingOf(t)}, wire.None
 }
 
-// complete ends what was decided, after all participants were told.
-func (m *machine) completeTxn(key groupKey, producer int64, epoch int16, told map[string]bool) wire.Code {
+// completeTxn ends what was decided, after all participants were told. ends is what the clusters said, by cluster. The
+// markers of the transaction before must be there, or not be waited for any more: of no id more than one
+// transaction is answered whose markers are to come, as with Apache Kafka.
+func (m *machine) completeTxn(key groupKey, producer int64, epoch int16, ends map[string]ending) wire.Code {
 	t := m.txns[key]
 	if t == nil || !t.state.decided() || t.producer != producer || t.epoch != epoch {
 		return wire.None // done already
 	}
+	if t.awaitsMarkers() {
+		return wire.ConcurrentTransactions
+	}
 	for i := range t.participants {
 		// A redo that is open, or whose markers are not written, would stay so in its partitions for ever.
-		if redo := m.txns[redoKey(m.shard, &t.participants[i])]; redo != nil && (redo.state == txnOngoing || redo.state.decided()) {
+		if redo := m.txns[redoKey(m.shard, &t.participants[i])]; redo != nil && (redo.state == txnOngoing || redo.state.decided() || redo.awaitsMarkers()) {
 			return wire.ConcurrentTransactions
 		}
 	}
@@ -202,8 +209,8 @@ func (m *machine) completeTxn(key groupKey, producer int64, epoch int16, told ma
 			m.emit(txnGone{redo.key}.encode())
 			m.dropTxn(redo)
 		}
-		m.giveSlot(&t.participants[i], !told[stuck(t.participants[i].cluster)])
 	}
+	m.keepFormer(t, ends)
 	if t.state == txnPrepareCommit {
 		t.state = txnCompleteCommit
 	} else {

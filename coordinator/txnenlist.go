@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +33,7 @@ type enlistResult struct {
 	term    int64
 	shard   int32
 	add     *participant // and the partition is to be added there
+	asked   int64        // ms, when its cluster was asked to
 }
 
 // promises tells whether the result needs what the log does not have yet.
@@ -85,6 +87,7 @@ func (c *Coordinator) addPlace(ctx context.Context, e *Enlist, res enlistResult)
 	key := groupKey{e.Tenant, e.ID}
 	t := span.Transaction{ID: res.add.id, Producer: res.add.producer, Epoch: res.add.epoch}
 	for began := time.Now(); ; {
+		asked := c.clock.Now().UnixMilli()
 		until := time.Now().Add(addWithin)
 		if since, held := c.participants.Held(&e.At); held {
 			var code wire.Code
@@ -99,6 +102,7 @@ func (c *Coordinator) addPlace(ctx context.Context, e *Enlist, res enlistResult)
 		err := c.participants.Add(ctx, e.At.Cluster, t, e.At.Physical.Name, []int32{e.At.Index}, until)
 		switch {
 		case err == nil:
+			res.asked = asked
 			return res, wire.None
 		case errors.Is(err, ErrParticipantEnded):
 			return enlistResult{}, wire.TransactionAbortable
@@ -249,7 +253,7 @@ func (m *machine) added(e *Enlist, res enlistResult) (enlistResult, wire.Code) {
 	if m.there == nil {
 		m.there = map[thereKey]thereAs{}
 	}
-	m.there[thereKey{res.add.id, e.At.Physical.ID, e.At.Index}] = thereAs{res.add.producer, res.add.epoch}
+	m.there[thereKey{res.add.id, e.At.Physical.ID, e.At.Index}] = thereAs{res.add.producer, res.add.epoch, res.asked}
 	res.granted = true
 	return res, wire.None
 }
@@ -264,13 +268,14 @@ type (
 	thereAs struct {
 		producer int64
 		epoch    int16
+		asked    int64 // ms, when the cluster was asked to add it
 	}
 )
 
 // isThere tells whether a place is in a transaction on its cluster, as far as this owner knows.
 func (m *machine) isThere(p *participant, at *place) bool {
 	as, ok := m.there[thereKey{p.id, at.id, at.index}]
-	return ok && as == thereAs{p.producer, p.epoch}
+	return ok && as.producer == p.producer && as.epoch == p.epoch
 }
 
 // forgetThere forgets the partitions of a transaction that is over.
@@ -286,15 +291,20 @@ func (m *machine) forgetThere(t *transaction) {
 	}
 }
 
+// justAnswered is how long a cluster's word counts that a part is open, ms: it was said by adding a partition to it. Of
+// short transactions no cluster is asked again before the commit. The part's own timeout is longer by far.
+const justAnswered = 500
+
 // partCheck is a participant that is asked whether its part is open.
 type partCheck struct {
 	participant
 	there bool // a partition that is in the part for sure, so that it can be asked by it
 	topic string
 	index int32
+	asked int64 // ms, when it last said that the part is open, or a moment before
 }
 
-// checks names the participants of a transaction. A place that is written down need not be in the part: where it was not added
+// checks names the participants of a transaction that have not just said that their part is open. A place that is written down need not be in the part: where it was not added
 // before its topic was sealed, adding it now would have the cluster refuse its marker for good.
 func (m *machine) checks(t *transaction) []partCheck {
 	out := make([]partCheck, len(t.participants))
@@ -307,11 +317,12 @@ func (m *machine) checks(t *transaction) []partCheck {
 			for j := range out {
 				if c := &out[j]; at.foreign && at.cluster == c.cluster && m.isThere(&c.participant, at) {
 					c.there, c.topic, c.index = true, at.topic, at.index
+					c.asked = max(c.asked, m.there[thereKey{c.id, at.id, at.index}].asked)
 				}
 			}
 		}
 	}
-	return out
+	return slices.DeleteFunc(out, func(c partCheck) bool { return c.there && c.asked >= m.now-justAnswered })
 }
 
 // checkParticipants asks the clusters that run their own part whether it is open.

@@ -119,6 +119,7 @@ func TestCommitAddsNoPlace(t *testing.T) {
 			}
 		}
 		f.clusters.set(nil, nil)
+		g.forgetAnswers()
 		if takeover {
 			g.freeze()
 			g.expire()

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
@@ -26,18 +25,28 @@ type losing struct {
 	written  []bool          // commit or abort
 	partsOf  []span.PartPlace
 	attempts int
+	hold     bool // and is not done with the markers
 }
 
-func (c *losing) End(ctx context.Context, cluster string, x span.Transaction, commit bool) error {
+func (c *losing) Written(context.Context, string, span.Transaction) error {
+	c.at.Lock()
+	defer c.at.Unlock()
+	if c.hold {
+		return span.ErrTransactionPending
+	}
+	return nil
+}
+
+func (c *losing) End(ctx context.Context, cluster string, x span.Transaction, commit bool) (span.Transaction, error) {
 	c.at.Lock()
 	defer c.at.Unlock()
 	if cluster == "y" && c.fails > 0 {
 		c.fails--
-		return errFault
+		return span.Transaction{}, errFault
 	}
-	err := c.killParticipants.End(ctx, cluster, x, commit)
+	next, err := c.killParticipants.End(ctx, cluster, x, commit)
 	if cluster != "y" || err != nil && !errors.Is(err, ErrParticipantEnded) {
-		return err
+		return next, err
 	}
 	key := recordsKey(cluster, x.Producer, x.Epoch)
 	if c.lost[key] = true; len(c.written) == 0 {
@@ -46,9 +55,9 @@ func (c *losing) End(ctx context.Context, cluster string, x span.Transaction, co
 		c.mu.Unlock()
 	}
 	if err == nil && c.timeout {
-		return ErrParticipantEnded
+		return span.Transaction{}, ErrParticipantEnded
 	}
-	return err
+	return next, err
 }
 
 func (c *losing) EndHanging(_ context.Context, cluster string, x span.Transaction, at []span.PartPlace, commit bool) (int, error) {
@@ -131,30 +140,92 @@ func TestLostMarkersAreWrittenAsDecided(t *testing.T) {
 	}
 }
 
-// Without the right nothing is said to be complete as long as the markers are waited for, and then operators are told.
+// Markers are lost of a transaction that was answered, and its id goes on before anybody has seen that. The next owner of the
+// shard finds what is missing, whether the id goes on or rests; and no new incarnation of its producer is let in before.
+func TestLostMarkersOfAnAnsweredTransaction(t *testing.T) {
+	for _, then := range []string{"rests", "goes on", "is decided"} {
+		t.Run("the id "+then, func(t *testing.T) {
+			f := newFleet(t, 1, Config{SnapshotBytes: 700})
+			clusters := newClusters()
+			c := &losing{killParticipants: &killParticipants{clusters, nil}, lost: map[string]bool{}, hold: true}
+			f.participants = c
+			g := f.join(1)
+			eventually(t, "served", func() bool { return f.ready(1) })
+			if code := runTxn(t, g, &killer{}, true); code != wire.None {
+				t.Fatal(code)
+			}
+			var producer int64
+			var epoch int16
+			look := func(m *machine) { producer, epoch = m.txns[txnKey].producer, m.txns[txnKey].epoch }
+			if code := g.c.within(txnKey.tenant, txnKey.group, look); code != wire.None {
+				t.Fatal(code)
+			}
+			if then != "rests" {
+				_, code := g.c.EnlistLocal(t.Context(), &Enlist{Tenant: txnKey.tenant, ID: txnKey.group, Producer: producer, Epoch: epoch, Implicit: true,
+					At: chain.Enlist{Topic: idOf("topic"), Partition: 1, Cluster: "x", Physical: span.Topic{Name: "px", ID: idOf("px")}, Foreign: true}})
+				if code != wire.None {
+					t.Fatal(code)
+				}
+			}
+			if then == "is decided" {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				go g.c.endTxn(ctx, &endRequest{key: txnKey, producer: producer, epoch: epoch, commit: true, bump: true, fresh: noID})
+				eventually(t, "its cluster has decided it", func() bool {
+					clusters.mu.Lock()
+					defer clusters.mu.Unlock()
+					n := 0
+					for _, x := range clusters.txns {
+						n += x.commits
+					}
+					return n == 3
+				})
+			}
+			g.freeze()
+			g.expire()
+			g = f.join(2)
+			defer g.stop()
+			eventually(t, "taken over", func() bool { return f.ready(2) })
+			if code := wire.Code(initTxn(g).ErrorCode); code != wire.ConcurrentTransactions {
+				t.Errorf("a new incarnation while markers are to come: %v", code)
+			}
+			c.at.Lock()
+			c.hold = false
+			c.at.Unlock()
+			eventually(t, "the id is free", func() bool { return wire.Code(initTxn(g).ErrorCode) == wire.None })
+			c.at.Lock()
+			defer c.at.Unlock()
+			if !slices.Equal(c.written, []bool{true}) || len(c.partsOf) != 1 || c.partsOf[0].Topic.Name != "py" {
+				t.Errorf("written %v in %+v", c.written, c.partsOf)
+			}
+		})
+	}
+}
+
+// Without the right operators are told, and nobody waits for the markers any more.
 func TestLostMarkersThatCannotBeWrittenAreReported(t *testing.T) {
-	f := newFleet(t, 1, Config{})
-	l := &losing{killParticipants: &killParticipants{newClusters(), nil}, denied: true, lost: map[string]bool{recordsKey("y", 7, 1): true}}
 	var reports []catalog.Torn
+	l := &losing{killParticipants: &killParticipants{newClusters(), nil}, denied: true, lost: map[string]bool{recordsKey("y", 7, 1): true}}
+	f := newFleet(t, 1, Config{})
 	c, err := New(Options{Node: 1, Leases: &fleetMember{memFleet: f}, Directory: &fleetMember{memFleet: f}, Logger: quiet(), Participants: l,
 		Report: func(_ context.Context, r catalog.Torn) error { reports = append(reports, r); return nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &settling{transaction: &transaction{state: txnPrepareAbort, key: groupKey{"default", "pay"}}, doubt: true, hangs: &hangs{}}
-	s.participants = []participant{{cluster: "y", id: "there", producer: 7, epoch: 1}}
-	told := map[string]bool{}
-	c.tell(t.Context(), s, told)
-	if len(told) != 0 || len(reports) != 0 {
-		t.Fatalf("told %v, reports %+v", told, reports)
+	p := &participant{cluster: "y", id: "there", producer: 7, epoch: 1}
+	was := &former{producer: 5, commit: true, participants: []participant{*p}}
+	err = c.partWritten(t.Context(), txnKey, was, p, &ending{doubt: true})
+	if !errors.Is(err, errHanging) || !errors.Is(err, span.ErrDenied) || l.attempts != 1 || len(l.written) != 0 {
+		t.Fatalf("%v, %d attempts, %v written", err, l.attempts, l.written)
 	}
-	s.hangs.since["y"] = time.Now().Add(-2 * pendingPatience)
-	c.tell(t.Context(), s, told)
-	if !told[stuck("y")] || !told[clusterPart("y")] || len(reports) != 1 || reports[0].State != catalog.TornHanging || reports[0].Cluster != "y" {
-		t.Fatalf("told %v, reports %+v", told, reports)
+	c.reportLate(t.Context(), txnKey, was, p, err)
+	if len(reports) != 1 || reports[0].State != catalog.TornHanging || reports[0].Cluster != "y" || reports[0].Producer != 5 {
+		t.Fatalf("reports %+v", reports)
 	}
-	if l.attempts != 2 || len(l.written) != 0 {
-		t.Errorf("%d attempts, %v written", l.attempts, l.written)
+	c.reportLate(t.Context(), txnKey, was, p, span.ErrTransactionPending)
+	c.reportLate(t.Context(), txnKey, was, p, span.ErrUnavailable)
+	if len(reports) != 1 {
+		t.Errorf("reports %+v", reports)
 	}
 }
 

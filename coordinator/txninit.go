@@ -27,6 +27,7 @@ type initResult struct {
 	epoch    int16
 	needID   bool // ask again with a fresh producer id
 	aborting bool // the open transaction is being aborted
+	writing  bool // markers of the last one are to come
 }
 
 func (c *Coordinator) initTransactional(ctx context.Context, caller Caller, req *kmsg.InitProducerIDRequest) (int64, int16, wire.Code) {
@@ -45,6 +46,7 @@ func (c *Coordinator) initTransactional(ctx context.Context, caller Caller, req 
 		return noID, noEpoch, code
 	}
 	defer unlock()
+	waited := false
 	for {
 		res, code := ask(ctx, c, r.key, func(m *machine) (initResult, wire.Code) { return m.initProducer(r) })
 		switch {
@@ -53,6 +55,12 @@ func (c *Coordinator) initTransactional(ctx context.Context, caller Caller, req 
 		case res.aborting:
 			c.settleTxn(r.key, nil)
 			return noID, noEpoch, wire.ConcurrentTransactions
+		case res.writing && waited:
+			return noID, noEpoch, wire.ConcurrentTransactions
+		case res.writing:
+			c.awaitMarkers(ctx, r.key)
+			waited = true
+			continue
 		case !res.needID:
 			return res.producer, res.epoch, wire.None
 		}
@@ -79,6 +87,9 @@ func (m *machine) initProducer(r *initRequest) (initResult, wire.Code) {
 		// is fenced, by the markers too.
 		m.decide(t, txnPrepareAbort, decision{bump: true})
 		return initResult{aborting: true}, wire.None
+	case t.awaitsMarkers():
+		// Who has its answer finds all that the former incarnation has committed.
+		return initResult{writing: true}, wire.None
 	}
 	switch {
 	case t.epoch >= lastEpoch && r.producer != noID && r.epoch == t.epoch, t.epoch >= lastEpoch && r.producer == noID:

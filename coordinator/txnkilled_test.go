@@ -38,6 +38,7 @@ type memTxn struct {
 	commits  int
 	aborts   int
 	parts    map[string]bool
+	before   int16 // epoch that the last commit bumped, -1: none was
 }
 
 func newClusters() *memClusters {
@@ -67,7 +68,7 @@ func (c *killParticipants) Begin(_ context.Context, cluster, id string) (produce
 	err = c.step(func() error {
 		t := c.txns[cluster+"/"+id]
 		if t == nil {
-			t = &memTxn{producer: c.next, epoch: -1, parts: map[string]bool{}} // the first one of a cluster is 0
+			t = &memTxn{producer: c.next, epoch: -1, before: -1, parts: map[string]bool{}} // the first one of a cluster is 0
 			c.next++
 			c.txns[cluster+"/"+id] = t
 		}
@@ -75,7 +76,7 @@ func (c *killParticipants) Begin(_ context.Context, cluster, id string) (produce
 			t.aborts++
 			c.ended[recordsKey(cluster, t.producer, t.epoch)] = false
 		}
-		t.state, t.parts = "", map[string]bool{}
+		t.state, t.parts, t.before = "", map[string]bool{}, -1
 		t.epoch++
 		producer, epoch = t.producer, t.epoch
 		return nil
@@ -97,6 +98,9 @@ func (c *killParticipants) Add(_ context.Context, cluster string, x span.Transac
 		if err != nil {
 			return err
 		}
+		if t.before >= 0 {
+			t.before, t.parts = -1, map[string]bool{}
+		}
 		t.state = "open"
 		t.parts[fmt.Sprint(topic, partitions)] = true
 		return nil
@@ -106,15 +110,30 @@ func (c *killParticipants) Add(_ context.Context, cluster string, x span.Transac
 func (c *killParticipants) Open(_ context.Context, cluster string, x span.Transaction) error {
 	return c.step(func() error {
 		t, err := c.find(cluster, x)
-		if err == nil && t.state != "" && t.state != "open" {
+		if err == nil && t.state != "" && t.state != "open" && t.before < 0 {
 			err = ErrParticipantEnded
 		}
 		return err
 	})
 }
 
-func (c *killParticipants) End(_ context.Context, cluster string, x span.Transaction, commit bool) error {
-	return c.step(func() error {
+// bumpsEpochs tells whether a cluster bumps the epoch with each commit, as with KIP-890.
+func bumpsEpochs(cluster string) bool { return cluster == "x" }
+
+func (c *killParticipants) Written(context.Context, string, span.Transaction) error {
+	return c.step(func() error { return nil })
+}
+
+func (c *killParticipants) End(_ context.Context, cluster string, x span.Transaction, commit bool) (next span.Transaction, err error) {
+	err = c.step(func() error {
+		if t := c.txns[cluster+"/"+x.ID]; t != nil && t.producer == x.Producer && t.before == x.Epoch {
+			// It was committed.
+			if !commit {
+				return ErrParticipantEnded
+			}
+			next = span.Transaction{ID: x.ID, Producer: t.producer, Epoch: t.epoch}
+			return nil
+		}
 		t, err := c.find(cluster, x)
 		if err != nil {
 			return err
@@ -142,10 +161,28 @@ func (c *killParticipants) End(_ context.Context, cluster string, x span.Transac
 			} else {
 				t.aborts++
 			}
+			if commit && bumpsEpochs(cluster) {
+				t.before = t.epoch
+				t.epoch++
+				next = span.Transaction{ID: x.ID, Producer: t.producer, Epoch: t.epoch}
+			}
 			return nil
 		}
 		return ErrParticipantEnded
 	})
+	return next, err
+}
+
+// forgetAnswers has the clusters asked again before a commit, as if they had said long ago that their parts are open.
+func (g *fleetMember) forgetAnswers() {
+	for _, s := range g.c.owned() {
+		s.mu.Lock()
+		for k, as := range s.m.there {
+			as.asked = 0
+			s.m.there[k] = as
+		}
+		s.mu.Unlock()
+	}
 }
 
 func (c *killParticipants) Mark(_ context.Context, topic catalog.ID, partition int32, m batch.Marker) error {
@@ -332,6 +369,7 @@ func runTxn(t *testing.T, g *fleetMember, k *killer, commit bool) wire.Code {
 	if o, code := fetchStable(g.c, "readers"); !k.killed() && code != wire.UnstableOffsetCommit {
 		t.Errorf("offset %d of an open transaction: %v", o, code)
 	}
+	g.forgetAnswers()
 	end := kmsg.NewPtrEndTxnRequest()
 	end.Version = 5
 	end.TransactionalID, end.ProducerID, end.ProducerEpoch, end.Commit = "pay", id.ProducerID, id.ProducerEpoch, commit
@@ -376,6 +414,7 @@ func TestCommitNeedsAllParticipants(t *testing.T) {
 			t.Fatal(code)
 		}
 	}
+	g.forgetAnswers()
 	clusters.mu.Lock()
 	for key, x := range clusters.txns {
 		if key[0] == 'y' {
@@ -415,7 +454,7 @@ func TestParticipantsAnswerWhileOthersAreTold(t *testing.T) {
 	}
 	for range 100 {
 		told := map[string]bool{}
-		c.tell(t.Context(), s, told)
+		c.tell(t.Context(), s, told, map[string]ending{})
 		if len(told) != tellAtOnce { // none of these clusters knows of it
 			t.Fatalf("told %v", told)
 		}
@@ -428,9 +467,9 @@ type flakyParticipants struct {
 	ends, marks atomic.Int32 // failures that are left
 }
 
-func (c *flakyParticipants) End(ctx context.Context, cluster string, x span.Transaction, commit bool) error {
+func (c *flakyParticipants) End(ctx context.Context, cluster string, x span.Transaction, commit bool) (span.Transaction, error) {
 	if c.ends.Add(-1) >= 0 {
-		return errFault
+		return span.Transaction{}, errFault
 	}
 	return c.killParticipants.End(ctx, cluster, x, commit)
 }

@@ -16,6 +16,7 @@ const (
 	kindTxnOffsets kind = 40
 	kindTxnSettled kind = 36
 	kindTxnLeftOut kind = 39
+	kindTxnFormers kind = 41 // kindTxn, and the transactions before whose markers may be missing
 
 	// As earlier releases wrote them, without the floors of places.
 	kindTxnUnfloored      kind = 32
@@ -59,7 +60,11 @@ func (d *decoder) int16() int16 {
 
 // encode gives the record that sets all of a transactional id.
 func (t *transaction) encode() record {
-	e := newEncoder(kindTxn, 64+len(t.key.tenant)+len(t.key.group)+96*len(t.parts))
+	k := kindTxn
+	if len(t.formers) > 0 {
+		k = kindTxnFormers
+	}
+	e := newEncoder(k, 64+len(t.key.tenant)+len(t.key.group)+96*len(t.parts))
 	t.key.encode(e)
 	e.int(t.producer)
 	e.int(int64(t.epoch))
@@ -71,7 +76,7 @@ func (t *transaction) encode() record {
 	e.bool(t.bumped)
 	e.int(t.started)
 	e.int(t.updated)
-	t.encodeParts(e, t.sortedParts())
+	encodeParts(e, t.parts, t.sortedParts())
 	groups := t.sortedGroups()
 	e.count(len(groups))
 	for _, g := range groups {
@@ -81,15 +86,21 @@ func (t *transaction) encode() record {
 	for i := range t.participants {
 		t.participants[i].encode(e)
 	}
+	if k == kindTxnFormers {
+		e.count(len(t.formers))
+		for _, f := range t.formers {
+			f.encode(e)
+		}
+	}
 	return e.b
 }
 
-func (t *transaction) encodeParts(e *encoder, keys []partKey) {
+func encodeParts(e *encoder, parts map[partKey]*txnPart, keys []partKey) {
 	e.count(len(keys))
 	for _, k := range keys {
 		e.raw(k.topic[:])
 		e.int(int64(k.partition))
-		places := t.parts[k].places
+		places := parts[k].places
 		e.count(len(places))
 		for i := range places {
 			p := &places[i]
@@ -145,13 +156,18 @@ func decodeTxn(k kind, d *decoder) (*transaction, error) {
 	t.state = txnState(d.byte())
 	t.bumped = d.bool()
 	t.started, t.updated = d.int(), d.int()
-	t.parts = decodeParts(d, k == kindTxn)
+	t.parts = decodeParts(d, k != kindTxnUnfloored)
 	t.groups = map[string]bool{}
 	for range d.count(maxTxnGroups, 1) {
 		t.groups[d.string()] = true
 	}
 	for range d.count(maxTxnParticipants, 6) {
 		t.participants = append(t.participants, decodeParticipant(d))
+	}
+	if k == kindTxnFormers {
+		for range d.count(maxFormers, 4) {
+			t.formers = append(t.formers, decodeFormer(d))
+		}
 	}
 	if err := d.end("transaction"); err != nil {
 		return nil, err
@@ -176,7 +192,7 @@ func (t *transaction) encodeAdded(parts []partKey, groups []string, p *participa
 	e := newEncoder(kindTxnAdded, 64+len(t.key.tenant)+len(t.key.group)+96*len(parts))
 	t.key.encode(e)
 	e.int(t.started)
-	t.encodeParts(e, parts)
+	encodeParts(e, t.parts, parts)
 	e.count(len(groups))
 	for _, g := range groups {
 		e.string(g)
@@ -296,7 +312,7 @@ func decodeTxnSettled(d *decoder) (txnSettled, error) {
 // applyTxnRecord takes a record of one of the kinds above.
 func (m *machine) applyTxnRecord(k kind, d *decoder) error {
 	switch k {
-	case kindTxn, kindTxnUnfloored:
+	case kindTxn, kindTxnFormers, kindTxnUnfloored:
 		r, err := decodeTxn(k, d)
 		if err != nil {
 			return err
@@ -372,12 +388,15 @@ func (m *machine) applyAdded(t *transaction, r *txnAdded) {
 }
 
 // beginTxns arms the timers when the machine begins to serve, and lists the
-// transactions whose decision is still to be carried out.
+// transactions whose decision is still to be carried out. Markers that clusters may not have written are looked for.
 func (m *machine) beginTxns() (decided []groupKey) {
 	for key, t := range m.txns {
 		m.armTxn(t)
 		if t.state.decided() {
 			decided = append(decided, key)
+		}
+		for _, f := range t.formers {
+			m.watchFormer(key, f, nil)
 		}
 	}
 	return decided

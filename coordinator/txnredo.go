@@ -100,7 +100,7 @@ func (c *Coordinator) redo(ctx context.Context, t *settling, p *participant, tol
 	switch {
 	case err != nil && !done:
 		if errors.Is(err, errHanging) && !told[hung(p.cluster)] {
-			c.reportHanging(ctx, t, p)
+			c.reportHanging(ctx, t.key, t.producer, p)
 			told[hung(p.cluster)] = true
 		}
 		return err
@@ -186,7 +186,7 @@ func (c *Coordinator) findTorn(ctx context.Context, t *settling, p *participant,
 	if open {
 		// The cluster has lost the marker, or has not written it yet. What it lost is committed there, as was decided: only what has an
 		// abort marker is to be appended anew.
-		n, err := c.endHanging(ctx, t, p, true)
+		n, err := c.endHanging(ctx, t.key, t.parts, p, true)
 		return nil, false, errors.Join(fmt.Errorf("%w: the marker of %s was not there, %d are written now", errRedo, p.id, n), err)
 	}
 	return parts, committed && len(parts) == 0, nil
@@ -362,6 +362,11 @@ func (c *Coordinator) beginRedo(ctx context.Context, key groupKey) (int64, int16
 			return noID, noEpoch, fmt.Errorf("%w: %w", errRedo, code)
 		case res.aborting:
 			c.awaitSettled(ctx, key, nil)
+			if ctx.Err() != nil {
+				return noID, noEpoch, errRedo
+			}
+		case res.writing:
+			c.awaitMarkers(ctx, key)
 			if ctx.Err() != nil {
 				return noID, noEpoch, errRedo
 			}

@@ -28,6 +28,9 @@ type settlers struct {
 	mu     sync.Mutex
 	closed bool
 	busy   map[groupKey]chan struct{}
+	// writing is closed, and forgotten, when something has changed of a former transaction of the id.
+	writing map[groupKey]chan struct{}
+	looks   chan struct{} // bounds those for lost markers
 }
 
 // run calls f in a goroutine that Close waits for; false when it is closed.
@@ -99,9 +102,8 @@ func (c *Coordinator) awaitSettled(ctx context.Context, key groupKey, first *set
 // for the id after that is settled anew.
 func (c *Coordinator) settleUntilDone(ctx context.Context, key groupKey, first *settling, over func()) {
 	told := map[string]bool{}
-	began := time.Now()
+	ends := map[string]ending{}
 	most := time.Second
-	hangs := &hangs{}
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, most) {
 		t, code := first, wire.None
 		known := first != nil
@@ -109,6 +111,7 @@ func (c *Coordinator) settleUntilDone(ctx context.Context, key groupKey, first *
 			t, code = ask(ctx, c, key, func(m *machine) (*settling, wire.Code) { return m.toSettle(key) })
 		}
 		first = nil
+		var written <-chan struct{}
 		switch {
 		case code == wire.CoordinatorLoadInProgress, code == wire.CoordinatorNotAvailable, code == wire.RequestTimedOut && ctx.Err() == nil:
 			// Of a shard that is ours: tried again.
@@ -118,18 +121,20 @@ func (c *Coordinator) settleUntilDone(ctx context.Context, key groupKey, first *
 			if t.state == txnPrepareCommit && len(t.participants) > 0 && c.at(FaultTxnDecided) != nil {
 				return
 			}
-			t.late, t.doubt, t.hangs = time.Since(began) > pendingPatience, !known, hangs
-			c.tell(ctx, t, told)
+			t.doubt = !known
+			c.tell(ctx, t, told, ends)
 			mended := c.mend(ctx, t, told)
 			if most = time.Second; !mended {
 				most = redoPause
 			}
 			if mended && t.allTold(told) {
 				code := c.within(key.tenant, key.group, func(m *machine) {
-					if m.completeTxn(key, t.producer, t.epoch, told) == wire.None {
+					if m.completeTxn(key, t.producer, t.epoch, ends) == wire.None {
 						over()
 						t = nil
+						return
 					}
+					written = c.settlers.written(key)
 				})
 				if t == nil || code == wire.NotCoordinator {
 					return
@@ -139,6 +144,7 @@ func (c *Coordinator) settleUntilDone(ctx context.Context, key groupKey, first *
 		select {
 		case <-ctx.Done():
 			return
+		case <-written:
 		case <-time.After(wait):
 		}
 	}
@@ -152,19 +158,9 @@ const redoPause = 15 * time.Second
 type settling struct {
 	*transaction
 	term int64
-	late bool // markers on other clusters are not waited for any more
 	// doubt: the decision may have been told before, so what clusters say of it is checked in their logs.
 	doubt bool
-	hangs *hangs
 }
-
-// pendingPatience is how long the markers of a cluster are waited for that has
-// decided as it was told. Longer than that a partition there has no leader, or
-// refuses them; the client must not wait for that.
-const pendingPatience = 30 * time.Second
-
-// stuck names a participant whose transactional id is not to be used again.
-func stuck(cluster string) string { return "stuck " + cluster }
 
 func (m *machine) toSettle(key groupKey) (*settling, wire.Code) {
 	t := m.txns[key]
@@ -212,8 +208,8 @@ func (t *settling) allTold(told map[string]bool) bool {
 	return true
 }
 
-// tell tells all participants that are not in told yet.
-func (c *Coordinator) tell(ctx context.Context, t *settling, told map[string]bool) {
+// tell tells all participants that are not in told yet. ends gets what clusters say, by cluster.
+func (c *Coordinator) tell(ctx context.Context, t *settling, told map[string]bool, ends map[string]ending) {
 	ctx, cancel := context.WithTimeout(ctx, 2*participantPatience)
 	defer cancel()
 	commit := t.state == txnPrepareCommit
@@ -255,36 +251,19 @@ func (c *Coordinator) tell(ctx context.Context, t *settling, told map[string]boo
 			continue
 		}
 		tell(clusterPart(p.cluster), func() error {
-			aborted, err := c.endPart(ctx, t, p, commit)
-			if err == nil {
-				c.witness(t, p)
-			}
-			switch {
-			case aborted:
-				c.metrics.txnTorn.Inc()
-				mu.Lock()
-				told[torn(p.cluster)] = true
-				mu.Unlock()
-				return errRedo
-			case errors.Is(err, errHanging) && !t.hangs.late(p.cluster, time.Now()):
+			e, aborted, err := c.endPart(ctx, t, p, commit)
+			if err != nil {
 				return err
-			case errors.Is(err, errHanging):
-				c.logger.Warn("a cluster has lost markers of a transaction, and they cannot be written: committed readers of its partitions there wait for them",
-					"cluster", p.cluster, "transactional_id", t.key.group, "there", p.id, "producer_id", p.producer, "producer_epoch", p.epoch, "commit", commit, "err", err)
-				c.reportHanging(ctx, t, p)
-				mu.Lock()
-				told[stuck(p.cluster)] = true
-				mu.Unlock()
-				return nil
-			case t.late && errors.Is(err, span.ErrTransactionPending):
-				c.logger.Warn("a cluster does not write the markers of a transaction, which it has decided", "cluster", p.cluster,
-					"transactional_id", t.key.group, "there", p.id, "err", err)
-				mu.Lock()
-				told[stuck(p.cluster)] = true
-				mu.Unlock()
-				return nil
 			}
-			return err
+			mu.Lock()
+			defer mu.Unlock()
+			if aborted {
+				c.metrics.txnTorn.Inc()
+				told[torn(p.cluster)] = true
+				return errRedo
+			}
+			ends[p.cluster] = e
+			return nil
 		})
 	}
 	for _, g := range t.sortedGroups() {
@@ -295,43 +274,27 @@ func (c *Coordinator) tell(ctx context.Context, t *settling, told map[string]boo
 	wg.Wait()
 }
 
-// witness counts the markers that a cluster has written: one in each partition of the part.
-// A part that is ended again, by an owner that took over, is counted again: then a
-// certificate has to look for itself.
-func (c *Coordinator) witness(t *settling, p *participant) {
-	w, ok := c.participants.(witness)
-	if !ok {
-		return
-	}
-	for k, part := range t.parts {
-		for i := range part.places {
-			if at := &part.places[i]; at.foreign && at.cluster == p.cluster {
-				w.Marked(k.topic, k.partition, at.id)
-			}
-		}
-	}
+// ending is what a cluster said to the end of its part.
+type ending struct {
+	next  span.Transaction // producer with which its transactional id goes on
+	asked time.Time        // a moment before it was told
+	doubt bool             // it may have been told before, or has ended the part by itself
 }
 
 // endPart ends the transaction on a cluster that runs its own. torn: the cluster
 // has aborted what was to be committed.
-func (c *Coordinator) endPart(ctx context.Context, t *settling, p *participant, commit bool) (torn bool, err error) {
-	x := span.Transaction{ID: p.id, Producer: p.producer, Epoch: p.epoch}
-	began := time.Now()
-	err = c.participants.End(ctx, p.cluster, x, commit)
-	ended := errors.Is(err, ErrParticipantEnded)
-	switch {
-	case err != nil && !ended:
-		return false, err
-	case !ended || !commit:
-		if !ended && !t.doubt && time.Since(began) < markersSure {
-			return false, nil
-		}
-		_, err := c.endHanging(ctx, t, p, commit)
-		return false, err
+func (c *Coordinator) endPart(ctx context.Context, t *settling, p *participant, commit bool) (e ending, torn bool, err error) {
+	e = ending{asked: time.Now(), doubt: t.doubt}
+	e.next, err = c.participants.End(ctx, p.cluster, p.there(), commit)
+	if !errors.Is(err, ErrParticipantEnded) {
+		return e, false, err
 	}
-	c.logger.Error("a cluster has ended its part of a committed transaction by itself: what it aborted is appended anew", "cluster", p.cluster,
-		"tenant", t.key.tenant, "transactional_id", t.key.group, "producer_id", t.producer, "there", p.id, "err", err)
-	return true, nil
+	if commit {
+		c.logger.Error("a cluster has ended its part of a committed transaction by itself: what it aborted is appended anew", "cluster", p.cluster,
+			"tenant", t.key.tenant, "transactional_id", t.key.group, "producer_id", t.producer, "there", p.id, "err", err)
+	}
+	e.doubt = true
+	return e, commit, nil
 }
 
 // mend has the torn parts of a transaction appended anew, and tells whether all are.

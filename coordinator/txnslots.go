@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/wire"
 )
 
 // A slot is a transactional id of ours on one cluster. One that was used is made
-// ready for its next transaction (InitProducerId) as soon as the log has it that the
-// former one is complete, and not only when a producer waits for it. Not
+// ready for its next transaction (InitProducerId, where the commit did not) as soon as the log has it that the
+// former one is complete and its markers are written, and not only when a producer waits for it. Not
 // before: an owner that takes over may have to tell the cluster once more how the former one ends, by its
 // producer and epoch.
 
@@ -88,19 +89,19 @@ func (m *machine) takeSlot(cluster string) (int32, bool) {
 	return s.next - 1, true
 }
 
-// giveSlot gives it back once the log has it that its transaction is complete, unless it belongs to an earlier term: those
-// are not used again, as a former owner may still be at work on them.
-func (m *machine) giveSlot(p *participant, again bool) {
+// giveSlot gives it back once the log has it that its transaction is complete, unless it belongs to an
+// earlier term: those are not used again, as a former owner may still be at work on them.
+func (m *machine) giveSlot(p *participant, next span.Transaction) {
 	if p.term != m.term {
 		return
 	}
-	cluster, slot := p.cluster, p.slot
+	was := *p
 	m.afterwards(func() {
-		ready := again && m.freed != nil
-		m.dropSlot(cluster, slot, again && !ready)
-		if ready {
-			m.reply(func() { m.freed(cluster, slot) })
+		if m.freed == nil {
+			m.dropSlot(was.cluster, was.slot, true)
+			return
 		}
+		m.reply(func() { m.freed(was, next) })
 	})
 }
 
@@ -120,21 +121,21 @@ func (m *machine) readied(cluster string, r readySlot) {
 	s.ready = append(s.ready, r)
 }
 
-// readySlot makes a slot ready that was freed.
-func (c *Coordinator) readySlot(ctx context.Context, number int32, term int64, cluster string, slot int32) {
-	within, cancel := context.WithTimeout(ctx, participantPatience)
-	defer cancel()
-	producer, epoch, err := c.participants.Begin(within, cluster, slotID(c.fleet, number, term, slot))
-	if err != nil {
-		c.logger.Debug("a transactional id on a cluster was not made ready for its next use", "cluster", cluster, "err", err)
-	}
-	c.inTerm(number, term, func(m *machine) {
-		if err != nil {
-			on := m.slotsOn(cluster)
-			on.free = append(on.free, slot) // whoever takes it tries again
-			return
+// readySlot makes a slot ready whose transaction is over: with next, or with what the cluster gives it.
+func (c *Coordinator) readySlot(ctx context.Context, number int32, was *participant, next span.Transaction) {
+	var err error
+	if next.ID == "" {
+		within, cancel := context.WithTimeout(ctx, participantPatience)
+		defer cancel()
+		if next.Producer, next.Epoch, err = c.participants.Begin(within, was.cluster, was.id); err != nil {
+			c.logger.Debug("a transactional id on a cluster was not made ready for its next use", "cluster", was.cluster, "err", err)
 		}
-		m.readied(cluster, readySlot{slot: slot, producer: producer, epoch: epoch})
+	}
+	c.inTerm(number, was.term, func(m *machine) {
+		m.dropSlot(was.cluster, was.slot, err != nil) // whoever takes it tries again
+		if err == nil {
+			m.readied(was.cluster, readySlot{slot: was.slot, producer: next.Producer, epoch: next.Epoch})
+		}
 	})
 }
 

@@ -2,7 +2,10 @@ package coordinator
 
 import (
 	"context"
+	"math"
+	"reflect"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,9 +17,17 @@ import (
 // gatedParticipants are clusters whose operations a test watches, and holds back by not returning.
 type gatedParticipants struct {
 	*killParticipants
-	begin func(cluster string) error
-	add   func(cluster string)
-	end   func(cluster string)
+	begin   func(cluster string) error
+	add     func(cluster string)
+	end     func(cluster string)
+	written func(cluster string) error
+}
+
+func (c *gatedParticipants) Written(_ context.Context, cluster string, _ span.Transaction) error {
+	if c.written == nil {
+		return nil
+	}
+	return c.written(cluster)
 }
 
 func (c *gatedParticipants) Begin(ctx context.Context, cluster, id string) (int64, int16, error) {
@@ -35,7 +46,7 @@ func (c *gatedParticipants) Add(ctx context.Context, cluster string, x span.Tran
 	return c.killParticipants.Add(ctx, cluster, x, topic, partitions, until)
 }
 
-func (c *gatedParticipants) End(ctx context.Context, cluster string, x span.Transaction, commit bool) error {
+func (c *gatedParticipants) End(ctx context.Context, cluster string, x span.Transaction, commit bool) (span.Transaction, error) {
 	if c.end != nil {
 		c.end(cluster)
 	}
@@ -167,6 +178,7 @@ func TestClustersOfOneTransactionDoNotWaitForEachOther(t *testing.T) {
 	}
 	wg.Wait()
 	begin, look = nil, both()
+	f.g.forgetAnswers()
 	if code := f.commit(t.Context()); code != wire.None {
 		t.Error(code)
 	}
@@ -365,17 +377,175 @@ func TestSlotsComeBackWhileTheLogIsBehind(t *testing.T) {
 	number, term := int32(0), int64(0)
 	f.onShard(func(s *shard) {
 		number, term = s.number, s.m.term
-		s.m.slots["z"] = &slots{next: 2}
+		s.m.slots["z"] = &slots{next: 2, used: 2}
 	})
 	refuse = nil
-	f.g.c.readySlot(t.Context(), number, term, "z", 0)
+	free := func(term int64, slot int32) {
+		f.g.c.readySlot(t.Context(), number, &participant{cluster: "z", id: slotID("", number, term, slot), term: term, slot: slot}, span.Transaction{})
+	}
+	free(term, 0)
 	refuse = errFault
-	f.g.c.readySlot(t.Context(), number, term, "z", 1)
-	f.g.c.readySlot(t.Context(), number, term-1, "z", 0)
+	free(term, 1)
+	free(term-1, 0)
 	behind(-3 << 30)
 	f.onShard(func(s *shard) {
-		if on := s.m.slots["z"]; len(on.ready) != 1 || len(on.free) != 1 || on.free[0] != 1 {
+		if on := s.m.slots["z"]; len(on.ready) != 1 || len(on.free) != 1 || on.free[0] != 1 || on.used != 0 {
 			t.Errorf("made ready: %+v", on)
 		}
 	})
+}
+
+// A commit is answered while its cluster writes the markers, and the id goes on with another slot; but the next one is complete
+// when they are written. The slot is used again then: where the cluster bumps epochs with the one that the commit gave it, and without a word to the cluster.
+func TestSlotsWaitForTheirMarkers(t *testing.T) {
+	for _, cluster := range []string{"x", "y"} {
+		var begun, asked atomic.Int32
+		write := make(chan struct{})
+		f := newGatedTxn(t, &gatedParticipants{
+			begin: func(string) error { begun.Add(1); return nil },
+			written: func(string) error {
+				if asked.Add(1) == 1 {
+					return span.ErrTransactionPending
+				}
+				<-write
+				return nil
+			},
+		})
+		if code := f.enlist(t.Context(), cluster, 0); code != wire.None {
+			t.Fatal(code)
+		}
+		if code := f.commit(t.Context()); code != wire.None {
+			t.Fatal(code)
+		}
+		if code := f.enlist(t.Context(), cluster, 0); code != wire.None {
+			t.Fatal(code)
+		}
+		state := func() (s txnState) {
+			f.onShard(func(sh *shard) { s = sh.m.txns[txnKey].state })
+			return s
+		}
+		answered := make(chan wire.Code, 1)
+		go func() { answered <- f.commit(t.Context()) }()
+		ended := func() (n int) {
+			f.clusters.mu.Lock()
+			defer f.clusters.mu.Unlock()
+			for _, x := range f.clusters.txns {
+				n += x.commits
+			}
+			return n
+		}
+		eventually(t, "the second one is decided", func() bool { return ended() == 2 })
+		if n := begun.Load(); n != 2 {
+			t.Errorf("%s: %d slots were begun while none was written", cluster, n)
+		}
+		f.onShard(func(s *shard) {
+			if on := s.m.slots[cluster]; on.used != 2 || len(on.ready)+len(on.free) != 0 {
+				t.Errorf("%s: %+v before the markers", cluster, on)
+			}
+		})
+		if s := state(); s != txnPrepareCommit {
+			t.Errorf("%s: the second one is %v while markers of the first are to come", cluster, s)
+		}
+		close(write)
+		if code := <-answered; code != wire.None || state() != txnCompleteCommit {
+			t.Fatal(code, state())
+		}
+		eventually(t, "both are ready", func() (ready bool) {
+			f.onShard(func(s *shard) { ready = s.m.slots[cluster].used == 0 && len(s.m.slots[cluster].ready) == 2 })
+			return ready
+		})
+		eventually(t, "nothing is left of them", func() (over bool) {
+			f.onShard(func(s *shard) { over = len(s.m.txns[txnKey].formers) == 0 })
+			return over
+		})
+		want := int32(4)
+		if bumpsEpochs(cluster) {
+			want = 2
+		}
+		if n := begun.Load(); n != want {
+			t.Errorf("%s: begun %d times, want %d", cluster, n, want)
+		}
+		if code := f.enlist(t.Context(), cluster, 0); code != wire.None {
+			t.Fatal(code)
+		}
+		if code := f.commit(t.Context()); code != wire.None {
+			t.Fatal(code)
+		}
+		f.clusters.mu.Lock()
+		for key, x := range f.clusters.txns {
+			if x.aborts != 0 || x.commits < 1 {
+				t.Errorf("%s: %+v", key, x)
+			}
+		}
+		f.clusters.mu.Unlock()
+	}
+}
+
+// What an id leaves to clusters is in its record, so that a snapshot and a new owner have it; and no more than its bound.
+func TestFormersAreKeptInTheLog(t *testing.T) {
+	m := newMachine(Config{}, newUUID, nil, quiet())
+	m.watch = func(groupKey, *former, map[string]ending) {}
+	tx := m.newTransaction(txnKey)
+	for i := range int64(maxFormers + 2) {
+		tx.state, tx.started, tx.producer = txnPrepareCommit, i+1, 9
+		tx.participants = []participant{{cluster: "x", id: "there", term: 3, slot: int32(i), producer: 4, epoch: int16(i)}}
+		tx.parts = map[partKey]*txnPart{
+			{idOf("a"), 1}: {places: []place{{cluster: "x", topic: "pa", id: idOf("pa"), index: 1, foreign: true, base: 5, floor: 6}, {cluster: "local"}}},
+			{idOf("b"), 1}: {places: []place{{cluster: "local"}}},
+		}
+		m.keepFormer(tx, nil)
+		tx.empty()
+		tx.formers[len(tx.formers)-1].late = true
+	}
+	if len(tx.formers) != maxFormers || tx.formers[0].started != 3 || tx.awaitsMarkers() {
+		t.Fatalf("%d formers, the first of %d", len(tx.formers), tx.formers[0].started)
+	}
+	again := newMachine(Config{}, newUUID, nil, quiet())
+	if _, err := again.apply(tx.encode()); err != nil {
+		t.Fatal(err)
+	}
+	got := again.txns[txnKey]
+	if !got.awaitsMarkers() || len(got.formers) != maxFormers {
+		t.Fatalf("%+v", got)
+	}
+	for i, f := range got.formers {
+		want := *tx.formers[i]
+		want.late = false
+		if !reflect.DeepEqual(*f, want) {
+			t.Errorf("%+v, want %+v", *f, want)
+		}
+		if len(f.parts) != 1 || len(f.parts[partKey{idOf("a"), 1}].places) != 1 {
+			t.Errorf("parts %+v", f.parts)
+		}
+	}
+}
+
+// A cluster that has just said that its part is open is not asked again before the commit.
+func TestACommitAsksWhoHasNotJustAnswered(t *testing.T) {
+	var adds atomic.Int32
+	f := newGatedTxn(t, &gatedParticipants{add: func(string) { adds.Add(1) }})
+	for _, asked := range []bool{false, true} {
+		adds.Store(0)
+		if code := f.enlist(t.Context(), "x", 0); code != wire.None {
+			t.Fatal(code)
+		}
+		want := int32(1)
+		if asked {
+			f.g.forgetAnswers()
+			want = 2
+		} else {
+			f.onShard(func(s *shard) { // as on a machine that is fast enough
+				for k, as := range s.m.there {
+					as.asked = math.MaxInt64
+					s.m.there[k] = as
+				}
+			})
+		}
+		if code := f.commit(t.Context()); code != wire.None {
+			t.Fatal(code)
+		}
+		if n := adds.Load(); n != want {
+			t.Errorf("asked %d times, want %d", n, want)
+		}
+	}
 }

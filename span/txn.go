@@ -32,11 +32,14 @@ type Transactor interface {
 	// TransactionOpen asks whether the transaction can be committed: it is open, or nothing was added to it yet. [ErrTransactionEnded]:
 	// it was ended. Unlike AddToTransaction it adds nothing.
 	TransactionOpen(ctx context.Context, t Transaction) error
-	// EndTransaction commits or aborts, and returns when the markers are written;
-	// [ErrTransactionPending]: it is decided, and they are not written yet. It may be
-	// repeated until the next BeginTransaction, and fails with [ErrTransactionEnded] if
-	// it had ended otherwise.
-	EndTransaction(ctx context.Context, t Transaction, commit bool) error
+	// EndTransaction commits or aborts, and returns when the cluster has decided so for good: it writes the markers by itself
+	// from then on. It may be repeated until the id's next transaction begins, and fails with [ErrTransactionEnded] if it had
+	// ended otherwise. next is the producer of the id's next transaction, which may begin once the markers are written; with
+	// an empty ID it has to be begun by BeginTransaction.
+	EndTransaction(ctx context.Context, t Transaction, commit bool) (next Transaction, err error)
+	// TransactionWritten waits, for seconds at most, until the markers of a transaction that was ended are written.
+	// [ErrTransactionPending]: they are not yet.
+	TransactionWritten(ctx context.Context, t Transaction) error
 }
 
 // PartPlace is a partition that may hold records of a transaction, none below Floor.

@@ -33,6 +33,8 @@ type conn struct {
 	out      io.Writer
 	flush    func() error // nil where writes are not buffered
 	versions map[int16][2]int16
+	// bumps tells whether the cluster bumps a producer's epoch at each end of a transaction (KIP-890). known: the broker says.
+	bumps, known bool
 	// expires is when the broker will want a new authentication (KIP-368); zero: never.
 	expires time.Time
 	id      []byte // client id
@@ -144,6 +146,12 @@ func (c *conn) learnVersions() error {
 	c.versions = make(map[int16][2]int16, len(answer.ApiKeys))
 	for _, k := range answer.ApiKeys {
 		c.versions[k.ApiKey] = [2]int16{k.MinVersion, k.MaxVersion}
+	}
+	c.known = answer.FinalizedFeaturesEpoch >= 0
+	for i := range answer.FinalizedFeatures {
+		if f := &answer.FinalizedFeatures[i]; f.Name == "transaction.version" {
+			c.bumps = f.MaxVersionLevel >= 2
+		}
 	}
 	return nil
 }

@@ -134,6 +134,9 @@ func (c *control) run() {
 			}
 			c.s.stats.conns.Add(1)
 			c.s.produceVersions.Store(cn.versions[wire.ProduceKey])
+			if cn.known {
+				c.s.bumpsEpochs.Store(cn.bumps)
+			}
 			pending, broken = make(chan *controlCall, controlDepth), make(chan struct{})
 			reader.Add(1)
 			go func(cn *conn, pending chan *controlCall, broken chan struct{}) {

@@ -170,9 +170,11 @@ func TestLostMarkerOnKafka(t *testing.T) {
 			if n, err := s.EndHanging(t.Context(), x, places, commit); !errors.Is(err, span.ErrTransactionPending) || n != 0 {
 				t.Fatalf("before its end: %d, %v", n, err)
 			}
-			if err := s.EndTransaction(t.Context(), x, commit); err != nil {
+			next, err := s.EndTransaction(t.Context(), x, commit)
+			if err != nil {
 				t.Fatal(err)
 			}
+			waitFor(t, "the markers", func() bool { return s.TransactionWritten(t.Context(), x) == nil })
 			if a, b := stable(known), stable(lost); a != 2 || b != 0 {
 				t.Fatalf("last stable offsets %d and %d", a, b)
 			}
@@ -188,9 +190,11 @@ func TestLostMarkerOnKafka(t *testing.T) {
 			}
 			r.Release()
 			// The next one of the id is open, and the former one is asked for once more.
-			y, err := s.BeginTransaction(t.Context(), id, time.Minute)
-			if err != nil {
-				t.Fatal(err)
+			y := next
+			if y.ID == "" {
+				if y, err = s.BeginTransaction(t.Context(), id, time.Minute); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if err := s.AddToTransaction(t.Context(), y, topic.Name, []int32{1}, time.Time{}); err != nil {
 				t.Fatal(err)
@@ -199,9 +203,10 @@ func TestLostMarkerOnKafka(t *testing.T) {
 			if n, err := s.EndHanging(t.Context(), x, places, commit); err != nil || n != 0 {
 				t.Fatalf("%d, %v", n, err)
 			}
-			if err := s.EndTransaction(t.Context(), y, true); err != nil {
+			if _, err := s.EndTransaction(t.Context(), y, true); err != nil {
 				t.Fatal(err)
 			}
+			waitFor(t, "the markers of the next one", func() bool { return s.TransactionWritten(t.Context(), y) == nil })
 			if at := stable(lost); at != 4 {
 				t.Fatalf("last stable offset %d", at)
 			}

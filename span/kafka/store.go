@@ -40,6 +40,8 @@ type Store struct {
 
 	// produceVersions is what a broker said of Produce, [2]int16.
 	produceVersions atomic.Value
+	// bumpsEpochs is whether the cluster has transaction.version=2 or later.
+	bumpsEpochs atomic.Bool
 
 	// closeMu is held for reading by callers while they may start goroutines, so
 	// that Close waits for all of them.
@@ -59,7 +61,6 @@ type Store struct {
 	alters       *gather[alteration, wire.Code]
 	coordinators txnCoordinators
 	wedged       wedged
-	markers      markerTime
 	txnLines     txnLines
 }
 

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -18,8 +17,8 @@ import (
 )
 
 // Transactions on the cluster itself. Their requests are those of a producer
-// before KIP-890: partitions are added one by one and the epoch stays until the
-// next BeginTransaction, so that it works alike on all releases from 3.9 on.
+// before KIP-890, that it works alike on all releases from 3.9 on: partitions are added one by one. Only
+// a commit bumps the epoch, where the cluster does that; else it stays until the next BeginTransaction.
 
 var _ span.Transactor = (*Store)(nil)
 
@@ -241,7 +240,8 @@ func (s *Store) TransactionOpen(ctx context.Context, t span.Transaction) error {
 			return wire.Code(r.ErrorCode), nil
 		case r.ProducerID != t.Producer || r.ProducerEpoch != t.Epoch:
 			return wire.ProducerFenced, nil
-		case r.State != "Ongoing" && r.State != "Empty":
+		case r.State != "Ongoing" && r.State != "Empty" && r.State != "CompleteCommit":
+			// CompleteCommit is the state of the one before, whose end gave this one its epoch: nothing was added yet.
 			return wire.InvalidTxnState, nil
 		}
 		return wire.None, nil
@@ -259,95 +259,122 @@ func endsAs(state string, commit bool) bool {
 // markerPatience is how long markers are waited for at a time.
 const markerPatience = 3 * time.Second
 
-// markerLooks is how often it is looked whether markers are written before the pauses grow.
-const markerLooks = 12
-
-// markerTime is how long the markers of a transaction take on this cluster, about. The first look
-// comes a little before, since each look costs the coordinator about as much as a small request of a client.
-type markerTime struct{ mean atomic.Int64 } // ns
-
+// Only the end of the next transaction waits for markers. So it is looked after them at common points of time, the transactions of many in one
+// request: each request costs the coordinator about as much as a small one of a client.
 const (
-	markerLeast = time.Millisecond
-	markerMost  = 20 * time.Millisecond
+	markerLook  = 20 * time.Millisecond
+	markerEven  = 8  // looks at that pace, before the pauses grow
+	markerLooks = 32 // that a pause between looks has at most
 )
 
-func (m *markerTime) first() time.Duration { return m.part(3, 4) }
-
-func (m *markerTime) again() time.Duration { return m.part(1, 6) }
-
-func (m *markerTime) part(of, all int64) time.Duration {
-	return min(max(time.Duration(m.mean.Load()*of/all), markerLeast), markerMost)
-}
-
-// took may lose what another counts at the same time: it is a guess anyway.
-func (m *markerTime) took(d time.Duration) {
-	was := m.mean.Load()
-	m.mean.Store(was + (int64(d)-was)/8)
+// untilLook is the time to the next look, at the pace of the nth.
+func untilLook(now time.Time, nth int) time.Duration {
+	step := markerLook * time.Duration(min(1<<min(max(nth-markerEven, 0), 10), markerLooks))
+	return now.Truncate(step).Add(step).Sub(now)
 }
 
 // EndTransaction implements [span.Transactor].
-func (s *Store) EndTransaction(ctx context.Context, t span.Transaction, commit bool) error {
-	err := s.withCoordinator(ctx, t.ID, func(ctx context.Context, b *broker) (wire.Code, error) {
+//
+// Where the cluster bumps a producer's epoch with each end (transaction.version=2, KIP-890) a commit is told by such a request:
+// whatever of the transaction comes late is refused from then on, and nothing need be asked before the id is used again. The part
+// may have been begun and be ended once more by gateways that know less of the cluster: see ended for what is found then.
+func (s *Store) EndTransaction(ctx context.Context, t span.Transaction, commit bool) (next span.Transaction, err error) {
+	high := int16(3)
+	if commit && s.bumpsEpochs.Load() {
+		high = 5
+	}
+	err = s.withCoordinator(ctx, t.ID, func(ctx context.Context, b *broker) (wire.Code, error) {
 		req := kmsg.NewPtrEndTxnRequest()
 		req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Commit = t.ID, t.Producer, t.Epoch, commit
-		resp, err := b.txnRequest(ctx, t.ID, req, 0, 3, time.Time{})
+		answer, err := b.txnRequest(ctx, t.ID, req, 0, high, time.Time{})
 		if err != nil {
 			return 0, err
 		}
-		code := wire.Code(resp.(*kmsg.EndTxnResponse).ErrorCode)
+		resp := answer.(*kmsg.EndTxnResponse)
+		code := wire.Code(resp.ErrorCode)
+		if code == wire.None && resp.Version >= 5 && resp.ProducerID >= 0 && resp.ProducerEpoch >= 0 {
+			next = span.Transaction{ID: t.ID, Producer: resp.ProducerID, Epoch: resp.ProducerEpoch}
+		}
 		if code == wire.ConcurrentTransactions {
 			// Decided before, and being carried out: as it is told now, or by the cluster's own timeout.
 			r, err := b.states.do(ctx, t.ID)
-			if err == nil && r.ErrorCode == 0 && r.ProducerID == t.Producer && r.ProducerEpoch == t.Epoch && endsAs(r.State, commit) {
+			if err == nil && r.ErrorCode == 0 && decidedAs(r, t, commit) {
 				return wire.None, nil
 			}
 		}
 		return code, nil
 	})
-	if err != nil && !errors.Is(err, wire.InvalidTxnState) {
-		return s.txnWrap("end transaction", t.ID, err)
+	if err == nil || !errors.Is(err, wire.InvalidTxnState) {
+		return next, s.txnWrap("end transaction", t.ID, err)
 	}
-	// Decided; visible when the markers are written. With INVALID_TXN_STATE nothing
-	// had been added to it, or it had ended the other way.
-	refused := err
-	var state string
-	began := time.Now()
-	next := s.markers.first()
+	return span.Transaction{}, s.txnWrap("end transaction", t.ID, s.ended(ctx, t, commit, err))
+}
+
+// decidedAs tells whether the transaction is decided as it was to be. A commit that bumps the epoch shows the bumped one.
+func decidedAs(r stateAnswer, t span.Transaction, commit bool) bool {
+	return r.ProducerID == t.Producer && (r.ProducerEpoch == t.Epoch || commit && r.ProducerEpoch == t.Epoch+1) && endsAs(r.State, commit)
+}
+
+// ended finds out what INVALID_TXN_STATE says of a transaction: nothing had been added to it, or it had ended the other way.
+func (s *Store) ended(ctx context.Context, t span.Transaction, commit bool, refused error) error {
+	var is stateAnswer
 	wait, cancel := context.WithTimeout(ctx, markerPatience)
 	defer cancel()
-	err = s.withCoordinator(wait, t.ID, func(ctx context.Context, b *broker) (wire.Code, error) {
-		for range markerLooks {
-			if err := s.pause(ctx, next); err != nil {
+	err := s.withCoordinator(wait, t.ID, func(ctx context.Context, b *broker) (wire.Code, error) {
+		r, err := b.states.do(ctx, t.ID)
+		switch is = r; {
+		case err != nil:
+			return 0, err
+		case r.ErrorCode != 0:
+			return wire.Code(r.ErrorCode), nil
+		case r.State == "PrepareCommit" || r.State == "PrepareAbort":
+			return wire.ConcurrentTransactions, nil
+		}
+		return wire.None, nil
+	})
+	same := is.ProducerID == t.Producer && is.ProducerEpoch == t.Epoch
+	switch {
+	case err != nil:
+		return err
+	case same && is.State == "Empty":
+		return nil
+	case same && commit && is.State == "CompleteCommit":
+		// It was begun with the epoch that the end of the one before gave it, and that one's state is still there; or it is
+		// committed already, by a request that leaves the epoch. An abort by the cluster itself bumps it.
+		return nil
+	}
+	return refused
+}
+
+// TransactionWritten implements [span.Transactor].
+func (s *Store) TransactionWritten(ctx context.Context, t span.Transaction) error {
+	pending := false
+	wait, cancel := context.WithTimeout(ctx, markerPatience)
+	defer cancel()
+	err := s.withCoordinator(wait, t.ID, func(ctx context.Context, b *broker) (wire.Code, error) {
+		for nth := range markerLooks {
+			if err := s.pause(ctx, untilLook(time.Now(), nth)); err != nil {
 				return 0, err
 			}
-			next = s.markers.again()
 			r, err := b.states.do(ctx, t.ID)
 			if err != nil {
 				return 0, err
 			}
-			state = r.State
+			code := wire.Code(r.ErrorCode)
+			pending = code == wire.None && (r.State == "PrepareCommit" || r.State == "PrepareAbort")
 			switch {
-			case r.ErrorCode != 0:
-				return wire.Code(r.ErrorCode), nil
-			case r.ProducerID != t.Producer || r.ProducerEpoch != t.Epoch:
-				return wire.None, nil // on with the next, so this one is over
-			case state != "PrepareCommit" && state != "PrepareAbort":
-				return wire.None, nil
+			case code == wire.TransactionalIDNotFound:
+				return wire.None, nil // forgotten, which comes long after
+			case !pending:
+				return code, nil
 			}
 		}
 		return wire.ConcurrentTransactions, nil
 	})
-	switch {
-	case err != nil && refused == nil:
-		return s.txnWrap("end transaction", t.ID, fmt.Errorf("%w: %w", span.ErrTransactionPending, err))
-	case err != nil:
-		return s.txnWrap("end transaction", t.ID, err)
-	case refused == nil:
-		s.markers.took(time.Since(began))
-	case state == "CompleteAbort" || state == "CompleteCommit" || state == "Ongoing":
-		return s.txnWrap("end transaction", t.ID, refused)
+	if err != nil && pending {
+		err = fmt.Errorf("%w: %w", span.ErrTransactionPending, err)
 	}
-	return nil
+	return s.txnWrap("wait for the markers of", t.ID, err)
 }
 
 // transactionPrefix begins the transactional ids that this product uses on clusters.

@@ -140,7 +140,7 @@ func TestACommitThatMeetsTheClustersOwnAbort(t *testing.T) {
 				}
 				return wire.None, ""
 			})
-			err := s.EndTransaction(t.Context(), span.Transaction{ID: "__braid-f-1-1-1", Producer: 9, Epoch: 4}, tc.commit)
+			_, err := s.EndTransaction(t.Context(), span.Transaction{ID: "__braid-f-1-1-1", Producer: 9, Epoch: 4}, tc.commit)
 			if !errors.Is(err, tc.want) {
 				t.Errorf("%v, want %v", err, tc.want)
 			}
