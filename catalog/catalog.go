@@ -11,6 +11,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 )
 
 // formatVersion of everything below /braid/v1/. A release refuses a newer one.
@@ -24,6 +26,14 @@ const (
 	// loadPage is how many keys one read of a load asks for.
 	loadPage = 500
 )
+
+// redial is how a client looks for a catalog that it is not connected to. By gRPC's own defaults it looks
+// ever more seldom, up to 2 minutes apart: that much longer than its catalog a fleet would be without one. An attempt
+// that hangs, at a host that is off the network, is given up to begin anew.
+var redial = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+	MinConnectTimeout: 3 * time.Second,
+}
 
 // Config says where the catalog is.
 type Config struct {
@@ -44,6 +54,7 @@ type Catalog struct {
 	logger *slog.Logger
 	fleet  string
 	answer time.Duration // Config.AnswerTimeout
+	owed   owed
 	leaving
 }
 
@@ -73,6 +84,7 @@ func Connect(ctx context.Context, cfg Config) (*Catalog, error) {
 		BackoffWaitBetween:   20 * time.Millisecond,
 		MaxCallSendMsgSize:   8 << 20,
 		Logger:               zapToSlog(cfg.Logger, nil),
+		DialOptions:          []grpc.DialOption{grpc.WithConnectParams(redial)},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("connect to the catalog: %w", err)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -60,6 +62,8 @@ func (c *Catalog) grant(ctx context.Context, ttl time.Duration, now clock) (*lea
 	if err != nil {
 		return nil, failure(ctx2, "grant lease", err)
 	}
+	// It answers again: what it was not there to take back holds up whoever is next, this process included.
+	c.owed.pay(ctx, c)
 	// etcd may raise a TTL that is shorter than its election takes.
 	ttl = time.Duration(r.TTL) * time.Second
 	l := &lease{c: c, id: r.ID, ttl: ttl, now: now, lost: make(chan struct{}), done: make(chan struct{})}
@@ -128,10 +132,50 @@ func (l *lease) revoke(ctx context.Context) error {
 	ctx, cancel := l.c.bounded(ctx)
 	defer cancel()
 	_, err := l.c.cli.Revoke(ctx, l.id)
-	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+	if err == nil || errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		return nil
 	}
+	l.c.owed.add(l.id)
 	return failure(ctx, "revoke lease", err)
+}
+
+// owed are leases whose holder is done with them, which etcd did not answer to take back. One that was away gives
+// every lease its whole time again when it is back (lessor.Promote of etcd), so each would bar the next leader, or the next owner of a shard,
+// for that long, also where that is the former one.
+type owed struct {
+	mu     sync.Mutex
+	leases []clientv3.LeaseID
+}
+
+// maxOwed bounds the list: leases of an outage that are older than these have run out by then.
+const maxOwed = 16
+
+func (o *owed) add(id clientv3.LeaseID) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.leases = append(o.leases, id); len(o.leases) > maxOwed {
+		o.leases = slices.Delete(o.leases, 0, len(o.leases)-maxOwed)
+	}
+}
+
+// pay gives them back. What fails again is owed still.
+func (o *owed) pay(ctx context.Context, c *Catalog) {
+	o.mu.Lock()
+	leases := o.leases
+	o.leases = nil
+	o.mu.Unlock()
+	for i, id := range leases {
+		call, cancel := c.bounded(ctx)
+		_, err := c.cli.Revoke(call, id)
+		cancel()
+		if err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			c.logger.Debug("a lease that is over was not revoked", "err", err)
+			for _, left := range leases[i:] {
+				o.add(left)
+			}
+			return
+		}
+	}
 }
 
 func leaseLost(err error) error {

@@ -266,8 +266,10 @@ func (n *Node) pollAlive(ctx context.Context, try func() error) error {
 }
 
 // logTail is the end of the node's log, for error messages.
-func (n *Node) logTail() string {
-	b, err := os.ReadFile(n.LogFile())
+func (n *Node) logTail() string { return fileTail(n.LogFile()) }
+
+func fileTail(path string) string {
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error()
 	}
@@ -275,7 +277,7 @@ func (n *Node) logTail() string {
 	if len(b) > most {
 		b = b[len(b)-most:]
 	}
-	return fmt.Sprintf("the end of %s:\n%s", n.LogFile(), b)
+	return fmt.Sprintf("the end of %s:\n%s", path, b)
 }
 
 // Stop ends the node in order (SIGTERM) and waits. A node that does not end in 15 s is killed,
