@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 )
@@ -39,6 +40,7 @@ type Embedded struct {
 	once sync.Once
 
 	closing atomic.Bool
+	end     *end
 }
 
 // closeGrace is how long Close lets requests of other processes end. Their
@@ -68,10 +70,28 @@ func StartEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Embedded, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Embedded{lock: lock}
-	if e.etcd, err = startEtcd(ctx, cfg, func(s *grpc.Server) { e.grpc = append(e.grpc, s) }, &e.closing); err != nil {
+	e := &Embedded{lock: lock, end: newEnd(cfg.Dir)}
+	started := make(chan error, 1)
+	go func() {
+		var err error
+		e.etcd, err = startEtcd(ctx, cfg, func(s *grpc.Server) { e.grpc = append(e.grpc, s) }, e)
+		started <- err
+	}()
+	select {
+	case err = <-started:
+	case err = <-e.end.why:
+		// What is left of it stands still, and keeps the directory's lock, until the process ends.
+		return nil, err
+	}
+	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
+	go func() {
+		// Closed when etcd has ended, after Close too.
+		if err, ok := <-e.etcd.Err(); ok {
+			e.end.tell(err)
+		}
+	}()
 	return e, nil
 }
 
@@ -91,7 +111,7 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-func startEtcd(ctx context.Context, cfg EmbeddedConfig, register func(*grpc.Server), closing *atomic.Bool) (*embed.Etcd, error) {
+func startEtcd(ctx context.Context, cfg EmbeddedConfig, register func(*grpc.Server), em *Embedded) (*embed.Etcd, error) {
 	client, err := url.Parse("http://" + cfg.ListenClient)
 	if err != nil {
 		return nil, fmt.Errorf("embedded catalog: listen address %q: %w", cfg.ListenClient, err)
@@ -121,7 +141,7 @@ func startEtcd(ctx context.Context, cfg EmbeddedConfig, register func(*grpc.Serv
 	ec.ServiceRegister = register
 	// A shared disk is at times slower than etcd's 100 ms; at a second it is worth a word.
 	ec.WarningApplyDuration, ec.WarningUnaryRequestDuration = time.Second, time.Second
-	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapToSlog(cfg.Logger, closing))
+	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapToSlog(cfg.Logger, &em.closing).WithOptions(zap.WithFatalHook(em.end), zap.WithPanicHook(em.end)))
 
 	e, err := embed.StartEtcd(ec)
 	if err != nil {
@@ -150,8 +170,9 @@ func (e *Embedded) Endpoints() []string {
 	return urls
 }
 
-// Err reports a failure of the running server.
-func (e *Embedded) Err() <-chan error { return e.etcd.Err() }
+// Err reports a failure of the running server. After one that is [ErrEnded] nothing of the server moves any more, and
+// Close would wait for it without end: the process has to end.
+func (e *Embedded) Err() <-chan error { return e.end.why }
 
 // Close stops etcd and waits for it.
 func (e *Embedded) Close() error {

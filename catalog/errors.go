@@ -30,6 +30,8 @@ var (
 	ErrCorrupt = errors.New("catalog value is corrupt")
 	// ErrInUse: another process has the data directory.
 	ErrInUse = errors.New("catalog directory is in use")
+	// ErrEnded: the embedded etcd cannot go on, and what it holds cannot be reached before the process is started again.
+	ErrEnded = errors.New("the embedded catalog cannot go on")
 	// ErrSessionLost: the lease behind the session is over.
 	ErrSessionLost = errors.New("session is lost")
 )

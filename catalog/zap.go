@@ -2,10 +2,8 @@ package catalog
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync/atomic"
-	"syscall"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -13,7 +11,7 @@ import (
 
 // zapToSlog hands etcd's errors to slog as warnings, since what fails for good
 // comes back to us as an error of a call, and its warnings as debug; its info log
-// is chatter. What ends the process with it is an error, with what to do where that is known. Once closing is set (nil: never) all is debug: etcd calls its own
+// is chatter. What ends it for good is an error, and is told by [end]. Once closing is set (nil: never) all else is debug: etcd calls its own
 // end a failure.
 func zapToSlog(l *slog.Logger, closing *atomic.Bool) *zap.Logger {
 	return zap.New(&slogCore{logger: l.With("part", "etcd"), closing: closing})
@@ -55,7 +53,6 @@ func (c *slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 		args = append(args, k, v)
 	}
 	if e.Level > zapcore.ErrorLevel {
-		args = append(args, "consequence", consequence(fields))
 		c.logger.Log(context.Background(), slog.LevelError, e.Message, args...)
 		return nil
 	}
@@ -66,16 +63,6 @@ func (c *slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	}
 	c.logger.Log(context.Background(), level, e.Message, args...)
 	return nil
-}
-
-// consequence says what an entry means after which etcd ends or panics.
-func consequence(fields []zapcore.Field) string {
-	for _, f := range fields {
-		if err, ok := f.Interface.(error); ok && errors.Is(err, syscall.ENOSPC) {
-			return "the process ends, since the disk of the catalog's directory is full: make room and start it again, nothing acknowledged is lost"
-		}
-	}
-	return "the process ends, since its embedded catalog cannot go on"
 }
 
 func (c *slogCore) Sync() error { return nil }

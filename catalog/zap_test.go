@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,24 +28,42 @@ func TestEtcdLog(t *testing.T) {
 	}
 }
 
-// TestEtcdEnds: what ends the process is an error that says what to do.
+// TestEtcdEnds: what etcd would end the process for is an error in the log, and a reason that says where and
+// what to do. What asked for it goes no further.
 func TestEtcdEnds(t *testing.T) {
-	var b bytes.Buffer
-	core := zapToSlog(slog.New(slog.NewTextHandler(&b, nil)), nil).Core()
 	for _, c := range []struct {
 		err  error
 		want string
 	}{
-		{&fs.PathError{Op: "write", Path: "wal", Err: syscall.ENOSPC}, "make room"},
-		{errors.New("input/output error"), "cannot go on"},
+		{&fs.PathError{Op: "write", Path: "wal", Err: syscall.ENOSPC}, "no space is left there: free some, then start again"},
+		{errors.New("input/output error"), "start again when"},
 	} {
-		b.Reset()
-		// Past the logger, which would end the test with it.
-		if err := core.Write(zapcore.Entry{Level: zapcore.FatalLevel, Message: "failed to save"}, []zapcore.Field{zap.Error(c.err)}); err != nil {
-			t.Fatal(err)
-		}
-		if got := b.String(); !strings.Contains(got, "level=ERROR") || !strings.Contains(got, c.want) || !strings.Contains(got, c.err.Error()) {
-			t.Errorf("logged: %s", got)
+		for name, log := range map[string]func(*zap.Logger, string, ...zap.Field){"fatal": (*zap.Logger).Fatal, "panic": (*zap.Logger).Panic} {
+			var b bytes.Buffer
+			e := newEnd("/data/catalog")
+			l := zapToSlog(slog.New(slog.NewTextHandler(&b, nil)), nil).WithOptions(zap.WithFatalHook(parts{e}), zap.WithPanicHook(parts{e}))
+			gone := make(chan struct{})
+			go func() {
+				defer close(gone)
+				log(l, "failed to save", zap.Error(c.err))
+				t.Error("etcd goes on")
+			}()
+			<-gone
+			got := <-e.why
+			if !errors.Is(got, ErrEnded) || !errors.Is(got, c.err) || !strings.Contains(got.Error(), c.want) || !strings.Contains(got.Error(), "/data/catalog") {
+				t.Errorf("%s: %v", name, got)
+			}
+			if got := b.String(); !strings.Contains(got, "level=ERROR") || !strings.Contains(got, c.err.Error()) {
+				t.Errorf("%s: logged: %s", name, got)
+			}
 		}
 	}
+}
+
+// parts ends the goroutine that asked where an end would have it stand still, which would be a leak here.
+type parts struct{ *end }
+
+func (p parts) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
+	p.tell(p.whyOf(entry, fields))
+	runtime.Goexit()
 }

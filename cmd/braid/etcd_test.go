@@ -120,9 +120,17 @@ func (f *onEtcd) move() {
 	})
 }
 
-func (f *onEtcd) elsewhere() string {
+// elsewhere is the local cluster that the topic is not on.
+func (f *onEtcd) elsewhere() (to string) {
 	f.t.Helper()
-	return map[string]string{"a": "b", "b": "a"}[f.up.openOn(etcdMoved)[0]]
+	eventually(f.t, patience, "the catalog is read", func() bool {
+		ctx, cancel := context.WithTimeout(f.t.Context(), 10*time.Second)
+		defer cancel()
+		d, err := f.up.admin.Topic(ctx, etcdMoved)
+		to = map[string]string{"a": "b", "b": "a"}[openCluster(d)]
+		return err == nil && to != ""
+	})
+	return to
 }
 
 // killedInAMove kills etcd while a move stands at a point, and starts it again, for longer than leases or soon.
@@ -152,7 +160,8 @@ func (f *onEtcd) killedInAMove(point string, long bool) {
 			return false
 		}
 		op = ops[0]
-		return f.up.topic(etcdMoved).Moving == nil
+		d, err := f.up.admin.Topic(ctx, etcdMoved)
+		return err == nil && d.Moving == nil
 	})
 	f.do(func() error { return os.Remove(held + ".reached") })
 	f.whole("after " + what)
@@ -164,9 +173,7 @@ func (f *onEtcd) killedInAMove(point string, long bool) {
 func (f *onEtcd) end() {
 	f.t.Helper()
 	ops, err := f.up.admin.Ops(f.t.Context())
-	if err != nil {
-		f.t.Fatal(err)
-	}
+	f.do(func() error { return err })
 	for _, op := range ops {
 		if op.Kind != "move" {
 			f.t.Errorf("%s %s was decided: %s", op.Kind, op.ID, op.Message)

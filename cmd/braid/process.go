@@ -130,6 +130,10 @@ func runProcess(ctx context.Context, e *env, cfg upConfig, greet func(io.Writer,
 		case err = <-p.failed:
 		}
 	}
+	if errors.Is(err, catalog.ErrEnded) {
+		// Nothing can be given back or handed over, and its part would not end: as after kill -9, the next start does.
+		return err
+	}
 	return errors.Join(err, p.endInTime(context.WithoutCancel(ctx)))
 }
 
@@ -325,12 +329,15 @@ func (p *process) openCatalog(ctx context.Context) error {
 		embedded, err := catalog.StartEmbedded(ctx, catalog.EmbeddedConfig{
 			Dir: filepath.Join(p.cfg.DataDir, "catalog"), ListenClient: p.cfg.CatalogListen, Logger: p.logger})
 		if err != nil {
-			return portTaken(fmt.Errorf("embedded catalog: %w", err), "--catalog-listen")
+			return portTaken(err, "--catalog-listen")
 		}
 		p.onEnd(func(context.Context) error { return embedded.Close() })
 		go func() {
 			if err := <-embedded.Err(); err != nil {
-				p.fail(fmt.Errorf("embedded catalog ended: %w", err))
+				if !errors.Is(err, catalog.ErrEnded) {
+					err = fmt.Errorf("embedded catalog ended: %w", err)
+				}
+				p.fail(err)
 			}
 		}()
 		endpoints = embedded.Endpoints()

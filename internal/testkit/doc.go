@@ -1,5 +1,5 @@
 // Package testkit gives tests the real thing to test against: Apache Kafka clusters as processes
-// (Kafka, Shared), a TCP proxy that injects network faults (Proxy), and a Kafka proxy that harms
+// (Kafka, Shared), etcd as processes (StartEtcd), a TCP proxy that injects network faults (Proxy), and a Kafka proxy that harms
 // acknowledged records on command (Saboteur), to prove that whoever checks notices.
 //
 // Clusters need what scripts/install-test-deps.sh puts into the cache directory; a test that asks

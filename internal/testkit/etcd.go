@@ -48,9 +48,8 @@ func StartEtcd(t testing.TB, members int) *Etcd {
 	if err != nil {
 		t.Fatalf("testkit: %v", err)
 	}
-	e := &Etcd{}
-	t.Cleanup(func() { e.close(t) })
-	dir := t.TempDir()
+	e, dir := &Etcd{}, t.TempDir()
+	t.Cleanup(func() { e.close(t) }) // before the directory goes
 	var all []string
 	for i := range members {
 		m := &EtcdMember{name: "m" + strconv.Itoa(i+1)}
