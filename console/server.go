@@ -3,6 +3,7 @@
 package console
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -57,11 +58,15 @@ const (
 	// writeLimit is how long a request may take from its header to the end of its
 	// answer: well above the longest wait of a handler, so that only who does not read is cut off.
 	writeLimit = 3 * time.Minute
+	// answerLimit is how long a handler may take: it has still the time to say that it was too long.
+	answerLimit = writeLimit - 30*time.Second
 )
 
 // Options of a server.
 type Options struct {
-	Listen   string // host:port
+	Listen string // host:port
+	// Listener is a socket of Listen that is open already; nil: Start opens it.
+	Listener net.Listener
 	Security Security
 	Admin    Admin
 	Rules    gateway.RuleAdmin
@@ -92,6 +97,8 @@ type Server struct {
 
 	cancel  context.CancelFunc // of what keeps the certificates
 	keeping sync.WaitGroup
+
+	limit time.Duration // of handlers; 0: answerLimit
 }
 
 // Start listens and serves.
@@ -132,9 +139,12 @@ func (s *Server) listen() error {
 			return err
 		}
 	}
-	ln, err := net.Listen("tcp", s.opts.Listen)
-	if err != nil {
-		return err
+	ln := s.opts.Listener
+	if ln == nil {
+		var err error
+		if ln, err = net.Listen("tcp", s.opts.Listen); err != nil {
+			return err
+		}
 	}
 	s.gate = newBounded(ln, maxConnections, maxPerAddress, strangerIdle)
 	s.ln = s.gate
@@ -170,7 +180,20 @@ func plain(w http.ResponseWriter, code int, text string) {
 
 // answer runs a handler and writes its result or error as JSON.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, h func(*http.Request) (any, error)) {
-	v, err := h(r)
+	s.receive(w, r)
+	limit := s.limit
+	if limit == 0 {
+		limit = answerLimit
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), limit)
+	defer cancel()
+	v, err := h(r.WithContext(ctx))
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		s.opts.Logger.Warn("an admin request took too long", "method", r.Method, "path", r.URL.Path, "err", err)
+		err = &api.Error{Status: http.StatusServiceUnavailable, Code: "unavailable",
+			Message: fmt.Sprintf("not done after %s, and no longer waited for", limit),
+			Hint:    "what was begun may be done all the same: look before you ask again (braid status, braid topic list, braid op list)"}
+	}
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -180,6 +203,27 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, h func(*http.Req
 		s.opts.Logger.Debug("admin answer not written", "peer", r.RemoteAddr, "err", err)
 	}
 }
+
+// receive reads a request's body, in the time that a client has for it. That time is over then: a connection that is still
+// under its deadline while the handler works would end the handler's context with it, as if the client had left.
+func (s *Server) receive(w http.ResponseWriter, r *http.Request) {
+	if r.Body != nil && r.Body != http.NoBody {
+		b, err := io.ReadAll(r.Body) // at most maxBody
+		whole := io.Reader(bytes.NewReader(b))
+		if err != nil {
+			whole = io.MultiReader(whole, failing{err})
+		}
+		r.Body = io.NopCloser(whole)
+	}
+	if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		s.opts.Logger.Debug("deadline of an admin request", "peer", r.RemoteAddr, "err", err)
+	}
+}
+
+// failing is the end of a body that could not be read whole.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 // body decodes a request strictly.
 func body[T any](r *http.Request) (T, error) {

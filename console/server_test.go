@@ -3,10 +3,13 @@ package console
 import (
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/span"
@@ -76,5 +79,55 @@ func TestHealthAsAsked(t *testing.T) {
 		if health != c.health || detail != c.detail {
 			t.Errorf("%s: %s: %s, want %s: %s", name, health, detail, c.health, c.detail)
 		}
+	}
+}
+
+// TestSlowHandlers: a handler has the time that it takes, also past the deadline by which a request must be read. One
+// that takes too long is answered by what that means, and not by how it was ended.
+func TestSlowHandlers(t *testing.T) {
+	t.Parallel()
+	const reading = 200 * time.Millisecond
+	work := func(r *http.Request) (any, error) {
+		req, err := body[struct{ Name string }](r)
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case <-r.Context().Done():
+			return nil, fmt.Errorf("create %s: %w", req.Name, r.Context().Err())
+		case <-time.After(5 * reading):
+			return req.Name, nil
+		}
+	}
+	for _, c := range []struct {
+		limit time.Duration
+		body  string
+		code  int
+		want  string
+	}{
+		{0, `{"Name": "x"}`, http.StatusOK, `"x"`},
+		{time.Millisecond, `{"Name": "x"}`, http.StatusServiceUnavailable, "no longer waited for"},
+		{0, `{"Name": "` + strings.Repeat("x", maxBody) + `"}`, http.StatusBadRequest, "too large"},
+	} {
+		s := &Server{limit: c.limit}
+		s.opts.Logger = slog.New(slog.DiscardHandler)
+		h := httptest.NewUnstartedServer(http.MaxBytesHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, work) }), maxBody))
+		h.Config.ReadTimeout = reading
+		h.Start()
+		resp, err := h.Client().Post(h.URL, "application/json", strings.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != c.code || !strings.Contains(string(got), c.want) || strings.Contains(string(got), "context") {
+			t.Errorf("limit %s, %d bytes: status %d: %s", c.limit, len(c.body), resp.StatusCode, got)
+		}
+		if err := resp.Body.Close(); err != nil {
+			t.Error(err)
+		}
+		h.Close()
 	}
 }

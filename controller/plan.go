@@ -21,7 +21,7 @@ func (a *Admin) Plan(ctx context.Context, req OpRequest) (Plan, error) {
 	}
 	ops, err := a.Catalog.Ops(ctx)
 	if err != nil {
-		return Plan{}, requestError(err, "operations")
+		return Plan{}, requestError(err, "the plan is not made")
 	}
 	whatWent(ops, &req)
 	p, err := makePlan(s, candidates(s, a.loads), req)
@@ -71,7 +71,7 @@ func (a *Admin) submit(ctx context.Context, req OpRequest) (catalog.Op, error) {
 	// after the list makes it a conflict.
 	ops, listed, err := a.Catalog.OpsAt(ctx)
 	if err != nil {
-		return catalog.Op{}, requestError(err, "operations")
+		return catalog.Op{}, requestError(err, "nothing is begun")
 	}
 	s, err := a.Watcher.Refresh(ctx)
 	if err != nil {

@@ -188,6 +188,7 @@ func TestWrongStart(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(there, "BRAID"), says, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	untouched := t.TempDir()
 	lost := startUp(t)
 	lost.kill()
 	gone := filepath.Join(lost.args[2], "clusters", cluster)
@@ -208,7 +209,7 @@ func TestWrongStart(t *testing.T) {
 		{"a cluster's directory of another installation", []string{"--data-dir", copied}, []string{there, "another installation"}},
 		{"a cluster's directory that is gone", []string{"--data-dir", lost.args[2]}, []string{gone, "put it back", "lost"}},
 		{"a client port that is taken", []string{"--data-dir", t.TempDir(), "--listen", up.ready.Kafka[0]}, []string{up.ready.Kafka[0], "in use"}},
-		{"an HTTP port that is taken", []string{"--data-dir", t.TempDir(), "--http", up.ready.HTTP}, []string{up.ready.HTTP, "in use", "--http chooses another"}},
+		{"an HTTP port that is taken", []string{"--data-dir", untouched, "--http", up.ready.HTTP}, []string{up.ready.HTTP, "in use", "--http chooses another"}},
 		{"a catalog port that is taken", []string{"--data-dir", t.TempDir(), "--catalog-listen", strings.TrimPrefix(up.ready.Catalog[0], "http://")}, []string{"in use", "--catalog-listen chooses another"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -231,6 +232,9 @@ func TestWrongStart(t *testing.T) {
 				}
 			}
 		})
+	}
+	if _, err := os.Stat(filepath.Join(untouched, "catalog")); !os.IsNotExist(err) {
+		t.Errorf("with an HTTP port that is taken a catalog was begun: %v", err)
 	}
 	// The process that was there is well.
 	var s api.Status

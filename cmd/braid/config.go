@@ -78,11 +78,42 @@ func readConfig(path string) (c fileConfig, content string, err error) {
 	if err := yaml.UnmarshalStrict(raw, &c); err != nil {
 		var kind *json.UnmarshalTypeError
 		if errors.As(err, &kind) {
-			return c, "", usagef("%s wants %s, not a %s", in.at(strings.Split(kind.Field, ".")...), wanted(kind.Type), kind.Value)
+			return c, "", usagef("%s wants %s, not %s", in.at(blamed(kind.Field, keys)...), wanted(kind.Type), given(kind.Value))
 		}
 		return c, "", usagef("--config %s: %v", path, err)
 	}
 	return c, string(raw), nil
+}
+
+// blamed is the path to the value of a wrong kind. A decoder names the map that the value is in, not its key.
+func blamed(field string, keys map[string]json.RawMessage) []string {
+	var values map[string]json.RawMessage
+	if field == "set" && json.Unmarshal(keys["set"], &values) == nil {
+		for _, k := range slices.Sorted(maps.Keys(values)) {
+			if v := values[k]; len(v) > 0 && (v[0] == '[' || v[0] == '{') {
+				return []string{"set", k}
+			}
+		}
+	}
+	return strings.Split(field, ".")
+}
+
+// given says in words which kind of value is there; kind is encoding/json's word for it.
+func given(kind string) string {
+	switch kind {
+	case "array":
+		return "a list"
+	case "object":
+		return "lines of KEY: VALUE"
+	case "string":
+		return "a text"
+	case "bool":
+		return "true or false"
+	}
+	if number, ok := strings.CutPrefix(kind, "number "); ok {
+		return number
+	}
+	return "a " + kind
 }
 
 // wanted says in words which kind of value a key takes.

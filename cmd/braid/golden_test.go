@@ -202,7 +202,7 @@ var goldenElsewhere = map[string][]string{
 	"braid gateway":        {"ready-gateway"},
 	"braid controller":     {"ready-controller"},
 	"braid audit tail":     {"audit-tail"},
-	"braid audit list":     {"audit-tail"}, // its events
+	"braid audit list":     {"audit-list"},
 	"braid usage":          {"usage"},
 	"braid topic describe": {"topic-describe-waiting"},
 	"braid storage check":  {"storage-check-damaged", "storage-check-whole"},
@@ -384,13 +384,19 @@ func TestGoldenWaiting(t *testing.T) {
 	golden(t, "topic-describe-waiting", parsed(t, raw), false)
 }
 
-// TestGoldenAuditTail: a line that is tailed is what audit list has in its list.
-func TestGoldenAuditTail(t *testing.T) {
+// TestGoldenAudit: a line that is tailed is what audit list has in its list; and that with what is around it.
+func TestGoldenAudit(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
 	e := &env{streams: streams{out: &b}, output: "json"}
-	if err := e.tailed(api.AuditEvent{Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Kind: "denied", Who: "User:alice", From: "10.0.0.1", Via: "default",
-		Tenant: "acme", Action: "Produce", Resource: "TOPIC orders", Detail: "WRITE", Result: "TOPIC_AUTHORIZATION_FAILED", LeftOut: 2}); err != nil {
+	event := api.AuditEvent{Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Kind: "denied", Who: "User:alice", From: "10.0.0.1", Via: "default",
+		Tenant: "acme", Action: "Produce", Resource: "TOPIC orders", Detail: "WRITE", Result: "TOPIC_AUTHORIZATION_FAILED", LeftOut: 2}
+	if err := e.print(api.AuditPage{Events: []api.AuditEvent{event}, From: event.Time}, nil); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "audit-list", parsed(t, b.Bytes()), false)
+	b.Reset()
+	if err := e.tailed(event); err != nil {
 		t.Fatal(err)
 	}
 	if n := bytes.Count(b.Bytes(), []byte{'\n'}); n != 1 {

@@ -34,7 +34,11 @@ func run(ctx context.Context, args []string, io streams) int {
 	}
 	var silent *silentError
 	if !errors.As(err, &silent) {
-		_, _ = fmt.Fprintf(io.err, "braid: %v\n", err)
+		text := err.Error()
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			text = "interrupted: what was asked of the server by then may be done all the same"
+		}
+		_, _ = fmt.Fprintf(io.err, "braid: %s\n", retyped(text, typedAs(), commandsOf(root)))
 	}
 	var usage *usageError
 	if errors.As(err, &usage) {

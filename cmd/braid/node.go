@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -55,24 +56,13 @@ func (n *node) refused(ctx context.Context, why map[string]string) error {
 // startNode starts the process's i-th gateway. It registers before it serves:
 // a gateway that loads first may act on chains from before a fence.
 func (p *process) startNode(ctx context.Context, i int) error {
-	listeners, err := p.bind(ctx, i)
-	if err != nil {
-		return err
-	}
+	listeners := p.bound[i]
 	advertised := make([]catalog.Listener, len(listeners))
 	for j, l := range listeners {
 		advertised[j] = l.Record(l.Advertise)
 	}
 	n := &node{}
-	// Whoever fails from here on leaves the sockets to p.end.
-	for _, l := range listeners {
-		p.onEnd(func(context.Context) error {
-			if err := l.Listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-				return err
-			}
-			return nil
-		})
-	}
+	var err error
 	if n.id, err = p.catalog.NodeID(ctx, listeners[0].Advertise); err != nil {
 		return err
 	}
@@ -84,12 +74,7 @@ func (p *process) startNode(ctx context.Context, i int) error {
 	if err != nil {
 		return fmt.Errorf("listener for other gateways: %w", err)
 	}
-	p.onEnd(func(context.Context) error {
-		if err := peer.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			return err
-		}
-		return nil
-	})
+	p.closes(peer)
 	n.registered = catalog.Gateway{Node: n.id, Process: p.id, Zone: p.cfg.Zone,
 		Listeners: advertised, Peer: peer.Addr().String(), Version: version, Started: time.Now().UTC()}
 	n.session, err = p.catalog.Register(ctx, n.registered, p.settings.Lease)
@@ -224,6 +209,34 @@ func (n *node) sendElsewhere(ctx context.Context, w *catalog.Watcher, logger *sl
 // clusters: the default of what they allow.
 const clusterTransactions = 15 * time.Minute
 
+// bindAll opens the sockets of all gateways and of the admin API.
+func (p *process) bindAll(ctx context.Context) error {
+	for i := range p.cfg.Gateways {
+		listeners, err := p.bind(ctx, i)
+		if err != nil {
+			return err
+		}
+		p.bound = append(p.bound, listeners)
+	}
+	ln, err := net.Listen("tcp", p.cfg.admin.Bind)
+	if err != nil {
+		return portTaken(fmt.Errorf("admin API: %w", err), "--http")
+	}
+	p.http = ln
+	p.closes(ln)
+	return nil
+}
+
+// closes has a socket closed at the end, whether somebody serves it by then, and closes it, or not.
+func (p *process) closes(ln net.Listener) {
+	p.onEnd(func(context.Context) error {
+		if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+}
+
 // bind opens the sockets of the i-th gateway: the listeners' ports shifted by i.
 func (p *process) bind(ctx context.Context, i int) ([]gateway.ListenerConfig, error) {
 	var out []gateway.ListenerConfig
@@ -237,6 +250,7 @@ func (p *process) bind(ctx context.Context, i int) ([]gateway.ListenerConfig, er
 		if err != nil {
 			return nil, fmt.Errorf("listener %s: %w (is another process on that port? --listen chooses another)", l.Name, err)
 		}
+		p.closes(ln)
 		advertise := l.Advertise
 		if advertise == "" {
 			advertise = advertisable(ln.Addr().String())
@@ -250,7 +264,7 @@ func (p *process) bind(ctx context.Context, i int) ([]gateway.ListenerConfig, er
 		tokens := p.settings.Tokens.Issuer != ""
 		security, err := l.gateway(&tokens)
 		if err != nil {
-			return nil, errors.Join(err, ln.Close())
+			return nil, err
 		}
 		out = append(out, gateway.ListenerConfig{Name: l.Name, Bind: addr, Listener: ln, Advertise: advertise, Zone: zone, Security: security})
 	}
@@ -287,14 +301,16 @@ func (p *process) ensureInternal(ctx context.Context, name string, partitions in
 	return t, err
 }
 
-// ready tells whether the process answers its clients.
+// ready tells whether the process answers its clients, and if not, in a line for each, what is missing.
 func (p *process) ready() error {
+	var missing []error
 	for _, n := range p.nodes {
 		if p.watcher.Snapshot().Gateway(n.id) == nil {
-			return fmt.Errorf("gateway %d is not registered", n.id)
+			missing = append(missing, fmt.Errorf("gateway %d is not registered in the catalog: clients are not told of it (it registers by itself when the catalog at %s answers)",
+				n.id, strings.Join(p.info.Catalog, ",")))
 		}
 	}
-	return nil
+	return errors.Join(missing...)
 }
 
 // waitReady returns when every gateway of the process is seen in the catalog.

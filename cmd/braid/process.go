@@ -24,6 +24,7 @@ import (
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/console"
 	"github.com/braidstream/braid/controller"
+	"github.com/braidstream/braid/gateway"
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/span/fleet"
 	"github.com/braidstream/braid/span/kafka"
@@ -80,6 +81,8 @@ type process struct {
 	// started: nodes are complete, for those who are not the starting goroutine.
 	started atomic.Bool
 	info    ready
+	bound   [][]gateway.ListenerConfig // by gateway
+	http    net.Listener               // of the admin API
 	nodes   []*node
 	ends    []func(context.Context) error
 	// failed gets the reason when a part ends that the process cannot go on without.
@@ -216,6 +219,10 @@ func (p *process) end(ctx context.Context) error {
 func (p *process) start(ctx context.Context, out streams) error {
 	p.info = ready{PID: os.Getpid(), Version: version, Kafka: []string{}, Nodes: []readyNode{}}
 	if err := p.openDataDir(); err != nil {
+		return err
+	}
+	// Before anything runs: a process that cannot have its ports must not lead, or hold up others, meanwhile.
+	if err := p.bindAll(ctx); err != nil {
 		return err
 	}
 	if err := p.startAudit(out); err != nil {
@@ -524,11 +531,11 @@ func (p *process) startConsole() error {
 	if security.LocalToken, err = p.localToken(security.Demand); err != nil {
 		return err
 	}
-	s, err := console.Start(console.Options{Listen: p.cfg.admin.Bind, Security: security, Admin: p.admin, Rules: p.rules(p.logger), Catalog: p.catalog, Watcher: p.watcher,
+	s, err := console.Start(console.Options{Listener: p.http, Security: security, Admin: p.admin, Rules: p.rules(p.logger), Catalog: p.catalog, Watcher: p.watcher,
 		Version: version, Fleet: p.clusterID(), DefaultPartitions: p.settings.Gateway.NumPartitions,
 		Warnings: p.warnings(), Ready: p.ready, Gatherer: p.metrics, Audit: p.auditing(), Logger: p.logger})
 	if err != nil {
-		return portTaken(err, "--http")
+		return err
 	}
 	p.onEnd(s.Close)
 	p.metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "braid", Subsystem: "admin", Name: "certificate_refused",

@@ -104,6 +104,9 @@ you like, move between them while clients run, and survive the loss of one.`,
 	if c, _, err := root.Find([]string{"completion"}); err == nil {
 		group(c)
 	}
+	if typed := typedAs(); typed != root.Name() {
+		showTyped(root, typed)
+	}
 	return root
 }
 

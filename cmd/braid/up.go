@@ -78,7 +78,7 @@ message.max.bytes, …); an unknown one is an error that names the nearest known
 			if err := cfg.fill(listen, listeners, set, localClusters, endpoints, flags.Changed("listen")); err != nil {
 				return from.blame(err)
 			}
-			return from.blame(runProcess(cmd.Context(), e, cfg, func(w io.Writer, r ready) error { return greet(w, cfg, r) }))
+			return from.blame(runProcess(cmd.Context(), e, cfg, func(w io.Writer, r ready) error { return greet(w, cfg, r, typedAs()) }))
 		},
 	}
 	f := cmd.Flags()
@@ -328,8 +328,8 @@ func boundAddresses(nodes []readyNode) string {
 	return strings.Join(out, ", ")
 }
 
-// greet prints what to type next.
-func greet(w io.Writer, cfg upConfig, r ready) error {
+// greet prints what to type next; typed is how this program is.
+func greet(w io.Writer, cfg upConfig, r ready, typed string) error {
 	local := "none: topics need a cluster that is added (braid cluster add)"
 	if len(cfg.LocalClusters) > 0 {
 		local = strings.Join(cfg.LocalClusters, ", ") + " (in " + cfg.DataDir + ")"
@@ -338,11 +338,11 @@ func greet(w io.Writer, cfg upConfig, r ready) error {
 	if r.Admin != defaultAdmin {
 		next = append(next, "export BRAID_ADMIN="+r.Admin)
 	}
-	produce := []string{"kcat -b " + r.Kafka[0] + " -P -t packages < lines          # or any Kafka client", "braid topic describe packages"}
-	if add := "braid cluster add east --bootstrap 127.0.0.1:19092"; len(cfg.LocalClusters) == 0 {
+	produce := []string{"kcat -b " + r.Kafka[0] + " -P -t packages < lines          # or any Kafka client", typed + " topic describe packages"}
+	if add := typed + " cluster add east --bootstrap 127.0.0.1:19092"; len(cfg.LocalClusters) == 0 {
 		next = append(append(next, add), produce...)
 	} else {
-		next = append(append(next, produce...), add, "braid topic move packages --to east")
+		next = append(append(next, produce...), add, typed+" topic move packages --to east")
 	}
 	_, err := fmt.Fprintf(w, `braid %s is up after %s
   Kafka clients    %s

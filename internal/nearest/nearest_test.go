@@ -3,13 +3,20 @@ package nearest
 import "testing"
 
 func TestName(t *testing.T) {
-	known := []string{"retention.ms", "retention.bytes", "cleanup.policy", "max.message.bytes"}
+	known := []string{"retention.ms", "retention.bytes", "cleanup.policy", "max.message.bytes", "op", "a", "topic"}
 	for _, tc := range []struct{ name, want string }{
 		{"retention.m", "retention.ms"},
 		{"retension.ms", "retention.ms"},
 		{"cleanup_policy", "cleanup.policy"},
 		{"max.mesage.byte", "max.message.bytes"},
 		{"zzz", ""},
+		{"foo", ""},
+		{"po", "op"},
+		{"oops", ""},
+		{"x", ""},
+		{"tpoic", "topic"},
+		{"tpic", "topic"},
+		{"retentoin.msx", "retention.ms"},
 		{"", ""},
 		{"completely.different", ""},
 	} {
