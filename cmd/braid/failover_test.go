@@ -136,11 +136,12 @@ func TestFailoverOfRealKafka(t *testing.T) {
 			t.Errorf("%s: cluster east is %s", round.name, c.State)
 		}
 		up.goesOnBeside(round.name, "waits", "beside")
+		given := time.Now()
 		if err := round.give(); err != nil {
 			t.Fatal(err)
 		}
 		mixed.topic("ordered").goesOn(t, "after it was "+round.name, patience)
-		t.Logf("%s: elsewhere the longest gap was %s", round.name, mixed.topic("elsewhere").gap(taken))
+		t.Logf("%s: elsewhere the longest gap was %s, and %s since the cluster is back", round.name, mixed.topic("elsewhere").gap(taken), mixed.topic("elsewhere").gap(given))
 		for _, name := range []string{"replayed", "in-place"} {
 			up.returned(name, "east", round.quiet)
 			if round.quiet {
