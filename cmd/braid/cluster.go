@@ -61,6 +61,9 @@ file:PATH (mode 0600) or env:NAME, read by the processes that connect.`,
 			if err := checkKeys("--config", req.Config, kafka.ConfigKeys); err != nil {
 				return err
 			}
+			if err := kafka.CheckSecrets(req.Config); err != nil {
+				return usagef("--config %s", err)
+			}
 			c, err := e.client()
 			if err != nil {
 				return err

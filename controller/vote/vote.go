@@ -30,6 +30,8 @@ const (
 	stalled = time.Second
 	// recovered is how many checks in a row must pass before a cluster is up again.
 	recovered = 3
+	// again is for how long a reason stands at least: some change with each check.
+	again = 15 * time.Second
 	// parallel bounds checks under way.
 	parallel = 16
 )
@@ -55,8 +57,10 @@ type opinion struct {
 	known    bool // false until a check told enough
 	up       bool
 	full     bool
-	told     bool  // the vote of this opinion is in the catalog
-	lease    int64 // under which it was told: a vote dies with its lease
+	told     bool      // the vote of this opinion is in the catalog
+	lease    int64     // under which it was told: a vote dies with its lease
+	reason   string    // the detail that was told last
+	at       time.Time // when
 	since    time.Time
 	silent   time.Time // since when checks ran out of time, zero if the last one did not
 	passed   int       // checks passed in a row
@@ -194,7 +198,13 @@ func (o *opinion) form(a answer, lease int64, now time.Time) (up, tell bool) {
 	if a.full != o.full {
 		o.full, o.told = a.full, false
 	}
-	return o.up, !o.told || o.lease != lease
+	if !o.up && !a.up && a.detail != o.reason && now.Sub(o.at) >= again {
+		o.told = false // down for another reason than is shown
+	}
+	if tell = !o.told || o.lease != lease; tell {
+		o.reason, o.at = a.detail, now
+	}
+	return o.up, tell
 }
 
 func (v *Voter) tell(ctx context.Context, o *opinion, vote catalog.ClusterVote) {

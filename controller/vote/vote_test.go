@@ -57,3 +57,30 @@ func TestRoomIsTold(t *testing.T) {
 		o.told, o.lease = true, 1
 	}
 }
+
+// The reason that is shown of a cluster that is down follows what is seen, not with each check, and not to an empty
+// one while it comes back; since when it is down stays.
+func TestReasonIsTold(t *testing.T) {
+	var o opinion
+	began := time.Unix(1000, 0)
+	for i, s := range []struct {
+		after time.Duration
+		a     answer
+		tell  bool
+	}{
+		{0, answer{detail: "refused"}, true},
+		{time.Second, answer{detail: "refused"}, false},
+		{2 * time.Second, answer{detail: "another cluster"}, false},
+		{again + time.Second, answer{detail: "another cluster"}, true},
+		{again + 2*time.Second, answer{detail: "refused"}, false},
+		{3 * again, answer{up: true}, false},
+		{3*again + time.Second, answer{detail: "another cluster"}, false},
+		{3*again + 2*time.Second, answer{timeout: true, detail: "silent"}, true},
+	} {
+		up, tell := o.form(s.a, 1, began.Add(s.after))
+		if up || tell != s.tell || !o.since.Equal(began) {
+			t.Errorf("answer %d: up %v, told %v, since %v", i, up, tell, o.since)
+		}
+		o.told, o.lease = true, 1
+	}
+}

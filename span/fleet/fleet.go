@@ -132,6 +132,12 @@ func (f *Fleet) Dial(_ context.Context, c catalog.Cluster) (span.Store, error) {
 	if st, ok := f.o.Local[c.Name]; ok && c.Kind == catalog.KindLocal {
 		return borrowed{st}, nil
 	}
+	if c.Kind == catalog.KindKafka {
+		// Of a cluster that is in the catalog, options that do not hold make it unavailable: a secret's file may come back.
+		if err := kafka.CheckConfig(c.Config); err != nil {
+			return nil, fmt.Errorf("cluster %s: %w", c.Name, err)
+		}
+	}
 	return f.open(&c, internalAddr(f.o.Watcher.Snapshot(), &c))
 }
 

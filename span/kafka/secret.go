@@ -26,7 +26,17 @@ func readSecret(key, ref string) (string, error) {
 		}
 		return string(bytes.TrimRight(b, "\r\n")), nil
 	}
-	return "", fmt.Errorf("%s: must be a reference, file:PATH or env:NAME, not the secret itself", key)
+	return "", notReference(key)
+}
+
+// isReference tells a reference from what could be a secret.
+func isReference(v string) bool {
+	kind, name, _ := strings.Cut(v, ":")
+	return (kind == "env" || kind == "file") && name != ""
+}
+
+func notReference(key string) error {
+	return fmt.Errorf("%s: must be a reference, file:PATH or env:NAME, not the secret itself", key)
 }
 
 // maxSecret bounds what is read of a file that is said to hold a secret.

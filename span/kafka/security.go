@@ -55,11 +55,28 @@ func CheckConfig(config map[string]string) error {
 	return err
 }
 
+// secretKeys are the options whose value is a reference to a secret.
+var secretKeys = []string{keyJaas, keyPassword, keyToken}
+
+// CheckSecrets tells whether no option holds a secret itself, used or not: options are stored in the catalog. It
+// reads nothing, and no error holds the value.
+func CheckSecrets(config map[string]string) error {
+	for _, k := range secretKeys {
+		if v, ok := config[k]; ok && !isReference(v) {
+			return notReference(k)
+		}
+	}
+	if strings.Contains(config[keyKey], "-----BEGIN") {
+		return fmt.Errorf("%s: must be the path of a PEM file, not the key itself", keyKey)
+	}
+	return nil
+}
+
 // Redact returns the options with all that could hold a secret blanked out.
 func Redact(config map[string]string) map[string]string {
 	out := maps.Clone(config)
-	for _, k := range []string{keyJaas, keyPassword, keyToken} {
-		if v, ok := out[k]; ok && !strings.HasPrefix(v, "env:") && !strings.HasPrefix(v, "file:") {
+	for _, k := range secretKeys {
+		if v, ok := out[k]; ok && !isReference(v) {
 			out[k] = "[redacted]"
 		}
 	}
@@ -74,6 +91,9 @@ func newSecurity(config map[string]string) (*security, error) {
 			}
 			return nil, fmt.Errorf("unknown client option %q", k)
 		}
+	}
+	if err := CheckSecrets(config); err != nil {
+		return nil, err
 	}
 	s := new(security)
 	protocol := strings.ToUpper(config[keyProtocol])
