@@ -44,7 +44,7 @@ func TestWrongRequests(t *testing.T) {
 		{"cluster add east --bootstrap nowhere", "HOST:PORT"},
 		{"cluster add east --bootstrap 127.0.0.1:1 --config security.protocl=SSL", "security.protocol"},
 		{"cluster add east --bootstrap 127.0.0.1:1 --config sasl.password=s3cret", "not the secret itself"},
-		{"cluster add east --bootstrap 127.0.0.1:1 --config security.protocol=SASL_SSL --config sasl.mechanism=PLAIN --config sasl.username=u --config sasl.password=file:/none", "error: cluster east: sasl.password"},
+		{"cluster add east --bootstrap 127.0.0.1:1 --config security.protocol=SASL_SSL --config sasl.mechanism=PLAIN --config sasl.username=u --config sasl.password=file:/none", "cluster east: sasl.password: open"},
 		{"failover aa", "did you mean a?"},
 		{"failover a --to a", "itself"},
 		{"failback aa", "did you mean a?"},
