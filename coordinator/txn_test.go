@@ -209,6 +209,29 @@ func TestTransactionEpochsAreUsedUp(t *testing.T) {
 	}
 }
 
+// Some clients say at the first request of a transactional id that they have producer 0 with epoch 0, as Apache Kafka lets
+// them: see its TransactionMetadata.prepareIncrementProducerEpoch.
+func TestFirstInitOfATransactionalIDWithAProducerID(t *testing.T) {
+	for _, was := range []struct {
+		producer int64
+		epoch    int16
+	}{{0, 0}, {7, 12}, {4711, lastEpoch}} {
+		d := newTxnDriver(t)
+		p, e, code := d.init(was.producer, was.epoch)
+		if code != wire.None || p == was.producer || e != 0 {
+			t.Errorf("with %d, %d: %d, %d, %v, want a new producer with epoch 0", was.producer, was.epoch, p, e, code)
+		}
+		d.want("implicit", d.enlist(p, e, 0, true, false), wire.None)
+		p, e, code = d.end(p, e, true, true)
+		d.want("end", code, wire.None)
+		d.complete()
+		d.want("another's id", codeOf(d.init(was.producer, was.epoch)), wire.ProducerFenced)
+		if p2, e2, code := d.init(p, e); p2 != p || e2 != e+1 || code != wire.None {
+			t.Errorf("goes on: %d, %d, %v", p2, e2, code)
+		}
+	}
+}
+
 func TestTransactionTimesOut(t *testing.T) {
 	d := newTxnDriver(t)
 	var told []groupKey

@@ -101,7 +101,8 @@ func (m *machine) initProducer(r *initRequest) (initResult, wire.Code) {
 		if r.producer == noID {
 			t.lastEpoch = noEpoch
 		}
-	case r.producer == noID:
+	case r.producer == noID, t.epoch == noEpoch:
+		// Nobody has the id yet: what a client says that it had is of no account, some say 0 and 0 at their first request.
 		t.lastEpoch, t.epoch = noEpoch, t.epoch+1
 	case r.producer != t.producer:
 		// A retry of what began this producer id.
