@@ -9,6 +9,9 @@ package gateway
 // connection_creation_rate is kept and told, and holds nobody back.
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/catalog"
@@ -62,6 +65,7 @@ func alterClientQuotas(call *call, req *kmsg.AlterClientQuotasRequest) kmsg.Resp
 			p.Type, p.Name = req.Entries[i].Entity[j].Type, req.Entries[i].Entity[j].Name
 			r.Entity = append(r.Entity, p)
 		}
+		slices.SortFunc(r.Entity, func(a, b kmsg.AlterClientQuotasResponseEntryEntity) int { return strings.Compare(a.Type, b.Type) })
 		if errs[i] != nil {
 			r.ErrorCode, r.ErrorMessage = call.refusal(errs[i])
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -89,6 +90,19 @@ func TestBadInputClosesTheConnectionAndIsLogged(t *testing.T) {
 	}
 	if resp := do[*kmsg.MetadataResponse](f.raw(), 9, kmsg.NewPtrMetadataRequest()); len(resp.Brokers) != 1 {
 		t.Errorf("%+v", resp)
+	}
+}
+
+// A client that speaks TLS to a port without it reads the end, no reset: by that node's and others tell what is wrong.
+func TestBytesThatNobodyReadResetNoConnection(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	for _, size := range []int{1, 2000, 30_000} {
+		r := f.raw()
+		r.write(append([]byte{0x16, 0x03, 0x01, 0x06, 0x00, 0x01}, make([]byte, size)...)) // of one segment
+		if _, err := r.frame(); err != io.EOF {
+			t.Errorf("with %d bytes left: %v, want the end", size, err)
+		}
 	}
 }
 

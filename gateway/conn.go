@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/braidstream/braid/catalog"
@@ -337,10 +338,24 @@ func (c *conn) end(err error) {
 	}
 	c.mu.Unlock()
 	c.cancel()
-	if cerr := c.nc.Close(); cerr != nil && !errors.Is(cerr, net.ErrClosed) {
+	if cerr := c.leave(); cerr != nil && !errors.Is(cerr, net.ErrClosed) {
 		c.log.Debug("close of a client connection", "peer", c.peer, "err", cerr)
 	}
 	c.g.connEnded(c, err)
+}
+
+// leave closes the connection so that its client reads what it was told last, and then the end, as from Apache
+// Kafka: a socket that is closed with bytes that nobody read is reset, and clients that speak TLS to a port without
+// it go by which of the two they see. One that drains had rather be taken for a broker that is gone: see reset.
+func (c *conn) leave() error {
+	tcp, ok := c.nc.(*net.TCPConn)
+	if !ok || c.draining.Load() {
+		return c.nc.Close()
+	}
+	if err := tcp.CloseWrite(); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, syscall.ENOTCONN) {
+		return errors.Join(err, tcp.Close())
+	}
+	return tcp.Close()
 }
 
 // drain makes the reader stop at the next pause between requests.

@@ -6,9 +6,11 @@ package gateway
 // in a strict request no others.
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -68,7 +70,9 @@ func describeClientQuotas(call *call, req *kmsg.DescribeClientQuotasRequest) kms
 			part.Type, part.Name = p.Type, p.Name
 			e.Entity = append(e.Entity, part)
 		}
-		for _, k := range slices.Sorted(maps.Keys(q.Values)) {
+		// As Kafka has them: the client-id before the user.
+		slices.SortFunc(e.Entity, func(a, b kmsg.DescribeClientQuotasResponseEntryEntity) int { return strings.Compare(a.Type, b.Type) })
+		for _, k := range slices.SortedFunc(maps.Keys(q.Values), inKafkasOrder) {
 			v := kmsg.NewDescribeClientQuotasResponseEntryValue()
 			v.Key, v.Value = k, q.Values[k]
 			e.Values = append(e.Values, v)
@@ -76,6 +80,19 @@ func describeClientQuotas(call *call, req *kmsg.DescribeClientQuotasRequest) kms
 		resp.Entries = append(resp.Entries, e)
 	}
 	return resp
+}
+
+// kafkasOrder is that of the answers of an Apache Kafka node, and of what clients have come to expect.
+var kafkasOrder = []string{"consumer_byte_rate", "request_percentage", "producer_byte_rate"}
+
+func inKafkasOrder(a, b string) int {
+	rank := func(key string) int {
+		if i := slices.Index(kafkasOrder, key); i >= 0 {
+			return i
+		}
+		return len(kafkasOrder)
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(a, b))
 }
 
 // selects tells whether a request's components select an entity.

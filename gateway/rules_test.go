@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -88,6 +89,38 @@ func alterQuota(user, key string, value float64) *kmsg.AlterClientQuotasRequest 
 	e.Entity, e.Ops = append(e.Entity, p), append(e.Ops, op)
 	req.Entries = append(req.Entries, e)
 	return req
+}
+
+// Clients compare whole answers: the parts of an entity and its values are in the order of an Apache Kafka node.
+func TestQuotasAreToldInTheOrderOfKafka(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	r := f.raw()
+	req := alterQuota("ann", "producer_byte_rate", 1000)
+	e := &req.Entries[0]
+	client := kmsg.NewAlterClientQuotasRequestEntryEntity()
+	client.Type, client.Name = "client-id", nil
+	e.Entity = append(e.Entity, client)
+	for _, key := range []string{"request_percentage", "controller_mutation_rate", "consumer_byte_rate"} {
+		op := kmsg.NewAlterClientQuotasRequestEntryOp()
+		op.Key, op.Value = key, 50
+		e.Ops = append(e.Ops, op)
+	}
+	altered := do[*kmsg.AlterClientQuotasResponse](r, 1, req).Entries
+	if len(altered) != 1 || altered[0].ErrorCode != 0 || len(altered[0].Entity) != 2 || altered[0].Entity[0].Type != "client-id" || altered[0].Entity[1].Type != "user" {
+		t.Errorf("altered: %+v", altered)
+	}
+	told := do[*kmsg.DescribeClientQuotasResponse](r, 1, kmsg.NewPtrDescribeClientQuotasRequest()).Entries
+	if len(told) != 1 || len(told[0].Entity) != 2 || told[0].Entity[0].Type != "client-id" || told[0].Entity[1].Type != "user" {
+		t.Fatalf("described: %+v", told)
+	}
+	var keys []string
+	for _, v := range told[0].Values {
+		keys = append(keys, v.Key)
+	}
+	if want := []string{"consumer_byte_rate", "request_percentage", "producer_byte_rate", "controller_mutation_rate"}; !slices.Equal(keys, want) {
+		t.Errorf("values %v, want %v", keys, want)
+	}
 }
 
 // A tenant's own admin cannot lock everybody out, nor take the last admin away.
