@@ -65,7 +65,9 @@ func crashModel(t *testing.T, ran *tally) {
 			"restart":    m.restart,
 			"kill":       m.kill,
 			"crash":      m.crash,
+			"killBusy":   m.killBusy,
 			"crashBusy":  m.crashBusy,
+			"flushKill":  m.flushKill,
 			"flushCrash": m.flushCrash,
 		})
 		m.checkAll()
@@ -459,26 +461,44 @@ func (m *machine) crash(t *rapid.T) {
 	m.checkAll()
 }
 
-// flushCrash cuts the power while segments and checkpoints are written.
-func (m *machine) flushCrash(t *rapid.T) {
-	left := rapid.IntRange(1, 60).Draw(t, "operations")
+// powerCut returns what ends the use of the file system by a power cut.
+func (m *machine) powerCut(t *rapid.T) func() *vfs.Mem {
 	m.ran.cuts.Add(1)
-	r := m.random(t)
+	r, fs := m.random(t), m.fs
+	return func() *vfs.Mem { return fs.Crash(r) }
+}
+
+// killed is powerCut by the end of the process.
+func (m *machine) killed() func() *vfs.Mem {
+	m.ran.kills.Add(1)
+	return m.fs.Kill
+}
+
+// flushCrash cuts the power while segments and checkpoints are written.
+func (m *machine) flushCrash(t *rapid.T) { m.flushEnds(t, m.powerCut(t)) }
+
+// flushKill ends the process there. What the next one makes of it outlives a power cut.
+func (m *machine) flushKill(t *rapid.T) {
+	m.flushEnds(t, m.killed())
+	m.cutNext(t)
+}
+
+func (m *machine) flushEnds(t *rapid.T, end func() *vfs.Mem) {
+	left := rapid.IntRange(1, 60).Draw(t, "operations")
 	var mu sync.Mutex
 	var after *vfs.Mem
-	fs := m.fs
-	fs.SetFault(func(vfs.Op, string) error {
+	m.fs.SetFault(func(vfs.Op, string) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if left--; left == 0 {
-			after = fs.Crash(r)
+			after = end()
 		}
 		return nil
 	})
 	_ = m.s.FlushNow() // it may not come to its end
 	mu.Lock()
 	if after == nil {
-		after = fs.Crash(r)
+		after = end()
 		left = 0
 	}
 	mu.Unlock()
@@ -488,8 +508,24 @@ func (m *machine) flushCrash(t *rapid.T) {
 	m.checkAll()
 }
 
+// cutNext may cut the power before anything else is done.
+func (m *machine) cutNext(t *rapid.T) {
+	if rapid.Bool().Draw(t, "power cut next") {
+		m.crash(t)
+	}
+}
+
 // crashBusy cuts the power with appends on their way.
-func (m *machine) crashBusy(t *rapid.T) {
+func (m *machine) crashBusy(t *rapid.T) { m.busyEnds(t, m.powerCut) }
+
+// killBusy ends the process with appends on their way: some may be in the page cache only, and the next one
+// finds them. Whatever it made of them outlives a power cut.
+func (m *machine) killBusy(t *rapid.T) {
+	m.busyEnds(t, func(*rapid.T) func() *vfs.Mem { return m.killed() })
+	m.cutNext(t)
+}
+
+func (m *machine) busyEnds(t *rapid.T, how func(*rapid.T) func() *vfs.Mem) {
 	mt, p, l := m.part(t)
 	defer l.Release()
 	left := rapid.IntRange(1, 6).Draw(t, "operations")
@@ -497,16 +533,14 @@ func (m *machine) crashBusy(t *rapid.T) {
 	if flushing {
 		left = rapid.IntRange(1, 40).Draw(t, "operations")
 	}
-	m.ran.cuts.Add(1)
-	r := m.random(t)
+	end := how(t)
 	var mu sync.Mutex
 	var after *vfs.Mem
-	fs := m.fs
-	fs.SetFault(func(vfs.Op, string) error {
+	m.fs.SetFault(func(vfs.Op, string) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if left--; left == 0 {
-			after = fs.Crash(r)
+			after = end()
 		}
 		return nil
 	})
@@ -524,7 +558,7 @@ func (m *machine) crashBusy(t *rapid.T) {
 	background.Wait()
 	mu.Lock()
 	if after == nil {
-		after = fs.Crash(r)
+		after = end()
 		left = 0
 	}
 	mu.Unlock()

@@ -47,7 +47,7 @@ func enter(o Options) (id [16]byte, lock interface{ Close() error }, err error) 
 		return id, nil, fmt.Errorf("%s: %w: the catalog knows cluster %q by the directory with id %s, and there is none; put it back, or start without this cluster if it is lost",
 			o.Dir, ErrForeign, o.Name, o.ID)
 	}
-	if err := o.FS.MkdirAll(o.Dir); err != nil {
+	if err := makeDir(o.FS, o.Dir); err != nil {
 		return id, nil, fmt.Errorf("make the data directory: %w", err)
 	}
 	names, err := o.FS.List(o.Dir)

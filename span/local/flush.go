@@ -185,8 +185,9 @@ func (r *round) open(d *draft) error {
 			if err := s.opt.FS.MkdirAll(dir); err != nil {
 				return fmt.Errorf("make %s: %w", dir, err)
 			}
-			r.dirs[filepath.Dir(dir)] = true
 		}
+		// Also where it is there: a round that was given up, or a process that was killed, may have made it.
+		r.dirs[filepath.Dir(dir)] = true
 		r.made[dir] = true
 	}
 	of, err := s.files.get(d.seg, path, d.made)

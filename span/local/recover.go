@@ -104,6 +104,11 @@ func (s *Store) recover() error {
 			s.damagedLog(fmt.Errorf("%w: both headers of %s are damaged", errHole, b.f.name))
 		}
 	}
+	if s.failure() == nil && !s.inspect {
+		if err := r.settle(end); err != nil {
+			return err
+		}
+	}
 	s.log.next.Store(end)
 	s.log.durable.Store(end)
 	s.log.committed.Store(end)

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"maps"
 	"math/rand/v2"
+	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -85,7 +87,7 @@ func (n *inode) crashed(r *rand.Rand) content {
 // Crash cuts the power: it returns the file system as it may be found after that, and
 // makes every use of m fail from then on. What was not synced is there or not, a
 // sector at a time, as r decides; so are changes of names, of which a prefix in
-// their order is there.
+// their order is there. What lies in a directory that is lost is lost with it.
 func (m *Mem) Crash(r *rand.Rand) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -96,9 +98,26 @@ func (m *Mem) Crash(r *rand.Rand) *Mem {
 	for _, c := range m.changes[:r.IntN(len(m.changes)+1)] {
 		c.apply(files, dirs)
 	}
-	next.dirs = dirs
+	reached := func(name string) bool {
+		for d := filepath.Dir(name); ; d = filepath.Dir(d) {
+			if !dirs[d] {
+				return false
+			}
+			if d == filepath.Dir(d) {
+				return true
+			}
+		}
+	}
+	for name := range dirs {
+		if reached(name) {
+			next.dirs[name] = true
+		}
+	}
 	done := map[*inode]*inode{}
 	for name, n := range files {
+		if !reached(name) {
+			continue
+		}
 		if done[n] == nil {
 			c := n.crashed(r)
 			done[n] = &inode{data: c, safe: c.clone()}
@@ -111,7 +130,7 @@ func (m *Mem) Crash(r *rand.Rand) *Mem {
 }
 
 // Kill ends all use of m, as the end of a process does, and returns the file system as
-// the next process finds it: nothing is lost that was written.
+// the next process finds it: everything that was written, and what was not synced is not safe yet.
 func (m *Mem) Kill() *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -129,13 +148,26 @@ func (m *Mem) Clone() *Mem {
 func (m *Mem) clone() *Mem {
 	next := NewMem()
 	next.capacity, next.used = m.capacity, m.used
-	next.dirs = maps.Clone(m.dirs)
-	for name, n := range m.files {
-		n.mu.Lock()
-		next.files[name] = &inode{data: n.data.clone(), safe: n.data.clone()}
-		n.mu.Unlock()
+	next.dirs, next.safeDirs = maps.Clone(m.dirs), maps.Clone(m.safeDirs)
+	done := map[*inode]*inode{nil: nil}
+	node := func(n *inode) *inode {
+		if _, ok := done[n]; !ok {
+			n.mu.Lock()
+			done[n] = &inode{data: n.data.clone(), safe: n.safe.clone(), pending: slices.Clone(n.pending)}
+			n.mu.Unlock()
+		}
+		return done[n]
 	}
-	next.safeFiles, next.safeDirs = maps.Clone(next.files), maps.Clone(next.dirs)
+	for name, n := range m.files {
+		next.files[name] = node(n)
+	}
+	for name, n := range m.safeFiles {
+		next.safeFiles[name] = node(n)
+	}
+	for _, c := range m.changes {
+		c.node = node(c.node)
+		next.changes = append(next.changes, c)
+	}
 	return next
 }
 
