@@ -40,6 +40,19 @@ type fleet struct {
 	gateways []*Gateway
 	coords   []*coordinator.Coordinator
 	sessions []*catalog.Session
+	peers    nearPeers
+}
+
+// nearPeers are the coordinators of one process, which ask one another.
+type nearPeers struct{ by sync.Map }
+
+// Ask implements [coordinator.Peers].
+func (p *nearPeers) Ask(ctx context.Context, node int32, req *coordinator.PeerRequest) (*coordinator.PeerResponse, error) {
+	c, ok := p.by.Load(node)
+	if !ok {
+		return nil, fmt.Errorf("node %d is not there", node)
+	}
+	return c.(*coordinator.Coordinator).ServePeer(ctx, req), nil
 }
 
 type fleetOption func(*fleetConfig)
@@ -141,7 +154,7 @@ func (f *fleet) addGateway(fc fleetConfig, i int) {
 	coord, err := coordinator.New(coordinator.Options{
 		Node: node, Leases: coordinator.CatalogLeases(f.cat, session), Directory: coordinator.CatalogDirectory(f.watcher),
 		Logs: coordinator.ChainLogs(logs), EnsureTopic: f.admin.ensureCoordinatorTopic,
-		Participants: coordinator.ChainParticipants(logs, 15*time.Minute), Fleet: f.cat.Fleet(),
+		Participants: coordinator.ChainParticipants(logs, 15*time.Minute), Fleet: f.cat.Fleet(), Peers: &f.peers,
 		MayHaveGroup: func(tenant string, here int64) bool {
 			return MayHaveGroup(f.watcher.Snapshot(), tenant, node, here)
 		},
@@ -150,6 +163,7 @@ func (f *fleet) addGateway(fc fleetConfig, i int) {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	f.peers.by.Store(node, coord)
 	if err := coord.Start(); err != nil {
 		tb.Fatal(err)
 	}
@@ -162,6 +176,7 @@ func (f *fleet) addGateway(fc fleetConfig, i int) {
 		if err := g.Close(); err != nil {
 			tb.Error(err)
 		}
+		f.peers.by.Delete(node)
 		if err := coord.Close(ctx); err != nil {
 			tb.Error(err)
 		}

@@ -1,245 +1,456 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"maps"
-	"net"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	client "github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/wire"
 )
 
-// matrixKeys are those that are walked: all but those that end a session or belong
-// to signing on, whose answers have nothing of tenants in them.
-func matrixKeys(g *Gateway) []api {
-	return slices.DeleteFunc(slices.Clone(g.apis.list), func(a api) bool {
-		return a.key == int16(kmsg.SASLHandshake) || a.key == int16(kmsg.SASLAuthenticate)
-	})
+// shownOf is what each key shows the one whose it is: the walk that finds none of it with others finds
+// all of it here, so it is known to see. What is missing has nothing in its answers but codes,
+// what was asked, and what is drawn for the answer.
+var shownOf = map[int16][]string{
+	keyFetch:                   {"record", "epoch"},
+	keyListOffsets:             {"epoch"},
+	keyMetadata:                {"topic", "topic id", "epoch", "cluster id", "address of gateway 0", "address of gateway 1"},
+	keyOffsetFetch:             {"metadata", "topic"},
+	keyFindCoordinator:         {"address of gateway 0", "address of gateway 1"},
+	keySyncGroup:               {"topic"},
+	keyDescribeGroups:          {"client id", "client host", "instance", "member", "topic"},
+	keyListGroups:              {"group", "modern group"},
+	keyDeleteTopics:            {"topic to delete"},
+	keyInitProducerID:          {"producer id"},
+	keyDescribeACLs:            {"resource of an ACL", "principal of an ACL", "host of an ACL"},
+	keyDeleteACLs:              {"resource of an ACL", "principal of an ACL", "host of an ACL"},
+	keyDescribeConfigs:         {"config of a topic", "config of a group"},
+	keyDescribeLogDirs:         {"topic", "topic to delete"},
+	keyDescribeUserScram:       {"user"},
+	keyDescribeClientQuotas:    {"user", "quota"},
+	keyDescribeCluster:         {"cluster id", "address of gateway 0", "address of gateway 1"},
+	keyDescribeProducers:       {"producer id"},
+	keyDescribeTransactions:    {"producer id", "topic"},
+	keyListTransactions:        {"transactional id", "producer id"},
+	keyConsumerGroupHeartbeat:  {"topic id"},
+	keyConsumerGroupDescribe:   {"modern member", "client id", "client host", "topic", "topic id"},
+	keyListConfigResources:     {"topic", "group"},
+	keyDescribeTopicPartitions: {"topic", "topic id", "epoch"},
 }
 
-// ask sends raw bytes of a request; nil is a connection that was closed.
-func (p *plantedFleet) ask(r **raw, frame []byte) []byte {
-	p.tb.Helper()
-	if *r == nil {
-		*r = p.dial(p.listenerAddr(0, otherTenant))
-	}
-	if _, err := (*r).nc.Write(frame); err != nil {
-		*r = nil
-		return nil
-	}
-	b, err := (*r).frame()
-	if err != nil {
-		if ne, ok := err.(net.Error); ok && ne.Timeout() {
-			p.tb.Fatalf("no answer to %x", frame[:min(len(frame), 200)])
-		}
-		_ = (*r).nc.Close() // it is closed by the other side
-		*r = nil
-		return nil
-	}
-	return b
-}
-
-// judged is an answer as it is compared: the names of which both kinds of questions
-// are made put alike, what differs from answer to answer left out, lists in an order.
-func judged(t testing.TB, req kmsg.Request, answer []byte, alike *strings.Replacer) string {
-	t.Helper()
-	if answer == nil {
-		return "closed"
-	}
-	_, body, err := wire.ParseResponseHeader(answer, req.Key(), req.GetVersion())
-	if err != nil {
-		t.Fatalf("key %d version %d: %v", req.Key(), req.GetVersion(), err)
-	}
-	resp := req.ResponseKind()
-	resp.SetVersion(req.GetVersion())
-	if err := resp.ReadFrom(body); err != nil {
-		t.Fatalf("key %d version %d: %v", req.Key(), req.GetVersion(), err)
-	}
-	b, err := json.Marshal(resp)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var v any
-	if err := json.Unmarshal([]byte(alike.Replace(string(b))), &v); err != nil {
-		t.Fatal(err)
-	}
-	b, err = json.Marshal(blank(v))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
-// drawn are the members of answers that are drawn, counted or measured.
-var drawn = []string{"MemberID", "LeaderID", "Members", "ProducerID", "ProducerEpoch", "ThrottleMillis", "NodeID", "Leader", "Host", "Port",
-	"ControllerID", "SessionID", "BaseOffset", "LogAppendTime", "HighWatermark", "LogEndOffset", "Generation", "MemberEpoch", "TopicID"}
-
-func blank(v any) any {
-	switch x := v.(type) {
-	case map[string]any:
-		for k := range x {
-			if slices.Contains(drawn, k) {
-				x[k] = ""
-			} else {
-				x[k] = blank(x[k])
-			}
-		}
-	case []any:
-		as := map[string]any{}
-		for i := range x {
-			item := blank(x[i])
-			b, err := json.Marshal(item)
-			if err != nil {
-				panic(err) // it came out of JSON
-			}
-			as[string(b)] = item
-		}
-		x = nil
-		for _, k := range slices.Sorted(maps.Keys(as)) {
-			x = append(x, as[k])
-		}
-		return x
-	}
-	return v
-}
-
-// walker asks as the other tenant and scans what it is answered.
-type walker struct {
-	p     *plantedFleet
-	r     *raw
-	corr  int32
-	asked int
-	own   []string // planted names that it has itself asked for, and so may have made
-}
-
-func (w *walker) send(req kmsg.Request) (frame, answer []byte) {
-	w.p.tb.Helper()
-	w.corr++
-	frame = wire.AppendRequest(nil, w.corr, []byte("onlooker"), req)
-	answer = w.p.ask(&w.r, frame)
-	w.scan(fmt.Sprintf("%s version %d", apiName(req.Key()), req.GetVersion()), frame, answer)
-	return frame, answer
-}
-
-// scan fails for a planted thing in an answer that was not in the question.
-func (w *walker) scan(what string, asked, answer []byte) {
-	w.p.tb.Helper()
-	w.asked++
-	if len(answer) < 4 {
-		return
-	}
-	for _, name := range slices.Sorted(maps.Keys(w.p.secrets)) {
-		secret := w.p.secrets[name]
-		if i := bytes.Index(answer[4:], secret); i >= 0 && !bytes.Contains(asked, secret) && !slices.Contains(w.own, string(secret)) {
-			w.p.tb.Errorf("%s: the answer holds the other tenant's %s (%q) at %d of %d bytes", what, name, secret, i, len(answer))
-		}
-	}
-}
-
-// walk calls f for each key and version with what builds its requests.
-func (w *walker) walk(f func(a api, v int16, build func(askedNames) kmsg.Request)) {
-	for _, a := range matrixKeys(w.p.gateways[0]) {
-		for v := a.min; v <= a.max; v++ {
-			f(a, v, func(n askedNames) kmsg.Request {
-				req := kmsg.RequestForKey(a.key)
-				req.SetVersion(v)
-				return filled(req, n)
-			})
-		}
-	}
-}
-
-// One tenant asks, in every key and every version, about what is its own, about
-// what never was, by ids that are another's, and in ways that make no sense; then
-// by another's names. Nothing of the other is in any answer, what is another's is
-// answered like what is not there, and the other is as it was.
+// TestLeakMatrix: in every key and every version, through either gateway, unasked or signed on, one
+// tenant asks about what is its own, in ways that make no sense, and by each name and id of
+// another's. Nothing of the other is in any answer, and what is another's is answered, to the byte,
+// like what never was; the other is as it was. Outsiders are told less. Then the other asks
+// the same, and is shown what was looked for.
 func TestLeakMatrix(t *testing.T) {
 	t.Parallel()
 	p := newPlantedFleet(t)
-	own := askedNames{"own-topic", "own-group", "own-txn", "own-user", p.own.ID}
-	never := askedNames{neverTopic, neverGroup, neverTxn, neverUser, p.neverIDs}
-	theirs := askedNames{plantedTopic, plantedGroup, plantedTxn, plantedUser, p.planted.ID}
-	byID := never
-	byID.id = p.planted.ID
-	w := &walker{p: p}
-	const pieces = 5
-	w.walk(func(a api, _ int16, build func(askedNames) kmsg.Request) {
-		empty := kmsg.RequestForKey(a.key)
-		empty.SetVersion(build(own).GetVersion())
-		if d, ok := empty.(interface{ Default() }); ok {
-			d.Default()
+	var onlookers, all []*walker
+	for i := range p.gateways {
+		for _, signed := range []bool{false, true} {
+			onlookers = append(onlookers, &walker{p: p, tenant: otherTenant, gateway: i, signed: signed})
 		}
-		if produce, ok := empty.(*kmsg.ProduceRequest); ok {
-			produce.Acks = 1 // else there is no answer
-		}
-		w.send(empty)
-		w.send(build(never))
-		frame, _ := w.send(build(byID))
-		if a.key != keyDeleteTopics && a.key != keyDeleteRecords {
-			frame, _ = w.send(build(own))
-		}
-		for i := 1; i <= pieces; i++ { // cut, and with bytes turned
-			cut := slices.Clone(frame[:4+(len(frame)-4)*i/(pieces+1)])
-			binary.BigEndian.PutUint32(cut, uint32(len(cut)-4))
-			w.scan("a cut "+apiName(a.key), cut, p.askBriefly(&w.r, cut))
-			turned := slices.Clone(frame)
-			turned[8+(len(turned)-8)*i/(pieces+1)] ^= byte(1 << (i % 8))
-			w.scan("a turned "+apiName(a.key), slices.Concat(turned, frame), p.askBriefly(&w.r, turned))
-		}
-	})
-	// From here on it may have made things of the planted names, which are its own then.
-	w.own = []string{plantedTopic, plantedGroup, plantedTxn, plantedUser}
-	alike := strings.NewReplacer(neverTopic, "TOPIC", plantedTopic, "TOPIC", neverGroup, "GROUP", plantedGroup, "GROUP",
-		neverTxn, "TXN", plantedTxn, "TXN", neverUser, "USER", plantedUser, "USER")
-	w.walk(func(a api, v int16, build func(askedNames) kmsg.Request) {
-		_, missing := w.send(build(never))
-		_, answer := w.send(build(theirs))
-		if got, want := judged(t, build(theirs), answer, alike), judged(t, build(never), missing, alike); got != want {
-			t.Errorf("%s version %d tells what is another's from what is not there:\n%s\nand\n%s", apiName(a.key), v, got, want)
-		}
-	})
+		all = append(all, p.outsider(t, i))
+	}
+	all = append(all, onlookers...)
+	for _, w := range onlookers {
+		w.askWell(p.own.names)
+	}
+	for _, w := range onlookers {
+		w.askBadly(p.own.names)
+		w.askUnserved()
+	}
+	for _, w := range onlookers {
+		w.made = []string{p.planted.names.topic, p.planted.names.group, p.planted.names.modern, p.planted.names.txn, p.planted.names.user, p.planted.names.instance, p.planted.names.modernMember}
+		w.compare(t)
+	}
+	for _, w := range onlookers {
+		w.make(t)
+	}
+	for _, w := range onlookers {
+		w.leave()
+	}
 	if err := p.unharmed(t.Context()); err != nil {
 		t.Errorf("after the walk: %v", err)
 	}
-	t.Logf("%d requests", w.asked)
+	p.count(t, all)
+	p.control(t)
 }
 
-// askBriefly is ask for a request that may be one without an answer (acks=0), or
-// one that waits: what has not come when the next request is answered is given up.
-func (p *plantedFleet) askBriefly(r **raw, frame []byte) []byte {
-	p.tb.Helper()
-	if *r == nil {
-		*r = p.dial(p.listenerAddr(0, otherTenant))
+// outsider asks without signing on, then signs on with what is wrong.
+func (p *plantedFleet) outsider(t *testing.T, gateway int) *walker {
+	t.Helper()
+	w := &walker{p: p, gateway: gateway, nobody: true}
+	defer w.leave()
+	w.each(func(a api, empty func() kmsg.Request) {
+		req := filled(t, empty(), p.planted.names)
+		if answer := w.send(req); answer != nil && !signsOn(a.key) {
+			t.Errorf("%s: %s version %d is answered", w.who(), apiName(a.key), req.GetVersion())
+		}
+		w.leave()
+		w.scan(apiName(a.key), "a cut "+apiName(a.key), nil, w.disturb(cut(wire.AppendRequest(nil, 1, []byte("outsider"), req), 1, 2), false))
+		w.toldOf(a.key, req.GetVersion()).malformed++
+	})
+	// Each mechanism by names that are, and that are not: by the first as by the last the same is told.
+	a, n := &p.planted.names, &p.never
+	for _, mechanism := range mechanisms {
+		var first []byte
+		for _, user := range []string{n.user + "@" + n.tenant, n.user, a.user, a.user + "@" + a.tenant, n.user + "@" + a.tenant, a.user + "@" + otherTenant} {
+			var m client.Mechanism
+			switch mechanism {
+			case "PLAIN":
+				m = plain.Auth{User: user, Pass: "guess"}.AsMechanism()
+			case "SCRAM-SHA-256":
+				m = scram.Auth{User: user, Pass: "guess"}.AsSha256Mechanism()
+			default:
+				m = scram.Auth{User: user, Pass: "guess"}.AsSha512Mechanism()
+			}
+			said := w.guess(t, m)
+			if first == nil {
+				first = said
+			}
+			if string(first) != string(said) {
+				t.Errorf("%s: %s by %s:\n%q, where nobody is told\n%q", w.who(), user, mechanism, said, first)
+			}
+		}
 	}
-	if err := (*r).nc.SetReadDeadline(time.Now().Add(300 * time.Millisecond)); err != nil {
-		p.tb.Fatal(err)
+	// Who has the right password is answered by each version, which shows that such answers are looked at.
+	for v := int16(0); v <= 2; v++ {
+		w.send(withVersion(&kmsg.SASLHandshakeRequest{Mechanism: "PLAIN"}, 1))
+		token := withVersion(kmsg.NewPtrSASLAuthenticateRequest(), v)
+		token.SASLAuthBytes = []byte("\x00own-user@" + otherTenant + "\x00" + ownPassword)
+		w.send(token)
+		w.leave()
 	}
-	if _, err := (*r).nc.Write(frame); err != nil {
-		*r = nil
-		return nil
-	}
-	b, err := (*r).frame()
+	return w
+}
+
+// guess signs on with a mechanism and returns all that was answered, without the nonces and salts, which
+// are of one length.
+func (w *walker) guess(t *testing.T, m client.Mechanism) (said []byte) {
+	t.Helper()
+	defer w.leave()
+	w.asked(withVersion(&kmsg.SASLHandshakeRequest{Mechanism: m.Name()}, 1))
+	session, message, err := m.Authenticate(t.Context(), "")
 	if err != nil {
-		_ = (*r).nc.Close() // nothing more is wanted of it
-		*r = nil
-		return nil
+		t.Fatal(err)
 	}
-	if err := (*r).nc.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		p.tb.Fatal(err)
+	for {
+		token := withVersion(kmsg.NewPtrSASLAuthenticateRequest(), 2)
+		token.SASLAuthBytes = message
+		resp := w.asked(token).(*kmsg.SASLAuthenticateResponse)
+		challenge := string(resp.SASLAuthBytes)
+		if resp.ErrorCode == 0 {
+			done, next, err := session.Challenge(resp.SASLAuthBytes)
+			if err != nil || done {
+				t.Fatalf("signed on by a guess: %t, %v", done, err)
+			}
+			message = next
+			var masked []string
+			for _, part := range strings.Split(challenge, ",") {
+				// Iterations are drawn by the name for who is not there, and are the client's own choice else.
+				if strings.HasPrefix(part, "r=") || strings.HasPrefix(part, "s=") || part == "i=4096" || part == "i=8192" {
+					part = part[:2] + strings.Repeat("x", len(part)-2)
+				}
+				masked = append(masked, part)
+			}
+			challenge = strings.Join(masked, ",")
+		}
+		code := resp.ErrorCode
+		resp.SASLAuthBytes = []byte(challenge)
+		said = resp.AppendTo(said)
+		if code != 0 {
+			if after := w.exchange(wire.AppendRequest(nil, 9, nil, withVersion(kmsg.NewPtrMetadataRequest(), 9))); after != nil {
+				t.Errorf("%s is answered after it failed to sign on", w.who())
+			}
+			return said
+		}
 	}
+}
+
+// askWell asks each key in each version about what is the walker's own, as it is answered without an error, in each other
+// way, and with everything empty.
+func (w *walker) askWell(own askedNames) {
+	w.p.tb.Helper()
+	w.each(func(a api, empty func() kmsg.Request) {
+		if !slices.Contains(parting, a.key) {
+			for _, v := range append([]variant{{}}, variants[a.key]...) {
+				w.send(v.of(w.p.tb, empty(), own))
+			}
+		}
+		req := filled(w.p.tb, empty(), own)
+		if edit := well[a.key]; edit != nil {
+			edit(w, own, req)
+		}
+		answer := w.settled(req)
+		if answer != nil && a.key == keyJoinGroup {
+			w.part(req, answer)
+		}
+		bare := empty()
+		if d, ok := bare.(interface{ Default() }); ok {
+			d.Default()
+		}
+		if produce, ok := bare.(*kmsg.ProduceRequest); ok {
+			produce.Acks = 1 // else there is no answer
+		}
+		w.send(bare)
+	})
+}
+
+// parting are the keys by which one's own would be taken away, held up, or written over.
+var parting = []int16{keyOffsetCommit, keyJoinGroup, keyLeaveGroup, keyDeleteTopics}
+
+func (v variant) of(tb testing.TB, req kmsg.Request, n askedNames) kmsg.Request {
+	tb.Helper()
+	if v.names != nil {
+		n = v.names(n)
+	}
+	filled(tb, req, n)
+	if v.edit != nil {
+		v.edit(req, n)
+	}
+	return req
+}
+
+// part takes out of a group who has just come in, so that nobody waits for it.
+func (w *walker) part(req kmsg.Request, answer []byte) {
+	joined, resp := req.(*kmsg.JoinGroupRequest), w.decoded(req, answer).(*kmsg.JoinGroupResponse)
+	leave := withVersion(kmsg.NewPtrLeaveGroupRequest(), 3)
+	leave.Group = joined.Group
+	m := kmsg.NewLeaveGroupRequestMember()
+	m.MemberID = resp.MemberID
+	if resp.ErrorCode == 0 && joined.Version >= 5 {
+		m.InstanceID = joined.InstanceID
+	}
+	leave.Members = append(leave.Members, m)
+	w.asked(leave)
+}
+
+// pieces of a request are cut off, and as many bytes of it turned.
+const pieces = 5
+
+func cut(frame []byte, part, of int) []byte {
+	b := slices.Clone(frame[:4+(len(frame)-4)*part/of])
+	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
 	return b
+}
+
+// askBadly sends what is no request, or is one by accident, of each key in each version.
+func (w *walker) askBadly(own askedNames) {
+	w.p.tb.Helper()
+	w.leave()
+	w.each(func(a api, empty func() kmsg.Request) {
+		n := own
+		if slices.Contains(parting, a.key) {
+			n.topic, n.id, n.group = n.topic+".bad", [16]byte{1}, n.group+"-bad"
+		}
+		req := filled(w.p.tb, empty(), n)
+		frame := wire.AppendRequest(nil, w.corr, []byte("onlooker"), req)
+		waits := a.key == keyFetch || a.key == keyJoinGroup || a.key == keySyncGroup
+		for i := 1; i <= pieces; i++ {
+			short := cut(frame, i, pieces+1)
+			w.scan(apiName(a.key), "a cut "+apiName(a.key), short, w.disturb(short, false))
+			turned := slices.Clone(frame)
+			turned[8+(len(turned)-8)*i/(pieces+1)] ^= byte(1 << (i % 8))
+			w.scan(apiName(a.key), "a turned "+apiName(a.key), slices.Concat(turned, frame), w.disturb(turned, waits))
+			w.told(req).malformed += 2
+		}
+	})
+}
+
+// askUnserved sends requests of keys, and of versions, that are not served, those of telemetry among them.
+func (w *walker) askUnserved() {
+	w.p.tb.Helper()
+	for key := int16(-1); key < maxKey; key++ {
+		known := kmsg.RequestForKey(key)
+		served := w.p.gateways[w.gateway].apis.find(key)
+		if known == nil || key == keyApiVersions {
+			continue
+		}
+		for v := int16(0); v <= known.MaxVersion()+1; v++ {
+			if served != nil && v >= served.min && v <= served.max {
+				continue
+			}
+			frame := binary.BigEndian.AppendUint32(nil, 14)
+			frame = binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(frame, uint16(key)), uint16(v))
+			frame = append(binary.BigEndian.AppendUint32(frame, 7), 0xff, 0xff, 0, 0, 0, 0)
+			if answer := w.exchange(frame); answer != nil {
+				w.p.tb.Errorf("%s: key %d version %d is not served, and answered: %x", w.who(), key, v, answer)
+			}
+		}
+	}
+}
+
+// passing are codes of a moment, in which groups and transactions change hands.
+var passing = []wire.Code{wire.CoordinatorNotAvailable, wire.CoordinatorLoadInProgress, wire.NotCoordinator, wire.ConcurrentTransactions}
+
+// pair asks one way for what never was, and for the same of what is another's.
+func (w *walker) pair(t *testing.T, v variant, a api, empty func() kmsg.Request) {
+	t.Helper()
+	var answers [][]byte
+	for range 20 {
+		answers = nil
+		moved := false
+		for _, n := range []askedNames{w.p.never, w.p.planted.names} {
+			req := v.of(t, empty(), n)
+			answer := w.send(req)
+			if answer != nil && a.key == keyJoinGroup {
+				w.part(req, answer)
+			}
+			if answer != nil {
+				moved = moved || slices.Contains(passing, wire.Code(complaint(reflect.ValueOf(w.decoded(req, answer)))))
+			}
+			answers = append(answers, w.judged(t, req, answer))
+		}
+		if !moved || string(answers[0]) == string(answers[1]) {
+			break
+		}
+	}
+	if string(answers[0]) != string(answers[1]) {
+		t.Errorf("%s: %s version %d %s tells what is another's from what is not there:\n%q\nand\n%q", w.who(), apiName(a.key), empty().GetVersion(), v.name, answers[1], answers[0])
+	}
+}
+
+// compare asks for what never was, and for the same of what is another's, in every way.
+func (w *walker) compare(t *testing.T) {
+	t.Helper()
+	w.each(func(a api, empty func() kmsg.Request) {
+		for _, v := range append([]variant{{}}, variants[a.key]...) {
+			w.pair(t, v, a, empty)
+		}
+	})
+	// By ids alone, with names that are the walker's own.
+	w.each(func(a api, empty func() kmsg.Request) {
+		for _, v := range append([]variant{{}}, variants[a.key]...) {
+			if v.name == "joins" || v.name == "as a new one" || a.key == keyJoinGroup && v.name != "" || a.key == keyProduce && strings.HasPrefix(v.name, "of the") {
+				continue // changes what is its own
+			}
+			inner := v.names
+			v.name += " by another's ids"
+			v.names = func(n askedNames) askedNames {
+				mixed := w.p.own.names
+				mixed.id, mixed.producer, mixed.producerEpoch, mixed.member, mixed.modernMember, mixed.instance = n.id, n.producer, n.producerEpoch, n.member, n.modernMember, n.instance
+				mixed.generation, mixed.cluster = n.generation, n.cluster
+				if slices.Contains(parting, a.key) {
+					mixed.topic, mixed.group = w.p.never.topic, w.p.never.group
+				}
+				if inner != nil {
+					mixed = inner(mixed)
+				}
+				return mixed
+			}
+			if string(v.of(t, empty(), w.p.never).AppendTo(nil)) != string(v.of(t, empty(), w.p.planted.names).AppendTo(nil)) {
+				w.pair(t, v, a, empty)
+			}
+		}
+	})
+}
+
+// make makes what never was, and what another has, for the walker's own tenant.
+func (w *walker) make(t *testing.T) {
+	t.Helper()
+	w.each(func(a api, empty func() kmsg.Request) {
+		for _, v := range making[a.key] {
+			w.pair(t, v, a, empty)
+		}
+	})
+}
+
+// count prints how much was said of what, and fails where a walk has looked at nothing.
+func (p *plantedFleet) count(t *testing.T, walkers []*walker) {
+	t.Helper()
+	var b strings.Builder
+	sum := tally{}
+	for _, a := range p.gateways[0].apis.list {
+		of := tally{}
+		for v := a.min; v <= a.max; v++ {
+			one := tally{}
+			for _, w := range walkers {
+				k := w.toldOf(a.key, v)
+				one.answers, one.well, one.malformed, one.closed = one.answers+k.answers, one.well+k.well, one.malformed+k.malformed, one.closed+k.closed
+			}
+			if one.answers == 0 || one.malformed == 0 || one.well == 0 {
+				t.Errorf("%s version %d: %d answers, %d without an error, %d malformed requests", apiName(a.key), v, one.answers, one.well, one.malformed)
+			}
+			of.answers, of.well, of.malformed, of.closed = of.answers+one.answers, of.well+one.well, of.malformed+one.malformed, of.closed+one.closed
+		}
+		fmt.Fprintf(&b, "\n%-30s %2d to %2d  %5d answers, %5d without an error, %4d malformed, %3d closed", apiName(a.key), a.min, a.max, of.answers, of.well, of.malformed, of.closed)
+		sum.answers, sum.well, sum.malformed, sum.closed = sum.answers+of.answers, sum.well+of.well, sum.malformed+of.malformed, sum.closed+of.closed
+	}
+	t.Logf("%s\n%d answers, %d without an error, %d malformed requests, %d closed", b.String(), sum.answers, sum.well, sum.malformed, sum.closed)
+}
+
+// control has the planted tenant walk as the others did.
+func (p *plantedFleet) control(t *testing.T) {
+	t.Helper()
+	n := p.planted.names
+	if err := p.planted.client.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.planted.client.ProduceSync(t.Context(), &kgo.Record{Topic: n.topic, Value: []byte("planted-record")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]map[string]bool{}
+	for i := range p.gateways {
+		w := &walker{p: p, tenant: plantedTenant, gateway: i, owner: true}
+		p.joinModern(t.Context(), p.planted.client, &n)
+		// Before what follows makes them anew.
+		for _, key := range []int16{keyDescribeTransactions, keyConsumerGroupDescribe} {
+			w.send(filled(t, kmsg.RequestForKey(key), ofModern(n)))
+		}
+		w.askWell(n)
+		for v := int16(0); v <= 5; v++ { // takes the planted transactional id over
+			w.send(takesOver(v, n.txn))
+		}
+		byID := withVersion(kmsg.NewPtrDeleteTopicsRequest(), 6)
+		byID.Topics = []kmsg.DeleteTopicsRequestTopic{{TopicID: p.planted.doomed.ID}}
+		w.send(byID)
+		rules := withVersion(kmsg.NewPtrDeleteACLsRequest(), 3)
+		rules.Filters = []kmsg.DeleteACLsRequestFilter{{ResourceType: 1, ResourcePatternType: 1, Operation: 1, PermissionType: 1}}
+		w.send(rules)
+		w.leave()
+		for key, names := range w.found {
+			if found[key] == nil {
+				found[key] = map[string]bool{}
+			}
+			maps.Copy(found[key], names)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(shownOf)) {
+		for _, what := range shownOf[key] {
+			if !found[apiName(key)][what] {
+				t.Errorf("%s shows the one whose it is no %s, only %v: the walk looks past it", apiName(key), what, slices.Sorted(maps.Keys(found[apiName(key)])))
+			}
+		}
+	}
+	for key, names := range found {
+		t.Logf("%s shows %v", key, slices.Sorted(maps.Keys(names)))
+		for what := range names {
+			if strings.Contains(what, "behind") || what == "tenant" || what == "display name" || strings.HasPrefix(what, "name of ") {
+				t.Errorf("%s shows %s", key, what)
+			}
+		}
+	}
+}
+
+func takesOver(v int16, txn string) *kmsg.InitProducerIDRequest {
+	req := withVersion(kmsg.NewPtrInitProducerIDRequest(), v)
+	req.TransactionalID, req.TransactionTimeoutMillis = &txn, 60_000
+	return req
 }
 
 // Two tenants use the same names for everything at once.
