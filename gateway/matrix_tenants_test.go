@@ -406,16 +406,22 @@ func (p *plantedFleet) control(t *testing.T) {
 	if err := p.planted.client.ProduceSync(t.Context(), &kgo.Record{Topic: n.topic, Value: []byte("planted-record")}).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
-	found := map[string]map[string]bool{}
+	var owners []*walker
 	for i := range p.gateways {
 		w := &walker{p: p, tenant: plantedTenant, gateway: i, owner: true}
+		owners = append(owners, w)
 		p.joinModern(t.Context(), p.planted.client, &n)
 		// Before what follows makes them anew.
 		for _, key := range []int16{keyDescribeTransactions, keyConsumerGroupDescribe} {
 			w.send(filled(t, kmsg.RequestForKey(key), ofModern(n)))
 		}
+	}
+	for _, w := range owners {
 		w.askWell(n)
-		for v := int16(0); v <= 5; v++ { // takes the planted transactional id over
+	}
+	found := map[string]map[string]bool{}
+	for _, w := range owners { // and takes away what was looked for
+		for v := int16(0); v <= 5; v++ {
 			w.send(takesOver(v, n.txn))
 		}
 		byID := withVersion(kmsg.NewPtrDeleteTopicsRequest(), 6)
