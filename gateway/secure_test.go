@@ -138,6 +138,55 @@ func TestClientCertificates(t *testing.T) {
 	}
 }
 
+// A client whose certificate is refused is told by TLS's own alert why, and the log names the reason and from where it came.
+func TestRefusedCertificatesSayWhy(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ours, clients, foreign := testkit.NewCA(t, "ours"), testkit.NewCA(t, "clients"), testkit.NewCA(t, "foreign")
+	cert, key := ours.IssueTo(t, dir, "server", pkix.Name{CommonName: "braid"}, nil)
+	trusted := filepath.Join(dir, "clients.pem")
+	testkit.WriteWhole(t, trusted, clients.PEM)
+	for _, c := range []struct {
+		name  string
+		certs []tls.Certificate
+		alert string // RFC 8446, section 6, as the client's library has it
+		log   string
+	}{
+		{"none", nil, "certificate required", "client didn't provide a certificate"},
+		{"another authority", []tls.Certificate{keyPair(t, foreign, "alice", nil)}, "unknown certificate authority", "unknown authority"},
+		{"expired", []tls.Certificate{keyPair(t, clients, "alice", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })}, "expired certificate", "expired"},
+		{"of a server", []tls.Certificate{keyPair(t, clients, "alice", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })}, "bad certificate", "incompatible key usage"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			book := &logBook{}
+			f := newFleet(t, secure(Security{TLS: &TLSFiles{Cert: cert, Key: key, ClientCA: trusted}, Demand: true}), func(fc *fleetConfig) { fc.logger = book.logger() })
+			r, err := f.dialTLS(ours, func(cfg *tls.Config) {
+				// Whatever the server says it takes, so that the certificate comes to it.
+				cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+					if len(c.certs) == 0 {
+						return &tls.Certificate{}, nil
+					}
+					return &c.certs[0], nil
+				}
+			})
+			if err != nil {
+				t.Fatal(err) // with TLS 1.3 it learns of it by the first read
+			}
+			if _, err := r.frame(); err == nil || !strings.Contains(err.Error(), "remote error: tls: "+c.alert) {
+				t.Errorf("the client is told %v", err)
+			}
+			eventually(t, func() error {
+				for line := range strings.Lines(book.String()) {
+					if strings.Contains(line, r.nc.LocalAddr().String()) && strings.Contains(line, c.log) && strings.Contains(line, "TLS handshake failed") {
+						return nil
+					}
+				}
+				return fmt.Errorf("no line says %q of %s:\n%s", c.log, r.nc.LocalAddr(), book.String())
+			})
+		})
+	}
+}
+
 // Connections of every protocol but TLS are closed, and none of TLS's own
 // refusals costs another connection.
 func TestTLSListenerTakesOnlyTLS(t *testing.T) {
@@ -159,11 +208,16 @@ func TestTLSListenerTakesOnlyTLS(t *testing.T) {
 			t.Errorf("% x: %d bytes, %v", b, n, err)
 		}
 	}
-	if _, err := f.dialTLS(testkit.NewCA(t, "another"), nil); err == nil {
-		t.Error("a client takes a certificate of another authority")
+	if _, err := f.dialTLS(testkit.NewCA(t, "another"), nil); !errors.As(err, new(x509.UnknownAuthorityError)) {
+		t.Errorf("a certificate of another authority: %v", err)
 	}
-	if _, err := f.dialTLS(ca, func(c *tls.Config) { c.ServerName = "elsewhere.example" }); err == nil {
-		t.Error("a client takes a certificate of another host")
+	if _, err := f.dialTLS(ca, func(c *tls.Config) { c.ServerName = "elsewhere.example" }); !errors.As(err, new(x509.HostnameError)) {
+		t.Errorf("a certificate of another host: %v", err)
+	}
+	later := func() time.Time { return time.Now().AddDate(100, 0, 0) }
+	var invalid x509.CertificateInvalidError
+	if _, err := f.dialTLS(ca, func(c *tls.Config) { c.Time = later }); !errors.As(err, &invalid) || invalid.Reason != x509.Expired {
+		t.Errorf("a certificate that has expired: %v", err)
 	}
 	if _, err := f.dialTLS(ca, func(c *tls.Config) { c.MaxVersion = tls.VersionTLS11 }); err == nil {
 		t.Error("TLS 1.1 is spoken")
@@ -204,11 +258,35 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	if err := stands.served(); err != nil {
 		t.Fatal(err)
 	}
+	serial := func(r *raw) string {
+		return r.nc.(*tls.Conn).ConnectionState().PeerCertificates[0].SerialNumber.String()
+	}
+	onDisk := func() string {
+		t.Helper()
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pair.Leaf.SerialNumber.String()
+	}
+	first := onDisk()
 	after.IssueTo(t, dir, "server", pkix.Name{CommonName: "braid"}, nil)
-	until(t, func() error {
-		_, err := f.dialTLS(after, nil)
+	second := onDisk()
+	var fresh *raw
+	until(t, func() (err error) {
+		fresh, err = f.dialTLS(after, nil)
 		return err
 	})
+	if serial(stands) != first || serial(fresh) != second || first == second {
+		t.Errorf("the one that stands has %s, a new one %s; the files had %s, then %s", serial(stands), serial(fresh), first, second)
+	}
+	if err := errors.Join(stands.served(), fresh.served()); err != nil {
+		t.Error(err)
+	}
+	// Who knows the former authority only is told so by its own library.
+	if _, err := f.dialTLS(before, nil); !errors.As(err, new(x509.UnknownAuthorityError)) {
+		t.Errorf("by the former authority: %v", err)
+	}
 	testkit.WriteWhole(t, key, []byte("no key"))
 	certs := f.gateways[0].listeners[0].certs
 	until(t, func() error {
