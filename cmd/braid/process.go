@@ -74,6 +74,7 @@ type process struct {
 	stores   *fleet.Fleet
 	admin    *controller.Admin
 	engines  map[string]span.Store
+	share    descriptors
 	internal string // address of the internal listener, "" if none
 
 	sasl  *sasl.Server
@@ -219,6 +220,9 @@ func (p *process) end(ctx context.Context) error {
 func (p *process) start(ctx context.Context, out streams) error {
 	p.info = ready{PID: os.Getpid(), Version: version, Kafka: []string{}, Nodes: []readyNode{}}
 	if err := p.openDataDir(); err != nil {
+		return err
+	}
+	if err := p.limitDescriptors(); err != nil {
 		return err
 	}
 	// Before anything runs: a process that cannot have its ports must not lead, or hold up others, meanwhile.
@@ -398,7 +402,7 @@ func (p *process) openEngines(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		engine, err := local.Open(local.Options{Dir: dir, Name: name, ID: known.ClusterID, Fleet: p.catalog.Fleet(), MemoryBudget: p.settings.Memory,
+		engine, err := local.Open(local.Options{Dir: dir, Name: name, ID: known.ClusterID, Fleet: p.catalog.Fleet(), MemoryBudget: p.settings.Memory, OpenFiles: p.share.segments,
 			Logger: p.logger.With("cluster", name)})
 		if err != nil {
 			return fmt.Errorf("local cluster %s: %w", name, err)

@@ -131,7 +131,7 @@ var knownSettings = sortedSettings(append([]setting{
 		millis(func(s *settings) *time.Duration { return &s.Gateway.TimestampAfterMax })},
 	{"log.message.timestamp.before.max.ms", "how far behind the clock a record's time may be (no limit)",
 		millis(func(s *settings) *time.Duration { return &s.Gateway.TimestampBeforeMax })},
-	{"max.connections", "connections of each gateway (100000)",
+	{"max.connections", "connections of each gateway (100000, and no more than the process may open files)",
 		integer(1, 10_000_000, func(s *settings) *int { return &s.Gateway.MaxConnections })},
 	{"max.connections.per.ip", "connections from one address (no limit)",
 		integer(1, 10_000_000, func(s *settings) *int { return &s.Gateway.MaxPerIP })},

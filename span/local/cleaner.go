@@ -174,7 +174,9 @@ func (c *cleaner) cleanPartition(p *partition, cfg *topicConfig, all bool) error
 // are removed once a checkpoint names the new.
 func (s *Store) swap(p *partition, w *work, out []*segment) error {
 	if err := s.opt.FS.SyncDir(filepath.Dir(w.origin[0].path(s.opt.Dir, p))); err != nil {
-		s.fail(err)
+		if !shortage(err) {
+			s.fail(err)
+		}
 		return err
 	}
 	p.mu.Lock()

@@ -298,6 +298,10 @@ func (s *Store) reserve(size int) ([]byte, uint64, error) {
 			s.noSpace(err)
 			return nil, 0, errNoSpace
 		}
+		if shortage(err) {
+			s.short(err)
+			return nil, 0, errShort
+		}
 		s.fail(err)
 		return nil, 0, s.failure()
 	}

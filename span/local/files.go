@@ -62,17 +62,24 @@ func (c *files) get(seg *segment, path string, create bool) (*openFile, error) {
 		c.lru.MoveToFront(of.elem)
 	}
 	of.pins++
-	evicted := c.evict()
+	evicted := c.evict(c.max)
 	c.mu.Unlock()
 	c.closeAll(evicted)
 	of.once.Do(func() {
+		open := c.fs.OpenWrite
 		switch {
 		case create:
-			of.f, of.err = c.fs.Create(path)
+			open = c.fs.Create
 		case c.readOnly:
-			of.f, of.err = c.fs.Open(path)
-		default:
-			of.f, of.err = c.fs.OpenWrite(path)
+			open = c.fs.Open
+		}
+		if of.f, of.err = open(path); shortage(of.err) {
+			// What nobody uses may as well be closed.
+			c.mu.Lock()
+			idle := c.evict(0)
+			c.mu.Unlock()
+			c.closeAll(idle)
+			of.f, of.err = open(path)
 		}
 	})
 	if of.err != nil {
@@ -115,9 +122,9 @@ func (c *files) drop(of *openFile) {
 	of.dead = true
 }
 
-// evict takes files over the limit out of the table; under mu.
-func (c *files) evict() (out []*openFile) {
-	for e := c.lru.Back(); e != nil && c.lru.Len() > c.max; {
+// evict takes files out of the table until it holds no more than limit, or only those in use; under mu.
+func (c *files) evict(limit int) (out []*openFile) {
+	for e := c.lru.Back(); e != nil && c.lru.Len() > limit; {
 		of := e.Value.(*openFile)
 		e = e.Prev()
 		if of.pins == 0 {

@@ -238,8 +238,10 @@ func (r *round) closeSegment(d *draft) error {
 func (r *round) finish() error {
 	s := r.k.s
 	if err := r.sync(); err != nil {
-		// As with the log: the next sync would lie.
-		s.fail(err)
+		// As with the log: the next sync would lie. Unless there was none.
+		if !shortage(err) {
+			s.fail(err)
+		}
 		return err
 	}
 	first := s.log.tail.first.Load()

@@ -23,6 +23,7 @@ type keeper struct {
 
 	// The keeper's own.
 	replay uint64 // LSN from which the last checkpoint is replayed
+	short  bool   // files could not be opened: nothing is flushed until the next second
 }
 
 type dropped struct {
@@ -165,13 +166,16 @@ func (k *keeper) run() {
 		case f := <-k.ask:
 			f()
 		case <-space.C:
+			k.short = false
 			k.watchFiles()
 			k.watchSpace()
 		case <-tend.C:
 			k.note(k.retain())
 		}
-		k.note(k.flush(k.s.flushAt()))
-		k.note(k.removeTopics())
+		if !k.short {
+			k.note(k.flush(k.s.flushAt()))
+			k.note(k.removeTopics())
+		}
 	}
 }
 
@@ -184,6 +188,11 @@ func (k *keeper) note(err error) {
 	// The sequencer may have refused what the keeper asked of it, while it waited for space.
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, errNoSpace) {
 		k.s.noSpace(err)
+		return
+	}
+	if shortage(err) || errors.Is(err, errShort) {
+		k.short = true
+		k.s.short(err)
 		return
 	}
 	k.s.fail(err)
@@ -222,8 +231,11 @@ func (k *keeper) removeTopics() error {
 	topics := k.topics
 	k.topics = nil
 	k.mu.Unlock()
-	for _, number := range topics {
+	for i, number := range topics {
 		if err := k.s.opt.FS.RemoveAll(topicDir(k.s.opt.Dir, number)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			k.mu.Lock()
+			k.topics = append(topics[i:], k.topics...)
+			k.mu.Unlock()
 			return err
 		}
 	}

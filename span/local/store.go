@@ -68,6 +68,8 @@ type Store struct {
 
 	failed atomic.Pointer[failure]
 	full   atomic.Bool
+	// When [Store.short] last said something, by the steady clock; 0: never.
+	shortSaid atomic.Int64
 
 	aging   agingClock
 	cold    *coldReads

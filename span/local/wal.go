@@ -215,23 +215,24 @@ func (w *wal) take() (*walFile, error) {
 		w.mu.Unlock()
 		return f, nil
 	}
-	w.slots++
-	name := filepath.Join(w.dir, fmt.Sprintf("%06d.log", w.slots))
+	slot := w.slots + 1
 	w.mu.Unlock()
+	name := filepath.Join(w.dir, fmt.Sprintf("%06d.log", slot))
 	f, err := w.fs.Create(name)
 	if err != nil {
 		return nil, fmt.Errorf("create %s: %w", name, err)
 	}
-	if err := f.Allocate(w.fileSize); err == nil {
-		err = w.fs.SyncDir(w.dir)
-		if err == nil {
-			return &walFile{f: f, name: name}, nil
-		}
-		return nil, errors.Join(fmt.Errorf("sync %s: %w", w.dir, err), f.Close())
-	} else {
+	if err := f.Allocate(w.fileSize); err != nil {
 		// Half a file would keep the room that is missing.
 		return nil, errors.Join(fmt.Errorf("create %s: %w", name, err), f.Close(), w.fs.Remove(name))
 	}
+	if err := w.fs.SyncDir(w.dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("sync %s: %w", w.dir, err), f.Close())
+	}
+	w.mu.Lock()
+	w.slots = slot
+	w.mu.Unlock()
+	return &walFile{f: f, name: name}, nil
 }
 
 // read fills b from the log at lsn. The caller made sure that the bytes were written

@@ -16,7 +16,7 @@ import (
 // WriteDirect implements [File].
 func (f *osFile) WriteDirect(b []byte, at int64) (int, error) {
 	n, err := f.direct(unix.O_WRONLY, b, at, unix.Pwrite)
-	if errors.Is(err, unix.EINVAL) {
+	if impossible(err) {
 		return f.WriteAt(b, at)
 	}
 	return n, err
@@ -25,15 +25,36 @@ func (f *osFile) WriteDirect(b []byte, at int64) (int, error) {
 // ReadDirect implements [File].
 func (f *osFile) ReadDirect(b []byte, at int64) (int, error) {
 	n, err := f.direct(unix.O_RDONLY, b, at, unix.Pread)
-	if errors.Is(err, unix.EINVAL) {
+	if impossible(err) {
 		return f.ReadAt(b, at)
 	}
 	return n, err
 }
 
-// direct fails with EINVAL where the file system has no direct access.
-func (f *osFile) direct(flag int, b []byte, at int64, do func(int, []byte, int64) (int, error)) (int, error) {
+// errNotOpened: there is no second descriptor of the file to be had.
+var errNotOpened = errors.New("not opened for direct access")
+
+// impossible tells that the same may be done through the page cache and the descriptor that is open: the file
+// system has no direct access, there is no descriptor left, the name is gone or is another file's by now.
+func impossible(err error) bool {
+	return errors.Is(err, errNotOpened) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOMEM)
+}
+
+// openDirect opens the file once more.
+func (f *osFile) openDirect(flag int) (int, error) {
 	fd, err := unix.Open(f.Name(), flag|unix.O_DIRECT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, errors.Join(errNotOpened, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || nodeOf(&st) != f.node {
+		return -1, errors.Join(errNotOpened, err, unix.Close(fd))
+	}
+	return fd, nil
+}
+
+func (f *osFile) direct(flag int, b []byte, at int64, do func(int, []byte, int64) (int, error)) (int, error) {
+	fd, err := f.openDirect(flag)
 	done := 0
 	for err == nil && done < len(b) {
 		var n int

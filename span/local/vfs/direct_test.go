@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -68,6 +69,50 @@ func TestDirect(t *testing.T) {
 			}
 			if _, _, err := f.Map(1, vfs.Block); !errors.Is(err, syscall.EINVAL) {
 				t.Fatalf("map from an odd byte: %v", err)
+			}
+		})
+	}
+}
+
+// TestDirectWithoutDescriptor: where the file cannot be opened once more by its name, or that is another file's by
+// now, direct access goes by the descriptor that is there.
+func TestDirectWithoutDescriptor(t *testing.T) {
+	for what, spoil := range map[string]func(name string) error{
+		"removed": os.Remove,
+		"replaced": func(name string) error {
+			if err := os.WriteFile(name+".new", make([]byte, 4*vfs.Block), 0o600); err != nil {
+				return err
+			}
+			return os.Rename(name+".new", name)
+		},
+		"renamed": func(name string) error { return os.Rename(name, name+".old") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			name := filepath.Join(t.TempDir(), "f")
+			f, err := vfs.OS{}.Create(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			want := vfs.Aligned(2 * vfs.Block)
+			for i := range want {
+				want[i] = byte(i / 7)
+			}
+			if _, err := f.WriteDirect(want, 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := spoil(name); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := f.WriteDirect(want, 2*vfs.Block); n != len(want) || err != nil {
+				t.Fatal(n, err)
+			}
+			got := vfs.Aligned(4 * vfs.Block)
+			if n, err := f.ReadDirect(got, 0); n != len(got) || err != nil || !bytes.Equal(got, append(bytes.Clone(want), want...)) {
+				t.Fatal(n, err)
+			}
+			if b, err := os.ReadFile(name); err == nil && !bytes.Equal(b, make([]byte, len(b))) {
+				t.Error("the other file was written to")
 			}
 		})
 	}

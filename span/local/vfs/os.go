@@ -33,7 +33,11 @@ func openOS(name string, flag int) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &osFile{File: f}, nil
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, errors.Join(fmt.Errorf("stat %s: %w", name, err), f.Close())
+	}
+	return &osFile{File: f, node: nodeOf(&st)}, nil
 }
 
 // Remove implements [FS].
@@ -113,7 +117,15 @@ func (OS) Space(dir string) (Space, error) {
 	return Space{Total: st.Blocks * size, Free: st.Bavail * size}, nil
 }
 
-type osFile struct{ *os.File }
+type osFile struct {
+	*os.File
+	node node
+}
+
+// node is which file it is, by whatever name.
+type node struct{ dev, ino uint64 }
+
+func nodeOf(st *unix.Stat_t) node { return node{st.Dev, st.Ino} }
 
 // Sync uses fdatasync: the size is data to it, times are not.
 func (f *osFile) Sync() error {
