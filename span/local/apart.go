@@ -17,7 +17,7 @@ const (
 // it: for what is in memory, cold, small, or in any way odd. release is to be called once.
 func (s *Store) fetchApart(p *partition, offset, limit int64, maxBytes int) (parts []span.Apart, next int64, release func(), ok bool) {
 	p.mu.Lock()
-	if len(p.fenced) > 0 || s.inLog(p, p.refAt(offset), offset) {
+	if offset < p.start || len(p.fenced) > 0 || s.inLog(p, p.refAt(offset), offset) {
 		p.mu.Unlock()
 		return nil, 0, nil, false
 	}

@@ -199,6 +199,7 @@ func (s *Store) swap(p *partition, w *work, out []*segment) error {
 	segs := append([]*segment(nil), p.segs[:at]...)
 	segs = append(segs, out...)
 	p.segs = append(segs, p.segs[at+len(w.origin):]...)
+	p.swaps++
 	// Nothing is left of aborted transactions that ended there.
 	end := w.segs[len(w.segs)-1].next
 	var aborted []abortedTxn

@@ -10,6 +10,9 @@ import (
 func (s *Store) eachBatch(p *partition, sg *segment, origin *segment, fn func(h batch.Header, raw []byte) (more bool, err error)) error {
 	of, err := s.files.get(origin, sg.path(s.opt.Dir, p), false)
 	if err != nil {
+		if passed := s.passed(p, origin, anyOffset); passed != nil {
+			return passed
+		}
 		return err
 	}
 	defer s.files.put(of)
@@ -33,7 +36,7 @@ func (s *Store) eachBatch(p *partition, sg *segment, origin *segment, fn func(h 
 		of.f.Drop(0, sg.size)
 		return nil
 	}
-	return s.damage(p, origin, err)
+	return s.damage(p, origin, anyOffset, err)
 }
 
 // abortedAt tells whether a record belongs to an aborted transaction.

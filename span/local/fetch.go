@@ -15,8 +15,8 @@ import (
 func (s *Store) fetchSegment(ctx context.Context, p *partition, v view, offset, limit, pos int64, maxBytes int) (*[]byte, []byte, error) {
 	of, err := s.files.get(v.seg, v.seg.path(s.opt.Dir, p), false)
 	if err != nil {
-		if s.replaced(p, v.seg) {
-			return nil, nil, errRecycled
+		if passed := s.passed(p, v.seg, offset); passed != nil {
+			return nil, nil, passed
 		}
 		return nil, nil, err
 	}
@@ -27,7 +27,7 @@ func (s *Store) fetchSegment(ctx context.Context, p *partition, v view, offset, 
 		x, err := of.indexOf(p, v)
 		if err != nil {
 			of.mu.Unlock()
-			return nil, nil, s.damage(p, v.seg, err)
+			return nil, nil, s.damage(p, v.seg, offset, err)
 		}
 		pos = x.find(offset)
 		of.mu.Unlock()
@@ -45,7 +45,7 @@ func (s *Store) fetchSegment(ctx context.Context, p *partition, v view, offset, 
 			if errors.Is(err, errNotWaited) {
 				return nil, nil, fmt.Errorf("read at %d: %w: %w", pos, err, ctx.Err())
 			}
-			return nil, nil, s.damage(p, v.seg, readError(pos, err))
+			return nil, nil, s.damage(p, v.seg, offset, readError(pos, err))
 		}
 		now := s.opt.Steady()
 		known := 0
@@ -55,11 +55,11 @@ func (s *Store) fetchSegment(ctx context.Context, p *partition, v view, offset, 
 		from, end, next, more, err := s.cut(p, window, offset, limit, maxBytes, known)
 		if err != nil {
 			putBuffer(buf)
-			return nil, nil, s.damage(p, v.seg, fmt.Errorf("near %d: %w", pos, err))
+			return nil, nil, s.damage(p, v.seg, offset, fmt.Errorf("near %d: %w", pos, err))
 		}
 		if end > from && !v.cleaned && batch.BaseOffset(window[from:]) > offset {
 			putBuffer(buf)
-			return nil, nil, s.damage(p, v.seg, fmt.Errorf("%w: no batch holds offset %d", errDamaged, offset))
+			return nil, nil, s.damage(p, v.seg, offset, fmt.Errorf("%w: no batch holds offset %d", errDamaged, offset))
 		}
 		if end > from {
 			if end > known && how != pastCache {
@@ -71,7 +71,7 @@ func (s *Store) fetchSegment(ctx context.Context, p *partition, v view, offset, 
 		putBuffer(buf)
 		if more == 0 || pos+int64(from) >= v.size {
 			if !v.cleaned && offset < limit {
-				return nil, nil, s.damage(p, v.seg, fmt.Errorf("%w: no batch holds offset %d", errDamaged, offset))
+				return nil, nil, s.damage(p, v.seg, offset, fmt.Errorf("%w: no batch holds offset %d", errDamaged, offset))
 			}
 			return nil, nil, nil
 		}
@@ -80,7 +80,7 @@ func (s *Store) fetchSegment(ctx context.Context, p *partition, v view, offset, 
 		pos += int64(from)
 		need = more
 		if int64(need) > v.size-pos {
-			return nil, nil, s.damage(p, v.seg, fmt.Errorf("%w: batch at %d ends past the segment", errDamaged, pos))
+			return nil, nil, s.damage(p, v.seg, offset, fmt.Errorf("%w: batch at %d ends past the segment", errDamaged, pos))
 		}
 		n = int(min(int64(max(need, maxBytes)), v.size-pos))
 	}

@@ -75,14 +75,14 @@ func (s *Store) offsetForOnce(p *partition, ms int64) (span.Position, bool, erro
 func (s *Store) timeInSegment(p *partition, v view, ms, start int64) (span.Position, bool, error) {
 	of, err := s.files.get(v.seg, v.seg.path(s.opt.Dir, p), false)
 	if err != nil {
-		return span.Position{}, false, s.damage(p, v.seg, err)
+		return span.Position{}, false, s.damage(p, v.seg, anyOffset, err)
 	}
 	defer s.files.put(of)
 	of.mu.Lock()
 	x, err := of.indexOf(p, v)
 	if err != nil {
 		of.mu.Unlock()
-		return span.Position{}, false, s.damage(p, v.seg, err)
+		return span.Position{}, false, s.damage(p, v.seg, anyOffset, err)
 	}
 	pos, ok := x.findTime(ms)
 	of.mu.Unlock()
@@ -110,7 +110,7 @@ func (s *Store) timeInSegment(p *partition, v view, ms, start int64) (span.Posit
 		return !found, err
 	})
 	if err != nil {
-		return span.Position{}, false, s.damage(p, v.seg, err)
+		return span.Position{}, false, s.damage(p, v.seg, anyOffset, err)
 	}
 	return at, found, nil
 }

@@ -52,6 +52,7 @@ type partition struct {
 	unflushed bool  // counted in Store.unflushed: something is only in the shared log
 	refs      []ref // by offset: all from flushed on, and some before it
 	segs      []*segment
+	swaps     uint64 // compactions that were put in place
 	producers map[int64]*producer
 	open      []openTxn // by start
 	done      []doneTxn // by marker
@@ -207,6 +208,18 @@ func (p *partition) abortedIn(from, to int64) []span.Aborted {
 		}
 	}
 	return out
+}
+
+// abortedFor is abortedIn for batches that were read since the caller saw so many swaps. It is false where what
+// was aborted among them may not be known any more: a compaction took the records away meanwhile,
+// and the transactions with them, or a trim did. Then they are to be read again.
+func (p *partition) abortedFor(from, to int64, swaps uint64) ([]span.Aborted, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.swaps != swaps || from < p.start {
+		return nil, false
+	}
+	return p.abortedIn(from, to), true
 }
 
 // maxTimestamp is the largest of what is there; under mu.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"sort"
 	"time"
 
@@ -25,7 +27,7 @@ func (s *Store) read(ctx context.Context, l *log, r span.ReadRequest) (span.Read
 			return emptyRead(), err
 		}
 		p.mu.Lock()
-		b := p.bounds()
+		b, swaps := p.bounds(), p.swaps
 		limit := b.HighWatermark
 		if r.Committed {
 			limit = b.LastStable
@@ -47,37 +49,51 @@ func (s *Store) read(ctx context.Context, l *log, r span.ReadRequest) (span.Read
 			if parts, next, release, ok := s.fetchApart(p, r.Offset, limit, r.MaxBytes); ok {
 				out.Apart, out.Release = parts, release
 				if r.Committed {
-					p.mu.Lock()
-					out.Aborted = p.abortedIn(r.Offset, next)
-					p.mu.Unlock()
+					var fits bool
+					if out.Aborted, fits = p.abortedFor(r.Offset, next, swaps); !fits {
+						release()
+						continue
+					}
 				}
 				return out, nil
 			}
 		}
 		if !wait {
 			buf, batches, err := s.fetch(ctx, p, r.Offset, limit, r.MaxBytes)
+			if errors.Is(err, errTrimmed) {
+				continue // and tell where the log begins now
+			}
 			if err != nil {
 				return out, err
 			}
 			if len(batches) > 0 {
+				if r.Committed {
+					var fits bool
+					if out.Aborted, fits = p.abortedFor(r.Offset, lastNext(batches), swaps); !fits {
+						putBuffer(buf)
+						continue
+					}
+				}
 				out.Batches = batches
 				out.Release = func() { putBuffer(buf) }
-				if r.Committed {
-					next := lastNext(batches)
-					p.mu.Lock()
-					out.Aborted = p.abortedIn(r.Offset, next)
-					p.mu.Unlock()
-				}
 				return out, nil
 			}
 			putBuffer(buf)
 			if r.MaxWait <= 0 {
 				return out, nil
 			}
-			// Nothing but a compaction's gap up to the limit.
+			// Nothing but a compaction's gap up to the limit. More may have come while that was read, and
+			// whoever told of it did not find us waiting.
 			p.mu.Lock()
-			wake = p.waiter()
+			now := p.bounds()
+			moved := now.Start != b.Start || now.HighWatermark != b.HighWatermark || now.LastStable != b.LastStable || p.t.gone.Load()
+			if !moved {
+				wake = p.waiter()
+			}
 			p.mu.Unlock()
+			if moved {
+				continue
+			}
 		} else if r.MaxWait <= 0 {
 			return out, nil
 		}
@@ -143,6 +159,11 @@ func (s *Store) fetchOnce(ctx context.Context, p *partition, offset, limit int64
 // next when there is nothing more in it.
 func (s *Store) fetchFrom(ctx context.Context, p *partition, offset, limit int64, maxBytes int) (buf *[]byte, batches []byte, next int64, err error) {
 	p.mu.Lock()
+	// It began there when the reader looked, and what is found by the offset now is something else.
+	if offset < p.start {
+		p.mu.Unlock()
+		return nil, nil, 0, errTrimmed
+	}
 	for _, f := range p.fenced {
 		if offset >= f.from && offset < f.to {
 			p.mu.Unlock()
@@ -260,11 +281,17 @@ func (p *partition) remind(h hint) {
 	p.mu.Unlock()
 }
 
+// errTrimmed: the log begins past what was looked for, by now.
+var errTrimmed = fmt.Errorf("log was trimmed meanwhile: %w", span.ErrOffsetOutOfRange)
+
+// anyOffset is the offset of those who look for none in particular.
+const anyOffset = math.MaxInt64
+
 // damage fences a segment whose bytes are not what was written. Reads that
-// failed for another reason fence nothing.
-func (s *Store) damage(p *partition, seg *segment, err error) error {
-	if s.replaced(p, seg) {
-		return errRecycled
+// failed for another reason fence nothing. offset is what was looked for.
+func (s *Store) damage(p *partition, seg *segment, offset int64, err error) error {
+	if passed := s.passed(p, seg, offset); passed != nil {
+		return passed
 	}
 	if !errors.Is(err, errDamaged) {
 		return fmt.Errorf("partition %d: %w", p.n, err)
@@ -282,14 +309,20 @@ func (s *Store) damage(p *partition, seg *segment, err error) error {
 	return err
 }
 
-// replaced tells whether the partition does not use the segment any more.
-func (s *Store) replaced(p *partition, seg *segment) bool {
+// passed tells what became of a segment since it was looked up, nil if it is still what it was: its topic is
+// gone, the log begins past the offset that was looked for, or a compaction or a trim took it out, and what is
+// wanted is to be looked up anew. Its file may be away in each of these cases.
+func (s *Store) passed(p *partition, seg *segment, offset int64) error {
+	if p.t.gone.Load() {
+		return errGone
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, sg := range p.segs {
-		if sg == seg {
-			return false
-		}
+	if offset < p.start {
+		return errTrimmed
 	}
-	return true
+	if slices.Contains(p.segs, seg) {
+		return nil
+	}
+	return errRecycled
 }
