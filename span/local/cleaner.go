@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -15,6 +16,11 @@ type cleaner struct {
 	ask  chan func()
 	quit chan struct{}
 	done chan struct{}
+
+	mu sync.Mutex
+	// The topic that is compacted, 0 if none is. Its directory stays when it is deleted meanwhile, until the
+	// cleaner has let it go.
+	topic uint32
 }
 
 func (c *cleaner) start(s *Store) {
@@ -32,6 +38,12 @@ func (c *cleaner) stop() {
 
 func (c *cleaner) run() {
 	defer close(c.done)
+	// What the cleaner writes is in no list until it is whole: it would be swept away.
+	select {
+	case <-c.s.keeper.swept:
+	case <-c.quit:
+		return
+	}
 	t := time.NewTicker(c.s.opt.Maintenance)
 	defer t.Stop()
 	for {
@@ -59,20 +71,39 @@ func (c *cleaner) stopping() bool {
 	}
 }
 
+// hold keeps the directory of the topic from being removed, and that of no other; 0 lets go. A topic that was
+// gone before is not kept.
+func (c *cleaner) hold(number uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.topic = number
+}
+
+func (c *cleaner) holds(number uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.topic == number
+}
+
 // clean compacts every partition that is due, or, if all is set, every one of a compacted topic.
 func (c *cleaner) clean(all bool) error {
 	var errs error
+	defer c.hold(0)
 	for _, t := range c.s.liveTopics() {
 		cfg := t.cfg.Load()
 		if !cfg.compacts {
 			continue
 		}
+		c.hold(t.number)
 		for _, p := range t.partitions() {
 			if c.stopping() || c.s.failure() != nil {
 				return errs
 			}
+			if t.gone.Load() {
+				break
+			}
 			// A partition that cannot be cleaned does not keep the others from it.
-			if err := c.cleanPartition(p, cfg, all); err != nil && !errors.Is(err, errStopped) && !errors.Is(err, errRecycled) {
+			if err := c.cleanPartition(p, cfg, all); err != nil && !errors.Is(err, errStopped) && !errors.Is(err, errRecycled) && !errors.Is(err, errGone) {
 				errs = errors.Join(errs, fmt.Errorf("topic %q, partition %d: %w", t.name, p.n, err))
 			}
 		}
@@ -142,7 +173,8 @@ func (c *cleaner) cleanPartition(p *partition, cfg *topicConfig, all bool) error
 		return nil
 	}
 	keys := newKeyMap(w.records(), c.s.opt.CompactionMemory)
-	end, err := c.s.mapKeys(p, w, keys, c.stopping)
+	stop := func() bool { return c.stopping() || p.t.gone.Load() }
+	end, err := c.s.mapKeys(p, w, keys, stop)
 	if err != nil {
 		return err
 	}
@@ -155,7 +187,7 @@ func (c *cleaner) cleanPartition(p *partition, cfg *topicConfig, all bool) error
 		return fmt.Errorf("keys of one segment do not fit into %d bytes", c.s.opt.CompactionMemory)
 	}
 	w.segs, w.origin = w.segs[:n], w.origin[:n]
-	out, err := c.s.rewrite(p, w, keys, cfg, c.stopping)
+	out, err := c.s.rewrite(p, w, keys, cfg, stop)
 	if err == nil {
 		err = c.s.swap(p, w, out)
 	}

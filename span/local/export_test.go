@@ -1,6 +1,7 @@
 package local
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,6 +15,44 @@ func (s *Store) FlushNow() error {
 		s.keeper.note(err)
 		return err
 	})
+}
+
+// KeepNow is a pass of the keeper: what is to be removed goes.
+func (s *Store) KeepNow() error {
+	return s.keeper.do(func() error {
+		err := errors.Join(s.keeper.flush(0), s.keeper.removeTopics())
+		s.keeper.note(err)
+		return err
+	})
+}
+
+// RetainBehind applies retention so that its trims are decided before what first asks of the log is done, and come behind it.
+func (s *Store) RetainBehind(first func() error) error {
+	held, release := make(chan struct{}), make(chan struct{})
+	results := make(chan error, 3)
+	go func() {
+		results <- s.do(func() error {
+			close(held)
+			<-release
+			return nil
+		})
+	}()
+	<-held
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	queued := func(n int) {
+		for have := 0; have < n; <-tick.C {
+			s.qmu.Lock()
+			have = len(s.queue)
+			s.qmu.Unlock()
+		}
+	}
+	go func() { results <- first() }()
+	queued(1)
+	go func() { results <- s.RetainNow() }()
+	queued(2)
+	close(release)
+	return errors.Join(<-results, <-results, <-results)
 }
 
 // RetainNow applies retention.

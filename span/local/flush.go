@@ -250,7 +250,11 @@ func (r *round) finish() error {
 		p.mu.Lock()
 		for _, d := range pub.drafts {
 			seg := d.seg
-			seg.size, seg.next, seg.maxTS, seg.closed, seg.damaged = d.now.size, d.now.next, d.now.maxTS, d.now.closed, d.now.damaged
+			seg.size, seg.next, seg.maxTS, seg.closed = d.now.size, d.now.next, d.now.maxTS, d.now.closed
+			// A reader may have fenced it since the draft was made: that stays.
+			if d.now.damaged != "" {
+				seg.damaged = d.now.damaged
+			}
 			if d.made {
 				p.segs = append(p.segs, seg)
 			}

@@ -16,6 +16,8 @@ type keeper struct {
 	ask  chan func() // what others want done by the keeper
 	quit chan struct{}
 	done chan struct{}
+	// Closed when what a former process left over is removed.
+	swept chan struct{}
 
 	mu     sync.Mutex
 	topics []uint32  // deleted; their directories are to be removed
@@ -37,6 +39,7 @@ func (k *keeper) start(s *Store) {
 	k.ask = make(chan func())
 	k.quit = make(chan struct{})
 	k.done = make(chan struct{})
+	k.swept = make(chan struct{})
 	go k.run()
 }
 
@@ -157,6 +160,7 @@ func (k *keeper) run() {
 	tend := time.NewTicker(k.s.opt.Maintenance)
 	defer tend.Stop()
 	k.note(k.sweep())
+	close(k.swept)
 	k.watchSpace()
 	for {
 		select {
@@ -232,6 +236,12 @@ func (k *keeper) removeTopics() error {
 	k.topics = nil
 	k.mu.Unlock()
 	for i, number := range topics {
+		if k.s.cleaner.holds(number) {
+			k.mu.Lock()
+			k.topics = append(k.topics, number)
+			k.mu.Unlock()
+			continue // a later pass finds it let go
+		}
 		if err := k.s.opt.FS.RemoveAll(topicDir(k.s.opt.Dir, number)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			k.mu.Lock()
 			k.topics = append(topics[i:], k.topics...)

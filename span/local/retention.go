@@ -19,10 +19,12 @@ func (k *keeper) retain() error {
 	for _, t := range s.liveTopics() {
 		cfg := t.cfg.Load()
 		for _, p := range t.partitions() {
-			start := p.expire(cfg, now)
-			if start >= 0 {
+			if p.expire(cfg, now) >= 0 {
 				err := s.do(func() error {
-					if t.gone.Load() {
+					// Anew, in the order of the log: who has asked for a longer retention since, and got it, is to
+					// have it.
+					start := p.expire(t.cfg.Load(), now)
+					if start < 0 || t.gone.Load() {
 						return nil
 					}
 					return s.trim(p, start)
