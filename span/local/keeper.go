@@ -162,6 +162,9 @@ func (k *keeper) run() {
 	k.note(k.sweep())
 	close(k.swept)
 	k.watchSpace()
+	if k.s.log.sparse() {
+		k.note(k.flush(0))
+	}
 	for {
 		select {
 		case <-k.quit:

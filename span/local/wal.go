@@ -293,6 +293,21 @@ func (w *wal) release(lsn uint64) error {
 	return err
 }
 
+// leastFiles is how many files of the log may lie around with little in them.
+const leastFiles = 4
+
+// sparse tells whether the log has many more files than what it holds needs. Each start goes on in another
+// file, so those of starts between which little was appended pile up: flushes wait for bytes.
+func (w *wal) sparse() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.live) == 0 {
+		return false
+	}
+	// A batch that did not fit may have left half of a file empty.
+	return int64(len(w.live)) > leastFiles+2*w.liveBytes(w.live[0].lsn)/w.fileSize
+}
+
 // liveBytes is the size of the log from lsn to its end.
 func (w *wal) liveBytes(lsn uint64) int64 { return int64(w.next.Load() - lsn) }
 
