@@ -35,13 +35,13 @@ func (s *Store) offsetForOnce(p *partition, ms int64) (span.Position, bool, erro
 	}
 	start, hw, flushed := p.start, p.hw, p.flushed
 	type candidate struct {
-		v    view
-		next int64
+		v     view
+		fence error
 	}
 	var segs []candidate
 	for _, sg := range p.segs {
-		if sg.maxTS >= ms && sg.next > start && sg.damaged == "" {
-			segs = append(segs, candidate{view{sg, sg.size, sg.closed, sg.cleaned}, sg.next})
+		if sg.maxTS >= ms && sg.next > start {
+			segs = append(segs, candidate{view{sg, sg.size, sg.closed, sg.cleaned}, sg.fence()})
 		}
 	}
 	var refs []ref
@@ -52,6 +52,10 @@ func (s *Store) offsetForOnce(p *partition, ms int64) (span.Position, bool, erro
 	}
 	p.mu.Unlock()
 	for _, c := range segs {
+		if c.fence != nil {
+			// It may be in there: a later one would let its reader pass over records that nobody has said are lost.
+			return span.Position{}, false, c.fence
+		}
 		at, found, err := s.timeInSegment(p, c.v, ms, start)
 		if err != nil || found {
 			return at, found, err

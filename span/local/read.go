@@ -252,8 +252,8 @@ func (p *partition) lookup(offset int64) (v view, pos, limit int64, err error) {
 		return v, 0, 0, nil
 	}
 	sg := p.segs[first]
-	if sg.damaged != "" {
-		return v, 0, 0, fmt.Errorf("segment at offset %d is fenced off: %s: %w", sg.base, sg.damaged, span.ErrStorage)
+	if err := sg.fence(); err != nil {
+		return v, 0, 0, err
 	}
 	v = view{seg: sg, size: sg.size, closed: sg.closed, cleaned: sg.cleaned}
 	for i := range p.hints {

@@ -58,6 +58,14 @@ type segment struct {
 	busy    bool   // more is being written to it
 }
 
+// fence tells that the segment is not served, and why; under the partition's mu.
+func (s *segment) fence() error {
+	if s.damaged == "" {
+		return nil
+	}
+	return fmt.Errorf("segment at offset %d is fenced off: %s: %w", s.base, s.damaged, span.ErrStorage)
+}
+
 func (s *segment) path(dir string, p *partition) string {
 	name := fmt.Sprintf("%d-%020d.seg", p.n, s.base)
 	if s.gen > 0 {

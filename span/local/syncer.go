@@ -14,8 +14,9 @@ func (s *Store) syncing() {
 	var dirty []*walFile
 	var end uint64 // of what was written
 	timer := time.NewTimer(time.Hour)
+	timer.Stop()
 	defer timer.Stop()
-	armed := false
+	var due time.Time // when what waits for the timer is synced at the latest; zero if nothing does
 	for {
 		groups = groups[:0]
 		must := false
@@ -40,7 +41,7 @@ func (s *Store) syncing() {
 				}
 			}
 		case <-timer.C:
-			must, armed = true, false
+			must, due = true, time.Time{}
 		}
 		var lag time.Duration
 		for _, g := range groups {
@@ -58,9 +59,14 @@ func (s *Store) syncing() {
 		if must && s.failure() == nil {
 			s.syncFiles(dirty, end)
 			dirty = dirty[:0]
-		} else if lag > 0 && !armed {
-			timer.Reset(lag)
-			armed = true
+			timer.Stop()
+			due = time.Time{}
+		} else if lag > 0 {
+			// Topics differ in how long they wait: the shortest decides.
+			if at := time.Now().Add(lag); due.IsZero() || at.Before(due) {
+				timer.Reset(lag)
+				due = at
+			}
 		}
 		err := s.failure()
 		for _, g := range groups {
