@@ -83,6 +83,17 @@ func TestTopicsAreCreatedConfiguredGrownAndDeleted(t *testing.T) {
 	if now.Config["cleanup.policy"] != "delete,compact" || now.Config["retention.ms"] != "" || now.Config["max.message.bytes"] != "2000000" {
 		t.Errorf("configs: %v", now.Config)
 	}
+	for _, policy := range []struct{ change, kept, there string }{{"delete,compact", "", "delete"}, {"compact", "compact", "compact"}, {"compact", "", "delete"}, {"delete", "delete", "delete"}} {
+		op := gateway.ConfigSubtract
+		if policy.kept != "" {
+			op = gateway.ConfigAppend
+		}
+		f.check(alter(gateway.ConfigChange{Key: "cleanup.policy", Op: op, Value: policy.change}))
+		if got := f.watch.Snapshot().TopicByName(catalog.DefaultTenant, "orders").Config["cleanup.policy"]; got != policy.kept || physical("cleanup.policy") != policy.there {
+			t.Errorf("after %d %s: %q, physically %q, want %q and %q", op, policy.change, got, physical("cleanup.policy"), policy.kept, policy.there)
+		}
+	}
+	wantCode(t, create(gateway.TopicSpec{Name: "x", Partitions: 1, Config: map[string]string{"cleanup.policy": "compact,"}}), wire.InvalidConfig, "list of")
 	wantCode(t, alter(gateway.ConfigChange{Key: "retention.ms", Op: gateway.ConfigAppend, Value: "1"}), wire.InvalidConfig, "not a list")
 
 	grow := func(n int32) error {

@@ -55,6 +55,10 @@ func physicalConfig(topic map[string]string, kind catalog.ClusterKind, holdTombs
 	if _, set := topic[indexSize]; !set && kind != catalog.KindLocal {
 		out[indexSize] = strconv.FormatInt(indexBytes(topic), 10)
 	}
+	if !isDeleted(topic) && !isCompacted(topic) {
+		// Brokers before Kafka 4.2 know no policy of nothing, and refuse DeleteRecords to what deletes nothing.
+		out["cleanup.policy"] = "delete"
+	}
 	if isDeleted(topic) {
 		// Only the copy knows its segments; see measure.
 		out["retention.bytes"] = configOf(topic, "retention.bytes")

@@ -60,6 +60,7 @@ func (t *term) retainTopic(ctx context.Context, k *keeper, s *catalog.Snapshot, 
 	for p, ch := range chains {
 		befores[p] = ch.Start
 		if !isDeleted(topic.Config) {
+			trims = trims || chain.Below(ch, ch.Start) > 0 // by DeleteRecords, or from before the policy changed
 			continue
 		}
 		sizes, begins, err := t.measure(ctx, k, topic, ch)
@@ -244,7 +245,7 @@ func (t *term) sizesOf(ctx context.Context, k *keeper, c *catalog.Copy) ([]int64
 // retention's doing, or a client's DeleteRecords. Logs that are only compacted
 // refuse it and keep everything.
 func (t *term) deleteRecords(ctx context.Context, k *keeper, topic *catalog.Topic, chains []*catalog.Chain, starts []int64) error {
-	if !isDeleted(topic.Config) {
+	if isCompacted(topic.Config) && !isDeleted(topic.Config) {
 		return nil
 	}
 	for p, ch := range chains {

@@ -41,7 +41,7 @@ type topicConfig struct {
 
 // topicConfigs are all configs of a topic, by name. Defaults are Apache Kafka 4.3's.
 var topicConfigs = sortedConfigs([]topicConfig{
-	list("cleanup.policy", "delete", "log.cleanup.policy", "delete, compact or both: what happens to old records", []string{"delete", "compact"}).onDisk(),
+	list("cleanup.policy", "delete", "log.cleanup.policy", "delete, compact, both or nothing: what happens to old records", []string{"delete", "compact"}).onDisk(),
 	one("compression.type", "producer", "compression.type", "producer keeps batches as they came; Braid never recompresses", []string{"producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"}),
 	integer("compression.gzip.level", "-1", "compression.gzip.level", "kept for tools: batches stay as they came", -1, 9),
 	integer("compression.lz4.level", "9", "compression.lz4.level", "kept for tools: batches stay as they came", 1, 17),
@@ -130,6 +130,9 @@ func one(name, def, broker, doc string, of []string) topicConfig {
 
 func list(name, def, broker, doc string, of []string) topicConfig {
 	return topicConfig{ConfigKey: key(name, gateway.ConfigList, def, broker, doc), values: of, check: func(v string) (string, bool) {
+		if strings.TrimSpace(v) == "" {
+			return "", true // none of them (KIP-1161)
+		}
 		for _, item := range strings.Split(v, ",") {
 			if !slices.Contains(of, strings.TrimSpace(item)) {
 				return "a list of " + strings.Join(of, ", "), false

@@ -21,8 +21,7 @@ import (
 //
 // Differences: no broker config is dynamic, so all of them are refused; so are
 // log levels and client metrics, which nobody collects. An operation that is not
-// known is INVALID_REQUEST, where Kafka 4.3 says UNKNOWN_SERVER_ERROR. A
-// cleanup.policy of nothing (KIP-1161) is refused.
+// known is INVALID_REQUEST, where Kafka 4.3 says UNKNOWN_SERVER_ERROR.
 
 // resource is what a request names.
 type resource struct {

@@ -4,7 +4,6 @@ package gateway
 //
 // Differences: topics and groups have configs that can be altered; brokers,
 // loggers and client metrics are refused with INVALID_REQUEST. How, is in alter.go.
-// An empty cleanup.policy (KIP-1161) is refused.
 
 import (
 	"github.com/twmb/franz-go/pkg/kmsg"

@@ -97,6 +97,10 @@ func (show shown) add(out []kmsg.DescribeConfigsResponseResourceConfig, key *Con
 	c.IsDefault = c.Source == kmsg.ConfigSourceDefaultConfig
 	if !key.Sensitive {
 		c.Value = &levels[0].value
+		if key.Type == ConfigList {
+			once := listed(levels[0].value)
+			c.Value = &once
+		}
 	}
 	if show.docs && key.Doc != "" {
 		c.Documentation = &key.Doc
@@ -112,6 +116,17 @@ func (show shown) add(out []kmsg.DescribeConfigsResponseResourceConfig, key *Con
 		}
 	}
 	return append(out, c)
+}
+
+// listed is a list as Apache Kafka shows it: each item once, without blanks around it.
+func listed(v string) string {
+	var items []string
+	for item := range strings.SplitSeq(v, ",") {
+		if item = strings.TrimSpace(item); item != "" && !slices.Contains(items, item) {
+			items = append(items, item)
+		}
+	}
+	return strings.Join(items, ",")
 }
 
 // topicConfigs describes the configs of a topic.

@@ -2,8 +2,8 @@ package gateway
 
 // DeleteRecords, key 21, versions 0 to 2.
 //
-// Like Apache Kafka: -1 deletes up to the high watermark; a topic whose
-// cleanup.policy has no delete is refused.
+// Like Apache Kafka: -1 deletes up to the high watermark; a topic that is compacted
+// and not deleted from is refused.
 //
 // Difference: the start of the chain is moved in the catalog at once; the
 // clusters behind give up their space when retention comes by.
@@ -82,16 +82,16 @@ func (call *call) deleteBefore(ctx context.Context, topic string, index int32, b
 	return wire.None
 }
 
-// deletes tells whether the topic's policy lets records go by age or request.
+// deletes tells whether the topic's policy lets records go by request: one of nothing does, too.
 func deletes(t *catalog.Topic) bool {
-	policy, set := t.Config["cleanup.policy"]
-	if !set {
-		return true
-	}
-	for p := range strings.SplitSeq(policy, ",") {
-		if strings.TrimSpace(p) == "delete" {
+	compacts := false
+	for p := range strings.SplitSeq(t.Config["cleanup.policy"], ",") {
+		switch strings.TrimSpace(p) {
+		case "delete":
 			return true
+		case "compact":
+			compacts = true
 		}
 	}
-	return false
+	return !compacts
 }

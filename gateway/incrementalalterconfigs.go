@@ -5,7 +5,6 @@ package gateway
 //
 // Differences: topics and groups have configs that can be altered; brokers,
 // loggers and client metrics are refused with INVALID_REQUEST. How, is in alter.go.
-// An empty cleanup.policy (KIP-1161) is refused.
 // An operation that is not known is INVALID_REQUEST too.
 
 import (

@@ -73,9 +73,12 @@ func TestDeleteRecords(t *testing.T) {
 	f := newFleet(t)
 	f.topic("d", 1)
 	f.topic("keep", 1, "cleanup.policy", "compact")
+	f.topic("nothing", 1, "cleanup.policy", "") // by itself
+	f.topic("both", 1, "cleanup.policy", "compact, delete")
 	r := f.raw()
 	for range 5 {
 		put(r, "d", 0, "v")
+		put(r, "nothing", 0, "v")
 	}
 	ask := func(topic string, before int64) (wire.Code, int64) {
 		req := kmsg.NewPtrDeleteRecordsRequest()
@@ -91,7 +94,7 @@ func TestDeleteRecords(t *testing.T) {
 		low    int64
 	}{
 		{"d", 2, 0, 2}, {"d", 1, 0, 2}, {"d", 6, wire.OffsetOutOfRange, -1}, {"d", -7, wire.OffsetOutOfRange, -1},
-		{"keep", 0, wire.PolicyViolation, -1}, {"none", 0, wire.UnknownTopicOrPartition, -1}, {"d", -1, 0, 5},
+		{"keep", 0, wire.PolicyViolation, -1}, {"nothing", 3, 0, 3}, {"both", 0, 0, 0}, {"none", 0, wire.UnknownTopicOrPartition, -1}, {"d", -1, 0, 5},
 	} {
 		if code, low := ask(c.topic, c.before); code != c.code || low != c.low {
 			t.Errorf("%s before %d: %v, low %d, want %v, %d", c.topic, c.before, code, low, c.code, c.low)

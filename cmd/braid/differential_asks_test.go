@@ -108,9 +108,6 @@ func (d *adminDiff) alter() question {
 		c.Name, c.Value = d.setting()
 		c.Op = pick(d.rng, kmsg.IncrementalAlterConfigOpSet, kmsg.IncrementalAlterConfigOpSet, kmsg.IncrementalAlterConfigOpDelete,
 			kmsg.IncrementalAlterConfigOpAppend, kmsg.IncrementalAlterConfigOpSubtract)
-		if c.Name == "cleanup.policy" && c.Op == kmsg.IncrementalAlterConfigOpSubtract {
-			c.Op = kmsg.IncrementalAlterConfigOpSet // Braid takes no policy of nothing
-		}
 		res.Configs = append(res.Configs, c)
 	}
 	req.Resources = append(req.Resources, res)

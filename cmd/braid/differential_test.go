@@ -24,7 +24,7 @@ import (
 // those that Kafka's broker sets dynamically (min.insync.replicas). What is left
 // out: replica assignments and other brokers' resources, which Braid refuses by
 // design (docs/kafka-api.md), and operations that Kafka does not know, to which
-// it says UNKNOWN_SERVER_ERROR; and a cleanup.policy of nothing, which Braid refuses. A broker of Kafka learns of a change some time
+// it says UNKNOWN_SERVER_ERROR. A broker of Kafka learns of a change some time
 // after the controller has answered: what only reads is asked again for a while.
 func TestAdminDifferential(t *testing.T) {
 	kafka := testkit.Shared(t)
@@ -163,7 +163,7 @@ func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 func (d *adminDiff) setting() (string, *string) {
 	all := [][2]string{
 		{"retention.ms", "60000"}, {"retention.ms", "-1"}, {"retention.ms", "-2"}, {"retention.ms", "x"}, {"retention.ms", ""},
-		{"cleanup.policy", "compact"}, {"cleanup.policy", "compact,delete"}, {"cleanup.policy", "both"}, {"cleanup.policy", "delete"},
+		{"cleanup.policy", "compact"}, {"cleanup.policy", "compact,delete"}, {"cleanup.policy", "both"}, {"cleanup.policy", "delete"}, {"cleanup.policy", ""}, {"cleanup.policy", "delete, delete"}, {"cleanup.policy", "compact,"},
 		{"max.message.bytes", "100000"}, {"max.message.bytes", "-1"}, {"max.message.bytes", "99999999999"},
 		{"segment.bytes", "1048576"}, {"segment.bytes", "10"}, {"min.cleanable.dirty.ratio", "0.3"}, {"min.cleanable.dirty.ratio", "1.5"},
 		{"message.timestamp.type", "LogAppendTime"}, {"message.timestamp.type", "Wrong"}, {"compression.type", "zstd"}, {"compression.type", "brotli"},
