@@ -308,6 +308,8 @@ func applyConfigChanges(old map[string]string, replace bool, changes []gateway.C
 	return out, checkConfigs(out)
 }
 
+// listChange appends to a list or takes from it. An empty item that is appended makes the list an invalid one, unless
+// it is alone, and those at the end are of no account: as in Apache Kafka.
 func listChange(have, items string, add bool) string {
 	var out []string
 	for _, s := range strings.Split(have, ",") {
@@ -315,11 +317,15 @@ func listChange(have, items string, add bool) string {
 			out = append(out, s)
 		}
 	}
-	for _, s := range strings.Split(items, ",") {
+	trimmed := strings.TrimRight(items, ",")
+	if trimmed == "" && items != "" {
+		return strings.Join(out, ",")
+	}
+	for _, s := range strings.Split(trimmed, ",") {
 		s = strings.TrimSpace(s)
 		at := slices.Index(out, s)
 		switch {
-		case add && at < 0 && s != "":
+		case add && at < 0:
 			out = append(out, s)
 		case !add && at >= 0:
 			out = slices.Delete(out, at, at+1)

@@ -308,3 +308,16 @@ func TestDescribeTopicPartitionsInPages(t *testing.T) {
 		}
 	}
 }
+
+// A list is shown as an Apache Kafka node shows it.
+func TestListsAreShownWithEachItemOnce(t *testing.T) {
+	policy, other := &ConfigKey{Name: "cleanup.policy", Type: ConfigList}, &ConfigKey{Name: "retention.ms", Type: ConfigLong}
+	for v, want := range map[string]string{"": "", " ": "", "delete, delete": "delete", " compact , delete ": "compact,delete"} {
+		if got := *policy.told(v); got != want {
+			t.Errorf("%q is shown as %q, want %q", v, got, want)
+		}
+	}
+	if got := *other.told(" 5, 5"); got != " 5, 5" {
+		t.Errorf("what is no list is shown as %q", got)
+	}
+}

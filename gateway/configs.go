@@ -96,11 +96,7 @@ func (show shown) add(out []kmsg.DescribeConfigsResponseResourceConfig, key *Con
 	c.IsSensitive, c.ReadOnly = key.Sensitive, key.ReadOnly
 	c.IsDefault = c.Source == kmsg.ConfigSourceDefaultConfig
 	if !key.Sensitive {
-		c.Value = &levels[0].value
-		if key.Type == ConfigList {
-			once := listed(levels[0].value)
-			c.Value = &once
-		}
+		c.Value = key.told(levels[0].value)
 	}
 	if show.docs && key.Doc != "" {
 		c.Documentation = &key.Doc
@@ -110,7 +106,7 @@ func (show shown) add(out []kmsg.DescribeConfigsResponseResourceConfig, key *Con
 			s := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
 			s.Name, s.Source = levels[j].name, levels[j].source
 			if !key.Sensitive {
-				s.Value = &levels[j].value
+				s.Value = key.told(levels[j].value)
 			}
 			c.ConfigSynonyms = append(c.ConfigSynonyms, s)
 		}
@@ -118,15 +114,19 @@ func (show shown) add(out []kmsg.DescribeConfigsResponseResourceConfig, key *Con
 	return append(out, c)
 }
 
-// listed is a list as Apache Kafka shows it: each item once, without blanks around it.
-func listed(v string) string {
+// told is a value as Apache Kafka shows it: of a list each item once, without blanks around it.
+func (k *ConfigKey) told(v string) *string {
+	if k.Type != ConfigList {
+		return &v
+	}
 	var items []string
 	for item := range strings.SplitSeq(v, ",") {
 		if item = strings.TrimSpace(item); item != "" && !slices.Contains(items, item) {
 			items = append(items, item)
 		}
 	}
-	return strings.Join(items, ",")
+	v = strings.Join(items, ",")
+	return &v
 }
 
 // topicConfigs describes the configs of a topic.
