@@ -14,7 +14,11 @@ import (
 //     steady one is not believed until the next start.
 //   - At a start more than clockDoubt after the last time that the directory knows, the machine was off for long or
 //     its clock is wrong, and nothing tells which: time goes on from the last known
-//     for clockDoubt, in which somebody can read the warning.
+//     for clockDoubt, in which somebody can read the warning. Then the wall clock is believed, and the gap does not
+//     count for what has no time but ours: see believe.
+//
+// What the directory knows is stamped by this clock (frames, and through them producers; first writes of segments), or
+// a start would take a wrong time that a former process wrote down for a proof of it.
 //
 // A clock that is behind makes things look young, which costs room only.
 type agingClock struct {
@@ -22,7 +26,7 @@ type agingClock struct {
 	mu    sync.Mutex
 	began time.Time // wall clock at the start
 	from  time.Duration
-	known int64 // ms; the newest time in the directory at the start if the wall clock is in doubt, else 0
+	known int64 // ms; the newest time in the directory at the start while the wall clock is in doubt, else 0
 	said  bool
 }
 
@@ -47,7 +51,7 @@ func (c *agingClock) ms() int64 {
 	wall, ran := c.s.opt.Now(), c.s.opt.Steady()-c.from
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.known != 0 && ran < clockDoubt {
+	if c.known != 0 {
 		return c.known + ran.Milliseconds()
 	}
 	steady := c.began.Add(ran)
@@ -63,8 +67,41 @@ func (c *agingClock) ms() int64 {
 	return steady.UnixMilli()
 }
 
+// doubted tells whether the wall clock was in doubt for long enough.
+func (c *agingClock) doubted() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.known != 0 && c.s.opt.Steady()-c.from >= clockDoubt
+}
+
+// believe ends a doubt; sequencer only. The time makes a leap by what was doubted. Producers, and segments by their
+// first write, were stamped by the time before it, also those of a moment ago: they leap too, or would all
+// look as old as the gap is long.
+func (s *Store) believe() error {
+	before := s.aging.ms()
+	s.aging.mu.Lock()
+	s.aging.known = 0
+	s.aging.mu.Unlock()
+	s.clock()
+	leap := s.aging.ms() - before
+	for _, t := range s.liveTopics() {
+		for _, p := range t.partitions() {
+			p.mu.Lock()
+			for _, st := range p.producers {
+				st.lastTime += leap
+			}
+			for _, sg := range p.segs {
+				sg.first += leap
+			}
+			p.mu.Unlock()
+		}
+	}
+	return nil
+}
+
 // newestTime is the newest time by our own clock that the directory holds, in ms: of
-// the log's frames, of producers, and of segments' first writes. Times of clients do not count.
+// the log's frames, of producers, and of segments' first writes. Times of clients do not count, nor do
+// log append times, which are the wall clock's.
 func (s *Store) newestTime() int64 {
 	newest := batch.NoTimestamp
 	if s.ms > 0 {
@@ -73,7 +110,6 @@ func (s *Store) newestTime() int64 {
 	for _, t := range s.liveTopics() {
 		for _, p := range t.partitions() {
 			p.mu.Lock()
-			newest = max(newest, p.lastTime)
 			for _, st := range p.producers {
 				newest = max(newest, st.lastTime)
 			}

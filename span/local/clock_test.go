@@ -125,3 +125,136 @@ func TestClockJumps(t *testing.T) {
 		})
 	}
 }
+
+// TestClockAheadIsNoProof: what is written while the clock is a year ahead does not make a start believe it, whether it
+// is in the log or in segments by then.
+func TestClockAheadIsNoProof(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	for _, tc := range []struct {
+		name              string
+		appended, flushed bool
+	}{{"nothing is written", false, false}, {"in the log", true, false}, {"in segments", true, true}} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := new(clocks)
+			c.wall.Store(time.Now().UnixNano())
+			o := c.options(vfs.NewMem())
+			s, err := local.Open(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = s.Close() }()
+			topic := create(t, s, "t", 1, "retention.ms", "604800000", "segment.bytes", "4096")
+			stamped := create(t, s, "stamped", 1, "message.timestamp.type", "LogAppendTime", "retention.ms", "-1")
+			l := s.Log(topic, 0)
+			for i := range 20 {
+				mustPut(t, l, made(t, c.wall.Load()/1e6, fmt.Sprintf("%0500d", i)))
+			}
+			if err := s.FlushNow(); err != nil {
+				t.Fatal(err)
+			}
+			c.advance(time.Hour)
+			c.wall.Add(int64(year))
+			if tc.appended {
+				raw, err := batch.NewBuilder().Producer(1<<40, 0, 0).Add(batch.Record{Timestamp: c.wall.Load() / 1e6, Value: make([]byte, 500)}).Build()
+				if err != nil {
+					t.Fatal(err)
+				}
+				mustPut(t, l, raw)
+				l2 := s.Log(stamped, 0)
+				mustPut(t, l2, made(t, 1, "x"))
+				l2.Release()
+			}
+			l.Release()
+			if tc.flushed {
+				if err := s.FlushNow(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if s, err = local.Open(o); err != nil {
+				t.Fatal(err)
+			}
+			c.advance(time.Hour)
+			if err := s.RetainNow(); err != nil {
+				t.Fatal(err)
+			}
+			l = s.Log(topic, 0)
+			defer l.Release()
+			if off, err := l.Offsets(context.Background()); err != nil || off.Start != 0 {
+				t.Fatalf("%+v, %v: records of two hours ago are gone", off, err)
+			}
+		})
+	}
+}
+
+// TestDoubtDoesNotAge: when a clock that was in doubt is believed after a day, what was written and heard of in that day
+// is of that day, and not as old as the gap is long; the next start sees it so too.
+func TestDoubtDoesNotAge(t *testing.T) {
+	c := new(clocks)
+	c.wall.Store(time.Now().UnixNano())
+	fs := vfs.NewMem()
+	o := c.options(fs)
+	s, err := local.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	topic := create(t, s, "t", 1, "retention.ms", "604800000")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.wall.Add(int64(30 * 24 * time.Hour))
+	if s, err = local.Open(o); err != nil {
+		t.Fatal(err)
+	}
+	// A record without a time has that of its segment.
+	raw, err := batch.NewBuilder().Producer(1<<40, 0, 0).Add(batch.Record{Timestamp: batch.NoTimestamp, Value: []byte("x")}).Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := s.Log(topic, 0)
+	c.advance(23 * time.Hour)
+	mustPut(t, l, raw)
+	l.Release()
+	if err := s.FlushNow(); err != nil {
+		t.Fatal(err)
+	}
+	c.advance(2 * time.Hour)
+	look := func(when string) {
+		t.Helper()
+		if err := s.RetainNow(); err != nil {
+			t.Fatal(err)
+		}
+		l := s.Log(topic, 0)
+		defer l.Release()
+		off, err := l.Offsets(context.Background())
+		if err != nil || off.Start != 0 {
+			t.Errorf("%s: %+v, %v: a record of two hours ago is gone", when, off, err)
+		}
+		if list, err := l.Producers(context.Background()); err != nil || len(list) != 1 {
+			t.Errorf("%s: producers %v, %v", when, list, err)
+		}
+	}
+	look("believed")
+	left := fs.Kill()
+	_ = s.Close()
+	o.FS = left
+	if s, err = local.Open(o); err != nil {
+		t.Fatal(err)
+	}
+	look("after a kill")
+	// It ages from there on.
+	c.advance(8 * 24 * time.Hour)
+	if err := s.RetainNow(); err != nil {
+		t.Fatal(err)
+	}
+	l = s.Log(topic, 0)
+	if off, err := l.Offsets(context.Background()); err != nil || off.Start != 1 {
+		t.Errorf("%+v, %v: a record of eight days ago is there", off, err)
+	}
+	l.Release()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -248,7 +248,8 @@ func (s *Store) place(p *partition, r *request, cfg *topicConfig) (*partition, i
 	h.BaseOffset = p.next
 	batch.SetBaseOffset(stored, h.BaseOffset)
 	if cfg.logAppendTime {
-		h.MaxTimestamp = max(s.ms, p.lastTime)
+		// The wall clock's, which is what a broker gives, but never back.
+		h.MaxTimestamp = max(s.wall.UnixMilli(), p.lastTime)
 		// The batch was parsed whole at submission, so this cannot fail.
 		if err := batch.SetMaxTimestampLogAppend(stored, h.MaxTimestamp); err != nil {
 			return nil, 0, fmt.Errorf("stamp a batch: %w", err)
@@ -373,11 +374,10 @@ func (s *Store) hand() {
 	s.brake(size)
 }
 
-// clock reads the time once per group. It never goes back, so that log append
-// times do not.
+// clock reads the time once per group: the wall clock's, and that of what is written down, which never goes back.
 func (s *Store) clock() {
 	s.wall = s.opt.Now()
-	s.ms = max(s.ms, s.wall.UnixMilli())
+	s.ms = max(s.ms, s.aging.ms())
 }
 
 // do runs a control operation and waits until it is durable.

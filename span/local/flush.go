@@ -120,7 +120,7 @@ func (r *round) add(p *partition) error {
 	}
 	cfg := p.t.cfg.Load()
 	s := r.k.s
-	now := s.opt.Now().UnixMilli()
+	now := s.aging.ms()
 	used := false
 	for i := 0; i < len(r.refs); {
 		ref := r.refs[i]

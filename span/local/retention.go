@@ -15,6 +15,14 @@ func (k *keeper) retain() error {
 	if s.failure() != nil {
 		return nil
 	}
+	if s.aging.doubted() {
+		if err := s.do(s.believe); err != nil {
+			return err
+		}
+		if err := k.checkpoint(k.replay); err != nil {
+			return err
+		}
+	}
 	now := s.aging.ms()
 	for _, t := range s.liveTopics() {
 		cfg := t.cfg.Load()

@@ -50,7 +50,7 @@ type Store struct {
 	group      *group
 	groupStart uint64
 	wall       time.Time
-	ms         int64
+	ms         int64 // of aging
 
 	mu     sync.RWMutex // the sequencer alone writes
 	byName map[string]*topic
