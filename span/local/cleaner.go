@@ -119,6 +119,7 @@ type work struct {
 	aborted []abortedTxn
 	last    map[int64]int64 // last offset of each producer's last batch
 	start   int64           // of the log
+	end     int64           // what lies behind it stays as it is
 }
 
 // records is how many keys there can be in what no cleaner has seen.
@@ -178,15 +179,15 @@ func (c *cleaner) cleanPartition(p *partition, cfg *topicConfig, all bool) error
 	if err != nil {
 		return err
 	}
-	// Only whole segments are replaced: those whose keys all fitted.
+	if w.dirty < len(w.segs) && end <= w.segs[w.dirty].base {
+		return fmt.Errorf("keys of the batch at offset %d do not fit into %d bytes", end, c.s.opt.CompactionMemory)
+	}
+	// What is replaced are the segments whose keys fitted, the last of them perhaps in part.
 	n := 0
-	for n < len(w.segs) && w.segs[n].next <= end {
+	for n < len(w.segs) && w.segs[n].base < end {
 		n++
 	}
-	if n == 0 {
-		return fmt.Errorf("keys of one segment do not fit into %d bytes", c.s.opt.CompactionMemory)
-	}
-	w.segs, w.origin = w.segs[:n], w.origin[:n]
+	w.segs, w.origin, w.end = w.segs[:n], w.origin[:n], end
 	out, err := c.s.rewrite(p, w, keys, cfg, stop)
 	if err == nil {
 		err = c.s.swap(p, w, out)
@@ -233,17 +234,16 @@ func (s *Store) swap(p *partition, w *work, out []*segment) error {
 	p.segs = append(segs, p.segs[at+len(w.origin):]...)
 	p.swaps++
 	// Nothing is left of aborted transactions that ended there.
-	end := w.segs[len(w.segs)-1].next
 	var aborted []abortedTxn
 	for _, a := range p.aborted {
-		if a.last >= end {
+		if a.last >= w.end {
 			aborted = append(aborted, a)
 		}
 	}
 	p.aborted = aborted
 	p.hints = nil
 	// The log's tail in memory still has what was cleaned away.
-	p.refs = slices.DeleteFunc(p.refs, func(r ref) bool { return r.base < end })
+	p.refs = slices.DeleteFunc(p.refs, func(r ref) bool { return r.base < w.end })
 	s.keeper.dropped(p, w.origin)
 	s.stats.compactions.Add(1)
 	return nil

@@ -253,3 +253,115 @@ func TestDamageFoundDuringAFlush(t *testing.T) {
 		t.Errorf("what was fenced off is served again: %v", err)
 	}
 }
+
+// A segment with more keys than the table holds is compacted in parts, as Apache Kafka's cleaner does: up to the last
+// batch whose keys fitted, from where the next one goes on. Readers find every key's last value all the while.
+func TestSegmentOfMoreKeysThanTheTableHolds(t *testing.T) {
+	fs := vfs.NewMem()
+	o := memOptions(fs)
+	o.CompactionMemory, o.LogFileBytes = 4096, 256<<10 // 96 keys
+	s, err := local.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	topic := create(t, s, "t", 1, "cleanup.policy", "compact", "segment.bytes", "60000")
+	l := s.Log(topic, 0)
+	const records, keys = 1500, 500
+	for i := range records {
+		b := batch.NewBuilder()
+		if i == 700 || i == 701 {
+			// A transaction of an aborted record each side of a part's end must not come back.
+			b.Producer(9, 0, int32(i-700)).Transactional()
+		}
+		raw, err := b.Add(batch.Record{Timestamp: 1, Key: fmt.Append(nil, i%keys), Value: fmt.Append(nil, i)}).Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustPut(t, l, raw)
+		if i == 701 {
+			raw, err := batch.Marker{ProducerID: 9, Timestamp: 1}.Build()
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustPut(t, l, raw)
+		}
+	}
+	// Closes the segment.
+	raw, err := batch.NewBuilder().Add(batch.Record{Timestamp: 1, Key: []byte("last"), Value: make([]byte, 59_000)}).Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, l, raw)
+	if err := s.FlushNow(); err != nil {
+		t.Fatal(err)
+	}
+	latest := func(when string) int {
+		t.Helper()
+		n := 0
+		last := map[string]string{}
+		for offset := int64(0); ; {
+			r, err := l.Read(context.Background(), span.ReadRequest{Offset: offset, MaxBytes: 3000, Committed: true})
+			if err != nil {
+				t.Fatalf("%s: %v", when, err)
+			}
+			if len(r.Batches) == 0 {
+				r.Release()
+				break
+			}
+			for h, b := range batch.Walk(r.Batches) {
+				offset = h.NextOffset()
+				if h.IsControl() || h.IsTransactional() && len(r.Aborted) > 0 {
+					continue
+				}
+				for rec, err := range batch.Records(b, 1<<20) {
+					if err != nil {
+						t.Fatal(err)
+					}
+					if rec.Offset == 700 || rec.Offset == 701 {
+						t.Errorf("%s: an aborted record is served as committed", when)
+					}
+					last[string(rec.Key)] = string(rec.Value)
+					n++
+				}
+			}
+			r.Release()
+		}
+		for k := range keys {
+			if want := fmt.Sprint(records - keys + k); last[fmt.Sprint(k)] != want {
+				t.Fatalf("%s: key %d has %q, want %s", when, k, last[fmt.Sprint(k)], want)
+			}
+		}
+		return n - 1
+	}
+	was := latest("before")
+	for pass := range 30 {
+		if err := s.CompactNow(); err != nil {
+			t.Fatalf("pass %d: %v", pass, err)
+		}
+		n := latest(fmt.Sprint("pass ", pass))
+		if n == keys {
+			break
+		}
+		if n > was || pass == 29 {
+			t.Fatalf("pass %d leaves %d of %d records", pass, n, was)
+		}
+		was = n
+		if pass%3 == 2 {
+			l.Release()
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if r, err := local.CheckFS(fs, "/data"); err != nil || len(r.Problems) > 0 {
+				t.Fatalf("check: %+v, %v", r, err)
+			}
+			if s, err = local.Open(o); err != nil {
+				t.Fatal(err)
+			}
+			l = s.Log(topic, 0)
+		}
+	}
+	l.Release()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

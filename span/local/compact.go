@@ -50,18 +50,23 @@ func (w *work) abortedAt(producer, offset int64) bool {
 }
 
 // mapKeys notes the last offset of each key of the dirty segments, and returns the offset
-// up to which all keys fitted.
+// up to which all keys fitted, as Apache Kafka's cleaner: batches behind it stay as they are and are for another
+// compaction. Of the batch at end some keys may be noted too; that it is there makes their former records superfluous.
 func (s *Store) mapKeys(p *partition, w *work, keys *keyMap, stop func() bool) (end int64, err error) {
 	end = w.segs[0].base
 	if w.dirty > 0 {
 		end = w.segs[w.dirty-1].next
 	}
 	for i := w.dirty; i < len(w.segs); i++ {
-		fits := true
+		fits, seen := true, false
 		err := s.eachBatch(p, &w.segs[i], w.origin[i], func(h batch.Header, raw []byte) (bool, error) {
 			if stop() {
 				return false, errStopped
 			}
+			if seen {
+				end = h.BaseOffset
+			}
+			seen = true
 			// A batch belongs to one transaction.
 			if h.IsControl() || h.NumRecords == 0 || h.IsTransactional() && w.abortedAt(h.ProducerID, h.BaseOffset) {
 				return true, nil
@@ -115,6 +120,20 @@ func (s *Store) rewrite(p *partition, w *work, keys *keyMap, cfg *topicConfig, s
 		err := s.eachBatch(p, sg, w.origin[i], func(h batch.Header, raw []byte) (bool, error) {
 			if stop() {
 				return false, errStopped
+			}
+			if h.BaseOffset >= w.end {
+				// The keys from here on did not fit: the rest is a segment of its own, which no cleaner has seen.
+				if o.seg.cleaned {
+					o.seg.next, o.seg.first = h.BaseOffset, sg.first
+					if err := o.finish(); err != nil {
+						return false, err
+					}
+					if err := o.begin(&segment{base: h.BaseOffset, next: sg.next, first: sg.first}); err != nil {
+						return false, err
+					}
+					o.seg.cleaned = false
+				}
+				return true, o.add(raw)
 			}
 			kept, err := w.keep(h, raw, keys, cfg, now)
 			if err != nil || kept == nil {
