@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
 )
 
 func TestRetained(t *testing.T) {
@@ -34,6 +35,7 @@ func TestRetained(t *testing.T) {
 		{"what is left still has the size", map[string]string{"retention.ms": "-1", "retention.bytes": "151"}, sizes, -1, 10},
 		{"not measured", map[string]string{"retention.ms": "-1", "retention.bytes": "1"}, sizes[1:], -1, 0},
 		{"compacted", map[string]string{"retention.ms": "1", "cleanup.policy": "compact"}, sizes, 35, 0},
+		{"neither", map[string]string{"retention.ms": "1", "cleanup.policy": ""}, sizes, 35, 0},
 		{"compacted and deleted", map[string]string{"retention.ms": "600000", "cleanup.policy": "compact,delete"}, sizes, -1, 10},
 	} {
 		if got := retained(ch, tc.config, tc.sizes, tc.open, now); got != tc.want {
@@ -84,6 +86,32 @@ func TestRetentionDropsSpansAndTheirTopics(t *testing.T) {
 	w.append(1)
 	if ch := f.chain(topic, 0); ch.Sealed == "" {
 		t.Error("the producers' state went with the span")
+	}
+}
+
+// A topic whose policy is nothing keeps its records until a client deletes them; then the clusters give up their space.
+func TestRecordsOfATopicWithoutPolicyGoByRequest(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "a", "b")
+	topic := f.topic("orders", 1, "a", map[string]string{"retention.ms": "1", "cleanup.policy": ""})
+	w := f.writer(topic, 0, 100)
+	w.append(5)
+	f.controller(func(o *Options) {
+		o.RetentionEvery, o.SweepEvery, o.OrphanAge = 10*time.Millisecond, 20*time.Millisecond, 40*time.Millisecond
+	})
+	if op := f.done(f.move("b", "orders")); op.State != catalog.OpDone {
+		t.Fatalf("%+v", op)
+	}
+	w.append(3)
+	f.check(chain.FromCatalog(f.watch, f.cat).TrimStart(f.ctx, topic.ID, 0, 7))
+	f.until("the sealed span to go and the open copy to be cut", func() (done bool) {
+		ch := f.chain(topic, 0)
+		f.doubles["a"].set(func() { done = len(f.doubles["a"].topics) == 0 })
+		f.doubles["b"].set(func() { done = done && f.doubles["b"].topics[physicalNameOf(ch)].parts[0].start == 2 })
+		return done && len(ch.Spans) == 1
+	})
+	if ch := f.chain(topic, 0); ch.Start != 7 {
+		t.Errorf("starts at %d: records went that nobody deleted", ch.Start)
 	}
 }
 
