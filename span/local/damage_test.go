@@ -27,7 +27,8 @@ func memOptions(fs *vfs.Mem) local.Options {
 
 // written is a directory with every kind of file, and what was acknowledged in it.
 type written struct {
-	fs     *vfs.Mem
+	fs     *vfs.Mem // of a process that came to its end
+	killed *vfs.Mem // of one that was killed instead
 	topics []span.Topic
 	values [][]string // by topic, offset order
 	// Twelve records, the keys and values told by their offsets.
@@ -88,6 +89,7 @@ func writeDirectory(t testing.TB) written {
 	}
 	add(0, 20)
 	add(1, 5)
+	w.killed = w.fs.Clone()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -122,20 +124,19 @@ func TestWhole(t *testing.T) {
 	}
 }
 
-// TestFlippedBits damages every kind of file at many places. Whatever is
+// TestFlippedBits damages every kind of file at many places, after a clean stop and after a kill. Whatever is
 // hit: what is served is what was written, and what is not served is said so.
 func TestFlippedBits(t *testing.T) {
 	w := writeDirectory(t)
-	sizes := w.fs.Sizes()
-	names := slices.Sorted(maps.Keys(sizes))
 	kinds := map[string]int{}
 	var mu sync.Mutex
-	t.Run("files", func(t *testing.T) {
+	flip := func(t *testing.T, left *vfs.Mem, names []string) {
+		sizes := left.Sizes()
 		for _, name := range names {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				for at := int64(0); at < sizes[name]; at += flipStep(sizes[name]) {
-					fs := w.fs.Clone()
+					fs := left.Clone()
 					fs.Flip(name, at, 1<<(at%8))
 					outcome := afterDamage(t, w, fs, fmt.Sprintf("%s at %d", name, at))
 					kind := name[strings.LastIndex(name, "/")+1:]
@@ -148,6 +149,13 @@ func TestFlippedBits(t *testing.T) {
 				}
 			})
 		}
+	}
+	t.Run("files", func(t *testing.T) {
+		flip(t, w.fs, slices.Sorted(maps.Keys(w.fs.Sizes())))
+		t.Run("killed", func(t *testing.T) {
+			// Segments are the same.
+			flip(t, w.killed, append(logFiles(w.killed), "/data/checkpoint", "/data/synced"))
+		})
 	})
 	t.Logf("outcomes: %v", kinds)
 }

@@ -2,6 +2,7 @@ package local
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"log/slog"
 	"testing"
@@ -168,6 +169,24 @@ func FuzzSegment(f *testing.F) {
 		from, end, _, _, err := s.cut(p, bytes.Clone(b), 0, 1<<40, 1<<20, 0)
 		if err == nil && (from < 0 || end < from) {
 			t.Fatalf("cut [%d, %d)", from, end)
+		}
+	})
+}
+
+func FuzzProof(f *testing.F) {
+	b := make([]byte, proofSize)
+	putProof(b, 4096, [16]byte{1})
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) >= proofSize {
+			binary.BigEndian.PutUint32(b[atProofCRC:], checksum(b[:atProofCRC]))
+		}
+		if lsn, err := parseProof(b, [16]byte{1}); err == nil {
+			again := make([]byte, proofSize)
+			putProof(again, lsn, [16]byte{1})
+			if l, err := parseProof(again, [16]byte{1}); err != nil || l != lsn {
+				t.Fatal("does not encode to what it was")
+			}
 		}
 	})
 }

@@ -175,6 +175,7 @@ func (k *keeper) run() {
 		case <-space.C:
 			k.short = false
 			k.watchFiles()
+			k.tendProof()
 			k.watchSpace()
 		case <-tend.C:
 			k.note(k.retain())

@@ -37,8 +37,9 @@ func Open(o Options) (*Store, error) {
 		files: newFiles(o.FS, o.OpenFiles, o.MemoryBudget), cold: newColdReads(),
 	}
 	s.log = &wal{fs: o.FS, dir: filepath.Join(o.Dir, walDir), id: id, fileSize: o.LogFileBytes, tail: newTail(o.MemoryBudget)}
+	s.proof = proof{files: o.FS, name: filepath.Join(o.Dir, proofName), dir: id}
 	if err := s.recover(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", o.Dir, err), s.log.close(), lock.Close())
+		return nil, errors.Join(fmt.Errorf("open %s: %w", o.Dir, err), s.proof.close(), s.log.close(), lock.Close())
 	}
 	s.aging.start(s, s.newestTime())
 	s.clock()
@@ -67,7 +68,11 @@ func (s *Store) recover() error {
 		return err
 	}
 	s.number = st.number
-	r := &replay{s: s, byNumber: map[uint32]*topic{}, durable: max(st.durable, st.replay), clean: st.durable}
+	proved, err := s.proved()
+	if err != nil {
+		return fmt.Errorf("%s: %w", proofName, err)
+	}
+	r := &replay{s: s, byNumber: map[uint32]*topic{}, durable: max(st.durable, st.replay, proved), clean: st.durable}
 	for _, t := range st.topics {
 		s.byName[t.name], s.byID[t.id] = t, t
 		r.byNumber[t.number] = t
@@ -107,6 +112,10 @@ func (s *Store) recover() error {
 	if s.failure() == nil && !s.inspect {
 		if err := r.settle(end); err != nil {
 			return err
+		}
+		s.proof.lsn.Store(end)
+		if err := s.proof.start(end); err != nil && !passes(err) {
+			return fmt.Errorf("%s: %w", proofName, err)
 		}
 	}
 	s.log.next.Store(end)
@@ -149,7 +158,7 @@ func (r *replay) openFiles() error {
 			return err
 		}
 		w.slots = max(w.slots, slot)
-		wf := &walFile{f: f, name: name}
+		wf := &walFile{f: f, name: name, node: st.Node}
 		r.files = append(r.files, wf)
 		r.sizes = append(r.sizes, st.Size)
 		if err := r.header(wf, st.Size); err != nil {

@@ -15,7 +15,7 @@ import (
 //
 // It ends at the first frame that is not whole. That is the torn tail of what nobody
 // was told about, unless something proves that the log was durable past it: the
-// checkpoint, or a later frame that names the position up to which the log was synced
+// checkpoint, the file that says how far the log was synced, or a later frame that names the position up to which the log was synced
 // when it was written. Then bytes that were synced are gone: the hole is skipped,
 // offsets missing after it are fenced, and since the lost frames may have been of
 // any partition, the directory takes no appends (their offsets might be used twice).
@@ -72,7 +72,7 @@ func (r *replay) run(from uint64) (uint64, error) {
 			i++
 			continue
 		}
-		if lsn == r.clean {
+		if lsn == r.clean && lsn >= r.durable {
 			return lsn, nil // nothing was written since
 		}
 		// The end, or a hole with more behind it.

@@ -28,10 +28,11 @@ import (
 // Lock order: mu, then a partition's mu. qmu, lmu, and those of files, tail and
 // wal are taken last and alone.
 type Store struct {
-	opt  Options
-	id   [16]byte // of the directory
-	lock io.Closer
-	log  *wal
+	opt   Options
+	id    [16]byte // of the directory
+	lock  io.Closer
+	log   *wal
+	proof proof // of log.durable, in the directory
 
 	files *files
 
@@ -395,7 +396,7 @@ func (s *Store) Close() error {
 		s.keeper.stop()
 		err := s.lastCheckpoint()
 		s.files.close()
-		s.closed = errors.Join(err, s.log.close(), s.lock.Close())
+		s.closed = errors.Join(err, s.proof.close(), s.log.close(), s.lock.Close())
 	})
 	return s.closed
 }

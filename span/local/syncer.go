@@ -95,6 +95,7 @@ func (s *Store) syncFiles(files []*walFile, end uint64) {
 	s.stats.syncNanos.Add(int64(took))
 	s.cold.logSynced(took)
 	s.log.durable.Store(end)
+	s.proof.synced(end)
 }
 
 // complete answers a group.

@@ -7,34 +7,47 @@ import (
 	"path/filepath"
 
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/span/local/vfs"
 )
 
 // watchFiles looks whether what the next start needs still has its name. A file that was removed below us
-// takes writes and syncs as before, and nobody would find what was acknowledged. Only the keeper takes files
+// takes writes and syncs as before, and nobody would find what was acknowledged; so does one that another file took the name of. Only the keeper takes files
 // of the log away, and this is the keeper.
 func (k *keeper) watchFiles() {
 	s := k.s
 	if s.failure() != nil {
 		return
 	}
-	names := append(s.log.names(), filepath.Join(s.opt.Dir, markerName))
-	for _, name := range names {
+	for _, f := range append(s.log.named(), named{name: filepath.Join(s.opt.Dir, markerName)}) {
+		what := "removed"
 		// Other errors say nothing about the file.
-		if _, err := s.opt.FS.Stat(name); errors.Is(err, fs.ErrNotExist) {
-			s.stop(fmt.Errorf("%s was removed while it is in use: data directory %s is read-only, and a restart will not find what was appended since; "+
-				"read what is needed before: %w: %w", name, s.opt.Dir, span.ErrStorage, err))
-			return
+		st, err := s.opt.FS.Stat(f.name)
+		if err == nil && f.node != (vfs.Node{}) && st.Node != f.node {
+			what, err = "replaced by another file", errReplaced
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
+		s.stop(fmt.Errorf("%s was %s while it is in use: data directory %s is read-only, and a restart will not find what was appended since; "+
+			"read what is needed before: %w: %w", f.name, what, s.opt.Dir, span.ErrStorage, err))
+		return
 	}
 }
 
-// names are the paths of the files whose frames a start would read.
-func (w *wal) names() []string {
+var errReplaced = errors.New("another file has its name")
+
+// named is a file and its name.
+type named struct {
+	name string
+	node vfs.Node // zero: any
+}
+
+// named are the files whose frames a start would read.
+func (w *wal) named() []named {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	out := make([]string, 0, len(w.live)+1)
+	out := make([]named, 0, len(w.live)+1)
 	for _, f := range w.live {
-		out = append(out, f.name)
+		out = append(out, named{f.name, f.node})
 	}
 	return out
 }

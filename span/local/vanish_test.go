@@ -14,11 +14,17 @@ import (
 )
 
 // TestFilesGoAway takes each file away, empties it, halves it, or puts another one of its kind in its
-// place, all of that while nobody has the directory. What is served then is what was written, and what is not
+// place, all of that while nobody has the directory, after a clean stop and after a kill. What is served then is what was written, and what is not
 // served is said so; nothing that is left is removed.
 func TestFilesGoAway(t *testing.T) {
 	w := writeDirectory(t)
-	sizes := w.fs.Sizes()
+	for stop, left := range map[string]*vfs.Mem{"closed": w.fs, "killed": w.killed} {
+		t.Run(stop, func(t *testing.T) { filesGoAway(t, w, left) })
+	}
+}
+
+func filesGoAway(t *testing.T, w written, was *vfs.Mem) {
+	sizes := was.Sizes()
 	names := slices.Sorted(maps.Keys(sizes))
 	kind := func(name string) string { return name[strings.LastIndexAny(name, "./")+1:] }
 	cut := func(fs *vfs.Mem, name string, size int64) error {
@@ -44,7 +50,7 @@ func TestFilesGoAway(t *testing.T) {
 				return fs.Remove(name)
 			},
 		} {
-			fs := w.fs.Clone()
+			fs := was.Clone()
 			if err := do(fs); err != nil {
 				t.Fatal(err)
 			}

@@ -37,6 +37,7 @@ const walMagic = "braidlog"
 type walFile struct {
 	f    vfs.File
 	name string
+	node vfs.Node      // which file that is, zero if unknown
 	lsn  uint64        // of its first frame
 	salt uint32        // of the checksums of its frames, drawn at each use
 	end  atomic.Uint64 // first LSN past it once it is full, 0 before
@@ -232,7 +233,12 @@ func (w *wal) take() (*walFile, error) {
 	w.mu.Lock()
 	w.slots = slot
 	w.mu.Unlock()
-	return &walFile{f: f, name: name}, nil
+	made := &walFile{f: f, name: name}
+	// Unknown, it is only not known when another file takes its name.
+	if st, err := w.fs.Stat(name); err == nil {
+		made.node = st.Node
+	}
+	return made, nil
 }
 
 // read fills b from the log at lsn. The caller made sure that the bytes were written

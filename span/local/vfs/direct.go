@@ -47,7 +47,7 @@ func (f *osFile) openDirect(flag int) (int, error) {
 		return -1, errors.Join(errNotOpened, err)
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || nodeOf(&st) != f.node {
+	if err := unix.Fstat(fd, &st); err != nil || (Node{st.Dev, st.Ino}) != f.node {
 		return -1, errors.Join(errNotOpened, err, unix.Close(fd))
 	}
 	return fd, nil

@@ -19,6 +19,8 @@ const sector = 512
 
 // inode is the content of a file of [Mem].
 type inode struct {
+	number uint64
+
 	mu   sync.Mutex
 	data content // as readers see it
 	safe content // as it is after a crash for sure
@@ -93,7 +95,7 @@ func (m *Mem) Crash(r *rand.Rand) *Mem {
 	defer m.mu.Unlock()
 	m.dead = true
 	next := NewMem()
-	next.capacity = m.capacity
+	next.capacity, next.inodes = m.capacity, m.inodes
 	files, dirs := maps.Clone(m.safeFiles), maps.Clone(m.safeDirs)
 	for _, c := range m.changes[:r.IntN(len(m.changes)+1)] {
 		c.apply(files, dirs)
@@ -120,7 +122,7 @@ func (m *Mem) Crash(r *rand.Rand) *Mem {
 		}
 		if done[n] == nil {
 			c := n.crashed(r)
-			done[n] = &inode{data: c, safe: c.clone()}
+			done[n] = &inode{number: n.number, data: c, safe: c.clone()}
 			next.used += c.size
 		}
 		next.files[name] = done[n]
@@ -147,13 +149,13 @@ func (m *Mem) Clone() *Mem {
 
 func (m *Mem) clone() *Mem {
 	next := NewMem()
-	next.capacity, next.used = m.capacity, m.used
+	next.capacity, next.used, next.inodes = m.capacity, m.used, m.inodes
 	next.dirs, next.safeDirs = maps.Clone(m.dirs), maps.Clone(m.safeDirs)
 	done := map[*inode]*inode{nil: nil}
 	node := func(n *inode) *inode {
 		if _, ok := done[n]; !ok {
 			n.mu.Lock()
-			done[n] = &inode{data: n.data.clone(), safe: n.safe.clone(), pending: slices.Clone(n.pending)}
+			done[n] = &inode{number: n.number, data: n.data.clone(), safe: n.safe.clone(), pending: slices.Clone(n.pending)}
 			n.mu.Unlock()
 		}
 		return done[n]

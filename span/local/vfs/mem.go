@@ -47,6 +47,7 @@ type Mem struct {
 	capacity  int64
 	fault     func(op Op, name string) error
 	dead      bool
+	inodes    uint64 // made so far
 }
 
 // change is a change of names.
@@ -149,7 +150,8 @@ func (m *Mem) Create(name string) (File, error) {
 		n.mu.Unlock()
 		return &memFile{m: m, n: n, name: name}, nil
 	}
-	n := &inode{}
+	m.inodes++
+	n := &inode{number: m.inodes}
 	m.files[name] = n
 	m.changes = append(m.changes, change{op: OpCreate, name: name, node: n})
 	return &memFile{m: m, n: n, name: name}, nil
@@ -325,7 +327,7 @@ func (m *Mem) Stat(name string) (Info, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return Info{Size: n.data.size}, nil
+	return Info{Size: n.data.size, Node: Node{Dev: 1, Ino: n.number}}, nil
 }
 
 // SyncDir implements [FS].

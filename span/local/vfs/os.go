@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,7 +38,7 @@ func openOS(name string, flag int) (File, error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return nil, errors.Join(fmt.Errorf("stat %s: %w", name, err), f.Close())
 	}
-	return &osFile{File: f, node: nodeOf(&st)}, nil
+	return &osFile{File: f, node: Node{st.Dev, st.Ino}}, nil
 }
 
 // Remove implements [FS].
@@ -68,7 +69,11 @@ func (OS) Stat(name string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	return Info{Size: st.Size(), Dir: st.IsDir(), Symlink: st.Mode()&fs.ModeSymlink != 0}, nil
+	info := Info{Size: st.Size(), Dir: st.IsDir(), Symlink: st.Mode()&fs.ModeSymlink != 0}
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		info.Node = Node{sys.Dev, sys.Ino}
+	}
+	return info, nil
 }
 
 // SyncDir implements [FS].
@@ -119,13 +124,8 @@ func (OS) Space(dir string) (Space, error) {
 
 type osFile struct {
 	*os.File
-	node node
+	node Node
 }
-
-// node is which file it is, by whatever name.
-type node struct{ dev, ino uint64 }
-
-func nodeOf(st *unix.Stat_t) node { return node{st.Dev, st.Ino} }
 
 // Sync uses fdatasync: the size is data to it, times are not.
 func (f *osFile) Sync() error {

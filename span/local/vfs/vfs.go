@@ -91,7 +91,11 @@ type Info struct {
 	Size    int64
 	Dir     bool
 	Symlink bool
+	Node    Node // of a file
 }
+
+// Node tells which file it is, whatever its name: no two that exist have the same. Zero is none.
+type Node struct{ Dev, Ino uint64 }
 
 // Space is the room on a file system in bytes; Free is what this process may use.
 type Space struct {
