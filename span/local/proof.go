@@ -45,6 +45,7 @@ type proof struct {
 type proofFile struct {
 	f    vfs.File
 	node vfs.Node
+	buf  [proofSize]byte // of the write under way
 }
 
 func putProof(b []byte, lsn uint64, dir [16]byte) {
@@ -127,9 +128,8 @@ func (p *proof) start(lsn uint64) error {
 }
 
 func (of *proofFile) write(lsn uint64, dir [16]byte) error {
-	var b [proofSize]byte
-	putProof(b[:], lsn, dir)
-	_, err := of.f.WriteAt(b[:], 0)
+	putProof(of.buf[:], lsn, dir)
+	_, err := of.f.WriteAt(of.buf[:], 0)
 	return err
 }
 
