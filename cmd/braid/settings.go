@@ -81,7 +81,7 @@ var knownSettings = sortedSettings(append([]setting{
 		millis(func(s *settings) *time.Duration { return &s.HoldTime })},
 	{"braid.lease.ms", "lease of gateways and coordinator shards (6000)",
 		millis(func(s *settings) *time.Duration { return &s.Lease })},
-	{"braid.memory.bytes", "memory budget of each local cluster (the engine's default)",
+	{"braid.memory.bytes", "memory budget of each local cluster (64 MiB)",
 		integer(16<<20, 1<<40, func(s *settings) *int64 { return &s.Memory })},
 	{"connections.max.idle.ms", "close a connection that is silent for so long (600000)",
 		millis(func(s *settings) *time.Duration { return &s.Gateway.IdleTimeout })},
