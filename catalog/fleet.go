@@ -166,12 +166,19 @@ func (c *Catalog) InternalToken(ctx context.Context) (string, error) {
 
 // ShardTerm is the last term of a shard, 0 if it never had an owner.
 func (c *Catalog) ShardTerm(ctx context.Context, number int32) (int64, error) {
-	var t counter
+	var t shardTerm
 	_, err := c.get(ctx, "shard term", termKey(number), &t)
 	if errors.Is(err, ErrNotFound) {
 		return 0, nil
 	}
 	return t.Next, err
+}
+
+// shardTerm is what outlives a shard's owners.
+type shardTerm struct {
+	Next int64 `json:"next"` // the last term
+	// Empty from the first claim on, until an owner is about to write something. Records of earlier builds have it not.
+	Empty bool `json:"empty,omitempty"`
 }
 
 func termKey(number int32) string { return dataRoot + "term/" + strconv.Itoa(int(number)) }
@@ -186,17 +193,17 @@ func (c *Catalog) ClaimShard(ctx context.Context, s *Session, number int32) (Sha
 		return Shard{}, fmt.Errorf("%s: %w", what, ErrSessionLost)
 	}
 	for {
-		var last counter
+		var last shardTerm
 		rev, err := c.get(ctx, what, termKey(number), &last)
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return Shard{}, err
 		}
-		shard := Shard{Number: number, Node: s.Node(), Term: last.Next + 1}
+		shard := Shard{Number: number, Node: s.Node(), Term: last.Next + 1, Empty: last.Empty || last.Next == 0}
 		value, err := encode(&shard)
 		if err != nil {
 			return Shard{}, err
 		}
-		term, err := encode(counter{Next: shard.Term})
+		term, err := encode(shardTerm{Next: shard.Term, Empty: shard.Empty})
 		if err != nil {
 			return Shard{}, err
 		}
@@ -227,6 +234,25 @@ func (c *Catalog) SetShardReady(ctx context.Context, shard Shard, ready bool) (S
 		shard.Revision = rev
 	}
 	return shard, err
+}
+
+// SetShardHolds notes for good that the shard's log holds state, before the first of it is written: where the log
+// cannot be read, a shard without needs nothing of it. It fails with [ErrConflict] when the shard has another owner.
+func (c *Catalog) SetShardHolds(ctx context.Context, shard Shard) error {
+	what := fmt.Sprintf("shard %d", shard.Number)
+	var t shardTerm
+	rev, err := c.get(ctx, what, termKey(shard.Number), &t)
+	switch {
+	case err != nil:
+		return err
+	case t.Next != shard.Term:
+		return fmt.Errorf("%s: term %d, not %d: %w", what, t.Next, shard.Term, ErrConflict)
+	case !t.Empty:
+		return nil
+	}
+	t.Empty = false
+	_, err = c.put(ctx, what, termKey(shard.Number), rev, Fence{}, &t)
+	return err
 }
 
 // ReleaseShard gives a shard back; it is no error if it was lost meanwhile.

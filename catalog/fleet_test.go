@@ -91,6 +91,50 @@ func TestShardTermsGrow(t *testing.T) {
 	}
 }
 
+// A shard is empty until an owner says that it holds something, and then never again.
+func TestShardsAreEmptyAtFirst(t *testing.T) {
+	c := open(t)
+	g := must(c.Register(t.Context(), Gateway{Node: 903}, time.Minute))(t)
+	claim := func(empty bool) Shard {
+		t.Helper()
+		s := must(c.ClaimShard(t.Context(), g, 8))(t)
+		if s.Empty != empty {
+			t.Errorf("term %d: %+v", s.Term, s)
+		}
+		return s
+	}
+	release := func(s Shard) {
+		t.Helper()
+		if err := c.ReleaseShard(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := claim(true)
+	release(first)
+	second := claim(true)
+	if err := c.SetShardHolds(t.Context(), first); !errors.Is(err, ErrConflict) {
+		t.Errorf("of a former owner: %v", err)
+	}
+	for range 2 {
+		if err := c.SetShardHolds(t.Context(), second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second = must(c.SetShardReady(t.Context(), second, true))(t)
+	release(second)
+	release(claim(false))
+	// Terms that an earlier build has written say nothing of it.
+	if _, err := c.put(t.Context(), "term", termKey(9), 0, Fence{}, counter{Next: 3}); err != nil {
+		t.Fatal(err)
+	}
+	if s := must(c.ClaimShard(t.Context(), g, 9))(t); s.Empty || s.Term != 4 {
+		t.Errorf("%+v", s)
+	}
+	if err := g.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // The clock goes on in suspend: a session whose machine slept is not alive at
 // the first look after it woke, before anything was told.
 func TestSessionEndsByTheBootClock(t *testing.T) {

@@ -239,8 +239,10 @@ type Shard struct {
 	Node   int32 `json:"node"`
 	// Term grows with every change of owner; it is the epoch of the shard's
 	// producer id, so that the shard's log refuses a former owner.
-	Term     int64 `json:"term"`
-	Ready    bool  `json:"ready"` // replayed; answers requests
+	Term  int64 `json:"term"`
+	Ready bool  `json:"ready"` // replayed; answers requests
+	// Empty: as of the claim nothing but barriers was ever written to the shard's log. See [Catalog.SetShardHolds].
+	Empty    bool  `json:"empty,omitempty"`
 	Revision int64 `json:"-"`
 }
 

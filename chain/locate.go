@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"slices"
 	"sort"
 
 	"github.com/braidstream/braid/catalog"
@@ -42,6 +43,21 @@ func ReadableCopy(s *catalog.Span) int {
 		}
 	}
 	return -1
+}
+
+// Missing is the first offset past all that the chain's sealed spans have, or may come to have, at or above its start
+// and that cannot be read at present, 0 if all can. With a cluster it is about spans that have a copy there.
+func Missing(c *catalog.Chain, cluster string) (before int64) {
+	for i := range c.Spans {
+		s := &c.Spans[i]
+		if s.IsOpen() || ReadableCopy(s) >= 0 || reach(c, i) <= c.Start {
+			continue
+		}
+		if cluster == "" || slices.ContainsFunc(s.Copies, func(c catalog.Copy) bool { return c.Cluster == cluster }) {
+			before = reach(c, i)
+		}
+	}
+	return before
 }
 
 // OpenSpan is the span that takes appends, nil if there is none.

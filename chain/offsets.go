@@ -302,26 +302,19 @@ func (p *Partition) largest(ctx context.Context, v *view) (offset, timestamp int
 }
 
 // Sealed tells up to which offset the partition's sealed spans hold what lies at or
-// above the log's start, 0 for none, and whether a copy of one of these spans, or of one
-// that may come to hold something there, cannot be read at present. It goes by the chain as last seen and does no I/O.
-func (p *Partition) Sealed() (upTo int64, unreadable bool) {
+// above the log's start, 0 for none, and the first offset past all that those spans have, or may come to have, that
+// cannot be read at present, 0 if all can. It goes by the chain as last seen and does no I/O.
+func (p *Partition) Sealed() (upTo, missing int64) {
 	v := p.view.Load()
 	if v == nil {
-		return 0, false
+		return 0, 0
 	}
 	for i := range v.chain.Spans {
-		s := &v.chain.Spans[i]
-		if s.IsOpen() || reach(v.chain, i) <= v.chain.Start {
-			continue
-		}
-		if s.End > v.chain.Start {
+		if s := &v.chain.Spans[i]; !s.IsOpen() && s.End > v.chain.Start {
 			upTo = s.End
 		}
-		for j := range s.Copies {
-			unreadable = unreadable || s.Copies[j].Unreadable
-		}
 	}
-	return upTo, unreadable
+	return upTo, Missing(v.chain, "")
 }
 
 // DeleteRecords moves the log's start up to before, -1 meaning the high

@@ -46,6 +46,9 @@ func (s *Server) status(r *http.Request) (any, error) {
 		if cv.Hint != "" {
 			v.Warnings = append(v.Warnings, cv.Hint)
 		}
+		if shards := controller.ShardsText(snap, c.Name); shards != "" {
+			v.Warnings = append(v.Warnings, shards)
+		}
 		if cv.Seal == "fence" {
 			v.Warnings = append(v.Warnings, "cluster "+c.Name+" grants no ALTER_CONFIGS: moves off it trust gateways' leases")
 		}

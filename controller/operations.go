@@ -83,6 +83,10 @@ func (t *term) runOp(ctx context.Context, op catalog.Op) {
 	var watch sync.WaitGroup
 	watch.Go(func() { r.follow(watchCtx) })
 	err := r.begin(ctx)
+	if err == nil && r.op.Kind == catalog.OpFailover && r.op.Force {
+		// Before the topics: shards whose logs these move off the cluster have their state in memory, and write it again.
+		err = t.giveUp(ctx, r.op.Cluster)
+	}
 	if err == nil {
 		r.topics(ctx)
 		if r.op.Kind == catalog.OpFailover && ctx.Err() == nil {

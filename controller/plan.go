@@ -321,6 +321,14 @@ func planCluster(s *catalog.Snapshot, from []candidate, req OpRequest, p Plan) (
 		p.Costs = append(p.Costs, topicCount(len(waiting), " with braid.guarantee=ordered waits for ", " with braid.guarantee=ordered wait for ")+cluster.Name+
 			" ("+firstNames(waiting)+"): --force moves them too, and breaks that guarantee")
 	}
+	if waiting, of := ShardsWaiting(s, cluster.Name); req.Kind == catalog.OpFailover && waiting > 0 {
+		cost := fmt.Sprintf("%d of %d coordinator shards wait for what %s has of their logs: --force gives it up for good, with commits of groups and with transactions", waiting, of, cluster.Name)
+		if req.Force {
+			cost = fmt.Sprintf("%d of %d coordinator shards go on without what %s has of their logs: commits of their groups and transactions that lie there are lost for good, "+
+				"consumers of such groups start where auto.offset.reset says", waiting, of, cluster.Name)
+		}
+		p.Costs = append(p.Costs, cost)
+	}
 	if skipped > 0 {
 		p.Costs = append(p.Costs, topicCount(skipped, " has older", " have older")+" records on "+cluster.Name+": readers skip them until it is back")
 	}

@@ -277,7 +277,8 @@ func (h *homecoming) takeIn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.inPlace = configOf(topic.Config, ConfigStranded) == strandedInPlace
+	// Of a state log the last record counts, so what comes back must not come after what was written since.
+	h.inPlace = configOf(topic.Config, ConfigStranded) == strandedInPlace || ofShards(&topic)
 	if err := h.sealAll(ctx, chainsOf(pages)); err != nil {
 		return err
 	}

@@ -157,7 +157,7 @@ func TestReplayIsFast(t *testing.T) {
 	}
 	m := newMachine(f.config.withDefaults(), newUUID, allTopics{}, quiet())
 	began := time.Now()
-	size, err := replay(context.Background(), f.logs[0], m, 2)
+	r, err := replay(context.Background(), f.logs[0], m, 2, 0)
 	took := time.Since(began)
 	if err != nil {
 		t.Fatal(err)
@@ -168,7 +168,7 @@ func TestReplayIsFast(t *testing.T) {
 			offsets += len(s.partitions)
 		}
 	}
-	t.Logf("%d offsets in %d bytes, %v", offsets, size, took)
+	t.Logf("%d offsets in %d bytes, %v", offsets, r.size, took)
 	if offsets != groups*partitions {
 		t.Errorf("%d offsets", offsets)
 	}

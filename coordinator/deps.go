@@ -23,6 +23,9 @@ type Leases interface {
 	ClaimShard(ctx context.Context, number int32) (catalog.Shard, error)
 	// SetShardReady records that the shard answers.
 	SetShardReady(ctx context.Context, s catalog.Shard) (catalog.Shard, error)
+	// SetShardHolds records that the shard's log is about to hold more than barriers: it is [catalog.Shard.Empty] no
+	// more. It fails with [catalog.ErrConflict] once the shard has had a later owner.
+	SetShardHolds(ctx context.Context, s catalog.Shard) error
 	// ReleaseShard gives the shard up; releasing what was lost succeeds.
 	ReleaseShard(ctx context.Context, s catalog.Shard) error
 	// ProducerIDs takes n producer ids that nobody else gets.
@@ -79,8 +82,9 @@ type Log interface {
 	// Trim drops what lies below before.
 	Trim(ctx context.Context, before int64) error
 	// Sealed tells up to which offset the log lies in spans that take no appends any
-	// more, 0 for none, and whether one of them cannot be read at present. It does no I/O.
-	Sealed() (upTo int64, unreadable bool)
+	// more, 0 for none, and the first offset past the last of these spans that cannot be read at present, 0 if
+	// all can. It does no I/O.
+	Sealed() (upTo, missing int64)
 }
 
 // ErrFenced: the shard's log has taken batches of a later term.

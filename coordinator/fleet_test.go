@@ -21,6 +21,7 @@ type memFleet struct {
 	gateways     []int32
 	shards       map[int32]catalog.Shard
 	terms        map[int32]int64
+	holds        map[int32]bool // shards that are not empty
 	topics       map[string]catalog.Topic
 	subs         map[int]func(Change)
 	nextSub      int
@@ -35,7 +36,7 @@ type memFleet struct {
 func newFleet(t testing.TB, shards int, config Config) *memFleet {
 	config.CommitTimeout = cmp.Or(config.CommitTimeout, patience) // a log in memory is slow only when the machine is
 	f := &memFleet{
-		t: t, shards: map[int32]catalog.Shard{}, terms: map[int32]int64{}, topics: map[string]catalog.Topic{}, subs: map[int]func(Change){},
+		t: t, shards: map[int32]catalog.Shard{}, terms: map[int32]int64{}, holds: map[int32]bool{}, topics: map[string]catalog.Topic{}, subs: map[int]func(Change){},
 		nextID: catalog.ProducerIDBase, config: config,
 	}
 	for range shards {
@@ -180,7 +181,7 @@ func (g *fleetMember) claim(number int32) (s catalog.Shard, err error) {
 			return
 		}
 		g.terms[number]++
-		s = catalog.Shard{Number: number, Node: g.node, Term: g.terms[number], Revision: g.revision + 1}
+		s = catalog.Shard{Number: number, Node: g.node, Term: g.terms[number], Empty: !g.holds[number], Revision: g.revision + 1}
 		g.shards[number] = s
 	})
 	return s, err
@@ -203,6 +204,23 @@ func (g *fleetMember) setReady(s catalog.Shard) (out catalog.Shard, err error) {
 		g.shards[s.Number] = s
 	})
 	return s, err
+}
+
+func (g *fleetMember) SetShardHolds(_ context.Context, s catalog.Shard) (err error) {
+	if !g.kill.step(func() { err = g.setHolds(s) }) {
+		return catalog.ErrUnavailable
+	}
+	return err
+}
+
+func (g *fleetMember) setHolds(s catalog.Shard) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.terms[s.Number] != s.Term {
+		return catalog.ErrConflict
+	}
+	g.holds[s.Number] = true
+	return nil
 }
 
 func (g *fleetMember) ReleaseShard(_ context.Context, s catalog.Shard) error {

@@ -30,6 +30,10 @@ func (l catalogLeases) SetShardReady(ctx context.Context, s catalog.Shard) (cata
 	return l.c.SetShardReady(ctx, s, true)
 }
 
+func (l catalogLeases) SetShardHolds(ctx context.Context, s catalog.Shard) error {
+	return l.c.SetShardHolds(ctx, s)
+}
+
 func (l catalogLeases) ReleaseShard(ctx context.Context, s catalog.Shard) error {
 	return l.c.ReleaseShard(ctx, s)
 }

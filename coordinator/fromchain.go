@@ -62,7 +62,7 @@ func (l chainLog) Read(ctx context.Context, offset int64, maxBytes int) ([]byte,
 	return r.Batches, r.HighWatermark, r.Release, nil
 }
 
-func (l chainLog) Sealed() (int64, bool) { return l.p.Sealed() }
+func (l chainLog) Sealed() (upTo, missing int64) { return l.p.Sealed() }
 
 func (l chainLog) Trim(ctx context.Context, before int64) error {
 	_, err := l.p.DeleteRecords(ctx, before)

@@ -306,21 +306,24 @@ func (c *Coordinator) tellRemoved() {
 }
 
 // tidy has the shards whose logs reach back into sealed spans rewrite them, a few
-// at once: after a move of the internal topic that is all of them.
+// at once: after a move of the internal topic that is all of them. Where such a span cannot be read any more
+// none waits for others: the state is nowhere but in this process.
 func (c *Coordinator) tidy() {
 	now := c.clock.Now()
 	running := 0
-	var due []*shard
+	var aged []*shard
 	for _, s := range c.owned() {
-		busy, should := s.tidy(now)
-		if busy {
+		busy, due, urgent := s.tidy(now)
+		switch {
+		case busy:
 			running++
-		}
-		if should {
-			due = append(due, s)
+		case due && urgent:
+			s.rewriteLog(now)
+		case due:
+			aged = append(aged, s)
 		}
 	}
-	for _, s := range due[:min(len(due), max(rewritesAtOnce-running, 0))] {
+	for _, s := range aged[:min(len(aged), max(rewritesAtOnce-running, 0))] {
 		s.rewriteLog(now)
 	}
 }

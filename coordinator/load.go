@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 
@@ -36,6 +37,56 @@ func (s *shard) load(ctx context.Context) error {
 	if err := s.catchUp(ctx); err != nil {
 		return fmt.Errorf("catch up with the catalog: %w", err)
 	}
+	m, size, err := s.whole(ctx)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	if s.phase != phaseOver {
+		m.counted(&s.c.counts)
+	}
+	s.m = m
+	s.grown = size
+	s.mu.Unlock()
+	return nil
+}
+
+// errMissing: a part of the log could not be read, and what can be changed meanwhile. The shard is to be taken anew.
+var errMissing = errors.New("a part of the shard's log cannot be read")
+
+// whole replays the log, all of it: a shard that lacks a part would answer that a group has no commits, give a
+// transactional id a second producer, or take the place in a pool of a transaction that is decided. It may lack what
+// was written again behind it, and one that never wrote anything lacks nothing. Else the shard does not answer while
+// that part cannot be read: it waits for the cluster, or for an operator who gives the part up, and is taken anew
+// with another term, as the barrier of this one may be lost as well by then.
+func (s *shard) whole(ctx context.Context) (*machine, int64, error) {
+	start, err := s.log.Start(ctx)
+	if err != nil {
+		return nil, 0, fmt.Errorf("start of the log: %w", err)
+	}
+	_, before := s.log.Sealed()
+	m := s.newMachine()
+	r, err := replay(ctx, s.log, m, s.lease.Term, start)
+	if err != nil {
+		return nil, 0, fmt.Errorf("replay: %w", err)
+	}
+	_, after := s.log.Sealed() // a span may have gone or come back meanwhile
+	missing := max(before, after, r.missing)
+	switch {
+	case missing == 0 || s.lease.Empty:
+		return m, r.size, nil
+	case r.snapshot >= missing:
+		// What was replayed from before the snapshot may have been removed by what is missing.
+		m = s.newMachine()
+		if r, err = replay(ctx, s.log, m, s.lease.Term, r.snapshot); err != nil {
+			return nil, 0, fmt.Errorf("replay: %w", err)
+		}
+		return m, r.size, nil
+	}
+	return nil, 0, s.awaitLog(ctx, missing)
+}
+
+func (s *shard) newMachine() *machine {
 	m := newMachine(s.c.config, newUUID, topicCheck{s.c}, s.logger)
 	m.configs = s.c.directory.GroupConfig
 	m.room = s.c.room
@@ -49,46 +100,79 @@ func (s *shard) load(ctx context.Context) error {
 	m.freed = func(was participant, next span.Transaction) {
 		s.c.settlers.run(func(ctx context.Context) { s.c.readySlot(ctx, number, &was, next) })
 	}
-	_, missed := log.Sealed()
-	size, err := replay(ctx, log, m, s.lease.Term)
-	if err != nil {
-		return fmt.Errorf("replay: %w", err)
-	}
-	_, unreadable := log.Sealed() // or became so meanwhile
-	s.mu.Lock()
-	s.sealed.missed = missed || unreadable
-	if s.phase != phaseOver {
-		m.counted(&s.c.counts)
-	}
-	s.m = m
-	s.grown = size
-	s.mu.Unlock()
-	return nil
+	return m
 }
 
-// replay applies the log from its start up to the barrier of the term, and
-// returns how many bytes that were.
-func replay(ctx context.Context, log Log, m *machine, term int64) (size int64, err error) {
-	offset, err := log.Start(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("start of the log: %w", err)
+// sealedPoll is how often a shard that waits looks whether what is missing of its log is there.
+const sealedPoll = 200 * time.Millisecond
+
+// awaitLog returns errMissing when what is missing of the log has changed, and nil when the shard is to be
+// given back.
+func (s *shard) awaitLog(ctx context.Context, missing int64) error {
+	s.loaded() // others may be loaded meanwhile
+	s.logger.Warn("a part of the shard's log cannot be read: its groups and transactional ids wait for it", "before", missing)
+	tick := time.NewTicker(sealedPoll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.resign:
+			return errMissing
+		case <-tick.C:
+		}
+		if _, now := s.log.Sealed(); now != missing {
+			return errMissing
+		}
 	}
+}
+
+// replayed is what a replay found besides state.
+type replayed struct {
+	size     int64 // bytes
+	snapshot int64 // start of the last snapshot that is complete, -1: none
+	missing  int64 // see [Log.Sealed], the most of what it was on the way
+	started  uint64
+	began    int64 // start of the snapshot of id started, -1: none
+}
+
+// mark notes a mark of a snapshot.
+func (r *replayed) mark(m logMark, offset int64) {
+	switch {
+	case m.kind == kindSnapshotStart:
+		r.started, r.began = m.snapshot, offset
+	case m.kind == kindSnapshotEnd && m.snapshot == r.started && r.began >= 0:
+		r.snapshot = r.began
+	case m.kind == kindBarrier:
+		r.began = -1 // its owner wrote no end
+	}
+}
+
+// idleReads is how many reads in a row may find nothing before the barrier. It was acknowledged, so it
+// comes, unless its span was lost since.
+const idleReads = 600
+
+// replay applies the log from an offset up to the barrier of the term.
+func replay(ctx context.Context, log Log, m *machine, term, offset int64) (r replayed, err error) {
+	r.snapshot, r.began = -1, -1
 	first := true
-	wait, failures := time.Millisecond, 0
+	wait, failures, idle := time.Millisecond, 0, 0
 	for {
 		run, _, release, err := log.Read(ctx, offset, readBytes)
 		if err != nil {
 			if failures++; failures == readTries {
-				return size, fmt.Errorf("read at %d: %w", offset, err)
+				return r, fmt.Errorf("read at %d: %w", offset, err)
 			}
 			select {
 			case <-ctx.Done():
-				return size, ctx.Err()
+				return r, ctx.Err()
 			case <-time.After(wait):
 			}
 			wait = min(2*wait, 100*time.Millisecond)
 			continue
 		}
+		_, missing := log.Sealed()
+		r.missing = max(r.missing, missing)
 		if at, ok := firstOffset(run); ok {
 			if !first && at > offset {
 				// Between spans, after the loss of a cluster. If its records were written
@@ -97,22 +181,24 @@ func replay(ctx context.Context, log Log, m *machine, term int64) (size int64, e
 			}
 			first = false
 		}
-		next, found, err := replayRun(run, offset, m, term)
-		size += int64(len(run))
+		next, found, err := replayRun(run, offset, m, term, &r)
+		r.size += int64(len(run))
 		if release != nil {
 			release()
 		}
 		if err != nil || found {
-			return size, err
+			return r, err
 		}
 		if next > offset {
-			offset, wait, failures = next, time.Millisecond, 0
+			offset, wait, failures, idle = next, time.Millisecond, 0, 0
 			continue
 		}
-		// The barrier is in the log, so it comes.
+		if idle++; idle == idleReads {
+			return r, fmt.Errorf("the barrier of term %d is not in the log from %d on", term, offset)
+		}
 		select {
 		case <-ctx.Done():
-			return size, ctx.Err()
+			return r, ctx.Err()
 		case <-time.After(wait):
 		}
 		wait = min(2*wait, 100*time.Millisecond)
@@ -129,7 +215,7 @@ func firstOffset(run []byte) (int64, bool) {
 
 // replayRun applies whole batches. next is where to read on; found is true at
 // the barrier of the term.
-func replayRun(run []byte, offset int64, m *machine, term int64) (next int64, found bool, err error) {
+func replayRun(run []byte, offset int64, m *machine, term int64, r *replayed) (next int64, found bool, err error) {
 	next = offset
 	it := batch.NewIter(run)
 	var rr batch.RecordReader
@@ -153,6 +239,7 @@ func replayRun(run []byte, offset int64, m *machine, term int64) (next int64, fo
 			if err != nil {
 				return next, false, fmt.Errorf("record at %d: %w", rr.Record.Offset, err)
 			}
+			r.mark(mark, rr.Record.Offset)
 			if mark.kind == kindBarrier && mark.term > term {
 				return next, false, fmt.Errorf("%w: term %d, ours is %d", ErrFenced, mark.term, term)
 			}

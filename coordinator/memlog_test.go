@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,10 @@ type memLog struct {
 	appends   int
 	trims     int
 	gate      chan struct{} // appends wait for it if not nil
+	hidden    []memBatch    // by goAway
+	missing   int64
+	looks     int  // at what is sealed
+	untrimmed bool // trims fail
 }
 
 type memBatch struct {
@@ -125,12 +130,52 @@ func (l *memLog) Trim(_ context.Context, before int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.trims++
+	if l.untrimmed {
+		return errFault
+	}
 	l.start = max(l.start, before)
+	l.hidden = slices.DeleteFunc(l.hidden, func(b memBatch) bool { return b.next <= l.start })
 	l.batches = slices.DeleteFunc(l.batches, func(b memBatch) bool { return b.next <= l.start })
 	return nil
 }
 
-func (l *memLog) Sealed() (int64, bool) { return 0, false }
+func (l *memLog) Sealed() (upTo, missing int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.looks++
+	if l.missing <= l.start {
+		return 0, 0
+	}
+	return l.missing, l.missing
+}
+
+// goAway is the loss of the cluster that has the log from an offset on, until comeBack: the log goes on behind a hole.
+func (l *memLog) goAway(from int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := 0
+	for at < len(l.batches) && l.batches[at].base < from {
+		at++
+	}
+	l.hidden, l.batches = append(l.hidden, l.batches[at:]...), slices.Clone(l.batches[:at])
+	l.end += 1 << 32
+	l.missing, l.looks = l.end, 0
+}
+
+func (l *memLog) comeBack() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.batches = append(l.batches, l.hidden...)
+	slices.SortFunc(l.batches, func(a, b memBatch) int { return cmp.Compare(a.base, b.base) })
+	l.hidden, l.missing = nil, 0
+}
+
+// lookedAt tells whether it was asked a few times since it went away for what is sealed.
+func (l *memLog) lookedAt() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.looks >= 8
+}
 
 func (l *memLog) size() int {
 	l.mu.Lock()

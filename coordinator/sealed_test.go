@@ -68,44 +68,47 @@ func TestSealedSpansAreLeft(t *testing.T) {
 	}
 }
 
-// A sealed span that cannot be read is no reason to rewrite a log: what it holds
-// may be what the shard lacks.
-func TestUnreadableSpansAreKept(t *testing.T) {
+// Logs are rewritten when a part of them has been sealed for long enough, and at once when a part cannot be read any
+// more: the shard has all of it in memory, its next owner would not.
+func TestWhenLogsAreRewritten(t *testing.T) {
 	for _, tc := range []struct {
-		name               string
-		upTo               int64
-		unreadable, missed bool
-		due                bool
+		name         string
+		log          sealedLog
+		phase        phase
+		atOnce, aged bool
 	}{
-		{name: "one span"},
-		{name: "sealed", upTo: 7, due: true},
-		{name: "unreadable", upTo: 7, unreadable: true},
-		{name: "missed by the replay", upTo: 7, missed: true},
+		{name: "one span", phase: phaseActive},
+		{name: "sealed", phase: phaseActive, log: sealedLog{upTo: 7}, aged: true},
+		{name: "unreadable", phase: phaseActive, log: sealedLog{upTo: 7, missing: 9}, atOnce: true},
+		{name: "unreadable, and looks empty", phase: phaseActive, log: sealedLog{missing: 9}, atOnce: true},
+		{name: "sealed behind what is unreadable", phase: phaseActive, log: sealedLog{upTo: 12, missing: 9}, atOnce: true},
+		{name: "not whole in memory", phase: phaseLoading, log: sealedLog{upTo: 7, missing: 9}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := &Coordinator{config: Config{}.withDefaults()}
-			s := &shard{c: c, phase: phaseActive, log: sealedLog{upTo: tc.upTo, unreadable: tc.unreadable}, kick: make(chan struct{}, 1)}
-			s.sealed.missed = tc.missed
+			s := &shard{c: c, phase: tc.phase, log: tc.log, kick: make(chan struct{}, 1)}
 			now := time.Unix(1_700_000_000, 0)
-			if _, due := s.tidy(now); due {
-				t.Error("due at once")
+			if _, due, urgent := s.tidy(now); due != tc.atOnce || urgent != (tc.atOnce) {
+				t.Errorf("at once: %v, urgent %v", due, urgent)
 			}
-			now = now.Add(c.config.SealedAge)
-			if busy, due := s.tidy(now); busy || due != tc.due {
-				t.Errorf("busy %v, due %v", busy, due)
-			}
-			if !tc.due {
-				return
+			if !tc.atOnce {
+				now = now.Add(c.config.SealedAge)
+				if busy, due, _ := s.tidy(now); busy || due != tc.aged {
+					t.Errorf("busy %v, due %v", busy, due)
+				}
+				if !tc.aged {
+					return
+				}
 			}
 			s.rewriteLog(now)
-			if busy, due := s.tidy(now); !busy || due {
+			if busy, due, _ := s.tidy(now); !busy || due {
 				t.Errorf("when told: busy %v, due %v", busy, due)
 			}
 			s.rewrite = false // written, and not trimmed
-			if _, due := s.tidy(now.Add(sealedRetry - 1)); due {
+			if _, due, _ := s.tidy(now.Add(sealedRetry - 1)); due {
 				t.Error("due again too soon")
 			}
-			if _, due := s.tidy(now.Add(sealedRetry)); !due {
+			if _, due, _ := s.tidy(now.Add(sealedRetry)); !due {
 				t.Error("never due again")
 			}
 		})
@@ -115,8 +118,7 @@ func TestUnreadableSpansAreKept(t *testing.T) {
 // sealedLog is a log of which only the sealed part matters.
 type sealedLog struct {
 	Log
-	upTo       int64
-	unreadable bool
+	upTo, missing int64
 }
 
-func (l sealedLog) Sealed() (int64, bool) { return l.upTo, l.unreadable }
+func (l sealedLog) Sealed() (upTo, missing int64) { return l.upTo, l.missing }

@@ -325,10 +325,13 @@ func (s *shard) run(ctx context.Context) {
 	s.mu.Unlock()
 	err = s.load(ctx)
 	s.loaded()
-	if err == nil {
+	switch {
+	case err == nil:
 		s.c.keeper.served(s.number)
 		err = s.serve(ctx, began)
-	} else {
+	case errors.Is(err, errMissing):
+		err = nil
+	default:
 		s.c.keeper.failed(s.number, s.c.clock.Now())
 	}
 	if err != nil && ctx.Err() == nil {

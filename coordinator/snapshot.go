@@ -36,12 +36,12 @@ func (sn *snapshot) step(m *machine) {
 }
 
 // advanceSnapshot begins a snapshot if the log has grown enough, or writes the
-// next part of the one under way. Needs s.mu.
+// next part of the one under way. A shard that is being given back writes one only if its next owner needs it. Needs s.mu.
 func (s *shard) advanceSnapshot() {
-	if s.phase != phaseActive {
-		return
-	}
 	if s.snap == nil {
+		if !s.rewrite && s.phase != phaseActive {
+			return
+		}
 		if !s.rewrite && s.grown < max(s.c.config.SnapshotBytes, 2*s.size) {
 			return
 		}
@@ -86,39 +86,44 @@ func (s *shard) noteSnapshot(first uint64, start int64) int64 {
 		return 0
 	}
 	s.snap = nil
+	s.sealed.written = max(s.sealed.written, sn.offset)
 	return max(sn.offset, 0)
 }
 
 // sealedPart is the part of a shard's log that lies in sealed spans. While there is
 // one the clusters that hold those spans cannot be removed.
 type sealedPart struct {
-	upTo   int64
-	next   time.Time // when the log is rewritten because of it
-	missed bool      // something of it could not be read by the replay
+	upTo    int64
+	missing int64     // see [Log.Sealed]
+	written int64     // start of the last snapshot that is whole in the log
+	next    time.Time // when the log is rewritten because of it
 }
 
 // sealedRetry is when a log is rewritten once more if its sealed part is still there.
 const sealedRetry = time.Minute
 
-// tidy tells whether the shard is rewriting its log, and else whether it should,
-// as a part of it has been sealed for long enough. By this gateway's clock alone:
-// a seal's time is another process's.
-func (s *shard) tidy(now time.Time) (busy, due bool) {
+// tidy tells whether the shard is rewriting its log, and else whether it should: as a part of it has been sealed
+// for long enough, by this gateway's clock alone (a seal's time is another process's), or, at once and with urgent,
+// as a part of it cannot be read any more. A shard that answers has all that its log says in memory (see load), so
+// it lacks nothing of that part, but its next owner would.
+func (s *shard) tidy(now time.Time) (busy, due, urgent bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.phase != phaseActive {
-		return false, false
+		return false, false, false
 	}
 	if s.rewrite || s.snap != nil {
-		return true, false
+		return true, false, false // the log is looked at again when it is written, from before the loss or not
 	}
-	upTo, unreadable := s.log.Sealed()
+	upTo, missing := s.log.Sealed()
 	if upTo != s.sealed.upTo {
 		s.sealed.upTo, s.sealed.next = upTo, now.Add(s.c.config.SealedAge)
 	}
-	// What the replay missed comes back with its cluster: it is kept until the log's
-	// growth asks for a snapshot.
-	return false, upTo > 0 && !unreadable && !s.sealed.missed && !now.Before(s.sealed.next)
+	if missing > s.sealed.missing && missing > s.sealed.written {
+		s.sealed.next = now
+	}
+	s.sealed.missing = missing
+	return false, max(upTo, missing) > 0 && !now.Before(s.sealed.next), missing > 0
 }
 
 // rewriteLog has a snapshot begin.

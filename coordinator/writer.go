@@ -164,6 +164,9 @@ func (s *shard) stopTaking() {
 		s.unwake()
 	}
 	s.snap = nil
+	if _, missing := s.log.Sealed(); missing > s.sealed.written {
+		s.rewrite = true // the next owner could not read it
+	}
 	var replies []func()
 	s.m.lose(wire.NotCoordinator)
 	replies = append(replies, s.m.take().replies...)
@@ -189,7 +192,38 @@ func (s *shard) nextBatch() []record {
 	return records
 }
 
+// holds has the catalog know, once in the shard's life, that the log is about to hold something: from then on the
+// shard does not do without what of it cannot be read.
+func (s *shard) holds(ctx context.Context) error {
+	s.mu.Lock()
+	lease := s.lease
+	s.mu.Unlock()
+	if !lease.Empty {
+		return nil
+	}
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		err := s.c.leases.SetShardHolds(ctx, lease)
+		if err == nil {
+			break
+		}
+		s.logger.Warn("the catalog does not take that the shard holds something, trying again", "err", err)
+		s.overdue()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+	s.mu.Lock()
+	s.lease.Empty = false
+	s.mu.Unlock()
+	return nil
+}
+
 func (s *shard) writeBatch(ctx context.Context, records []record, trims *trimmer) error {
+	if err := s.holds(ctx); err != nil {
+		return err
+	}
 	b, err := s.batch(records, s.id, s.epoch, s.seq)
 	if err != nil {
 		return err
@@ -212,7 +246,7 @@ func (s *shard) writeBatch(ctx context.Context, records []record, trims *trimmer
 			// What they said is known here: say it again.
 			s.logger.Warn("shard log has a hole, its state is written anew", "from", s.next, "to", start)
 			s.size, s.grown = 0, max(s.grown, s.c.config.SnapshotBytes)
-			s.snap = nil
+			s.snap, s.rewrite = nil, true
 		}
 		s.next = start + int64(len(records))
 	}
