@@ -58,7 +58,9 @@ func TestShardsThatWaitAreGivenUpByForce(t *testing.T) {
 	}
 	f.gateway(1)
 	f.doubles["a"].set(func() { f.doubles["a"].away = true })
-	f.until("the failover", func() bool { return chain.Missing(f.chain(topic, 0), "") > 0 && chain.Missing(f.chain(topic, 3), "") > 0 })
+	f.until("the failover", func() bool {
+		return chain.Missing(f.chain(topic, 0), "") > 0 && chain.Missing(f.chain(topic, 3), "") > 0
+	})
 	s := snapshot()
 	for _, want := range []string{"2 of 4 coordinator shards wait for cluster a", "braid failover a --force", "--dry-run"} {
 		if text := ShardsText(s, "a"); !strings.Contains(text, want) {
@@ -116,7 +118,9 @@ func TestShardLogsComeBackInPlace(t *testing.T) {
 	f.until("the failover", func() bool { return chain.OpenSpan(f.chain(topic, 0)).Copies[0].Cluster == "b" })
 	w.append(1)
 	f.doubles["a"].set(func() { f.doubles["a"].away = false })
-	f.until("the return", func() bool { return !sealedOn(f.chain(topic, 0), "a", true) && f.watch.Snapshot().Extend(topic.ID) == nil })
+	f.until("the return", func() bool {
+		return !sealedOn(f.chain(topic, 0), "a", true) && f.watch.Snapshot().Extend(topic.ID) == nil
+	})
 	have := f.records(topic, 0)
 	for at := int64(5); at < 8; at++ {
 		if !strings.HasPrefix(have[at], "lonely") {
