@@ -20,8 +20,6 @@ import (
 // shared is what outlives a test: etcds that are being closed, which takes a moment, and
 // their directories.
 var shared struct {
-	mu     sync.Mutex
-	dirs   []string
 	ending sync.WaitGroup
 	failed atomic.Bool
 }
@@ -37,11 +35,6 @@ func TestMain(m *testing.M) {
 	shared.ending.Wait()
 	if shared.failed.Load() {
 		code = 1
-	}
-	for _, d := range shared.dirs {
-		if err := os.RemoveAll(d); err != nil {
-			slog.Error("clean up", "err", err)
-		}
 	}
 	if code == 0 {
 		if err := leaks.Find(goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start")); err != nil {
@@ -66,9 +59,6 @@ func freshCatalog(tb testing.TB) *catalog.Catalog {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	shared.mu.Lock()
-	shared.dirs = append(shared.dirs, dir)
-	shared.mu.Unlock()
 	c, err := catalog.Connect(context.Background(), catalog.Config{Endpoints: e.Endpoints(), AnswerTimeout: time.Minute, Logger: quiet()})
 	if err != nil {
 		tb.Fatal(err)
@@ -81,6 +71,10 @@ func freshCatalog(tb testing.TB) *catalog.Catalog {
 			if err := e.Close(); err != nil {
 				slog.Error("close etcd", "err", err)
 				shared.failed.Store(true)
+			}
+			// Its log takes 64 MB and more, and there are hundreds of them.
+			if err := os.RemoveAll(dir); err != nil {
+				slog.Error("clean up", "err", err)
 			}
 		})
 	})
