@@ -64,7 +64,7 @@ func (m *machine) apply(r record) (mark logMark, err error) {
 	case kindTxn, kindTxnFormers, kindTxnUnfloored, kindTxnAdded, kindTxnAddedUnfloored, kindTxnGone, kindTxnOffsets, kindTxnOffsetsUnnamed, kindTxnSettled, kindTxnLeftOut:
 		return mark, m.applyTxnRecord(k, d)
 	default:
-		// A release that knows more kinds raises the format version, so this is damage.
+		// From the first release on, one that knows more kinds raises the format version, so this is damage.
 		return mark, fmt.Errorf("%w: kind %d", errRecord, k)
 	}
 	return mark, nil

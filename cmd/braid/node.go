@@ -209,7 +209,8 @@ func (n *node) sendElsewhere(ctx context.Context, w *catalog.Watcher, logger *sl
 // clusters: the default of what they allow.
 const clusterTransactions = 15 * time.Minute
 
-// bindAll opens the sockets of all gateways and of the admin API.
+// bindAll opens the sockets of all gateways and of the admin API. From then on clients are connected, and wait for
+// an answer: so it comes late in a start.
 func (p *process) bindAll(ctx context.Context) error {
 	for i := range p.cfg.Gateways {
 		listeners, err := p.bind(ctx, i)
@@ -218,13 +219,54 @@ func (p *process) bindAll(ctx context.Context) error {
 		}
 		p.bound = append(p.bound, listeners)
 	}
-	ln, err := net.Listen("tcp", p.cfg.admin.Bind)
+	ln, err := p.listenAdmin(ctx)
 	if err != nil {
-		return portTaken(fmt.Errorf("admin API: %w", err), "--http")
+		return err
 	}
 	p.http = ln
 	p.closes(ln)
 	return nil
+}
+
+// tryPorts tells, before anything runs, which port bindAll would not get.
+func (p *process) tryPorts(ctx context.Context) error {
+	for i := range p.cfg.Gateways {
+		for _, l := range p.cfg.Listeners {
+			ln, _, err := listen(ctx, l, i)
+			if err != nil {
+				return err
+			}
+			if err := ln.Close(); err != nil {
+				return err
+			}
+		}
+	}
+	ln, err := p.listenAdmin(ctx)
+	if err != nil {
+		return err
+	}
+	return ln.Close()
+}
+
+func (p *process) listenAdmin(ctx context.Context) (net.Listener, error) {
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", p.cfg.admin.Bind)
+	if err != nil {
+		return nil, portTaken(fmt.Errorf("admin API: %w", err), "--http")
+	}
+	return ln, nil
+}
+
+// listen opens the socket of a listener of the i-th gateway, and returns the address that it was told.
+func listen(ctx context.Context, l listener, i int) (net.Listener, string, error) {
+	addr, err := shift(l.Bind, i)
+	if err != nil {
+		return nil, "", err
+	}
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, "", fmt.Errorf("listener %s: %w (is another process on that port? --listen chooses another)", l.Name, err)
+	}
+	return ln, addr, nil
 }
 
 // closes has a socket closed at the end, whether somebody serves it by then, and closes it, or not.
@@ -240,15 +282,10 @@ func (p *process) closes(ln net.Listener) {
 // bind opens the sockets of the i-th gateway: the listeners' ports shifted by i.
 func (p *process) bind(ctx context.Context, i int) ([]gateway.ListenerConfig, error) {
 	var out []gateway.ListenerConfig
-	var lc net.ListenConfig
 	for _, l := range p.cfg.Listeners {
-		addr, err := shift(l.Bind, i)
+		ln, addr, err := listen(ctx, l, i)
 		if err != nil {
 			return nil, err
-		}
-		ln, err := lc.Listen(ctx, "tcp", addr)
-		if err != nil {
-			return nil, fmt.Errorf("listener %s: %w (is another process on that port? --listen chooses another)", l.Name, err)
 		}
 		p.closes(ln)
 		advertise := l.Advertise

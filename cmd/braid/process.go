@@ -226,7 +226,7 @@ func (p *process) start(ctx context.Context, out streams) error {
 		return err
 	}
 	// Before anything runs: a process that cannot have its ports must not lead, or hold up others, meanwhile.
-	if err := p.bindAll(ctx); err != nil {
+	if err := p.tryPorts(ctx); err != nil {
 		return err
 	}
 	if err := p.startAudit(out); err != nil {
@@ -239,6 +239,9 @@ func (p *process) start(ctx context.Context, out streams) error {
 		return err
 	}
 	if err := p.openFleet(ctx); err != nil {
+		return err
+	}
+	if err := p.bindAll(ctx); err != nil {
 		return err
 	}
 	if p.cfg.Controller && !controlledElsewhere() {
