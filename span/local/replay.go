@@ -45,7 +45,8 @@ func (r *replay) run(from uint64) (uint64, error) {
 	}
 	if i < 0 || from-r.files[i].lsn > uint64(max(r.sizes[i]-walHeaderSize, 0)) {
 		if r.durable > from {
-			return 0, fmt.Errorf("%w: no file of the log holds position %d, from which the checkpoint goes on", errHole, from)
+			r.s.damagedLog(fmt.Errorf("%w: no file of the log holds position %d, from which the checkpoint goes on, and it was synced to %d", errHole, from, r.durable))
+			return r.durable, nil
 		}
 		// Nothing was ever written after the checkpoint.
 		return from, nil
