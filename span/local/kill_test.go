@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +24,27 @@ const (
 	killsEnv     = "BRAID_LOCAL_TEST_KILLS"  // how often; default 10
 	victimTopics = 2
 	victimParts  = 3
+	// Partition victimProduced of each topic is written by a producer id; partition victimTrimmed is trimmed behind what
+	// is written.
+	victimProduced = 1
+	victimTrimmed  = 2
+	// Less than a store keeps of a producer's batches: the last one that is known to be acknowledged is among them.
+	victimInFlight = 4
 )
+
+// victimID is the producer id of a run.
+func victimID(run uint64) int64 { return 1<<40 + int64(run%(1<<30)) }
+
+// victimBatch is the i-th append of a run to a partition.
+func victimBatch(run uint64, i int, partition int32) (raw []byte, value string, err error) {
+	value = fmt.Sprintf("%x-%d-%0*d", run, i, 1+i%3*700, 0)
+	b := batch.NewBuilder()
+	if partition == victimProduced {
+		b.Producer(victimID(run), 0, int32(i))
+	}
+	raw, err = b.Add(batch.Record{Timestamp: time.Now().UnixMilli(), Value: []byte(value)}).Build()
+	return raw, value, err
+}
 
 // victimOptions makes flushes, checkpoints and recycling happen all the time.
 func victimOptions(dir string) local.Options {
@@ -63,11 +84,11 @@ func victim(dir string) error {
 		for p := range int32(victimParts) {
 			l := s.Log(t, p)
 			go func() {
-				inFlight := make(chan struct{}, 8)
+				inFlight := make(chan struct{}, victimInFlight)
+				var acked atomic.Int64
 				for i := 0; ; i++ {
 					inFlight <- struct{}{}
-					value := fmt.Sprintf("%x-%d-%0*d", run, i, 1+i%3*700, 0)
-					raw, err := batch.NewBuilder().Add(batch.Record{Timestamp: time.Now().UnixMilli(), Value: []byte(value)}).Build()
+					raw, value, err := victimBatch(run, i, p)
 					if err != nil {
 						os.Exit(1)
 					}
@@ -75,10 +96,19 @@ func victim(dir string) error {
 						if a.Err != nil {
 							say("error %v", a.Err)
 						} else {
+							acked.Store(a.BaseOffset)
 							say("ack %d %d %d %s", ti, p, a.BaseOffset, value)
 						}
 						<-inFlight
 					}})
+					if before := acked.Load() - 50; p == victimTrimmed && i%100 == 99 && before > 0 {
+						say("trim %d %d %d -", ti, p, before)
+						start, err := l.DeleteBefore(ctx, before)
+						if err != nil {
+							say("error %v", err)
+						}
+						say("start %d %d %d -", ti, p, start)
+					}
 				}
 			}()
 		}
@@ -107,7 +137,11 @@ func TestKill(t *testing.T) {
 		offset    int64
 	}
 	acked := map[place]string{}
+	type start struct{ least, most int64 }
+	starts := map[place]start{} // of trimmed partitions; the offset is 0
+	duplicates, trimmed := 0, false
 	for round := range kills {
+		last := map[place]place{} // of produced partitions, likewise: the last that is known to be acknowledged
 		cmd := exec.Command(os.Args[0], "-test.run=^TestKill$")
 		cmd.Env = append(os.Environ(), victimEnv+"="+dir)
 		out, err := cmd.StdoutPipe()
@@ -123,10 +157,22 @@ func TestKill(t *testing.T) {
 		n := 0
 		for lines.Scan() {
 			var at place
-			var value string
-			if c, err := fmt.Sscanf(lines.Text(), "ack %d %d %d %s", &at.topic, &at.partition, &at.offset, &value); c != 4 || err != nil {
+			var what, value string
+			if c, err := fmt.Sscanf(lines.Text(), "%s %d %d %d %s", &what, &at.topic, &at.partition, &at.offset, &value); c != 5 || err != nil {
 				t.Errorf("victim said %q", lines.Text())
 				continue
+			}
+			log := place{topic: at.topic, partition: at.partition}
+			switch what {
+			case "trim":
+				starts[log] = start{starts[log].least, max(starts[log].most, at.offset)}
+				continue
+			case "start":
+				starts[log] = start{at.offset, at.offset}
+				continue
+			}
+			if at.partition == victimProduced {
+				last[log] = at
 			}
 			if was, ok := acked[at]; ok {
 				t.Fatalf("offset %+v was acknowledged twice: %.40q, %.40q", at, was, value)
@@ -157,7 +203,33 @@ func TestKill(t *testing.T) {
 		for ti, topic := range list {
 			for p := range int32(victimParts) {
 				l := s.Log(topic, p)
-				for _, r := range readAll(t, l, 0) {
+				log := place{topic: ti, partition: p}
+				off, err := l.Offsets(context.Background())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := starts[log]; off.Start < want.least || off.Start > want.most {
+					t.Fatalf("round %d: %+v begins at %d, was trimmed to %d, and asked to be to %d", round, log, off.Start, want.least, want.most)
+				}
+				starts[log] = start{off.Start, off.Start}
+				trimmed = trimmed || off.Start > 0
+				// A client that has not heard of its last batch sends it again.
+				if at, ok := last[log]; ok {
+					var run uint64
+					var i int
+					if _, err := fmt.Sscanf(acked[at], "%x-%d-", &run, &i); err != nil {
+						t.Fatal(err)
+					}
+					raw, _, err := victimBatch(run, i, p)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if a := put(l, raw); a.Err != nil || !a.Duplicate || a.BaseOffset != at.offset {
+						t.Fatalf("round %d: %+v sent again: offset %d, duplicate %v, %v", round, at, a.BaseOffset, a.Duplicate, a.Err)
+					}
+					duplicates++
+				}
+				for _, r := range readAll(t, l, off.Start) {
 					at := place{topic: ti, partition: p}
 					var value string
 					if _, err := fmt.Sscanf(r, "%d=%s", &at.offset, &value); err != nil {
@@ -174,6 +246,9 @@ func TestKill(t *testing.T) {
 			}
 		}
 		for at, value := range acked {
+			if at.offset < starts[place{topic: at.topic, partition: at.partition}].least {
+				continue // trimmed away
+			}
 			if found[at] != value {
 				t.Fatalf("round %d: %+v was acknowledged as %.40q and holds %.40q", round, at, value, found[at])
 			}
@@ -182,5 +257,8 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("%d kills, %d acknowledged appends", kills, len(acked))
+	t.Logf("%d kills, %d acknowledged appends, %d of them sent again", kills, len(acked), duplicates)
+	if duplicates == 0 || !trimmed {
+		t.Error("nothing was sent again, or trimmed")
+	}
 }
