@@ -361,10 +361,13 @@ type Extend struct {
 	// Kind is the operation's, for the certificate.
 	Kind OpKind `json:"kind,omitempty"`
 	// Silent are the gateways whose word a lossy extend went without.
-	Silent  []int32   `json:"silent,omitempty"`
-	Sealed  time.Time `json:"sealed,omitzero"` // when the seal began to refuse, as far as known
-	Message string    `json:"message,omitempty"`
-	Started time.Time `json:"started"`
+	Silent []int32 `json:"silent,omitempty"`
+	// Standing is where the topic's groups stood when a lossy extend was committed, or when a return
+	// made what was lost readable again; nil: nobody was asked.
+	Standing *Standing `json:"standing,omitempty"`
+	Sealed   time.Time `json:"sealed,omitzero"` // when the seal began to refuse, as far as known
+	Message  string    `json:"message,omitempty"`
+	Started  time.Time `json:"started"`
 
 	Revision int64 `json:"-"`
 }
@@ -414,6 +417,8 @@ type ReturnedSpan struct {
 	Refused        []Refused `json:"refused,omitempty"`
 	RefusedRecords int64     `json:"refusedRecords,omitempty"`
 	Stamped        int64     `json:"stamped,omitempty"`
+	// Groups are those that have gone past the span while it could not be read.
+	Groups []GroupSkip `json:"groups,omitempty"`
 }
 
 // Records is how many stranded records there were.
@@ -468,6 +473,9 @@ type Certificate struct {
 	Return string `json:"return,omitempty"`
 	// Failovers are the operations whose spans a return has taken in.
 	Failovers []string `json:"failovers,omitempty"`
+	// Standing says how far the groups in PartitionCertificate.Groups are all of them; its own Groups
+	// are empty. nil: nobody asked where groups stood.
+	Standing *Standing `json:"standing,omitempty"`
 }
 
 // Verdict of one partition's certificate.
@@ -505,6 +513,50 @@ type PartitionCertificate struct {
 	Verdict  Verdict  `json:"verdict"`
 	Checked  []string `json:"checked"`          // what was done, in words
 	Ranges   []Range  `json:"ranges,omitempty"` // lost, stranded or unverified
+	// Groups are those whose committed offsets lie before or in a span that cannot be read, and, of a
+	// cluster that is back, those that went past it meanwhile.
+	Groups []GroupSkip `json:"groups,omitempty"`
+}
+
+// What has become of a group's records in a lost span.
+const (
+	GroupWaits   = "waits"   // stands before them; they are readable when the cluster is back
+	GroupSkipped = "skipped" // has committed past them while they could not be read, and is not given them
+	GroupDropped = "dropped" // they left the topic before they could be read again
+)
+
+// GroupSkip is what a group of the topic's tenant has not read of a lost span.
+type GroupSkip struct {
+	Group     string `json:"group"`
+	Committed int64  `json:"committed"` // when the cluster was lost
+	// Now is what it had committed when the span became readable again (skipped).
+	Now  int64 `json:"now,omitempty"`
+	From int64 `json:"from"` // logical offsets
+	To   int64 `json:"to"`
+	// Records are at most so many: ends of transactions, and what compaction removed, count too.
+	Records int64  `json:"records"`
+	What    string `json:"what"` // waits, skipped, dropped
+}
+
+// Standing is where the groups stood in a topic at one moment, as far as their coordinators told.
+type Standing struct {
+	Groups []GroupStand `json:"groups,omitempty"`
+	// Unlisted groups have committed in the topic too, and are not told of: there are too many.
+	Unlisted int64 `json:"unlisted,omitempty"`
+	// Silent are the coordinator shards that did not answer, Late those that answered only when
+	// their groups may have gone on already. Unasked: none was reached.
+	Silent  []int32 `json:"silent,omitempty"`
+	Late    []int32 `json:"late,omitempty"`
+	Unasked bool    `json:"unasked,omitempty"`
+	// Answered are the shards that did answer, where that was just asked.
+	Answered []int32 `json:"-"`
+}
+
+// GroupStand is what a group of the topic's tenant has committed for a partition.
+type GroupStand struct {
+	Group     string `json:"g"`
+	Partition int32  `json:"p"`
+	Offset    int64  `json:"o"`
 }
 
 // Range of logical offsets with what is the matter with it.

@@ -193,6 +193,12 @@ func certificateView(c catalog.Certificate) api.Certificate {
 	if len(c.Partitions) == 0 {
 		v.Verdict = string(catalog.VerdictUnverified)
 	}
+	if s := c.Standing; s != nil {
+		v.GroupsAsked = &api.GroupsAsked{UnknownShards: len(s.Silent), LateShards: len(s.Late), UnlistedGroups: s.Unlisted}
+		if s.Unasked {
+			v.GroupsAsked.UnknownShards = -1
+		}
+	}
 	for _, p := range c.Partitions {
 		switch {
 		case p.Verdict == catalog.VerdictViolated:
@@ -210,6 +216,13 @@ func certificateView(c catalog.Certificate) api.Certificate {
 		}
 		for _, g := range p.Ranges {
 			r.Ranges = append(r.Ranges, api.Range{From: g.From, To: g.To, What: g.What, Note: g.Note})
+		}
+		for _, g := range p.Groups {
+			x := api.CertifiedGroup{Group: g.Group, Committed: g.Committed, From: g.From, To: g.To, Records: g.Records, What: g.What}
+			if g.What == catalog.GroupSkipped {
+				x.Now = &g.Now
+			}
+			r.Groups = append(r.Groups, x)
 		}
 		v.Partitions = append(v.Partitions, r)
 	}

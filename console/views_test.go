@@ -86,8 +86,17 @@ func TestCertificateJSON(t *testing.T) {
 	first.Partitions = []catalog.PartitionCertificate{unread, read, short, unheard}
 	taken := base
 	taken.Kind, taken.Op, taken.Failovers, taken.Partitions = catalog.OpReturn, "1m9", []string{"1m8"}, []catalog.PartitionCertificate{read}
+	stands := base
+	stands.Standing = &catalog.Standing{Silent: []int32{3, 4}, Late: []int32{7}, Unlisted: 2}
+	waiting, skipped := unread, read
+	waiting.Groups = []catalog.GroupSkip{{Group: "billing", Committed: 100, From: 100, To: 500, Records: 400, What: catalog.GroupWaits}}
+	skipped.Groups = []catalog.GroupSkip{{Group: "audit", Committed: 100, Now: 600 + 1<<32, From: 100, To: 500, Records: 400, What: catalog.GroupSkipped}}
+	stands.Partitions = []catalog.PartitionCertificate{waiting, skipped}
+	unasked := base
+	unasked.Standing = &catalog.Standing{Unasked: true}
+	unasked.Partitions = []catalog.PartitionCertificate{unread}
 	var all []any
-	for _, c := range []catalog.Certificate{first, back, taken} {
+	for _, c := range []catalog.Certificate{first, back, taken, stands, unasked} {
 		all = append(all, certificateView(c))
 	}
 	got, err := json.MarshalIndent(all, "", "  ")

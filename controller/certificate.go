@@ -61,6 +61,8 @@ type evidence struct {
 	lossy  bool    // the old copy is away
 	silent []int32 // gateways that it was ended without
 	away   string  // the old copy's cluster
+	// standing is where groups stood when it was lost.
+	standing *catalog.Standing
 	// returned is what a return has made of the span, whose log is then as it came back; nil otherwise.
 	returned *catalog.ReturnedSpan
 	replay   replayed
@@ -98,6 +100,7 @@ func judge(p int32, ev *evidence) catalog.PartitionCertificate {
 			v.rangeOf(g.From, g.To, "stranded", "on its way when the cluster was lost, and acknowledged by no gateway that gave its word")
 		}
 		c.Unread = true
+		c.Groups = waitingGroups(ev.standing, end)
 		by := "gateways that live account for"
 		if end.Reported {
 			by += ", and, further, by what others had reported when they ended"

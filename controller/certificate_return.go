@@ -84,7 +84,7 @@ const (
 // returnedVerdict begins with what the return itself has found and done.
 func returnedVerdict(ev *evidence) verdict {
 	end, x := &ev.end, ev.returned
-	v := verdict{c: &catalog.PartitionCertificate{Partition: end.Partition, End: x.Cut, Start: end.Next}}
+	v := verdict{c: &catalog.PartitionCertificate{Partition: end.Partition, End: x.Cut, Start: end.Next, Groups: x.Groups}}
 	c := v.c
 	real := end.Physical + end.Delta
 	v.check("the cluster that came back was sealed, and its log ends at offset %d; the chain had ended it at %d", real, x.Cut)

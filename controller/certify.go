@@ -117,6 +117,7 @@ func (t *term) certify(ctx context.Context, e catalog.Extend, issued chan struct
 			return err
 		}
 		t.growIndexes(ctx, &e)
+		t.askLate(ctx, &e)
 		if err := t.issue(ctx, &e, turnedOver); err != nil {
 			return err
 		}
@@ -285,7 +286,7 @@ func (t *term) issue(ctx context.Context, e *catalog.Extend, at stage) error {
 		}
 	}
 	cert := catalog.Certificate{Op: e.Op, Kind: e.Kind, Topic: e.Topic, To: e.Target, Mode: e.Mode,
-		Partitions: make([]catalog.PartitionCertificate, len(e.Ends)), Issued: time.Now().UTC()}
+		Partitions: make([]catalog.PartitionCertificate, len(e.Ends)), Issued: time.Now().UTC(), Standing: summary(e.Standing)}
 	for i, old := range e.Old {
 		if i > 0 {
 			cert.From += ","
@@ -296,7 +297,7 @@ func (t *term) issue(ctx context.Context, e *catalog.Extend, at stage) error {
 		end := e.Ends[i]
 		ev := evidence{end: end, reports: sealed[end.Partition], next: next[end.Partition], strayEnd: -1,
 			rewritten: isRestamped(topic.Config), compacted: isCompacted(topic.Config),
-			alarm: alarms[end.Partition], lossy: e.Unreadable, silent: e.Silent, away: oldCluster(e, &end)}
+			alarm: alarms[end.Partition], lossy: e.Unreadable, silent: e.Silent, away: oldCluster(e, &end), standing: e.Standing}
 		if !ev.lossy && end.Old >= 0 {
 			t.readBoundary(ctx, e, &ev, at >= turnedOver)
 			if at == complete {

@@ -67,7 +67,7 @@ func (t *term) certifyReturn(ctx context.Context, e *catalog.Extend) error {
 
 // firstWord is a return's certificate before anything was compared.
 func firstWord(e *catalog.Extend) catalog.Certificate {
-	cert := catalog.Certificate{Op: e.Op, Kind: catalog.OpReturn, Topic: e.Topic, From: e.Target, To: e.Target, Mode: e.Mode, Issued: time.Now().UTC()}
+	cert := catalog.Certificate{Op: e.Op, Kind: catalog.OpReturn, Topic: e.Topic, From: e.Target, To: e.Target, Mode: e.Mode, Issued: time.Now().UTC(), Standing: summary(e.Standing)}
 	for i := range e.Ends {
 		cert.Partitions = append(cert.Partitions, judgeEarly(&evidence{end: e.Ends[i], returned: &e.Returned[i]}))
 	}
@@ -213,6 +213,9 @@ func (t *term) lastWord(ctx context.Context, e, f *catalog.Extend, parts []catal
 		}
 	}
 	cert.Return, cert.Issued = e.Op, time.Now().UTC()
+	if e.Standing != nil {
+		cert.Standing = summary(e.Standing)
+	}
 	if err := t.o.Catalog.PutCertificate(ctx, cert, t.driver.fence); err != nil || left {
 		return err
 	}
@@ -275,6 +278,9 @@ func (t *term) neverRead(ctx context.Context, f *catalog.Extend) error {
 		for i := range cert.Partitions {
 			c := &cert.Partitions[i]
 			if n := len(c.Checked); c.Unread {
+				for j := range c.Groups {
+					c.Groups[j].What = catalog.GroupDropped
+				}
 				if c.Checked = slices.DeleteFunc(c.Checked, isToCome); len(c.Checked) < n {
 					c.Checked = append(c.Checked, goneUnread)
 				}

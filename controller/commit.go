@@ -64,6 +64,7 @@ func (r *run) commit(ctx context.Context) error {
 	done.Step, done.Ends, done.Sealed = catalog.StepCertify, ends, r.sealing.UTC()
 	if done.Unreadable {
 		done.Mode, done.Silent = catalog.ModeLossy, r.silent
+		done.Standing = concerned(r.standing, ends)
 	}
 	req.Extend, req.Finish = &done, true
 	if err := r.cat.CommitPages(ctx, req); err != nil {

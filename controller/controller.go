@@ -56,6 +56,10 @@ type Options struct {
 	// the controller's own.
 	MeterEvery time.Duration
 	Holdings   *usage.Holdings
+	// Standings tells where the groups stand in topics (at most [StandingTopics] at once): for each, as
+	// far as coordinators answer before ctx ends, those of the given shards, of all if none is given.
+	// nil: certificates say nothing of groups.
+	Standings func(ctx context.Context, topics []catalog.ID, shards []int32) map[catalog.ID]catalog.Standing
 	// Fault is called at each of [FaultPoints], in tests: an error stops the
 	// controller there as a crash would.
 	Fault func(point string) error

@@ -25,8 +25,10 @@ type driver struct {
 	away   *away
 	gone   *gone
 	grants *grants
-	sealed atomic.Int32 // extends that hold producers up at this moment
-	losses atomic.Int64 // extends that have left copies behind that cannot be read
+	// standings is asked where groups stand.
+	standings *standings
+	sealed    atomic.Int32 // extends that hold producers up at this moment
+	losses    atomic.Int64 // extends that have left copies behind that cannot be read
 }
 
 // away remembers clusters that did not answer a moment ago, so that a failover of
@@ -59,13 +61,14 @@ type limits struct {
 	undo    time.Duration // one go at undoing; it is taken up again later
 	hold    time.Duration // lossy: how long gateways' words are waited for
 	tryLost time.Duration // failover: how long the lost cluster is tried
+	groups  time.Duration // how long coordinators are asked where groups stand
 	ttl     time.Duration // of gateways' leases
 	retries time.Duration // after a failover: how long producers come again with what they have no answer for
 }
 
 func defaultLimits() limits {
 	return limits{call: 10 * time.Second, seal: 15 * time.Second, settle: time.Minute, undo: 15 * time.Second,
-		hold: 2 * time.Second, tryLost: time.Second, ttl: catalog.DefaultTTL, retries: 30 * time.Second}
+		hold: 2 * time.Second, groups: time.Second, tryLost: time.Second, ttl: catalog.DefaultTTL, retries: 30 * time.Second}
 }
 
 // outcome of an extend.
@@ -107,6 +110,7 @@ type run struct {
 	// reported is what runs of gateways that are over have left of that.
 	reported []catalog.AckReport
 	silent   []int32                 // lossy: gateways that gave no word
+	standing *catalog.Standing       // lossy: where groups stood
 	waits    string                  // what a sealed extend waits for, as was written
 	alarms   map[int32]catalog.Alarm // repair: by partition
 	sealing  time.Time

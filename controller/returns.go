@@ -311,6 +311,9 @@ func (h *homecoming) takeIn(ctx context.Context) error {
 	}
 	next := h.e
 	next.Ends, next.Returned, next.Old, next.Sealed = ends, returned, old, sealed
+	if err := h.t.standAtReturn(ctx, &next); err != nil {
+		return err
+	}
 	if next, err = h.t.o.Catalog.UpdateExtend(ctx, next, h.t.driver.fence); err != nil {
 		return err
 	}

@@ -348,6 +348,7 @@ func (g *gone) since(lease int64) time.Duration {
 // words allow (see [chain.CutAt]); what lies past it has its room, and comes back
 // with the cluster.
 func (r *run) lost(ctx context.Context) error {
+	standing := r.standings.ask(ctx, &r.e.Topic, r.limits.groups)
 	err := span.ErrUnavailable
 	known := slices.ContainsFunc(r.e.Old, func(p catalog.PhysicalTopic) bool { return r.away.lately(p.Cluster) })
 	if !known {
@@ -377,6 +378,7 @@ func (r *run) lost(ctx context.Context) error {
 		return err
 	}
 	r.words = words
+	r.standing = standing()
 	// After the words: a gateway that has ended meanwhile has left a report in place of its word.
 	switch r.reported, err = r.cat.AckReports(ctx, r.e.Topic.ID); {
 	case errors.Is(err, catalog.ErrCorrupt):

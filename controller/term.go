@@ -39,7 +39,8 @@ func newTerm(c *Controller, ctx context.Context, cancel context.CancelCauseFunc,
 	limits := defaultLimits()
 	limits.ttl, limits.retries, limits.linger = c.o.Lease, c.o.Retries, c.o.Linger
 	t.driver = &driver{cat: c.o.Catalog, stores: c.o.Stores, fence: fence, log: c.o.Logger, limits: limits, fault: t.fault,
-		away: &away{since: map[string]time.Time{}}, gone: &gone{seen: map[int64]time.Time{}}, grants: &grants{looks: map[string]*grantLook{}}}
+		away: &away{since: map[string]time.Time{}}, gone: &gone{seen: map[int64]time.Time{}}, grants: &grants{looks: map[string]*grantLook{}},
+		standings: newStandings(c.o.Standings)}
 	return t
 }
 
@@ -81,6 +82,7 @@ func (t *term) loop(name string, f func(ctx context.Context) error) {
 func (t *term) wait() {
 	t.cancel(context.Canceled)
 	t.wg.Wait()
+	t.driver.standings.wait()
 }
 
 // take reserves a topic for one worker; false if another has it.

@@ -25,6 +25,7 @@ type PeerRequest struct {
 	Add     *PeerAdd
 	Settle  *PeerSettle
 	Offsets *PeerOffsets
+	Stand   *PeerStand
 }
 
 // PeerAdd takes a group into a transaction, or asks whether it is in it.
@@ -56,7 +57,8 @@ type PeerResponse struct {
 	Enlisted chain.Enlisted
 	Began    int64 // of a PeerAdd: what tells the transaction from others of its producer, grows
 	Offsets  []GroupOffset
-	Shards   []int32 // whose groups are in Offsets
+	Shards   []int32 // whose groups are in Offsets, or in Stand
+	Stand    []TopicStand
 }
 
 // ServePeer answers another gateway's coordinator.
@@ -74,6 +76,9 @@ func (c *Coordinator) ServePeer(ctx context.Context, req *PeerRequest) *PeerResp
 	case req.Offsets != nil:
 		resp.Code = wire.None
 		resp.Offsets, resp.Shards = c.ownOffsets(req.Offsets.Topic, req.Offsets.Partition)
+	case req.Stand != nil:
+		resp.Code = wire.None
+		resp.Stand, resp.Shards = c.ownStand(req.Stand)
 	}
 	return resp
 }

@@ -66,6 +66,10 @@ func decodePeer(body []byte) (*PeerRequest, error) {
 		asked++
 		ok = ok && o.Partition >= 0
 	}
+	if s := req.Stand; s != nil {
+		asked++
+		ok = ok && len(s.Topics) > 0 && len(s.Topics) <= StandTopics && len(s.Shards) <= maxShards
+	}
 	if _, err := d.Token(); asked != 1 || !ok || !errors.Is(err, io.EOF) {
 		return nil, ErrPeerRequest
 	}

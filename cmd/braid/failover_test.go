@@ -72,6 +72,8 @@ func TestFailoverOfRealKafka(t *testing.T) {
 	// These are for whoever writes to a cluster that is away and to another in one request.
 	create("waits", "east")
 	create("beside", "a")
+	create("grouped", "east", "braid.guarantee=available")
+	groups := up.groupsOf("grouped")
 
 	// Around the proxy, whatever address the broker tells.
 	direct := kadm.NewClient(east.Client(t, kgo.Dialer(func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -136,6 +138,9 @@ func TestFailoverOfRealKafka(t *testing.T) {
 			t.Errorf("%s: cluster east is %s", round.name, c.State)
 		}
 		up.goesOnBeside(round.name, "waits", "beside")
+		if round.name == rounds[0].name && !groups.over {
+			groups.away()
+		}
 		given := time.Now()
 		if err := round.give(); err != nil {
 			t.Fatal(err)
@@ -147,6 +152,9 @@ func TestFailoverOfRealKafka(t *testing.T) {
 			if round.quiet {
 				up.holdsOnce(name, stranded[name])
 			}
+		}
+		if round.name == rounds[0].name && !groups.over {
+			groups.back()
 		}
 		if n := available.drops.Load() + mixed.drops.Load() - drops; n > 0 {
 			t.Errorf("%s: the client lost %d connections to the gateway", round.name, n)

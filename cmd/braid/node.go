@@ -43,6 +43,14 @@ func (n *node) update(ctx context.Context, change func(*catalog.Gateway)) error 
 	return n.session.Update(ctx, n.registered)
 }
 
+// peerOf is where a gateway listens for others' coordinators, "" if it does not.
+func (p *process) peerOf(node int32) string {
+	if g := p.watcher.Snapshot().Gateway(node); g != nil {
+		return g.Peer
+	}
+	return ""
+}
+
 // refused tells the fleet which of the gateway's listeners serve on with former certificates.
 func (n *node) refused(ctx context.Context, why map[string]string) error {
 	return n.update(ctx, func(g *catalog.Gateway) {
@@ -99,12 +107,7 @@ func (p *process) startNode(ctx context.Context, i int) error {
 		Alive: n.session.Alive, Lease: n.session.Lease, Logger: logger, Metrics: chain.NewMetrics(metrics)})
 	metrics.MustRegister(n.logs)
 	p.onEnd(func(context.Context) error { n.logs.Close(); return nil })
-	peers := coordinator.HTTPPeers(token, func(node int32) string {
-		if g := p.watcher.Snapshot().Gateway(node); g != nil {
-			return g.Peer
-		}
-		return ""
-	})
+	peers := coordinator.HTTPPeers(token, p.peerOf)
 	p.onEnd(func(context.Context) error { peers.Close(); return nil })
 	n.coordinator, err = coordinator.New(coordinator.Options{Node: n.id,
 		Leases:    coordinator.CatalogLeases(p.catalog, n.session),

@@ -436,7 +436,7 @@ func certificateLine(c api.Certificate) string {
 	if len(c.Failovers) > 0 {
 		line += "; of failover " + strings.Join(c.Failovers, ", ")
 	}
-	return line
+	return line + groupsInBrief(c)
 }
 
 // known shows a count, or that nothing was read that would tell it.
@@ -464,6 +464,11 @@ func printCertificate(w io.Writer, c api.Certificate) error {
 			if _, err := fmt.Fprintf(w, "partition %d: [%s, %s) %s %s\n", p.Partition, count(r.From), count(r.To), r.What, r.Note); err != nil {
 				return err
 			}
+		}
+	}
+	for _, l := range groupLines(c) {
+		if _, err := fmt.Fprintln(w, l); err != nil {
+			return err
 		}
 	}
 	for _, l := range checkedLines(c) {

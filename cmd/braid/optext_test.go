@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -210,6 +211,50 @@ func TestCertificateOfWhatWasNotRead(t *testing.T) {
 	for _, name := range []string{"acknowledged", "found", "lost", "duplicated", "reordered", "stray"} {
 		if err != nil || !strings.Contains(string(raw), `"`+name+`":null`) {
 			t.Errorf("%v: %s is not null in %s", err, name, raw)
+		}
+	}
+}
+
+// TestCertificateTellsOfGroups: who skipped records is named with the way back, and who is not known is counted.
+func TestCertificateTellsOfGroups(t *testing.T) {
+	t.Parallel()
+	now := int64(4294968306)
+	many := make([]api.CertifiedGroup, groupsShown+2)
+	for i := range many {
+		many[i] = api.CertifiedGroup{Group: fmt.Sprint("g", i), Committed: 1, To: 3, From: 1, Records: 2, What: "waits"}
+	}
+	for _, tc := range []struct {
+		name string
+		cert api.Certificate
+		want []string
+		not  []string
+	}{
+		{"waits", api.Certificate{Partitions: []api.CertifiedRecord{{Groups: []api.CertifiedGroup{{Group: "g1", Committed: 100, From: 100, To: 1000, Records: 900, What: "waits"}}}}, GroupsAsked: &api.GroupsAsked{}},
+			[]string{"; 1 group stands before records that cannot be read", "partition 0: group g1 stands at 100: up to 900 records in [100, 1,000) wait for cluster east; it skips them if it reads on meanwhile"}, []string{"groups:"}},
+		{"skipped", api.Certificate{Partitions: []api.CertifiedRecord{{Partition: 2, Groups: []api.CertifiedGroup{{Group: "it's", Committed: 50, From: 100, To: 1000, Records: 900, What: "skipped", Now: &now}}}}},
+			[]string{"; 1 group skipped records", "partition 2: group it's skipped up to 900 records in [100, 1,000): it stood at 50 when the cluster was lost and has committed 4,294,968,306 since",
+				`--group 'it'\''s' --topic orders:2 --reset-offsets --to-offset 100 --execute`}, nil},
+		{"a name that would move the cursor", api.Certificate{Partitions: []api.CertifiedRecord{{Groups: []api.CertifiedGroup{{Group: "a\x1b[2J", What: "skipped"}}}}},
+			[]string{`group "a\x1b[2J" skipped`, "--group GROUP --topic"}, []string{"\x1b"}},
+		{"not known", api.Certificate{GroupsAsked: &api.GroupsAsked{UnknownShards: 3, LateShards: 1, UnlistedGroups: 1200}},
+			[]string{"groups: those of 3 coordinator shards are not known", "groups: those of 1 coordinator shard were asked only after the failover", "groups: 1,200 with committed offsets could not be listed"}, nil},
+		{"nobody was reached", api.Certificate{GroupsAsked: &api.GroupsAsked{UnknownShards: -1}}, []string{"groups: not known where they stood"}, nil},
+		{"many", api.Certificate{Partitions: []api.CertifiedRecord{{Groups: many}}}, []string{"; 22 groups stand before", "and 2 groups more (-o json lists them)"}, []string{"group g20 "}},
+	} {
+		tc.cert.Kind, tc.cert.Topic, tc.cert.From, tc.cert.To, tc.cert.Mode = "failover", "orders", "east", "b", "lossy"
+		var b strings.Builder
+		if err := printCertificate(&b, tc.cert); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range tc.want {
+			if !strings.Contains(b.String(), want) {
+				t.Errorf("%s: %q is not in:\n%s", tc.name, want, b.String())
+			}
+		}
+		for _, not := range tc.not {
+			if strings.Contains(b.String(), not) {
+				t.Errorf("%s: %q is in:\n%s", tc.name, not, b.String())
+			}
 		}
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/console"
 	"github.com/braidstream/braid/controller"
+	"github.com/braidstream/braid/coordinator"
 	"github.com/braidstream/braid/gateway"
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/span/fleet"
@@ -245,7 +246,9 @@ func (p *process) start(ctx context.Context, out streams) error {
 		return err
 	}
 	if p.cfg.Controller && !controlledElsewhere() {
-		p.startController()
+		if err := p.startController(ctx); err != nil {
+			return err
+		}
 	}
 	if err := p.startSASL(ctx); err != nil {
 		return err
@@ -521,13 +524,22 @@ func (p *process) adoptEngine(ctx context.Context, name string) error {
 	return err
 }
 
-func (p *process) startController() {
+func (p *process) startController(ctx context.Context) error {
+	token, err := p.catalog.InternalToken(ctx)
+	if err != nil {
+		return err
+	}
+	peers := coordinator.HTTPPeers(token, p.peerOf)
 	held := &usage.Holdings{}
 	p.metrics.MustRegister(held)
 	c := controller.New(controller.Options{Holdings: held, Catalog: p.catalog, Watcher: p.watcher, Stores: p.stores,
-		Name: p.id, Damping: p.settings.Detection, Lease: p.settings.Lease, CertifyBytes: p.settings.Certify, Audit: p.audit.log(), Logger: p.logger, Fault: faultHook()})
+		Name: p.id, Damping: p.settings.Detection, Lease: p.settings.Lease, CertifyBytes: p.settings.Certify, Audit: p.audit.log(), Logger: p.logger, Fault: faultHook(),
+		Standings: func(ctx context.Context, topics []catalog.ID, shards []int32) map[catalog.ID]catalog.Standing {
+			return coordinator.Standings(ctx, coordinator.CatalogDirectory(p.watcher), peers, topics, shards)
+		}})
 	c.Start()
-	p.onEnd(func(context.Context) error { c.Close(); return nil })
+	p.onEnd(func(context.Context) error { c.Close(); peers.Close(); return nil })
+	return nil
 }
 
 func (p *process) startConsole() error {

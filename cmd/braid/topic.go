@@ -160,6 +160,14 @@ func describeTopic(w io.Writer, t api.Topic) error {
 		if _, err := fmt.Fprintf(w, "certificate: %s\n", certificateLine(c)); err != nil {
 			return err
 		}
+		if c.Return != "" {
+			continue // the return's own certificate is there too, and lists them
+		}
+		for _, l := range groupLines(c) {
+			if _, err := fmt.Fprintln(w, l); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

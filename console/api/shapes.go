@@ -206,6 +206,32 @@ type Certificate struct {
 	Return string `json:"return,omitempty"`
 	// Failovers are those whose certificates the return has revised.
 	Failovers []string `json:"failovers,omitempty"`
+	// GroupsAsked says how far the groups of the partitions are all that there are; absent where nobody asked.
+	GroupsAsked *GroupsAsked `json:"groupsAsked,omitempty"`
+}
+
+// GroupsAsked says how far it is known where the groups of a topic stood when a span of it was lost, and when it came
+// back. Shards are those of the group coordinators.
+type GroupsAsked struct {
+	// UnknownShards did not answer: nothing is known of their groups; -1: none was reached.
+	UnknownShards int `json:"unknownShards"`
+	// LateShards answered when the failover was done: what had gone past the span by then is not listed.
+	LateShards int `json:"lateShards"`
+	// UnlistedGroups are too many to be listed.
+	UnlistedGroups int64 `json:"unlistedGroups"`
+}
+
+// CertifiedGroup is a consumer group that has not read a range of a lost span, [From, To) in offsets.
+type CertifiedGroup struct {
+	Group     string `json:"group"`
+	Committed int64  `json:"committed"` // when the cluster was lost
+	From      int64  `json:"from"`
+	To        int64  `json:"to"`
+	Records   int64  `json:"records"` // at most
+	// What: waits (it stands there, and the records are read when the cluster is back), skipped (it went past them
+	// meanwhile, and gets them only if it is reset to From), dropped (they left the topic unread).
+	What string `json:"what"`
+	Now  *int64 `json:"now,omitempty"` // skipped: what it had committed when the records were readable again
 }
 
 // CertifiedRecord is one partition of a certificate. Counts are records. Acknowledged is what gateways have
@@ -230,6 +256,8 @@ type CertifiedRecord struct {
 	Verdict  string   `json:"verdict"`
 	Checked  []string `json:"checked"`
 	Ranges   []Range  `json:"ranges,omitempty"`
+	// Groups that have not read all of the span.
+	Groups []CertifiedGroup `json:"groups,omitempty"`
 }
 
 // Range of offsets with what is the matter with it.
