@@ -80,10 +80,20 @@ func (c *conn) reach() tenant.Reach {
 
 // lookup is the connection's directory of users; each question is asked of the
 // latest snapshot.
-type lookup struct{ c *conn }
+type lookup struct {
+	c   *conn
+	any bool // as if nothing but the name told the tenant
+}
 
-func (l lookup) User(name string) *catalog.User       { return l.c.reach().User(name) }
-func (l lookup) Tenant(named string) (string, bool)   { return l.c.reach().Tenant(named) }
+func (l lookup) reach() tenant.Reach {
+	if l.any {
+		return tenant.Reach{Snapshot: l.c.g.watcher.Snapshot()}
+	}
+	return l.c.reach()
+}
+
+func (l lookup) User(name string) *catalog.User       { return l.reach().User(name) }
+func (l lookup) Tenant(named string) (string, bool)   { return l.reach().Tenant(named) }
 func (a *auth) expired(now time.Time) bool            { return !a.expires.IsZero() && now.After(a.expires) }
 func (c *conn) awaits() bool                          { return c.auth != nil && c.auth.phase != phaseDone }
 func (l *listener) speaks(mechanism string) (ok bool) { return contains(l.cfg.Mechanisms, mechanism) }

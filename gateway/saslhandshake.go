@@ -60,7 +60,7 @@ func saslHandshake(call *call, req *kmsg.SASLHandshakeRequest) (kmsg.Response, e
 		a.again, a.againAt, a.other = true, call.start, a.id.Mechanism != req.Mechanism
 	}
 	a.phase, a.raw, a.mechanism = phaseTokens, req.Version == 0, req.Mechanism
-	a.exchange, a.refused = call.g.opts.SASL.Begin(req.Mechanism, lookup{c}), false
+	a.exchange, a.refused = call.g.opts.SASL.Begin(req.Mechanism, lookup{c: c}), false
 	c.auth = a
 	return resp, nil
 }

@@ -29,12 +29,12 @@ func (b book) Tenant(named string) (string, bool) {
 	return named, named == "acme"
 }
 
-func (b book) Like(string) (Shapes, string) {
+func (b book) Like(name string) Place {
 	of := Shapes{}
 	for _, u := range b {
 		of.Add(u)
 	}
-	return of, ""
+	return Place{Name: name, All: of, Spelled: -1}
 }
 
 func users(t testing.TB, passwords map[string]string, mechanisms ...string) book {
@@ -421,7 +421,8 @@ type elsewhere struct {
 	tenant string
 }
 
-func (e elsewhere) Like(name string) (Shapes, string) {
-	of, _ := e.book.Like(name)
-	return of, e.tenant
+func (e elsewhere) Like(name string) Place {
+	at := e.book.Like(name)
+	at.Tenant = e.tenant
+	return at
 }

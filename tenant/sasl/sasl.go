@@ -70,9 +70,8 @@ type Directory interface {
 	// Tenant settles the tenant of a principal whose token names one, "" if it
 	// names none. false refuses it.
 	Tenant(named string) (string, bool)
-	// Like tells which shapes the credentials have of users among whom a name that nobody has would be, with the
-	// name of its tenant if there is no such tenant, else "".
-	Like(name string) (of Shapes, tenant string)
+	// Like tells among which users a name would be that nobody has.
+	Like(name string) Place
 }
 
 // Exchange is one client's authentication. It is used by one goroutine.
