@@ -341,7 +341,9 @@ func (g *Gateway) yields(to netip.Prefix) *conn {
 func (c *conn) rawToken(frame *wire.Buffer, start time.Time) error {
 	defer frame.Release()
 	a := c.auth
-	if a.requests++; a.requests > preAuthRequests && !a.finalized {
+	a.requests++
+	a.bytes += len(frame.B)
+	if (a.requests > preAuthRequests || a.bytes > preAuthBytes) && !a.finalized {
 		return errAuthEffort
 	}
 	answer, err := c.step(frame.B, start)
