@@ -222,6 +222,10 @@ func TestConfigs(t *testing.T) {
 		{alter(topic, "conf", false, change{Name: "retention.ms", Value: ptr("1")}, change{Name: "retention.ms", Value: ptr("2")}), wire.InvalidRequest, "77"},
 		{alter(topic, "none", false), wire.UnknownTopicOrPartition, "77"},
 		{alter(kmsg.ConfigResourceTypeBroker, "1", false), wire.InvalidRequest, "77"},
+		{alter(kmsg.ConfigResourceTypeBroker, "1", false, change{Name: "log.cleaner.threads", Value: ptr("2")}), wire.InvalidRequest, "77"},
+		// kafka-reassign-partitions takes throttles away that it did not set.
+		{alter(kmsg.ConfigResourceTypeBroker, "1", false, change{Name: "leader.replication.throttled.rate", Op: 1}, change{Name: "follower.replication.throttled.rate", Op: 1}), 0, "77"},
+		{alter(kmsg.ConfigResourceTypeBroker, "1", false, change{Name: "leader.replication.throttled.rate", Op: 1}, change{Name: "log.cleaner.threads", Value: ptr("2")}), wire.InvalidRequest, "77"},
 		{alter(topic, "conf", false, change{Name: "nonsense", Value: ptr("1")}), wire.InvalidConfig, "77"},
 	} {
 		if c.got != c.want {

@@ -19,9 +19,10 @@ import (
 // Like Apache Kafka: topics and groups are altered, each resource by itself; a
 // resource or a key that is given twice is refused, as is one that is not known.
 //
-// Differences: no broker config is dynamic, so all of them are refused; so are
-// log levels and client metrics, which nobody collects. An operation that is not
-// known is INVALID_REQUEST, where Kafka 4.3 says UNKNOWN_SERVER_ERROR.
+// Differences: no broker config is dynamic, so none is set, and the removal of one
+// changes nothing; log levels, and client metrics, which nobody collects, are
+// refused. An operation that is not known is INVALID_REQUEST, where Kafka 4.3 says
+// UNKNOWN_SERVER_ERROR.
 
 // resource is what a request names.
 type resource struct {
@@ -146,6 +147,9 @@ func (call *call) alter(a *alteration, validateOnly bool) error {
 		}
 		return call.g.admin.AlterGroupConfig(ctx, alter)
 	case kmsg.ConfigResourceTypeBroker:
+		if !a.replace && len(a.changes) > 0 && !slices.ContainsFunc(a.changes, func(c ConfigChange) bool { return c.Op != ConfigDelete }) {
+			return nil // what is not set may be removed, as kafka-reassign-partitions does with throttles
+		}
 		return invalidRequest("Cannot update these configs dynamically: [%.200s]; they are set where the gateway is started", strings.Join(keys, ", "))
 	case kmsg.ConfigResourceTypeBrokerLogger:
 		return invalidRequest("Log levels are set where the gateway is started")

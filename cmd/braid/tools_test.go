@@ -77,6 +77,7 @@ func TestKafkaTools(t *testing.T) {
 	}
 	node := regexp.QuoteMeta(strconv.Itoa(int(up.nodeID(t, bootstrap))))
 	java := tools.Start(t)
+	reassignment := file("reassign", `{"version":1,"partitions":[{"topic":"filled","partition":0,"replicas":[`+node+`]}]}`)
 	commands := []struct {
 		tool string
 		args string   // words; --bootstrap-server is added
@@ -119,6 +120,8 @@ func TestKafkaTools(t *testing.T) {
 		{"kafka-leader-election", "--election-type preferred --topic filled --partition 0", 0, []string{`already elected`}},
 		{"kafka-leader-election", "--election-type preferred --all-topic-partitions", 0, nil},
 		{"kafka-reassign-partitions", "--list", 0, []string{`No partition reassignments found`}},
+		{"kafka-reassign-partitions", "--verify --reassignment-json-file " + reassignment, 0, []string{`Reassignment of partition filled-0 is completed`, `Clearing topic-level throttles on topic filled`}},
+		{"kafka-reassign-partitions", "--cancel --reassignment-json-file " + reassignment, 0, []string{`None of the specified partition reassignments are active`}},
 
 		{"kafka-transactions", "list", 0, []string{`stuck\s+\d+\s+\d+\s+Ongoing`}},
 		{"kafka-transactions", "describe --transactional-id stuck", 0, []string{`Ongoing.*pending-0`}},
