@@ -183,6 +183,9 @@ type Copy struct {
 	// Settled: the cluster was lost and came back, and what the copy held outside of the chain was
 	// taken in. A later loss of the cluster hides the copy again, and changes nothing else.
 	Settled bool `json:"settled,omitempty"`
+	// Gone: the cluster answers, and has the physical topic no more. What it held is lost for good, so the copy stays
+	// Unreadable, and nothing is ever taken in from it.
+	Gone bool `json:"gone,omitempty"`
 	// Skip lists logical ranges of the copy that are not in the chain, ascending and
 	// apart from each other: what may have landed there before the cluster was lost
 	// was appended again elsewhere. They begin and end with batches.
@@ -402,9 +405,11 @@ type Refused struct {
 // entry of Extend.Ends at the same index: Physical and End are where it really ends, Skip
 // is what it left out until then. Offsets are logical.
 type ReturnedSpan struct {
-	Cut     int64 `json:"cut"` // where the span had been ended
-	End     int64 `json:"end"` // where it ends from now on
-	Skip    []Gap `json:"skip,omitempty"`
+	Cut  int64 `json:"cut"` // where the span had been ended
+	End  int64 `json:"end"` // where it ends from now on
+	Skip []Gap `json:"skip,omitempty"`
+	// Gone: the cluster is back, and has the physical topic no more.
+	Gone    bool  `json:"gone,omitempty"`
 	InPlace bool  `json:"inPlace,omitempty"`
 	Taken   int64 `json:"taken"` // stranded records that were appended anew, or are read in place
 	Left    int64 `json:"left"`  // and that are left out, since their producers had appended them again

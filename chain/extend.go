@@ -69,7 +69,7 @@ func Extend(c *catalog.Chain, x Extension) (catalog.Chain, error) {
 	}
 	to := x.To
 	to.Map = []catalog.Piece{{Physical: x.PhysicalStart, Delta: next.Start - x.PhysicalStart}}
-	to.Unreadable, to.Settled = false, false
+	to.Unreadable, to.Settled, to.Gone = false, false, false
 	next.Copies = []catalog.Copy{to}
 
 	out := *c

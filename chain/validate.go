@@ -102,6 +102,8 @@ func validateCopy(s *catalog.Span, c *catalog.Copy) error {
 		return invalid("span %d: physical partition %d", s.Seq, c.Partition)
 	case len(c.Map) == 0 || len(c.Map) > maxPieces:
 		return invalid("span %d: map of %d pieces", s.Seq, len(c.Map))
+	case c.Gone && !c.Unreadable:
+		return invalid("span %d has a copy that is gone and readable", s.Seq)
 	case s.IsOpen() && c.Unreadable:
 		return invalid("span %d is open and unreadable", s.Seq)
 	}

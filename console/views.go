@@ -180,7 +180,7 @@ func spanView(sp catalog.Span) api.Span {
 		v.End = &end
 	}
 	for _, c := range sp.Copies {
-		v.Copies = append(v.Copies, api.Copy{Cluster: c.Cluster, Topic: c.Topic, Partition: c.Partition, Readable: !c.Unreadable})
+		v.Copies = append(v.Copies, api.Copy{Cluster: c.Cluster, Topic: c.Topic, Partition: c.Partition, Readable: !c.Unreadable, Gone: c.Gone})
 	}
 	return v
 }

@@ -51,6 +51,10 @@ func judgeReturned(p int32, ev *evidence) catalog.PartitionCertificate {
 		rest.unknown += r.Unknown
 		rest.markers += r.Markers
 	}
+	if ev.returned.Gone {
+		v.gone(ev, rest)
+		return v.give()
+	}
 	if ev.released && (ev.tailErr != nil || ev.strayErr != nil) {
 		v.c.Unread = true
 		v.heard(ev.reports, true)
@@ -81,12 +85,45 @@ const (
 	cameAgain   = "their producers had appended them again"
 )
 
+// physicalGone is what certificates say of a copy whose cluster has it no more.
+const physicalGone = "the cluster answers, and has the physical topic no more"
+
+// gone judges a span of which nothing is left: all that lay in it is lost, as far as retention had left it.
+func (v *verdict) gone(ev *evidence, rest besides) {
+	c, x := v.c, ev.returned
+	left := ev.end.Physical + ev.end.Delta - ev.end.Start // retention had taken them before
+	v.heard(ev.reports, x.Cut > ev.end.Start)
+	if more := c.Acknowledged - left; more > c.Lost {
+		v.rangeOf(x.Cut, x.Cut+more-c.Lost, "lost", "more was acknowledged than the span had been ended with")
+		c.Lost = more
+	}
+	if c.Unreported {
+		v.check("no gateway has reported what it saw acknowledged")
+	} else {
+		v.check("%s reported %d records acknowledged, and %d of unknown outcome", reporters(ev.reports), c.Acknowledged, rest.unknown)
+	}
+	switch silent := ev.unheard(); {
+	case len(silent) > 0:
+		v.doubt(x.Cut, ev.end.Next, fmt.Sprintf("gateways %v gave no word when the copy was lost, and no report since: what only they acknowledged is lost", silent))
+	case ev.end.Reported || x.Cut == ev.end.Start:
+		v.doubt(x.Cut, ev.end.Next, "whether more was acknowledged, through gateways that are no more, is not known")
+	}
+}
+
 // returnedVerdict begins with what the return itself has found and done.
 func returnedVerdict(ev *evidence) verdict {
 	end, x := &ev.end, ev.returned
 	v := verdict{c: &catalog.PartitionCertificate{Partition: end.Partition, End: x.Cut, Start: end.Next, Groups: x.Groups}}
 	c := v.c
 	real := end.Physical + end.Delta
+	if x.Gone {
+		v.check("%s: it was deleted there, or the cluster's disks were emptied", physicalGone)
+		if real < x.Cut {
+			c.Lost = x.Cut - real
+			v.rangeOf(real, x.Cut, "lost", physicalGone)
+		}
+		return v
+	}
 	v.check("the cluster that came back was sealed, and its log ends at offset %d; the chain had ended it at %d", real, x.Cut)
 	if real < x.Cut {
 		c.Lost = x.Cut - real

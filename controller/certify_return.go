@@ -150,7 +150,9 @@ func (t *term) judgeReturn(ctx context.Context, e *catalog.Extend, failovers []c
 				ev.silent = append(ev.silent, f.Silent...)
 			}
 		}
-		t.readReturned(ctx, e, i, next, &ev)
+		if !ev.returned.Gone {
+			t.readReturned(ctx, e, i, next, &ev)
+		}
 		ev.chainStart, ev.released = t.chainNow(ctx, e, &end)
 		if err := ev.unavailable(); err != nil && !ev.released && time.Since(e.Sealed) < returnPatience {
 			return err
@@ -242,7 +244,7 @@ func (t *term) sweepPostponed(ctx context.Context) error {
 		chains := s.Chains(id)
 		away := slices.ContainsFunc(chains, func(ch *catalog.Chain) bool {
 			return slices.ContainsFunc(ch.Spans, func(sp catalog.Span) bool {
-				return sp.Hole && slices.ContainsFunc(sp.Copies, func(c catalog.Copy) bool { return c.Unreadable })
+				return sp.Hole && slices.ContainsFunc(sp.Copies, func(c catalog.Copy) bool { return c.Unreadable && !c.Gone })
 			})
 		})
 		if s.TopicByID(id) == nil || away || s.Extend(id) != nil {

@@ -41,6 +41,9 @@ type Options struct {
 	// Retries is how long after a failover producers send again what they have no
 	// answer for; 0: 30 s. Records that came back with a cluster wait for it.
 	Retries time.Duration
+	// GoneAfter is how far apart a cluster must say twice that it has a physical topic no more before what
+	// that held is given up; 0: 5 s.
+	GoneAfter time.Duration
 	// Linger is how long an extend waits, before it holds its topic, for transactions that are open there for long; 0: 30 s.
 	Linger time.Duration
 	// CertifyBytes is how much of a partition's sealed span is read for its certificate; 0:
@@ -80,6 +83,7 @@ func (o Options) withDefaults() Options {
 	def(&o.SweepEvery, time.Minute)
 	def(&o.StrayAfter, 30*time.Second)
 	def(&o.Retries, 30*time.Second)
+	def(&o.GoneAfter, 5*time.Second)
 	def(&o.Linger, 30*time.Second)
 	def(&o.BudgetEvery, budgetEvery)
 	def(&o.MeterEvery, usage.Every)

@@ -64,6 +64,7 @@ type limits struct {
 	groups  time.Duration // how long coordinators are asked where groups stand
 	ttl     time.Duration // of gateways' leases
 	retries time.Duration // after a failover: how long producers come again with what they have no answer for
+	gone    time.Duration // between the two answers that make a physical topic gone
 }
 
 func defaultLimits() limits {

@@ -87,7 +87,7 @@ func (f *fleet) check(err error) {
 
 func (f *fleet) options() Options {
 	return Options{Catalog: f.cat, Watcher: f.watch, Stores: f.doubles, Name: "test", Lease: time.Second, Logger: logger(),
-		Damping: 50 * time.Millisecond, Retries: time.Second, Linger: 50 * time.Millisecond, ReportsWait: 50 * time.Millisecond}
+		Damping: 50 * time.Millisecond, Retries: time.Second, GoneAfter: 50 * time.Millisecond, Linger: 50 * time.Millisecond, ReportsWait: 50 * time.Millisecond}
 }
 
 // reported has certificates wait for all reports, for tests that say what these prove:

@@ -180,6 +180,7 @@ type homecoming struct {
 	cluster string
 	inPlace bool
 	ends    map[catalog.ID][]span.End
+	gone    map[catalog.ID]bool
 	replays map[int32]*replays // by partition
 }
 
@@ -220,7 +221,7 @@ func (t *term) bringBack(ctx context.Context, ref catalog.TopicRef, cluster, op 
 	case err != nil:
 		return err
 	}
-	h := &homecoming{t: t, e: e, cluster: cluster, ends: map[catalog.ID][]span.End{}, replays: map[int32]*replays{}}
+	h := &homecoming{t: t, e: e, cluster: cluster, ends: map[catalog.ID][]span.End{}, gone: map[catalog.ID]bool{}, replays: map[int32]*replays{}}
 	if len(e.Returned) == 0 {
 		if err := h.takeIn(ctx); err != nil {
 			return h.withdraw(ctx, err)
@@ -232,14 +233,16 @@ func (t *term) bringBack(ctx context.Context, ref catalog.TopicRef, cluster, op 
 		changes[at{h.e.Ends[i].Partition, h.e.Ends[i].Span}] = &h.e.Returned[i]
 	}
 	err = t.changeChains(ctx, ref, func(p int32, ch *catalog.Chain) bool {
+		settled := false
 		for i := range ch.Spans {
 			sp := &ch.Spans[i]
 			c := awayCopy(sp, cluster)
 			if x := changes[at{p, sp.Seq}]; x != nil && c != nil {
-				sp.End, c.Skip, c.Settled = x.End, x.Skip, true
+				sp.End, c.Skip, c.Settled, c.Gone = x.End, x.Skip, true, x.Gone
+				settled = true
 			}
 		}
-		return mark(ch, cluster, false)
+		return mark(ch, cluster, false) || settled
 	})
 	if err != nil {
 		return err
@@ -321,10 +324,10 @@ func (h *homecoming) takeIn(ctx context.Context) error {
 	return nil
 }
 
-// awayCopy is the span's unreadable copy on the cluster, nil if there is none.
+// awayCopy is the span's unreadable copy on the cluster, nil if there is none or it is gone for good.
 func awayCopy(sp *catalog.Span, cluster string) *catalog.Copy {
 	for i := range sp.Copies {
-		if !sp.IsOpen() && sp.Copies[i].Cluster == cluster && sp.Copies[i].Unreadable {
+		if !sp.IsOpen() && sp.Copies[i].Cluster == cluster && sp.Copies[i].Unreadable && !sp.Copies[i].Gone {
 			return &sp.Copies[i]
 		}
 	}
@@ -351,12 +354,15 @@ func (h *homecoming) sealAll(ctx context.Context, chains []*catalog.Chain) error
 	for _, ch := range chains {
 		for i := range ch.Spans {
 			c := lostCopy(&ch.Spans[i], h.cluster)
-			if c == nil || h.ends[c.TopicID] != nil {
+			if c == nil || h.ends[c.TopicID] != nil || h.gone[c.TopicID] {
 				continue
 			}
 			call, cancel := context.WithTimeout(ctx, h.t.driver.limits.call)
 			h.ends[c.TopicID], err = st.Seal(call, span.Topic{Name: c.Topic, ID: c.TopicID})
 			cancel()
+			if errors.Is(err, span.ErrGone) {
+				h.gone[c.TopicID], err = true, h.t.confirmGone(ctx, c, err)
+			}
 			if err != nil {
 				return err
 			}
@@ -375,6 +381,11 @@ func (h *homecoming) span(ctx context.Context, p int32, ch *catalog.Chain, i int
 			physical = e.End
 		}
 	}
+	gone := h.gone[c.TopicID]
+	if gone {
+		// As a log that went back to where the chain begins to need it. The span keeps its offsets, and is passed over.
+		physical = chain.ToPhysical(c, min(max(sp.Start, ch.Start), sp.End))
+	}
 	if physical < 0 {
 		return end, x, fmt.Errorf("%w: the seal told no end of partition %d", span.ErrUnavailable, c.Partition)
 	}
@@ -386,6 +397,10 @@ func (h *homecoming) span(ctx context.Context, p int32, ch *catalog.Chain, i int
 		end.Next = ch.Spans[i+1].Start
 	}
 	x = catalog.ReturnedSpan{Cut: sp.End, End: sp.End, Skip: c.Skip, First: -1, Stranded: chain.Stranded(sp, c, real)}
+	if gone {
+		x.Gone, x.Stranded = true, nil
+		return end, x, nil
+	}
 	if real < sp.End {
 		// Readers pass over it: waiting for what is not there would hold them up for good.
 		defer func() { x.Skip = leaveOutFrom(x.Skip, max(real, sp.Start), sp.End) }()

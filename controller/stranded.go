@@ -271,7 +271,7 @@ func (s *strandedLog) appendedAgain(ctx context.Context, who map[int64]struct{})
 	for i := range s.ch.Spans {
 		sp := &s.ch.Spans[i]
 		c := &sp.Copies[0]
-		if sp.Seq <= s.span.Seq || len(out) == len(who) {
+		if sp.Seq <= s.span.Seq || len(out) == len(who) || c.Gone {
 			continue
 		}
 		if s.h.isAway(c) {
@@ -286,7 +286,7 @@ func (s *strandedLog) appendedAgain(ctx context.Context, who map[int64]struct{})
 
 // isAway tells whether a copy is on another cluster that is away as well.
 func (h *homecoming) isAway(c *catalog.Copy) bool {
-	return c.Unreadable && c.Cluster != h.cluster && !healthy(opinions(h.t.o.Watcher.Snapshot(), c.Cluster), time.Now(), 0)
+	return c.Unreadable && !c.Gone && c.Cluster != h.cluster && !healthy(opinions(h.t.o.Watcher.Snapshot(), c.Cluster), time.Now(), 0)
 }
 
 // mayBegin is errElsewhere if what a partition left on the cluster has to wait for another
@@ -313,6 +313,9 @@ func (h *homecoming) mayJudge(ctx context.Context, p int32, ch *catalog.Chain, s
 	}
 	defer s.from.Release()
 	o, err := h.t.offsets(ctx, s.from)
+	if errors.Is(err, span.ErrGone) {
+		return nil // then nothing is left to take in, which the return makes sure of
+	}
 	if err != nil {
 		return err
 	}

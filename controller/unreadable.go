@@ -67,11 +67,11 @@ func goesOn(t *catalog.Topic) bool {
 	return configOf(t.Config, ConfigGuarantee) == guaranteeAvailable || t.Tenant == catalog.SystemTenant
 }
 
-// sealedOn tells whether a sealed span has a copy on the cluster with this mark.
+// sealedOn tells whether a sealed span has a copy on the cluster with this mark, that is not gone for good.
 func sealedOn(ch *catalog.Chain, cluster string, unreadable bool) bool {
 	for i := range ch.Spans {
 		for _, c := range ch.Spans[i].Copies {
-			if !ch.Spans[i].IsOpen() && c.Cluster == cluster && c.Unreadable == unreadable {
+			if !ch.Spans[i].IsOpen() && c.Cluster == cluster && c.Unreadable == unreadable && !c.Gone {
 				return true
 			}
 		}
@@ -79,13 +79,13 @@ func sealedOn(ch *catalog.Chain, cluster string, unreadable bool) bool {
 	return false
 }
 
-// mark sets the marks of sealed copies on the cluster; it tells whether any changed.
+// mark sets the marks of sealed copies on the cluster, but for those that are gone for good; it tells whether any changed.
 func mark(ch *catalog.Chain, cluster string, unreadable bool) bool {
 	any := false
 	for i := range ch.Spans {
 		for j := range ch.Spans[i].Copies {
 			c := &ch.Spans[i].Copies[j]
-			if !ch.Spans[i].IsOpen() && c.Cluster == cluster && c.Unreadable != unreadable {
+			if !ch.Spans[i].IsOpen() && c.Cluster == cluster && c.Unreadable != unreadable && !c.Gone {
 				c.Unreadable, any = unreadable, true
 			}
 		}

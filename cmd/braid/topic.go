@@ -176,7 +176,10 @@ func copiesText(s api.Span) string {
 	var parts []string
 	for _, c := range s.Copies {
 		text := fmt.Sprintf("%s (%s/%d)", c.Cluster, c.Topic, c.Partition)
-		if !c.Readable {
+		switch {
+		case c.Gone:
+			text += " gone: lost"
+		case !c.Readable:
 			text += " not readable"
 		}
 		parts = append(parts, text)

@@ -109,6 +109,8 @@ type Copy struct {
 	Topic     string `json:"topic"`
 	Partition int32  `json:"partition"`
 	Readable  bool   `json:"readable"`
+	// Gone: the cluster answers, and has the physical topic no more; what it held is lost.
+	Gone bool `json:"gone,omitempty"`
 }
 
 // TopicCreate asks for a topic.

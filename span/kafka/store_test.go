@@ -281,5 +281,20 @@ func TestAppendReadSeal(t *testing.T) {
 			r.Release()
 			return errors.Is(err, span.ErrGone)
 		})
+		waitFor(t, "the cluster to confirm that the topic is gone", func() bool {
+			gone, err := s.ConfirmGone(t.Context(), topic)
+			return err == nil && gone
+		})
+		another, err := s.Create(t.Context(), span.Spec{Name: topic.Name, Partitions: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if gone, err := s.ConfirmGone(t.Context(), another); err != nil || gone {
+			t.Fatalf("a topic that is there: gone %v, %v", gone, err)
+		}
+		waitFor(t, "the cluster to confirm that another topic has the name", func() bool {
+			gone, err := s.ConfirmGone(t.Context(), topic)
+			return err == nil && gone
+		})
 	})
 }

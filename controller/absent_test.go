@@ -1,0 +1,88 @@
+package controller
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
+)
+
+// empty deletes all physical topics of a cluster behind the fleet's back.
+func (f *fleet) empty(cluster string) {
+	f.doubles[cluster].set(func() { clear(f.doubles[cluster].topics) })
+}
+
+func hasLost(p *catalog.PartitionCertificate, from, to int64) bool {
+	return slices.ContainsFunc(p.Ranges, func(r catalog.Range) bool {
+		return r.What == "lost" && r.From == from && r.To == to && r.Note == physicalGone
+	})
+}
+
+// A cluster that comes back without the physical topics that it had has nothing to take in: the return
+// ends, the certificates say what is lost, and the topic can be moved as any other.
+func TestReturnOfAnEmptyCluster(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{strandedReplay, strandedInPlace} {
+		f := newFleet(t, "a", "b", "c")
+		f.controller()
+		l := f.loses(how)
+		f.gateway(1, l.w)
+		l.away()
+		f.empty("a")
+		f.doubles["a"].set(func() { f.doubles["a"].away = false })
+		cert := l.of(catalog.OpReturn, isFinal)
+		p := cert.Partitions[0]
+		if p.Verdict != catalog.VerdictViolated || p.Lost != 12 || p.Acknowledged != 12 || p.Found != 0 || p.Unread || !hasLost(&p, 0, 12) {
+			t.Errorf("%s: %+v", how, p)
+		}
+		failover := l.of(catalog.OpFailover, func(c catalog.Certificate) bool { return c.Return == cert.Op })
+		if p := failover.Partitions[0]; p.Verdict != catalog.VerdictViolated || p.Lost != 12 {
+			t.Errorf("%s: the failover's: %+v", how, p)
+		}
+		op, err := f.cat.Op(f.ctx, cert.Op)
+		f.check(err)
+		if op = f.done(op); op.State != catalog.OpDone || op.Done != 1 || op.Message != "" {
+			t.Errorf("%s: %+v", how, op)
+		}
+		if c := f.chain(l.topic, 0).Spans[0].Copies[0]; !c.Gone || !c.Unreadable || !c.Settled {
+			t.Errorf("%s: %+v", how, c)
+		}
+		if got := l.counts(); got["v"] != 1 || got["lonely"] != 0 {
+			t.Errorf("%s: readers get %v", how, got)
+		}
+		back, err := f.admin.Submit(f.ctx, OpRequest{Kind: catalog.OpFailback, Cluster: "a"})
+		f.check(err)
+		if back = f.done(back); back.State != catalog.OpDone {
+			t.Errorf("%s: %+v", how, back)
+		}
+		if op := f.done(f.move("c", l.topic.Name)); op.State != catalog.OpDone || chain.OpenSpan(f.chain(l.topic, 0)).Copies[0].Cluster != "c" {
+			t.Errorf("%s: %+v", how, op)
+		}
+	}
+}
+
+// A topic that is not there for a moment only is waited for, and all of it is taken in.
+func TestReturnOfATopicThatIsNotHeardOfYet(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "a", "b", "c")
+	f.controller(func(o *Options) { o.GoneAfter = patience })
+	l := f.loses(strandedReplay)
+	f.gateway(1, l.w)
+	l.away()
+	had := f.doubles["a"].topics
+	f.doubles["a"].set(func() { f.doubles["a"].topics, f.doubles["a"].away = map[string]*doubleTopic{}, false })
+	f.until("the return waits", func() bool {
+		ops, err := f.cat.Ops(f.ctx)
+		f.check(err)
+		return slices.ContainsFunc(ops, func(o catalog.Op) bool { return o.Kind == catalog.OpReturn && o.Message != "" })
+	})
+	f.doubles["a"].set(func() { f.doubles["a"].topics = had })
+	f.until("the return", func() bool { return l.isBack("a") })
+	if got := l.counts(); got["v"] != 13 || got["lonely"] != 3 {
+		t.Errorf("readers get %v", got)
+	}
+	if c := f.chain(l.topic, 0).Spans[0].Copies[0]; c.Gone {
+		t.Errorf("%+v", c)
+	}
+}
