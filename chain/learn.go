@@ -249,8 +249,13 @@ func (p *Partition) probe(ctx context.Context, t *target, log span.Log, catalogE
 		goOn()
 	case errors.Is(err, span.ErrSealed), errors.Is(err, span.ErrGone):
 		p.mu.Lock()
-		if p.cur == t && t.stop == stopUnknown {
+		switch {
+		case p.cur == t && t.stop == stopUnknown:
 			p.halt(t, stopSealed)
+		case p.cur == t && t.stop == stopSealed && errors.Is(err, span.ErrGone):
+			// Nobody has sealed it, and the chain goes on nowhere else: it was deleted behind the fleet's back, and
+			// it takes a while until the controller is certain of that.
+			p.sendAllBack(because(ErrUnavailable, err))
 		}
 		p.unlock()
 	case errors.As(err, &truncated):

@@ -46,3 +46,96 @@ func (t *term) confirmGone(ctx context.Context, c *catalog.Copy, found error) er
 	}
 	return nil
 }
+
+// absence looks for physical topics that are gone while their clusters are up. A chain whose open copy is gone is
+// extended past all that it held, as it would be if the cluster were lost; the return that follows finds nothing to
+// take in, and says so.
+func (t *term) absence(ctx context.Context) error {
+	for {
+		if err := pause(ctx, 2*t.driver.limits.gone); err != nil {
+			return err
+		}
+		s := t.o.Watcher.Snapshot()
+		for _, c := range s.Clusters() {
+			if !healthy(opinions(s, c.Name), time.Now(), 0) {
+				continue
+			}
+			if err := t.absentOn(ctx, s, c.Name); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// absentOn looks at one cluster. The snapshot is older than the list, so what the chains name in it had been made by then.
+func (t *term) absentOn(ctx context.Context, s *catalog.Snapshot, cluster string) error {
+	st, err := t.o.Stores.Store(cluster)
+	if err != nil {
+		return ctx.Err() // looked at again
+	}
+	call, cancel := context.WithTimeout(ctx, t.driver.limits.call)
+	defer cancel()
+	list, err := st.Topics(call, physicalPrefix(t.o.Catalog.Fleet()))
+	if err != nil {
+		return ctx.Err()
+	}
+	there := make(map[catalog.ID]bool, len(list))
+	for _, p := range list {
+		there[p.ID] = true
+	}
+	for topic := range s.AllTopics() {
+		if topic.Deleting || s.Extend(topic.ID) != nil {
+			continue
+		}
+		for _, p := range openTopics(s.Chains(topic.ID)) {
+			if p.Cluster != cluster || there[p.TopicID] {
+				continue
+			}
+			if err := t.openAbsent(ctx, catalog.TopicRef{Tenant: topic.Tenant, Name: topic.Name, ID: topic.ID}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// openAbsent has a topic go on in a fresh physical topic, if an open copy of it is gone for certain.
+func (t *term) openAbsent(ctx context.Context, ref catalog.TopicRef) error {
+	s, err := t.o.Watcher.RefreshTopic(ctx, ref.Tenant, ref.ID)
+	if err != nil {
+		return err
+	}
+	now := s.TopicByID(ref.ID)
+	if now == nil || now.Deleting || s.Extend(ref.ID) != nil {
+		return nil
+	}
+	gone, err := t.openGone(ctx, s.Chains(ref.ID))
+	if err != nil || !gone {
+		return ctx.Err() // not certain: asked again at the next look
+	}
+	repairing, err := t.repairing(ctx)
+	if err != nil || repairing[ref.ID] {
+		return err
+	}
+	return t.repair(ctx, s, ref, physicalGone)
+}
+
+// openGone tells whether a physical topic that a chain appends to is gone for certain.
+func (t *term) openGone(ctx context.Context, chains []*catalog.Chain) (bool, error) {
+	for _, p := range openTopics(chains) {
+		st, err := t.o.Stores.Store(p.Cluster)
+		if err != nil {
+			return false, err
+		}
+		call, cancel := context.WithTimeout(ctx, t.driver.limits.call)
+		log := st.Log(storeTopic(p), 0)
+		err = log.Probe(call)
+		log.Release()
+		cancel()
+		if !errors.Is(err, span.ErrGone) {
+			continue
+		}
+		return true, t.confirmGone(ctx, &catalog.Copy{Cluster: p.Cluster, Topic: p.Topic, TopicID: p.TopicID}, err)
+	}
+	return false, nil
+}

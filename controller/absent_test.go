@@ -86,3 +86,40 @@ func TestReturnOfATopicThatIsNotHeardOfYet(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// A physical topic that is deleted while its cluster is up is lost with what it held: the chain goes on past that in a
+// fresh one, and the certificates say so. A cluster that is not certain of it loses nothing.
+func TestOpenCopyThatIsGone(t *testing.T) {
+	t.Parallel()
+	for _, config := range []map[string]string{{ConfigGuarantee: guaranteeAvailable}, {ConfigGuarantee: guaranteeOrdered}} {
+		f := newFleet(t, "a", "b")
+		topic := f.topic("on", 1, "a", config)
+		l := &lostAndBack{fleet: f, topic: topic, w: f.writer(topic, 0, 100)}
+		f.gateway(1, l.w)
+		for range 12 {
+			l.w.append(1)
+		}
+		f.controller()
+		f.empty("a")
+		f.until("the topic goes on", func() bool { return len(f.chain(topic, 0).Spans) == 2 })
+		if ch := f.chain(topic, 0); chain.OpenSpan(ch).Copies[0].Cluster != "a" || ch.Spans[0].End != 12 {
+			t.Errorf("%v: %+v", config, ch)
+		}
+		l.w.append(1)
+		cert := l.of(catalog.OpReturn, isFinal)
+		if p := cert.Partitions[0]; p.Verdict != catalog.VerdictViolated || p.Lost != 12 || !hasLost(&p, 0, 12) {
+			t.Errorf("%v: %+v", config, p)
+		}
+		repair := l.of(catalog.OpRepair, func(c catalog.Certificate) bool { return c.Return == cert.Op })
+		if p := repair.Partitions[0]; p.Verdict != catalog.VerdictViolated || p.Lost != 12 {
+			t.Errorf("%v: the repair's: %+v", config, p)
+		}
+		f.until("the copy is settled", func() bool { return f.chain(topic, 0).Spans[0].Copies[0].Gone })
+		if got := l.counts(); got["v"] != 1 {
+			t.Errorf("%v: readers get %v", config, got)
+		}
+		if op := f.done(f.move("b", topic.Name)); op.State != catalog.OpDone {
+			t.Errorf("%v: %+v", config, op)
+		}
+	}
+}

@@ -215,6 +215,7 @@ func (c *Controller) lead(ctx context.Context, l *catalog.Leadership) (crashed b
 	t.loop("detection", t.detect)
 	t.loop("returns", t.returns)
 	t.loop("strays", t.strays)
+	t.loop("absence", t.absence)
 	t.loop("budgets", t.divideBudgets)
 	t.loop("measures", t.measureTenants)
 	t.loop("usage", t.meter)

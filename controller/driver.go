@@ -130,7 +130,7 @@ func (d *driver) begin(ctx context.Context, op *catalog.Op, t catalog.Topic, cha
 		return catalog.Extend{}, refuse(Refused, "", "a chain has reached %d spans (%s=%d)", n, ConfigMaxSpans, limit)
 	}
 	e := extend.Begin(op.ID, &t, openTopics(chains), target, physicalName(fleet, t.Tenant, t.Name), op.Kind, mode, time.Now().UTC())
-	if mode == catalog.ModeLossy && op.Kind == catalog.OpFailover {
+	if mode == catalog.ModeLossy {
 		// Until the commit it is a fence, which is what gateways stop for.
 		e.Mode, e.Room, e.Unreadable = catalog.ModeFence, room, true
 	}

@@ -99,7 +99,15 @@ func (t *term) beginFor(ctx context.Context, r *opRun, ref catalog.TopicRef, tar
 		chains := chainsOf(pages)
 		mode, room, ok := r.modeFor(t.o.Watcher.Snapshot(), chains, target)
 		if r.op.Kind == catalog.OpRepair {
-			if ok, err = t.needsRepair(ctx, ref, chains); err != nil {
+			gone, err := t.openGone(ctx, chains)
+			for errors.Is(err, errUnconfirmed) { // a leader before this one was told so
+				if err = pause(ctx, t.driver.limits.gone); err == nil {
+					gone, err = t.openGone(ctx, chains)
+				}
+			}
+			if gone && err == nil {
+				mode, room, ok = catalog.ModeLossy, unknownRoom, true
+			} else if ok, err = t.needsRepair(ctx, ref, chains); err != nil {
 				return e, err
 			}
 		}

@@ -352,7 +352,7 @@ func (r *run) lost(ctx context.Context) error {
 	err := span.ErrUnavailable
 	known := slices.ContainsFunc(r.e.Old, func(p catalog.PhysicalTopic) bool { return r.away.lately(p.Cluster) })
 	if !known {
-		if err = r.sealAll(ctx, r.limits.tryLost); err != nil && ctx.Err() == nil {
+		if err = r.sealAll(ctx, r.limits.tryLost); err != nil && !errors.Is(err, span.ErrGone) && ctx.Err() == nil {
 			for _, p := range r.e.Old {
 				r.away.note(p.Cluster)
 			}
