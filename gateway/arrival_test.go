@@ -94,8 +94,8 @@ func TestLargeRequestsThatArriveAreBounded(t *testing.T) {
 		r.arriving(&wg, size)
 	}
 	acme := g.usage.Account("acme")
-	// Two frames have all that they may before the last byte, the others wait with what is free.
-	whole := int64(2*(size-1) + 18*wire.FreeFrame)
+	// One frame has all that it may before the last byte, the others wait with what is free.
+	whole := int64(size - 1 + 19*wire.FreeFrame)
 	eventually(t, func() error {
 		if n := acme.Counts(time.Now()).Received; n < whole {
 			return fmt.Errorf("%d of %d bytes were received", n, whole)
@@ -104,7 +104,7 @@ func TestLargeRequestsThatArriveAreBounded(t *testing.T) {
 	})
 	runtime.GC()
 	runtime.ReadMemStats(&now)
-	if used := g.arriving.used.Load(); used != 2*size || acme.Arriving(0) != used {
+	if used := g.arriving.used.Load(); used != size || acme.Arriving(0) != used {
 		t.Errorf("%d bytes are held, %d of the tenant's", used, acme.Arriving(0))
 	}
 	if n := acme.Counts(time.Now()).Received; n > whole+20*1024 {
@@ -123,6 +123,54 @@ func TestLargeRequestsThatArriveAreBounded(t *testing.T) {
 	wg.Wait()
 	f.empty()
 	put(quiet, "orders", 0, "small")
+}
+
+// The first tenant to come after a start has no more of the room than beside others: who comes after it finds some.
+func TestFirstTenantLeavesRoomForLargeRequests(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, secure(Security{Mechanisms: mechanisms, Demand: true}), withConfig(func(c *Config) {
+		c.ArrivingBytes, c.FrameTimeout = 18<<20, 2*patience
+	}))
+	f.acme(0)
+	f.topic("orders", 1)
+	f.user(catalog.DefaultTenant, "ann", "secret")
+	g := f.gateways[0]
+	var noisy []*raw
+	for range 3 {
+		r := f.raw()
+		if resp := r.signOn(as("joe", "secret")); resp.ErrorCode != 0 {
+			t.Fatal(wire.Code(resp.ErrorCode))
+		}
+		noisy = append(noisy, r)
+	}
+	if g.usage.Several() {
+		t.Fatal("another tenant has come before")
+	}
+	var wg sync.WaitGroup
+	for _, r := range noisy {
+		r.arriving(&wg, 8<<20)
+	}
+	eventually(t, func() error {
+		if n := g.arriving.used.Load(); n < 8<<20 || !g.someoneWaits() {
+			return fmt.Errorf("%d bytes are arriving, others wait: %v", n, g.someoneWaits())
+		}
+		return nil
+	})
+	if n := g.arriving.used.Load(); n != 8<<20 {
+		t.Errorf("%d bytes are arriving", n)
+	}
+	quiet := f.raw()
+	if resp := quiet.signOn(as("ann", "secret")); resp.ErrorCode != 0 {
+		t.Fatal(wire.Code(resp.ErrorCode))
+	}
+	put(quiet, "orders", 0, strings.Repeat("large", 40_000))
+	for _, r := range noisy {
+		if err := r.nc.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	wg.Wait()
+	f.empty()
 }
 
 // What is nobody's yet has a share together, and leaves room to those who have signed on.

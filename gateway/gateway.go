@@ -162,9 +162,9 @@ func New(o Options) (*Gateway, error) {
 	g.topics = newTopics(g)
 	g.fresh.g = g
 	g.work, g.signing = newTurns()
-	g.budget = byteBudget{max: g.cfg.InflightBytes, shared: g.usage.Several, of: (*usage.Account).Taken}
-	g.answers = byteBudget{max: max(1, g.cfg.InflightBytes/2), shared: g.usage.Several, of: (*usage.Account).Answering}
-	g.arriving = byteBudget{max: g.cfg.ArrivingBytes, shared: func() bool { return g.usage.Several() || g.nobody.Arriving(0) > 0 },
+	g.budget = byteBudget{max: g.cfg.InflightBytes, shared: g.several, of: (*usage.Account).Taken}
+	g.answers = byteBudget{max: max(1, g.cfg.InflightBytes/2), shared: g.several, of: (*usage.Account).Answering}
+	g.arriving = byteBudget{max: g.cfg.ArrivingBytes, shared: func() bool { return g.several() || g.nobody.Arriving(0) > 0 },
 		of: (*usage.Account).Arriving}
 	g.sessionSlots.maxSessions, g.sessionSlots.maxParts = int64(g.cfg.FetchSessions), int64(g.cfg.SessionPartitions)
 	names := map[string]bool{}

@@ -15,7 +15,7 @@ import (
 // is room, as a broker's queued.max.request.bytes has it.
 type byteBudget struct {
 	max int64
-	// shared tells whether there are several tenants.
+	// shared tells whether there are several tenants, or may be by the next request.
 	shared func() bool
 	// of changes what counts for a tenant, and returns it.
 	of   func(a *usage.Account, n int64) int64
@@ -23,6 +23,7 @@ type byteBudget struct {
 
 	mu   sync.Mutex
 	room chan struct{} // closed when there is room again; nil if nobody waits
+	most int64         // max, or what acquire has let it come to beyond that
 
 	between func() // of tests: happens between the two counts of put
 }
@@ -60,7 +61,7 @@ const steps = 64
 func (b *byteBudget) step(n int64) int64 {
 	size := max(1, b.max/steps)
 	if n >= b.max {
-		return steps + 1 // one step up to the bound itself
+		return steps + 1 + (n-b.max)/size // one step up to the bound itself
 	}
 	return (n + size - 1) / size
 }
@@ -113,14 +114,37 @@ func (b *byteBudget) wait(ctx context.Context, of *usage.Account) error {
 	return nil
 }
 
-// acquire takes n bytes as soon as there is room, which it looks for and takes at once: so the
-// bound is passed by one of them at most, and not by all who find the same room. Who has nothing
-// there waits too while it is full, for others' shares leave room to him sooner or later; what is
-// larger than a share, or than all, is taken once there is any room. stop ends the wait too.
+// may tells whether n more bytes are let in at once. Beside others an owner has, with them, no more than they
+// leave free, as [fair.Room] has it, so one whose frame has no place behind its own waits for its own; what is
+// larger than half of the room counts as half, for it has to be let in by some time. What owners who have
+// next to nothing want in a small request is let in beyond the bound: other owners' frames may take minutes to
+// come, and together those may hold nearly all. Needs mu.
+func (b *byteBudget) may(n int64, of *usage.Account) bool {
+	own, used := b.of(of, 0), b.used.Load()
+	b.most = max(b.most, b.max)
+	switch {
+	case !b.shared():
+		return used < b.max
+	case own+n <= min(smallRequest, b.max/16) && used < b.most+b.max/4:
+		return true
+	case own == 0:
+		return used+min(n, b.max/2) <= b.max
+	}
+	return fair.Allows(own+n-1, used, b.max, true)
+}
+
+// smallRequest is what an owner may have beyond the bound, bytes.
+const smallRequest = 1 << 20
+
+// acquire takes n bytes as soon as there is room ([byteBudget.may]), which it looks for and takes at once: so no
+// two of them find the same room. What is larger than a share waits until its owner has nothing. stop ends the wait too.
 func (b *byteBudget) acquire(ctx context.Context, stop <-chan struct{}, n int64, of *usage.Account) error {
 	for {
 		b.mu.Lock()
-		if fair.Allows(b.of(of, 0), b.used.Load(), b.max, b.shared()) {
+		if b.may(n, of) {
+			if n > smallRequest {
+				b.most = max(b.max, b.used.Load()+n)
+			}
 			b.take(n, of)
 			b.mu.Unlock()
 			return nil

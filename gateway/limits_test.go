@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/braidstream/braid/tenant/usage"
@@ -86,5 +87,91 @@ func TestRoomThatTwoMakeWakesWhoWaits(t *testing.T) {
 	}
 	if b.room != nil {
 		t.Error("there is room, and who waits for it was not woken")
+	}
+}
+
+// Frames that come slowly hold their room for minutes: those of one tenant, or of two together, leave
+// some to the small requests of others, also to the last of it, and make no more than there may be.
+func TestSlowFramesLeaveRoomToOthers(t *testing.T) {
+	const mib, most = 1 << 20, 256 << 20
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	var l usage.Ledger
+	b := &byteBudget{max: most, shared: func() bool { return true }, of: (*usage.Account).Arriving}
+	one, two := l.Account("one"), l.Account("two")
+	in := func(of *usage.Account, n int64) bool { return b.acquire(over, nil, n, of) == nil }
+	for i, c := range []struct {
+		of   *usage.Account
+		size int64
+		in   bool
+	}{
+		{one, 28 * mib, true}, {one, 99 * mib, true}, {one, 99 * mib, false},
+		{two, 99 * mib, true}, {two, 99 * mib, false}, {two, 99 * mib, false}, {one, 20 * mib, false},
+	} {
+		if got := in(c.of, c.size); got != c.in {
+			t.Errorf("frame %d: let in: %v", i, got)
+		}
+	}
+	if n := b.used.Load(); n != 226*mib {
+		t.Errorf("%d bytes are held", n)
+	}
+	// Others fill the rest; who comes after all of them has its small requests let in.
+	for i := range 64 {
+		of := l.Account(fmt.Sprint("more", i))
+		for size := int64(30 * mib); size > mib; size /= 2 {
+			for in(of, size) {
+			}
+		}
+	}
+	if n := b.used.Load(); n > most || n < most-2*mib {
+		t.Errorf("%d bytes are held", n)
+	}
+	for i := range 40 {
+		quiet := l.Account(fmt.Sprint("quiet", i))
+		for range 5 {
+			if !in(quiet, 200_000) {
+				t.Fatalf("small tenant %d waits", i)
+			}
+		}
+		for in(quiet, 200_000) {
+		}
+		if n := quiet.Arriving(0); n > mib {
+			t.Errorf("tenant %d has %d bytes beyond the bound", i, n)
+		}
+	}
+	for i := range 200 {
+		in(l.Account(fmt.Sprint("late", i)), mib)
+	}
+	if n := b.used.Load(); n > most+most/4+mib {
+		t.Errorf("%d bytes are held", n)
+	}
+}
+
+// What waits for a place is woken when others give theirs back, also while more is held than there may be.
+func TestFramesThatWaitAreWoken(t *testing.T) {
+	const mib = 1 << 20
+	var l usage.Ledger
+	b := &byteBudget{max: 64 * mib, shared: func() bool { return true }, of: (*usage.Account).Arriving}
+	big, late := l.Account("big"), l.Account("late")
+	b.take(90*mib, big)
+	done := make(chan error, 1)
+	go func() { done <- b.acquire(t.Context(), nil, mib, late) }()
+	eventually(t, func() error {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.room == nil {
+			return context.DeadlineExceeded
+		}
+		return nil
+	})
+	b.put(15*mib, big)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	// A frame larger than all there may be is let in once its owner and most of the others have nothing.
+	go func() { done <- b.acquire(t.Context(), nil, 100*mib, l.Account("huge")) }()
+	b.put(75*mib, big)
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }

@@ -102,6 +102,12 @@ func (g *Gateway) shareOfConnections() int64 {
 	return most
 }
 
+// several tells whether room has to be left for other tenants: also for those who have not come since the gateway began,
+// which who comes first would find out.
+func (g *Gateway) several() bool {
+	return g.usage.Several() || len(g.watcher.Snapshot().Tenants()) > 1
+}
+
 // elsewhere sums what the other live gateways have.
 func elsewhere(s *catalog.Snapshot, tenant string, node int32, of func(*catalog.Share) map[int32]int64) (n int64) {
 	if sh := s.Share(tenant); sh != nil {
