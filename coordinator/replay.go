@@ -70,6 +70,12 @@ func (m *machine) apply(r record) (mark logMark, err error) {
 	return mark, nil
 }
 
+// isState tells a record of the state from one that is but a mark in the log.
+func (r record) isState() bool {
+	k, _, err := open(r)
+	return err != nil || k != kindBarrier && k != kindSnapshotStart && k != kindSnapshotEnd
+}
+
 // logMark is what a record says of the log rather than of the state.
 type logMark struct {
 	kind     kind // 0: none

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -194,11 +195,11 @@ func (s *shard) nextBatch() []record {
 
 // holds has the catalog know, once in the shard's life, that the log is about to hold something: from then on the
 // shard does not do without what of it cannot be read.
-func (s *shard) holds(ctx context.Context) error {
+func (s *shard) holds(ctx context.Context, records []record) error {
 	s.mu.Lock()
 	lease := s.lease
 	s.mu.Unlock()
-	if !lease.Empty {
+	if !lease.Empty || !slices.ContainsFunc(records, record.isState) {
 		return nil
 	}
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
@@ -221,7 +222,7 @@ func (s *shard) holds(ctx context.Context) error {
 }
 
 func (s *shard) writeBatch(ctx context.Context, records []record, trims *trimmer) error {
-	if err := s.holds(ctx); err != nil {
+	if err := s.holds(ctx, records); err != nil {
 		return err
 	}
 	b, err := s.batch(records, s.id, s.epoch, s.seq)
