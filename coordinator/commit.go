@@ -156,10 +156,7 @@ func (m *machine) checkCommit(r *commitRequest) wire.Code {
 		switch {
 		case r.generation < 0:
 			// Offsets without members: a simple group, made by the commit.
-			if !m.mayGrow(r.key) {
-				return wire.PolicyViolation
-			}
-			return wire.None
+			return m.mayGrow(r.key)
 		case r.version >= 9:
 			return wire.GroupIDNotFound
 		}

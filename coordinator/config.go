@@ -46,6 +46,8 @@ type Config struct {
 	SealedAge                 time.Duration
 	MaxTransactionTimeout     time.Duration // transaction.max.timeout.ms (15 min)
 	TransactionalIDExpiration time.Duration // transactional.id.expiration.ms (7 days)
+	// MaxTransactionalIDs bounds those of one tenant on this gateway (20,000): more get POLICY_VIOLATION.
+	MaxTransactionalIDs int64
 	// PoolSize bounds the transactions that one shard has open on one cluster that
 	// runs transactions of its own (200).
 	PoolSize int
@@ -79,6 +81,7 @@ func (c Config) withDefaults() Config {
 	c.ProducerIDBlock = cmp.Or(c.ProducerIDBlock, 1000)
 	c.MaxTransactionTimeout = cmp.Or(c.MaxTransactionTimeout, 15*time.Minute)
 	c.TransactionalIDExpiration = cmp.Or(c.TransactionalIDExpiration, 7*24*time.Hour)
+	c.MaxTransactionalIDs = cmp.Or(c.MaxTransactionalIDs, 20_000)
 	c.PoolSize = cmp.Or(c.PoolSize, 200)
 	return c
 }
@@ -125,6 +128,7 @@ func (c Config) Validate() error {
 	positive("producer id block", d.ProducerIDBlock)
 	positive("transaction.max.timeout.ms", d.MaxTransactionTimeout.Milliseconds())
 	positive("transactional.id.expiration.ms", d.TransactionalIDExpiration.Milliseconds())
+	positive("transactional ids of a tenant", d.MaxTransactionalIDs)
 	positive("transaction pool size", int64(d.PoolSize))
 	if d.OffsetMetadataMax > maxStringBytes/3 {
 		// A UTF-16 unit takes up to 3 bytes.

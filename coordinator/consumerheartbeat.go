@@ -203,11 +203,11 @@ func (m *machine) consumerHeartbeat(r *consumerBeat) {
 		return
 	}
 
-	if g == nil && !m.mayGrow(r.key) {
-		refuse(wire.PolicyViolation, groupLimit)
-		return
-	}
 	if g == nil {
+		if code := m.mayGrow(r.key); code != wire.None {
+			refuse(code, "%s", growthRefused[code])
+			return
+		}
 		g = m.newGroup(r.key)
 	}
 	ch := m.change(g)

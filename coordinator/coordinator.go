@@ -93,6 +93,7 @@ type Coordinator struct {
 	fault        func(point string) error
 	locks        txnLocks
 	counts       groupCounts
+	txnCounts    groupCounts
 	room         func(tenant string, here int64) bool
 	settlers     settlers
 

@@ -107,7 +107,7 @@ func (m *machine) newGroup(key groupKey) *group {
 	g.syncTimer = newTimer(func() { m.expireSync(g) })
 	g.joinTimer = newTimer(func() { m.completeJoin(g) })
 	m.groups[key] = g
-	m.grew(key.tenant, 1)
+	m.counts.grew(key.tenant, 1)
 	return g
 }
 
@@ -124,7 +124,7 @@ func (m *machine) drop(g *group) {
 	m.dropConsumer(g)
 	if m.groups[g.key] == g {
 		delete(m.groups, g.key)
-		m.grew(g.key.tenant, -1)
+		m.counts.grew(g.key.tenant, -1)
 	}
 }
 

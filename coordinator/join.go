@@ -135,10 +135,11 @@ func (m *machine) join(j *joinRequest) {
 	case isNew && !unknown:
 		answer(joinAnswer{code: wire.UnknownMemberID, memberID: j.memberID, generation: -1})
 		return
-	case isNew && !m.mayGrow(j.key):
-		answer(joinAnswer{code: wire.PolicyViolation, generation: -1})
-		return
 	case isNew:
+		if code := m.mayGrow(j.key); code != wire.None {
+			answer(joinAnswer{code: code, generation: -1})
+			return
+		}
 		g = m.newGroup(j.key)
 	case !m.accepts(g, j.memberID):
 		if mb := g.members[j.memberID]; mb != nil {

@@ -43,7 +43,8 @@ func (s *shard) load(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	if s.phase != phaseOver {
-		m.counted(&s.c.counts)
+		m.counts.counted(&s.c.counts)
+		m.ids.counted(&s.c.txnCounts)
 	}
 	s.m = m
 	s.grown = size

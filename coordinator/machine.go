@@ -43,8 +43,8 @@ type machine struct {
 	slots  map[string]*slots // transactional ids of ours on other clusters, by cluster
 	coming map[comingKey]map[*coming]bool
 	timers timers
-	counts map[string]int64 // groups by tenant
-	total  *groupCounts     // the gateway's; nil until the shard answers
+	counts tally // of groups
+	ids    tally // of transactional ids
 	// room tells whether a tenant that has so many groups on this gateway may have one more; nil: any.
 	room func(tenant string, here int64) bool
 	// overdue is told of a transaction past its timeout, as a reply; nil: nobody.

@@ -48,6 +48,12 @@ func newMetrics(c *Coordinator, r prometheus.Registerer) *metrics {
 	gauge("groups", "Groups in the shards of this gateway.", func() float64 { return c.sum(func(s *shard) int { return len(s.m.groups) }) })
 	gauge("transactional_ids", "Transactional ids in the shards of this gateway.", func() float64 { return c.sum(func(s *shard) int { return len(s.m.txns) }) })
 	gauge("pending_bytes", "Bytes that wait for the logs of shards.", func() float64 { return c.sum(func(s *shard) int { return s.bytes }) })
+	refused := func(what, help string, of *groupCounts) {
+		m.all = append(m.all, prometheus.NewCounterFunc(prometheus.CounterOpts{Namespace: "braid", Subsystem: "coordinator", Name: what + "_refused_total", Help: help},
+			func() float64 { return float64(of.refused.Load()) }))
+	}
+	refused("groups", "New groups that were refused: the tenant has as many as it may, or the name is too long.", &c.counts)
+	refused("transactional_ids", "New transactional ids that were refused: the tenant has as many as it may, or the name is too long.", &c.txnCounts)
 	if r != nil {
 		for _, v := range m.all {
 			if err := r.Register(v); err != nil {

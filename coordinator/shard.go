@@ -249,7 +249,8 @@ func (s *shard) end() {
 	s.mu.Lock()
 	s.phase = phaseOver
 	if s.m != nil {
-		s.m.uncounted()
+		s.m.counts.uncounted()
+		s.m.ids.uncounted()
 	}
 	if s.unwake != nil {
 		s.unwake()

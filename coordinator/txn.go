@@ -131,6 +131,7 @@ func (m *machine) newTransaction(key groupKey) *transaction {
 		parts: map[partKey]*txnPart{}, groups: map[string]bool{}}
 	t.timer = newTimer(func() { m.transactionDue(t) })
 	m.txns[key] = t
+	m.ids.grew(key.tenant, 1)
 	return t
 }
 
@@ -239,7 +240,10 @@ const txnRetry = 1000
 
 func (m *machine) dropTxn(t *transaction) {
 	m.timers.stop(t.timer)
-	delete(m.txns, t.key)
+	if m.txns[t.key] == t {
+		delete(m.txns, t.key)
+		m.ids.grew(t.key.tenant, -1)
+	}
 }
 
 // checkTxn finds the transactional id of a client's request, and holds producer

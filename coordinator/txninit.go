@@ -72,6 +72,11 @@ func (c *Coordinator) initTransactional(ctx context.Context, caller Caller, req 
 
 func (m *machine) initProducer(r *initRequest) (initResult, wire.Code) {
 	t := m.txns[r.key]
+	if t == nil {
+		if code := m.mayBegin(r.key); code != wire.None {
+			return initResult{}, code
+		}
+	}
 	switch {
 	case t == nil && r.fresh == noID:
 		return initResult{needID: true}, wire.None

@@ -172,8 +172,10 @@ func (m *machine) commitPending(r *commitRequest, producer, began int64) wire.Co
 	if g := m.groups[r.key]; began != 0 && g != nil && g.txns[producer] != nil && g.txns[producer].began > began {
 		return wire.CoordinatorLoadInProgress // a later transaction's are here
 	}
-	if m.groups[r.key] == nil && !m.mayGrow(r.key) {
-		return wire.PolicyViolation
+	if m.groups[r.key] == nil {
+		if code := m.mayGrow(r.key); code != wire.None {
+			return code
+		}
 	}
 	all := &offsetsRecord{key: r.key, committed: m.now, expires: -1, topics: r.topics}
 	for _, part := range all.split(maxOffsetsPerRecord) {

@@ -156,7 +156,7 @@ func (f *fleet) addGateway(fc fleetConfig, i int) {
 		Logs: coordinator.ChainLogs(logs), EnsureTopic: f.admin.ensureCoordinatorTopic,
 		Participants: coordinator.ChainParticipants(logs, 15*time.Minute), Fleet: f.cat.Fleet(), Peers: &f.peers,
 		MayHaveGroup: func(tenant string, here int64) bool {
-			return MayHaveGroup(f.watcher.Snapshot(), tenant, node, here)
+			return MayHaveGroup(f.watcher.Snapshot(), tenant, node, here, 0)
 		},
 		Config: coordinator.Config{InitialRebalanceDelay: fc.rebalance, ConsumerHeartbeatInterval: fc.beat}, Logger: fc.logger,
 	})

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -120,12 +121,18 @@ func elsewhere(s *catalog.Snapshot, tenant string, node int32, of func(*catalog.
 	return n
 }
 
+// DefaultGroups is how many groups a tenant without a limit of its own has on a gateway.
+const DefaultGroups = 20_000
+
 // MayHaveGroup tells whether a tenant that has groups in the coordinator of a gateway may
-// have one more there: beside those of the other gateways, as they told of them last.
-func MayHaveGroup(s *catalog.Snapshot, tenant string, node int32, here int64) bool {
+// have one more there: beside those of the other gateways, as they told of them last. A tenant without a limit of its
+// own has DefaultGroups, or as many as most says, on each gateway: it is for the process's memory.
+func MayHaveGroup(s *catalog.Snapshot, tenant string, node int32, here, most int64) bool {
 	t := s.Tenant(tenant)
-	return t == nil || t.Limits.Groups == 0 ||
-		here+elsewhere(s, tenant, node, func(sh *catalog.Share) map[int32]int64 { return sh.Groups }) < t.Limits.Groups
+	if t == nil || t.Limits.Groups == 0 {
+		return tenant == catalog.SystemTenant || here < cmp.Or(most, DefaultGroups)
+	}
+	return here+elsewhere(s, tenant, node, func(sh *catalog.Share) map[int32]int64 { return sh.Groups }) < t.Limits.Groups
 }
 
 // openings measure how fast addresses open connections to tenants. Only addresses that

@@ -133,6 +133,15 @@ func TestLimitOfGroups(t *testing.T) {
 	if got := f.coords[0].Groups()[catalog.DefaultTenant]; got != 1 {
 		t.Errorf("%d groups", got)
 	}
+	for _, c := range []struct {
+		tenant     string
+		here, most int64
+		may        bool
+	}{{"acme", DefaultGroups - 1, 0, true}, {"acme", DefaultGroups, 0, false}, {"acme", DefaultGroups, DefaultGroups + 1, true}, {"acme", 5, 5, false}, {catalog.SystemTenant, DefaultGroups, 0, true}} {
+		if MayHaveGroup(f.watcher.Snapshot(), c.tenant, 1, c.here, c.most) != c.may {
+			t.Errorf("without a limit: %+v", c)
+		}
+	}
 	del := kmsg.NewPtrDeleteGroupsRequest()
 	del.Groups = []string{"one"}
 	if code := wait(func() wire.Code {

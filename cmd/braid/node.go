@@ -121,7 +121,7 @@ func (p *process) startNode(ctx context.Context, i int) error {
 		Fleet:        p.catalog.Fleet(),
 		Report:       p.catalog.PutTorn, Fault: faultHook(),
 		MayHaveGroup: func(tenant string, here int64) bool {
-			return gateway.MayHaveGroup(p.watcher.Snapshot(), tenant, n.id, here)
+			return gateway.MayHaveGroup(p.watcher.Snapshot(), tenant, n.id, here, p.settings.MaxGroups)
 		},
 		Config: p.settings.Coordinator, Logger: logger, Metrics: metrics})
 	if err != nil {

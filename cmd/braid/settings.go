@@ -26,8 +26,8 @@ type settings struct {
 	AuditLog    string // braid.audit.log
 	AuditTopic  string // braid.audit.topic: on, off, else auto
 	// MaxTopics and MaxPartitions bound tenants without a limit of their own; 0 is the default.
-	MaxTopics, MaxPartitions int64
-	Everyone                 string // allow.everyone.if.no.acl.found of the default tenant when it is made: true, false, else as of process.lenient
+	MaxTopics, MaxPartitions, MaxGroups int64
+	Everyone                            string // allow.everyone.if.no.acl.found of the default tenant when it is made: true, false, else as of process.lenient
 }
 
 func defaultSettings() settings {
@@ -155,6 +155,10 @@ var knownSettings = sortedSettings(append([]setting{
 		integer(1, 1<<40, func(s *settings) *int64 { return &s.MaxTopics })},
 	{"braid.tenant.max.partitions", "partitions of a tenant that has no limit of its own (200000)",
 		integer(1, 1<<40, func(s *settings) *int64 { return &s.MaxPartitions })},
+	{"braid.tenant.max.groups", "groups of a tenant that has no limit of its own, on each gateway (20000)",
+		integer(1, 1<<40, func(s *settings) *int64 { return &s.MaxGroups })},
+	{"braid.tenant.max.transactional.ids", "transactional ids of a tenant, on each gateway (20000)",
+		integer(1, 1<<40, func(s *settings) *int64 { return &s.Coordinator.MaxTransactionalIDs })},
 	{"braid.request.min.rate", "bytes/s at which a request has to arrive, beside 30 s; slower ones end their connection (262144)",
 		integer(1, 1<<40, func(s *settings) *int64 { return &s.Gateway.FrameRate })},
 	{"queued.max.request.bytes", "requests being worked on, in bytes, of each gateway (512 MiB)",
