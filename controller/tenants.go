@@ -96,7 +96,15 @@ func (a *Admin) CreateTenant(ctx context.Context, name string, change TenantChan
 	if name == catalog.DefaultTenant {
 		return t, refuse(Exists, "braid tenant set "+name, "tenant %s exists", name)
 	}
-	t, err := a.Catalog.CreateTenant(ctx, t)
+	s, err := a.Watcher.Refresh(ctx)
+	if err != nil {
+		return t, requestError(err, "tenant "+name)
+	}
+	if u := capturing(s, name); u != nil {
+		return t, refuse(Refused, "choose another name, or remove that user (braid user delete)",
+			"user %.70q of tenant %s signs on by that name, which would be a user's of tenant %s", u.Name, u.Tenant, name)
+	}
+	t, err = a.Catalog.CreateTenant(ctx, t)
 	switch {
 	case errors.Is(err, catalog.ErrRetired):
 		return t, refuse(Exists, "choose another: a name is not given twice", "tenant %s existed and was removed", name)
@@ -107,6 +115,18 @@ func (a *Admin) CreateTenant(ctx context.Context, name string, change TenantChan
 	}
 	a.sawTenants(ctx, t.Revision)
 	return t, nil
+}
+
+// capturing finds a user that signs on by a name which would be one of a tenant that is not there yet; nil: none does.
+func capturing(s *catalog.Snapshot, name string) *catalog.User {
+	for _, t := range s.Tenants() {
+		for _, u := range s.Users(t.Name) {
+			if u.Bare != catalog.BareNone && strings.HasSuffix(u.Name, "@"+name) {
+				return u
+			}
+		}
+	}
+	return nil
 }
 
 // sawTenants waits until this process's snapshot has a change: the caller's next

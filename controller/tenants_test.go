@@ -367,6 +367,13 @@ func TestUsers(t *testing.T) {
 	wantProblem(t, err, Invalid, "SCRAM-SHA-512")
 	_, _, err = f.admin.AddUser(f.ctx, "one", "x", Credentials{Iterations: 1})
 	wantProblem(t, err, Invalid, "iterations")
+	// Who signs on as carl@newco is nobody of newco's.
+	_, _, err = f.admin.AddUser(f.ctx, "one", "carl@newco", Credentials{})
+	f.check(err)
+	_, err = f.admin.CreateTenant(f.ctx, "newco", TenantChange{})
+	wantProblem(t, err, Refused, "carl@newco")
+	f.check(f.admin.DeleteUser(f.ctx, "one", "carl@newco", false))
+	f.tenant("newco", TenantChange{})
 	_, _, err = f.admin.AddUser(f.ctx, "onne", "x", Credentials{})
 	wantProblem(t, err, Unknown, "did you mean one?")
 	before := u.Credentials["SCRAM-SHA-256"].StoredKey

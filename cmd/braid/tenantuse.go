@@ -182,9 +182,13 @@ func (x *connection) signOn(l *api.Listener, users []api.User, user, mechanism s
 		user = users[0].Name
 	}
 	var has []string
+	anywhere := user + "@" + x.Tenant
 	for _, u := range users {
 		if u.Name == user {
 			has = u.Mechanisms
+			if u.SignsOn != "" { // NAME@TENANT may be what another user goes by
+				anywhere = u.SignsOn
+			}
 		}
 	}
 	if has == nil {
@@ -202,7 +206,7 @@ func (x *connection) signOn(l *api.Listener, users []api.User, user, mechanism s
 	}
 	x.User = user
 	if l.Tenant == "" && l.ServerNames == "" {
-		x.User += "@" + x.Tenant
+		x.User = anywhere
 	}
 	return nil
 }

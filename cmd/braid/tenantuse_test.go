@@ -46,6 +46,8 @@ func TestConnectionOfATenant(t *testing.T) {
 		{what: "default, plain", tenant: "default", listeners: []api.Listener{shared, plain}, want: []string{"bootstrap.servers=one:1,two:1\n", "=PLAINTEXT\n"}},
 		{what: "by user", tenant: "acme", listeners: []api.Listener{plain, shared}, users: []api.User{alice},
 			want: []string{"one:2,two:2", "=SASL_SSL", "sasl.mechanism=SCRAM-SHA-256", `username="alice@acme" password="PASSWORD";`, "ssl.truststore.type=PEM"}},
+		{what: "by its bare name", tenant: "acme", listeners: []api.Listener{shared}, users: []api.User{{Name: "carl", Mechanisms: alice.Mechanisms, SignsOn: "carl"}},
+			want: []string{`username="carl" password`}},
 		{what: "its own first", tenant: "acme", listeners: []api.Listener{shared, own}, users: []api.User{alice}, password: "p",
 			want: []string{"one:3", `username="alice" password="p";`}},
 		{what: "chosen", tenant: "acme", listeners: []api.Listener{shared, own}, users: []api.User{alice}, listener: "shared", mechanism: "PLAIN",
