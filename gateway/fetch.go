@@ -156,7 +156,7 @@ func (f *fetcher) open() wire.Code {
 		f.takeParts()
 		if req.SessionEpoch == sessionInitial && len(f.parts) > 0 {
 			own := append([]*fetchPart(nil), f.parts...)
-			if f.session = s.add(own, f.byID); f.session != nil {
+			if f.session = s.add(f.call.tenant, own, f.byID); f.session != nil {
 				f.resp.SessionID = f.session.id
 			}
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/fair"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -17,7 +18,7 @@ import (
 // in one cache over all connections, where those of clients that are gone stay
 // until they are evicted; a client that comes back by another connection begins a
 // new one anyway. Each connection has at most maxSessions of them, the fleet's
-// total per gateway is bounded; when it is reached, fetches work without.
+// total per gateway is bounded and shared by tenants; when it is reached, fetches work without.
 
 const (
 	// maxSessions of one connection: clients use one.
@@ -107,8 +108,9 @@ func (fp *fetchPart) drop() {
 // session is one fetch session. Only its connection's reader touches it.
 type session struct {
 	id    int32
-	epoch int32 // of the next request
-	byID  bool  // topics are named by id
+	owner string // the tenant whose slots it has
+	epoch int32  // of the next request
+	byID  bool   // topics are named by id
 	parts []*fetchPart
 	index map[fetchKey]*fetchPart
 	used  int64 // a count that orders the connection's sessions by use
@@ -146,15 +148,15 @@ func (s *sessions) remove(id int32) {
 			for _, fp := range x.parts {
 				fp.unwatch()
 			}
-			s.g.sessionSlots.put(1, len(x.parts))
+			s.g.sessionSlots.put(x.owner, 1, len(x.parts))
 			s.list = append(s.list[:i], s.list[i+1:]...)
 			return
 		}
 	}
 }
 
-// add makes a session of the parts, nil if there is no room.
-func (s *sessions) add(parts []*fetchPart, byID bool) *session {
+// add makes a session of a tenant's parts, nil if there is no room.
+func (s *sessions) add(owner string, parts []*fetchPart, byID bool) *session {
 	if len(s.list) >= maxSessions {
 		oldest := s.list[0]
 		for _, x := range s.list {
@@ -164,10 +166,10 @@ func (s *sessions) add(parts []*fetchPart, byID bool) *session {
 		}
 		s.remove(oldest.id)
 	}
-	if !s.g.sessionSlots.take(1, len(parts)) {
+	if !s.g.sessionSlots.take(owner, 1, len(parts)) {
 		return nil
 	}
-	x := &session{id: s.newID(), epoch: 1, byID: byID, parts: parts, index: make(map[fetchKey]*fetchPart, len(parts))}
+	x := &session{id: s.newID(), owner: owner, epoch: 1, byID: byID, parts: parts, index: make(map[fetchKey]*fetchPart, len(parts))}
 	for _, p := range parts {
 		x.index[p.key] = p
 	}
@@ -211,7 +213,7 @@ func (s *sessions) apply(x *session, req *wire.FetchRequest, wake func()) bool {
 				fp.update(p)
 				continue
 			}
-			if !s.g.sessionSlots.take(0, 1) {
+			if !s.g.sessionSlots.take(x.owner, 0, 1) {
 				return false
 			}
 			fp := newFetchPart(key, p, wake)
@@ -241,27 +243,33 @@ func (s *sessions) apply(x *session, req *wire.FetchRequest, wake func()) bool {
 		}
 		clear(x.parts[len(kept):])
 		x.parts = kept
-		s.g.sessionSlots.put(0, forgotten)
+		s.g.sessionSlots.put(x.owner, 0, forgotten)
 	}
 	return true
 }
 
-// slots counts what sessions hold over all connections.
+// slots counts what sessions hold over all connections. Tenants share both as [fair.Room] has it: one that
+// begins sessions without end, or of partitions that are not there, leaves some to the others.
 type slots struct {
-	maxSessions, maxParts int64
-	sessions, parts       atomic.Int64
+	sessions, parts *fair.Room
 }
 
-func (s *slots) take(sessions, parts int) bool {
-	n, p := s.sessions.Add(int64(sessions)), s.parts.Add(int64(parts))
-	if sessions > 0 && n > s.maxSessions || parts > 0 && p > s.maxParts {
-		s.put(sessions, parts)
+func newSlots(sessions, parts int, several func() bool) slots {
+	return slots{fair.NewRoom(int64(sessions), several), fair.NewRoom(int64(parts), several)}
+}
+
+func (s *slots) take(owner string, sessions, parts int) bool {
+	if sessions > 0 && !s.sessions.Take(owner, int64(sessions)) {
+		return false
+	}
+	if parts > 0 && !s.parts.Take(owner, int64(parts)) {
+		s.sessions.Put(owner, int64(sessions))
 		return false
 	}
 	return true
 }
 
-func (s *slots) put(sessions, parts int) {
-	s.sessions.Add(-int64(sessions))
-	s.parts.Add(-int64(parts))
+func (s *slots) put(owner string, sessions, parts int) {
+	s.sessions.Put(owner, int64(sessions))
+	s.parts.Put(owner, int64(parts))
 }

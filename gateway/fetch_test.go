@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -118,7 +119,7 @@ func TestFetchSession(t *testing.T) {
 	if got := do[*kmsg.FetchResponse](r, 12, sessionFetch(id, 6, "s", nil)); wire.Code(got.ErrorCode) != wire.FetchSessionIDNotFound {
 		t.Errorf("%+v", got)
 	}
-	if n := f.gateways[0].sessionSlots.sessions.Load(); n != 0 {
+	if n := f.gateways[0].sessionSlots.sessions.Used(); n != 0 {
 		t.Errorf("%d sessions are left", n)
 	}
 }
@@ -330,9 +331,44 @@ func TestFetchSessionsAreBounded(t *testing.T) {
 	_ = a.nc.Close()
 	_ = b.nc.Close()
 	eventually(t, func() error {
-		if s := &f.gateways[0].sessionSlots; s.sessions.Load() != 0 || s.parts.Load() != 0 {
-			return fmt.Errorf("%d sessions, %d partitions", s.sessions.Load(), s.parts.Load())
+		if s := &f.gateways[0].sessionSlots; s.sessions.Used() != 0 || s.parts.Used() != 0 {
+			return fmt.Errorf("%d sessions, %d partitions", s.sessions.Used(), s.parts.Used())
 		}
 		return nil
 	})
+}
+
+// A tenant that fetches partitions that are not there, without end, leaves sessions to others, also to those who come later.
+func TestTenantsShareFetchSessions(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, secure(Security{Mechanisms: mechanisms, Demand: true}), withConfig(func(c *Config) {
+		c.FetchSessions, c.SessionPartitions = 64, 100
+	}))
+	f.acme(0)
+	f.topic("b", 4)
+	f.user(catalog.DefaultTenant, "ann", "secret")
+	sign := func(user string) *raw {
+		r := f.raw()
+		if resp := r.signOn(as(user, "secret")); resp.ErrorCode != 0 {
+			t.Fatal(wire.Code(resp.ErrorCode))
+		}
+		return r
+	}
+	unknown := map[int32]int64{}
+	for i := range int32(10) {
+		unknown[1000+i] = 0
+	}
+	held := 0
+	for range 12 {
+		if got := do[*kmsg.FetchResponse](sign("joe"), 11, sessionFetch(0, 0, "nothing", unknown)); got.SessionID != 0 {
+			held++
+		}
+	}
+	s := &f.gateways[0].sessionSlots
+	if n := s.parts.Used(); held != 5 || n != 50 {
+		t.Errorf("%d sessions of %d partitions", held, n)
+	}
+	if got := do[*kmsg.FetchResponse](sign("ann"), 12, sessionFetch(0, 0, "b", map[int32]int64{0: 0, 1: 0})); got.SessionID == 0 {
+		t.Error("another tenant has no session")
+	}
 }

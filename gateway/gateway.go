@@ -166,7 +166,7 @@ func New(o Options) (*Gateway, error) {
 	g.answers = byteBudget{max: max(1, g.cfg.InflightBytes/2), shared: g.several, of: (*usage.Account).Answering}
 	g.arriving = byteBudget{max: g.cfg.ArrivingBytes, shared: func() bool { return g.several() || g.nobody.Arriving(0) > 0 },
 		of: (*usage.Account).Arriving}
-	g.sessionSlots.maxSessions, g.sessionSlots.maxParts = int64(g.cfg.FetchSessions), int64(g.cfg.SessionPartitions)
+	g.sessionSlots = newSlots(g.cfg.FetchSessions, g.cfg.SessionPartitions, g.several)
 	names := map[string]bool{}
 	for _, lc := range o.Listeners {
 		err := lc.validate()

@@ -80,9 +80,9 @@ func newMetrics(g *Gateway, reg prometheus.Registerer) *metrics {
 				Help: "Memory of requests over 64 KiB that are not whole yet, or are worked on and are no Produce requests."},
 				func() float64 { return float64(g.arriving.used.Load()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "fetch_sessions",
-				Help: "Fetch sessions."}, func() float64 { return float64(g.sessionSlots.sessions.Load()) }),
+				Help: "Fetch sessions."}, func() float64 { return float64(g.sessionSlots.sessions.Used()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "fetch_session_partitions",
-				Help: "Partitions in fetch sessions."}, func() float64 { return float64(g.sessionSlots.parts.Load()) }))
+				Help: "Partitions in fetch sessions."}, func() float64 { return float64(g.sessionSlots.parts.Used()) }))
 	}
 	if reg != nil {
 		for _, l := range g.listeners {
