@@ -3,13 +3,17 @@ package batch
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"runtime"
 	"sync"
+	"sync/atomic"
+	"time"
 
+	"github.com/braidstream/braid/fair"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
@@ -26,9 +30,19 @@ const (
 	soundBuffer = 32 << 10
 )
 
-// soundGate bounds how many batches are unpacked by Sound at a time, and so its memory, to what
-// processors can work on.
-var soundGate = sync.OnceValue(func() chan struct{} { return make(chan struct{}, max(2, runtime.GOMAXPROCS(0))) })
+// soundGate has batches unpacked by half of the processors, in which owners take turns: what a few bytes unpack to is
+// work for a tenth of a second and more. Who is within works, so nothing but the machine stalls it.
+var soundGate = sync.OnceValue(func() *fair.Gate { return fair.NewGate(max(1, runtime.GOMAXPROCS(0)/2), time.Second) })
+
+// A turn ends after soundTurn bytes, if there is memory for one more reader that waits in the middle of a batch: those of
+// gzip are small, and the others have windows or blocks of up to 8 MiB, but unpack several times as fast.
+const (
+	soundTurn       = 256 << 10
+	smallSoundsOpen = 1024
+	largeSoundsOpen = 16
+)
+
+var smallSounds, largeSounds atomic.Int64
 
 var (
 	soundReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, soundBuffer) }}
@@ -39,7 +53,12 @@ var (
 // broker: that they unpack, are as many as the header says, with lengths that fit, offsets that grow
 // within the batch, and nothing behind them. The checksum is not looked at, nor are keys and times. Nothing is kept
 // and little allocated: records are looked at while they are unpacked. It returns [ErrInvalid].
-func Sound(b []byte) error {
+func Sound(b []byte) error { return SoundOf("", b) }
+
+// SoundOf is [Sound] for a batch of an owner: owners take turns at unpacking.
+func SoundOf(owner string, b []byte) error { return soundIn(soundGate(), owner, b) }
+
+func soundIn(gate *fair.Gate, owner string, b []byte) error {
 	h, size, err := Parse(b)
 	if err != nil {
 		return err
@@ -54,16 +73,45 @@ func Sound(b []byte) error {
 	if h.Codec() == None {
 		return s.all(b[HeaderSize:size])
 	}
-	gate := soundGate()
-	gate <- struct{}{}
-	defer func() { <-gate }()
+	s.turn = soundTurns{gate: gate, owner: owner}
+	s.turn.begin()
+	defer s.turn.end()
 	return s.unpack(h.Codec(), b[HeaderSize:size])
+}
+
+// soundTurns is a place within a gate that is given back and taken anew after soundTurn bytes.
+type soundTurns struct {
+	gate  *fair.Gate
+	owner string
+	pass  fair.Pass
+	r     io.Reader
+	had   int // bytes of this turn
+}
+
+func (t *soundTurns) begin() {
+	// It fails with its context, which does not end: others only work, so the wait is short.
+	t.pass, _ = t.gate.Enter(context.Background(), t.owner)
+	t.had = 0
+}
+
+func (t *soundTurns) end() { t.pass.Leave(0) }
+
+// Read implements [io.Reader].
+func (t *soundTurns) Read(p []byte) (int, error) {
+	if t.had >= soundTurn {
+		t.end()
+		t.begin()
+	}
+	n, err := t.r.Read(p)
+	t.had += n
+	return n, err
 }
 
 // sounding is a walk over the records of one batch.
 type sounding struct {
 	seen, count  int32
 	last, before int64 // offset deltas: the batch's largest, and the one of the record before
+	turn         soundTurns
 }
 
 func (s *sounding) malformed() error {
@@ -184,7 +232,7 @@ func (s *sounding) unpack(codec Codec, packed []byte) error {
 		if err := zr.Reset(bytes.NewReader(packed)); err != nil {
 			return fmt.Errorf("%w: zstd: %w", ErrInvalid, err)
 		}
-		fresh := *s
+		fresh := *s // but for the turn
 		err = s.stream(codec, zr)
 		// So that it does not hold the batch. No error comes of nothing.
 		if zr.Reset(nil) == nil {
@@ -193,7 +241,7 @@ func (s *sounding) unpack(codec Codec, packed []byte) error {
 		if !errors.Is(err, zstd.ErrWindowSizeExceeded) {
 			return err
 		}
-		*s = fresh
+		s.seen, s.before = fresh.seen, fresh.before
 	case Snappy:
 	default:
 		return fmt.Errorf("%w: %v", ErrCodec, codec)
@@ -212,6 +260,15 @@ func (s *sounding) unpack(codec Codec, packed []byte) error {
 // stream walks over the records that r unpacks.
 func (s *sounding) stream(codec Codec, r io.Reader) error {
 	limited := io.LimitedReader{R: r, N: soundBudget}
+	open, most := &largeSounds, int64(largeSoundsOpen)
+	if codec == Gzip {
+		open, most = &smallSounds, smallSoundsOpen
+	}
+	if open.Add(1) <= most {
+		s.turn.r = r
+		limited.R = &s.turn
+	}
+	defer open.Add(-1)
 	br := soundReaders.Get().(*bufio.Reader)
 	br.Reset(&limited)
 	defer func() {

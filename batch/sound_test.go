@@ -6,7 +6,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"runtime"
 	"testing"
+	"time"
+
+	"github.com/braidstream/braid/fair"
 )
 
 // claimed makes a batch that claims count records out of bytes that claim to be compressed so.
@@ -175,6 +180,67 @@ func TestSoundIsBounded(t *testing.T) {
 	}
 	if err := Sound(claimed(Gzip, 1, out.Bytes())); err != nil {
 		t.Error(err)
+	}
+}
+
+// stuck are zeros without end; after the first MiB they wait for a channel.
+type stuck struct {
+	had  int
+	wait <-chan struct{}
+}
+
+func (s *stuck) Read(p []byte) (int, error) {
+	if s.had += len(p); s.had > 1<<20 {
+		<-s.wait
+	}
+	clear(p)
+	return len(p), nil
+}
+
+// Who unpacks little has its turn while another unpacks much: only one has a place.
+func TestSoundTakesTurns(t *testing.T) {
+	for _, codec := range []Codec{Gzip, LZ4, Zstd} {
+		gate := fair.NewGate(1, time.Hour)
+		quiet := simple(t, 9, 3, func(b *Builder) { b.Codec(codec) })
+		done, went := make(chan struct{}), make(chan error, 2)
+		first, err := gate.Enter(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		queued := func(n int) {
+			for deadline := time.Now().Add(time.Minute); gate.Waiting() < n; runtime.Gosched() {
+				if time.Now().After(deadline) {
+					t.Fatalf("%d wait, not %d", gate.Waiting(), n)
+				}
+			}
+		}
+		go func() {
+			s := sounding{count: 1, last: 0, before: -1, turn: soundTurns{gate: gate, owner: "noisy"}}
+			s.turn.begin()
+			defer s.turn.end()
+			// One record that never ends, and is cut off at the budget.
+			head := binary.AppendVarint(nil, 1<<30)
+			head = binary.AppendVarint(append(head, 0, 0, 0, 1), 1<<29)
+			went <- s.stream(codec, io.MultiReader(bytes.NewReader(head), &stuck{wait: done}))
+		}()
+		queued(1)
+		go func() {
+			err := soundIn(gate, "quiet", quiet)
+			close(done)
+			went <- err
+		}()
+		queued(2)
+		first.Leave(0)
+		for range 2 {
+			select {
+			case err := <-went:
+				if err != nil {
+					t.Errorf("%v: %v", codec, err)
+				}
+			case <-time.After(2 * time.Minute):
+				t.Fatalf("%v: who unpacks much has the place for itself", codec)
+			}
+		}
 	}
 }
 

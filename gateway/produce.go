@@ -144,7 +144,12 @@ func (f *flight) submit(body int) {
 				MaxBatch: st.settings.maxMessageBytes, Txn: txn, Done: produceLanded, Tag: pp,
 			}
 			f.left.Add(1)
-			p.Append(&pp.append)
+			if header.Codec() == batch.None {
+				p.Append(&pp.append)
+			} else {
+				// A local cluster unpacks it, for which tenants take turns of their own.
+				c.aside(func() { p.Append(&pp.append) })
+			}
 			if burst += len(part.Records); burst >= burstBytes {
 				f.burst.End()
 				f.burst.Begin()

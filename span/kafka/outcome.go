@@ -18,7 +18,7 @@ func (p *partition) answered(e *entry, r *wire.ProduceResult, took time.Duration
 	p.flying--
 	p.over(e)
 	code := r.Code
-	if code == wire.UnknownServerError && e.a != nil && batch.Sound(e.a.Batch) != nil {
+	if code == wire.UnknownServerError && e.a != nil && batch.SoundOf(e.a.Owner, e.a.Batch) != nil {
 		// What LogValidator meets in records that do not unpack has no code of its own. The broker will
 		// never take them. This is rare, and nobody but the partition's own appends waits for the lock.
 		code = wire.InvalidRecord

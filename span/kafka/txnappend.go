@@ -90,7 +90,7 @@ func (p *partition) sendTxn(a *span.Append) error {
 		}
 		sent := time.Now()
 		code, err := p.sendTxnOnce(ctx, a, after, &maybe)
-		if err == nil && code == wire.UnknownServerError && batch.Sound(a.Batch) != nil {
+		if err == nil && code == wire.UnknownServerError && batch.SoundOf(a.Owner, a.Batch) != nil {
 			code = wire.InvalidRecord // see partition.answered
 		}
 		what := kindOf(code)

@@ -86,7 +86,7 @@ func sound(r *request) error {
 	if r.mark != nil {
 		return nil
 	}
-	if err := batch.Sound(r.a.Batch); err != nil {
+	if err := batch.SoundOf(r.a.Owner, r.a.Batch); err != nil {
 		return &span.RejectedError{Code: wire.InvalidRecord, Detail: err.Error()}
 	}
 	return nil
