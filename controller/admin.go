@@ -100,11 +100,7 @@ func (a *Admin) CreateTopicOn(ctx context.Context, spec gateway.TopicSpec, clust
 	case err != nil:
 		return t, err
 	}
-	topics, partitions := int64(1), int64(spec.Partitions)
-	if gateway.InternalTopic(spec.Name) {
-		topics, partitions = 0, 0
-	}
-	release, err := a.admit(ctx, spec.Tenant, topics, partitions)
+	release, err := a.admit(ctx, spec.Tenant, spec.Name, int64(spec.Partitions))
 	if err != nil {
 		return t, err
 	}
@@ -319,7 +315,7 @@ func (a *Admin) growTopic(ctx context.Context, spec gateway.GrowSpec) error {
 	if len(open) != 1 {
 		return refuse(Refused, "move the topic to one cluster first", "the partitions of topic %s are on %d physical topics", t.Name, len(open))
 	}
-	release, err := a.admit(ctx, t.Tenant, 0, int64(spec.Total-t.Partitions))
+	release, err := a.admit(ctx, t.Tenant, t.Name, int64(spec.Total))
 	if err != nil {
 		return err
 	}

@@ -12,24 +12,28 @@ import (
 	"github.com/braidstream/braid/wire"
 )
 
-// admissions count what this process is making for each tenant and its snapshot
-// does not show yet: many topics of one request must not all pass below one limit.
-// Of several processes each may pass it by what the others are making.
+// admissions are what this process is making for each tenant, whether its
+// snapshot shows it yet or not: many topics of one request must not all pass below one limit, nor
+// count twice in the moment between the two. Of several processes each may pass it by what the others are making.
 type admissions struct {
 	mu sync.Mutex
-	of map[string]*admission
+	of map[string]map[string]*admission // by tenant and topic
 	// groups are those whose first configs are being written, and by how many.
 	groups map[groupOf]int
 }
 
 type groupOf struct{ tenant, group string }
 
-type admission struct{ topics, partitions int64 }
+// admission is a topic that is made or grows.
+type admission struct {
+	partitions int64 // that it is to have
+	by         int   // requests
+}
 
-// admit takes room below a tenant's limits for topics and partitions, until release.
-func (a *Admin) admit(ctx context.Context, tenant string, topics, partitions int64) (release func(), err error) {
+// admit takes room below a tenant's limits for a topic that is to have so many partitions, until release.
+func (a *Admin) admit(ctx context.Context, tenant, topic string, partitions int64) (release func(), err error) {
 	none := func() {}
-	if tenant == catalog.SystemTenant {
+	if tenant == catalog.SystemTenant || gateway.InternalTopic(topic) {
 		return none, nil
 	}
 	if t := a.Watcher.Snapshot().Tenant(tenant); t != nil && (t.Limits.Topics != 0 || t.Limits.Partitions != 0) {
@@ -46,27 +50,50 @@ func (a *Admin) admit(ctx context.Context, tenant string, topics, partitions int
 		return nil, rejected(wire.PolicyViolation, "this cluster is being deleted")
 	}
 	mostTopics, mostPartitions := cmp.Or(t.Limits.Topics, a.MaxTopics), cmp.Or(t.Limits.Partitions, a.MaxPartitions)
-	m := a.making.of[tenant]
-	if m == nil {
-		m = &admission{}
-	}
+	making := a.making.of[tenant]
 	haveTopics, havePartitions := tenantCounts(s, tenant)
-	if topics > 0 && haveTopics+m.topics+topics > mostTopics {
+	topics, all, more, known := haveTopics, havePartitions, partitions, false
+	for name, m := range making {
+		var shown int64
+		if x := s.TopicByName(tenant, name); x != nil {
+			shown = int64(x.Partitions)
+		} else {
+			topics++
+		}
+		all += max(0, m.partitions-shown)
+		if name == topic {
+			known, more = true, partitions-max(m.partitions, shown)
+		}
+	}
+	if x := s.TopicByName(tenant, topic); x != nil && !known {
+		known, more = true, partitions-int64(x.Partitions)
+	}
+	if !known && topics >= mostTopics {
 		return nil, rejected(wire.PolicyViolation, "the limit of %d topics is reached: %d exist", mostTopics, haveTopics)
 	}
-	if partitions > 0 && havePartitions+m.partitions+partitions > mostPartitions {
-		return nil, rejected(wire.PolicyViolation, "%d more partitions would pass the limit of %d: %d exist", partitions, mostPartitions, havePartitions)
+	if more > 0 && all+more > mostPartitions {
+		return nil, rejected(wire.PolicyViolation, "%d more partitions would pass the limit of %d: %d exist", more, mostPartitions, havePartitions)
 	}
-	if a.making.of == nil {
-		a.making.of = map[string]*admission{}
+	if making == nil {
+		if a.making.of == nil {
+			a.making.of = map[string]map[string]*admission{}
+		}
+		making = map[string]*admission{}
+		a.making.of[tenant] = making
 	}
-	m.topics, m.partitions = m.topics+topics, m.partitions+partitions
-	a.making.of[tenant] = m
+	m := making[topic]
+	if m == nil {
+		m = &admission{}
+		making[topic] = m
+	}
+	m.partitions, m.by = max(m.partitions, partitions), m.by+1
 	return func() {
 		a.making.mu.Lock()
 		defer a.making.mu.Unlock()
-		m.topics, m.partitions = m.topics-topics, m.partitions-partitions
-		if *m == (admission{}) {
+		if m.by--; m.by > 0 {
+			return
+		}
+		if delete(making, topic); len(making) == 0 {
 			delete(a.making.of, tenant)
 		}
 	}, nil

@@ -254,6 +254,24 @@ func TestLimitsOfTopicsAndPartitions(t *testing.T) {
 	}
 }
 
+// A topic that is shown already while its maker has not returned counts once.
+func TestLimitsCountATopicOnce(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "a")
+	f.tenant("one", TenantChange{Limits: map[string]int64{"topics": 2, "partitions": 4}})
+	_, err := f.topicOf("one", "first", 2)
+	f.check(err)
+	release, err := f.admin.admit(f.ctx, "one", "first", 2)
+	f.check(err)
+	if _, err := f.topicOf("one", "second", 2); err != nil {
+		t.Errorf("beside one that is shown and being made: %v", err)
+	}
+	release()
+	_, err = f.topicOf("one", "third", 1)
+	wantCode(t, err, wire.PolicyViolation, "limit of 2 topics")
+	wantCode(t, f.admin.GrowTopic(f.ctx, gateway.GrowSpec{Tenant: "one", Name: "first", Total: 3}), wire.PolicyViolation, "1 more partitions would pass the limit of 4")
+}
+
 func TestDeletedTenantComesBackOrGoes(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, "a")
