@@ -45,7 +45,7 @@ func (p *process) limitDescriptors() error {
 	p.share = shareDescriptors(r.Cur, p.cfg.Gateways, len(p.cfg.LocalClusters))
 	level, most := slog.LevelWarn, p.settings.Gateway.MaxConnections
 	if most == 0 {
-		level, most = slog.LevelInfo, mostConnections
+		level, most = slog.LevelDebug, mostConnections
 	}
 	if most > p.share.connections {
 		p.logger.Log(context.Background(), level, "gateways take fewer connections than max.connections says, since the process may not open more files",
