@@ -25,9 +25,10 @@ type initRequest struct {
 type initResult struct {
 	producer int64
 	epoch    int16
-	needID   bool // ask again with a fresh producer id
-	aborting bool // the open transaction is being aborted
-	writing  bool // markers of the last one are to come
+	needID   bool            // ask again with a fresh producer id
+	aborting bool            // the open transaction is being aborted
+	writing  bool            // markers of the last one are to come
+	written  <-chan struct{} // with writing: closed when something has changed of them since
 }
 
 func (c *Coordinator) initTransactional(ctx context.Context, caller Caller, req *kmsg.InitProducerIDRequest) (int64, int16, wire.Code) {
@@ -48,7 +49,7 @@ func (c *Coordinator) initTransactional(ctx context.Context, caller Caller, req 
 	defer unlock()
 	waited := false
 	for {
-		res, code := ask(ctx, c, r.key, func(m *machine) (initResult, wire.Code) { return m.initProducer(r) })
+		res, code := c.askInit(ctx, r)
 		switch {
 		case code != wire.None:
 			return noID, noEpoch, code
@@ -58,7 +59,7 @@ func (c *Coordinator) initTransactional(ctx context.Context, caller Caller, req 
 		case res.writing && waited:
 			return noID, noEpoch, wire.ConcurrentTransactions
 		case res.writing:
-			c.awaitMarkers(ctx, r.key)
+			awaitMarkers(ctx, res.written)
 			waited = true
 			continue
 		case !res.needID:

@@ -356,7 +356,7 @@ func (c *Coordinator) beginRedo(ctx context.Context, key groupKey) (int64, int16
 	defer unlock()
 	r := &initRequest{key: key, timeout: int32(c.config.MaxTransactionTimeout.Milliseconds()), producer: noID, epoch: noEpoch, fresh: noID}
 	for {
-		res, code := ask(ctx, c, key, func(m *machine) (initResult, wire.Code) { return m.initProducer(r) })
+		res, code := c.askInit(ctx, r)
 		switch {
 		case code != wire.None:
 			return noID, noEpoch, fmt.Errorf("%w: %w", errRedo, code)
@@ -366,7 +366,7 @@ func (c *Coordinator) beginRedo(ctx context.Context, key groupKey) (int64, int16
 				return noID, noEpoch, errRedo
 			}
 		case res.writing:
-			c.awaitMarkers(ctx, key)
+			awaitMarkers(ctx, res.written)
 			if ctx.Err() != nil {
 				return noID, noEpoch, errRedo
 			}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/span"
+	"github.com/braidstream/braid/wire"
 )
 
 // A cluster that runs its own transactions says that one is decided, and writes the markers by itself after that. Its client's
@@ -137,12 +138,23 @@ func (s *settlers) changed(key groupKey) {
 	}
 }
 
+// askInit asks the machine for a producer id and epoch. Whoever has to wait for markers hears of each change since the answer.
+func (c *Coordinator) askInit(ctx context.Context, r *initRequest) (initResult, wire.Code) {
+	return ask(ctx, c, r.key, func(m *machine) (initResult, wire.Code) {
+		res, code := m.initProducer(r)
+		if res.writing {
+			res.written = c.settlers.written(r.key)
+		}
+		return res, code
+	})
+}
+
 // awaitMarkers waits until something has changed of the formers of an id, for a while.
-func (c *Coordinator) awaitMarkers(ctx context.Context, key groupKey) {
+func awaitMarkers(ctx context.Context, written <-chan struct{}) {
 	t := time.NewTimer(awaitPatience)
 	defer t.Stop()
 	select {
-	case <-c.settlers.written(key):
+	case <-written:
 	case <-t.C:
 	case <-ctx.Done():
 	}
@@ -176,6 +188,7 @@ func (c *Coordinator) watchPart(ctx context.Context, number int32, term int64, k
 			return c.inShard(ctx, number, term, func(m *machine) {
 				if !late {
 					m.giveSlot(p, e.next)
+					m.lazily() // with the completion, which has to be in the log first
 				}
 			})
 		}
