@@ -99,11 +99,7 @@ func (t *term) sealedWithoutExtend(ctx context.Context, chains []*catalog.Chain)
 		if err != nil {
 			return false, err
 		}
-		call, cancel := context.WithTimeout(ctx, t.driver.limits.call)
-		log := st.Log(storeTopic(p), 0)
-		err = log.Probe(call)
-		log.Release()
-		cancel()
+		err = t.probe(ctx, st, p)
 		if errors.Is(err, span.ErrSealed) {
 			return true, nil
 		}

@@ -151,6 +151,15 @@ func copyLog(st span.Store, c *catalog.Copy) span.Log {
 	return st.Log(span.Topic{Name: c.Topic, ID: c.TopicID}, c.Partition)
 }
 
+// probe asks a cluster how a physical topic is, by its first partition.
+func (t *term) probe(ctx context.Context, st span.Store, p catalog.PhysicalTopic) error {
+	ctx, cancel := context.WithTimeout(ctx, t.driver.limits.call)
+	defer cancel()
+	log := st.Log(storeTopic(p), 0)
+	defer log.Release()
+	return log.Probe(ctx)
+}
+
 // openTopics lists the distinct physical topics that hold the open spans.
 func openTopics(chains []*catalog.Chain) []catalog.PhysicalTopic {
 	var out []catalog.PhysicalTopic
