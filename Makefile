@@ -41,12 +41,8 @@ test-short: ## what to run while you work: no Kafka, no race detector, under two
 	$(GO) test -short -p 4 -timeout 45m ./... # they mostly wait
 
 .PHONY: soak
-soak: deps ## the long variants
-	@mkdir -p $(dir $(SUMMARY)) && : > $(SUMMARY)
-	BRAID_TEST_SUMMARY=$(SUMMARY) BRAID_SOAK=1 BRAID_LOCAL_TEST_KILLS=100 BRAID_EXPLORE=3000000 $(GO) test -race -p 1 -timeout 4h ./...
-	@sort $(SUMMARY)
-	BRAID_EXPLORE=30000000 $(GO) test -count=1 -v -run TestSoak -timeout 4h ./chain/explore # some GiB of memory
-	$(GO) test ./span/local -run TestCrashModel -rapid.checks=1000 -timeout 1h
+soak: deps ## the long variants, all or PARTS="..." of them (hours; scripts/soak.sh --list shows them)
+	GO=$(GO) ./scripts/soak.sh $(PARTS)
 
 .PHONY: bench
 bench: deps ## speed and memory as ratios against named peers

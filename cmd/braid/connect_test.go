@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/braidstream/braid/internal/clients"
+	"github.com/braidstream/braid/internal/testkit/summary"
 )
 
 // piping is a file that a source of Kafka Connect reads into a topic, which a sink writes to
@@ -79,6 +80,9 @@ func TestKafkaConnect(t *testing.T) {
 	p.exactly("the sink's file", p.read(), p.kept)
 	lines, _ := p.consumed(bootstrap)
 	p.exactly("the topic", lines, p.written)
+	if !t.Failed() {
+		summary.Line(t, "Kafka Connect: %d lines piped exactly once, gateway and workers ended meanwhile, topics moved", p.written)
+	}
 }
 
 // write appends so many lines to the source's file.

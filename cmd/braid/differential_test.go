@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/internal/testkit"
+	"github.com/braidstream/braid/internal/testkit/summary"
 )
 
 // TestAdminDifferential sends the same random admin requests to Apache Kafka and
@@ -46,7 +47,7 @@ func TestAdminDifferential(t *testing.T) {
 	for seed := range seeds {
 		d.sequence(seed, 60)
 	}
-	t.Logf("%d requests were answered alike", d.alike)
+	summary.Line(t, "admin requests to Braid and to Apache Kafka: %d were answered alike, %d not", d.alike, d.different)
 }
 
 // adminDiff is a comparison under way.

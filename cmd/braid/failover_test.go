@@ -187,6 +187,7 @@ func TestFailoverOfRealKafka(t *testing.T) {
 			}
 		}
 	}
+	toldClean(t, fmt.Sprintf("%d losses and returns of a real Kafka, killed and hanging", len(rounds)), reports)
 }
 
 // goesOnBeside appends to two topics by one connection, of which the first lies on a cluster that

@@ -9,6 +9,7 @@ import (
 
 	"github.com/braidstream/braid/internal/clients"
 	"github.com/braidstream/braid/internal/testkit"
+	"github.com/braidstream/braid/internal/testkit/summary"
 )
 
 // TestClientFamiliesLiveThroughMoves: each family of clients, unmodified, produces and
@@ -28,9 +29,11 @@ func TestClientFamiliesLiveThroughMoves(t *testing.T) {
 	for i, family := range clients.Families() {
 		t.Run(string(family), func(t *testing.T) {
 			topic := "moved-" + string(family)
+			moves := movesWanted(t, 4, 20)
+			count := max(1500, int64(moves)*375) // at a rate that lasts longer than the moves
 			up.must("topic", "create", topic, "--partitions", "4", "--cluster", "a")
 			session := clients.Start(t, family, clients.Options{
-				Bootstrap: up.ready.Kafka[0], Topic: topic, Partitions: 4, Producer: int32(i), Count: 1500, Rate: 500,
+				Bootstrap: up.ready.Kafka[0], Topic: topic, Partitions: 4, Producer: int32(i), Count: int(count), Rate: 500,
 				Timeout: 8 * time.Minute,
 			})
 			eventually(t, patience, "the first records are there", func() bool {
@@ -39,7 +42,6 @@ func TestClientFamiliesLiveThroughMoves(t *testing.T) {
 				ends.Each(func(o kadm.ListedOffset) { n += o.Offset })
 				return err == nil && n > 20
 			})
-			moves := movesWanted(t, 4, 20)
 			for n := range moves {
 				to := []string{"east", "a"}[n%2]
 				op, err := up.move(t.Context(), to, topic)
@@ -51,10 +53,10 @@ func TestClientFamiliesLiveThroughMoves(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v\n%s", err, &r)
 			}
-			if !r.OK() || !r.Complete() || r.Acknowledged != 1500 || r.Found != 1500 {
+			if !r.OK() || !r.Complete() || r.Acknowledged != count || r.Found != count {
 				t.Fatalf("\n%s", &r)
 			}
-			t.Logf("%s: %d moves in %.1f s", family, moves, r.Seconds)
+			summary.Line(t, "client family %s: %d moves in %.1f s, %d records acknowledged, 0 lost, duplicated, reordered", family, moves, r.Seconds, r.Acknowledged)
 		})
 	}
 }

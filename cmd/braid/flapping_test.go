@@ -15,7 +15,7 @@ import (
 )
 
 // judged ends the loads and checks that nothing was lost, doubled or out of order.
-func (r *running) judged(loads ...*load) {
+func (r *running) judged(what string, loads ...*load) {
 	r.t.Helper()
 	reports := map[string]*verify.Report{}
 	for _, l := range loads {
@@ -28,6 +28,7 @@ func (r *running) judged(loads ...*load) {
 		}
 		r.certified(name)
 	}
+	toldClean(r.t, what, reports)
 }
 
 // settles waits until no operation is under way and no topic waits for anything.
@@ -104,7 +105,7 @@ func TestRealKafkaFlaps(t *testing.T) {
 			}
 		}
 	}
-	up.judged(loads...)
+	up.judged("a real Kafka that comes and goes, killed and hanging, eight times", loads...)
 }
 
 // pace lets the load run for a while: what happens is the load's own.
@@ -199,7 +200,7 @@ func TestMovesDuringAReturnOfRealKafka(t *testing.T) {
 	if slices.Contains(up.openOn(others[1]), "west") {
 		t.Error("a topic is left on the drained cluster")
 	}
-	up.judged(l)
+	up.judged("a move, a drain and a move home during a return of a real Kafka", l)
 	for _, name := range names {
 		for _, i := range []int{0, 749, 1499} {
 			up.holdsOnceIn(name, 0, fmt.Sprintf("lonely %s %d", name, i))

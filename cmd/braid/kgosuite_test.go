@@ -14,6 +14,7 @@ import (
 
 	"github.com/braidstream/braid/internal/clients/kgosuite"
 	"github.com/braidstream/braid/internal/testkit"
+	"github.com/braidstream/braid/internal/testkit/summary"
 )
 
 // placement is where the topics of franz-go's suite lie.
@@ -83,6 +84,9 @@ func TestFranzGoSuite(t *testing.T) {
 
 func (p placement) run(t *testing.T, suite *kgosuite.Suite, except kgosuite.Exceptions) {
 	o := kgosuite.Options{Records: p.records, Excluded: slices.Sorted(maps.Keys(except.Excluded)), Timeout: 20 * time.Minute, Only: p.only}
+	if os.Getenv("BRAID_SOAK") != "" {
+		o.Timeout = 70 * time.Minute // the package's limit leaves all placements as long
+	}
 	if testing.Short() {
 		// Under the race detector what does not take long.
 		o.Only = []string{"TestGroupSimple", "TestPauseIssueOct2023", "TestIssue865", "TestConsumeRegex", "TestClient_ProduceLargeMessages",
@@ -124,7 +128,7 @@ func (p placement) run(t *testing.T, suite *kgosuite.Suite, except kgosuite.Exce
 	}
 	r := suite.Run(t.Context(), o)
 	stop()
-	t.Logf("%s: %d passed, %d failed, %d skipped, %d unfinished", p.name, len(r.Passed), len(r.Failed), len(r.Skipped), len(r.Unfinished))
+	summary.Line(t, "franz-go's own tests, %s, %d records a chain: %d passed, %d failed, %d skipped, %d unfinished", p.name, p.records, len(r.Passed), len(r.Failed), len(r.Skipped), len(r.Unfinished))
 	for _, name := range slices.Sorted(maps.Keys(r.Seconds)) {
 		if r.Seconds[name] > 5 {
 			t.Logf("  %5.1f s %s", r.Seconds[name], name)

@@ -31,6 +31,18 @@ func movesWanted(t *testing.T, usual, soak int) int {
 	return usual
 }
 
+// toldClean adds what a test that passes has seen to the summary.
+func toldClean(t testing.TB, what string, reports map[string]*verify.Report) {
+	t.Helper()
+	var records int64
+	for _, r := range reports {
+		records += r.Acknowledged
+	}
+	if !t.Failed() {
+		summary.Line(t, "%s: %d records acknowledged, 0 lost, duplicated, out of place", what, records)
+	}
+}
+
 // TestLiveMovesBetweenKafkaClusters moves topics back and forth while idempotent producers and
 // consumers of an unmodified client work: between two real Kafka clusters through three gateways,
 // two of which are stopped now and then, one for longer than its lease; and between the engine
@@ -63,7 +75,7 @@ func (r *running) moveLive(t *testing.T, topic string, between []string, kafkas 
 		bootstrap = append(bootstrap, g.ready.Kafka[0])
 	}
 	moves := movesWanted(t, 100, 400)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(20+moves/4)*time.Minute)
 	defer cancel()
 	until := make(chan struct{})
 	proven, doubts := 0, map[string]int{} // partitions of certificates; the others by what they say
@@ -120,7 +132,7 @@ func (r *running) moveLive(t *testing.T, topic string, between []string, kafkas 
 		}
 	})
 	report, err := verify.Run(ctx, verify.Options{Bootstrap: bootstrap, Topic: topic, Producers: 4, Rate: 1000,
-		Duration: 20 * time.Minute, Until: until, Settle: patience})
+		Duration: 2 * time.Hour, Until: until, Settle: patience})
 	cancel()
 	work.Wait()
 	if err != nil {

@@ -107,4 +107,5 @@ func TestReturnsOfRealKafka(t *testing.T) {
 			t.Errorf("topic %s: the certificates tell of %d records that came back, at least %d did", name, back, len(lonely))
 		}
 	}
+	toldClean(t, "five losses and returns of two real Kafkas", reports)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/braidstream/braid/internal/clients"
 	"github.com/braidstream/braid/internal/testkit"
+	"github.com/braidstream/braid/internal/testkit/summary"
 )
 
 // TestKafkaStreams: an application of Kafka Streams counts words exactly once, over repartition and
@@ -139,5 +140,8 @@ func countsWords(t *testing.T, up *running, one, other string) {
 	arrived("at the end")
 	if len(got) != len(want) {
 		t.Errorf("%d words, want %d", len(got), len(want))
+	}
+	if !t.Failed() {
+		summary.Line(t, "Kafka Streams on %s and %s: %d lines are counted exactly once, through moves and the kill of a gateway", one, other, lines)
 	}
 }

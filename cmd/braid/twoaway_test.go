@@ -54,7 +54,8 @@ func TestTwoRealKafkasAway(t *testing.T) {
 			for _, name := range names {
 				up.holdsOnce(name, lonely[name])
 			}
-			for name, r := range loads[0].end(patience) {
+			reports := loads[0].end(patience)
+			for name, r := range reports {
 				t.Logf("%s\n%s", name, r)
 				if !r.Complete() || r.Lost.Count+r.Duplicated.Count+r.Misplaced.Count+r.Conflicting.Count+r.NonMonotonic.Count+r.Phantom.Count > 0 {
 					t.Errorf("topic %s: the history is not what the guarantee allows", name)
@@ -63,6 +64,7 @@ func TestTwoRealKafkasAway(t *testing.T) {
 			for _, name := range names {
 				up.certified(name)
 			}
+			toldClean(t, "two real Kafkas away at once, back in either order, controllers killed", reports)
 		})
 	}
 }

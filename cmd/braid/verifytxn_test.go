@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/internal/testkit"
+	"github.com/braidstream/braid/internal/testkit/summary"
 	"github.com/braidstream/braid/verify"
 )
 
@@ -38,7 +39,7 @@ func TestTransactionsAreWhole(t *testing.T) {
 		topics = append(topics, fmt.Sprintf("whole-%d", i))
 		up.must("topic", "create", topics[i], "--partitions", "3", "--cluster", on)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(10+10*rounds)*time.Minute)
 	defer cancel()
 
 	// Each fault waits until transactions are committed after the one before.
@@ -92,7 +93,7 @@ func TestTransactionsAreWhole(t *testing.T) {
 	})
 	report, err := verify.RunTxns(ctx, verify.TxnOptions{
 		Bootstrap: []string{up.ready.Kafka[0], second.ready.Kafka[0], third.ready.Kafka[0]},
-		Topics:    topics, Producers: 3, Pipelines: 2, Rate: 500, Records: 6, Aborts: 15, Kills: 10, Duration: 20 * time.Minute, Until: until,
+		Topics:    topics, Producers: 3, Pipelines: 2, Rate: 500, Records: 6, Aborts: 15, Kills: 10, Duration: 2 * time.Hour, Until: until,
 		Settle: patience, ProgressEvery: 20 * time.Millisecond, Progress: func(p verify.Progress) { committed.Store(p.Committed) },
 	})
 	cancel()
@@ -107,6 +108,9 @@ func TestTransactionsAreWhole(t *testing.T) {
 	}
 	if moved == 0 {
 		t.Error("nothing was moved")
+	}
+	if !t.Failed() {
+		summary.Line(t, "%d transactions under %d moves, kills and stops: %d committed as a whole and once, %d aborted", report.Transactions, moved, report.Committed, report.Aborted)
 	}
 }
 

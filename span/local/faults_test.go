@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/internal/testkit/summary"
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/span/local"
 	"github.com/braidstream/braid/span/local/vfs"
@@ -69,7 +70,9 @@ func TestFaultAtEveryOperation(t *testing.T) {
 			if n*step < least {
 				t.Fatalf("only %d operations", n)
 			}
-			t.Logf("%d faults, at %d kinds of operations and files", n, len(kinds))
+			if !t.Failed() {
+				summary.Line(t, "local engine: %v: %d times, at %d kinds of operations and files, nothing acknowledged is lost", f, n, len(kinds))
+			}
 		})
 	}
 }

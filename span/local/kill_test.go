@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/internal/testkit/summary"
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/span/local"
 )
@@ -257,7 +258,7 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("%d kills, %d acknowledged appends, %d of them sent again", kills, len(acked), duplicates)
+	summary.Line(t, "local engine: %d kills (kill -9) of a process that appends: %d acknowledged appends are there, %d of them sent again are not there twice", kills, len(acked), duplicates)
 	if duplicates == 0 || !trimmed {
 		t.Error("nothing was sent again, or trimmed")
 	}
