@@ -116,6 +116,7 @@ for part in $wanted; do
 	echo "soak: $part: ${row[3]} of ${row[2]}"
 	from=$SECONDS
 	if run "${row[@]}" >"$out/$part.log" 2>&1; then verdict=ok; else verdict=FAILED; fi
+	rmdir "$out/$part.processes" 2>/dev/null # nothing failed
 	# A pattern that meets no test passes: that is no soak.
 	ran=$(grep -cE '^--- (PASS|FAIL)' "$out/$part.log")
 	[ "$ran" -gt 0 ] || verdict=FAILED
