@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -29,8 +26,6 @@ import (
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/span/fleet"
 	"github.com/braidstream/braid/span/kafka"
-	"github.com/braidstream/braid/span/local"
-	"github.com/braidstream/braid/span/remote"
 	"github.com/braidstream/braid/tenant/sasl"
 	"github.com/braidstream/braid/tenant/usage"
 )
@@ -266,80 +261,6 @@ func (p *process) start(ctx context.Context, out streams) error {
 	return p.waitReady(ctx)
 }
 
-// dataFormat is the version of the data directory's layout.
-const (
-	dataFormatName = "braid-data "
-	dataFormat     = dataFormatName + "1\n"
-)
-
-// openDataDir makes or checks the data directory; a process that keeps no data
-// has none and takes a fresh id.
-func (p *process) openDataDir() error {
-	dir := p.cfg.DataDir
-	if dir == "" {
-		var b [8]byte
-		if _, err := rand.Read(b[:]); err != nil {
-			return err
-		}
-		p.id = hex.EncodeToString(b[:])
-		return nil
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("data directory: %w (choose another with --data-dir)", err)
-	}
-	unlock, err := lockDir(dir)
-	if err != nil {
-		return err
-	}
-	p.onEnd(func(context.Context) error { return unlock() })
-	format := filepath.Join(dir, "FORMAT")
-	switch have, err := os.ReadFile(format); {
-	case errors.Is(err, os.ErrNotExist):
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			return fmt.Errorf("data directory: %w", err)
-		}
-		for _, f := range entries {
-			if f.Name() != lockName {
-				return fmt.Errorf("data directory %s holds other files (%s) and no FORMAT of braid: choose an empty one with --data-dir", dir, f.Name())
-			}
-		}
-		if err := os.WriteFile(format, []byte(dataFormat), 0o600); err != nil {
-			return fmt.Errorf("data directory: %w", err)
-		}
-	case err != nil:
-		return fmt.Errorf("data directory: %w", err)
-	case !strings.HasPrefix(string(have), dataFormatName):
-		return fmt.Errorf("data directory %s: file FORMAT is damaged or not Braid's: it begins with %q where %q was expected; if the directory is Braid's, write that line to it, else choose another with --data-dir",
-			dir, string(have[:min(len(have), 32)]), strings.TrimSpace(dataFormat))
-	case string(have) != dataFormat:
-		return fmt.Errorf("data directory %s is of format %q, this release knows %q: use the release that wrote it or a newer one",
-			dir, strings.TrimSpace(string(have)), strings.TrimSpace(dataFormat))
-	}
-	return p.readID(filepath.Join(dir, "process-id"))
-}
-
-// readID keeps the process's id over restarts: local clusters belong to it.
-func (p *process) readID(path string) error {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		var id [8]byte
-		if _, err := rand.Read(id[:]); err != nil {
-			return err
-		}
-		p.id = hex.EncodeToString(id[:])
-		return os.WriteFile(path, []byte(p.id+"\n"), 0o600)
-	}
-	if err != nil {
-		return fmt.Errorf("process id: %w", err)
-	}
-	p.id = strings.TrimSpace(string(b))
-	if len(p.id) != 16 {
-		return fmt.Errorf("process id in %s is damaged: 16 hex digits were expected", path)
-	}
-	return nil
-}
-
 func (p *process) openCatalog(ctx context.Context) error {
 	endpoints := p.cfg.CatalogEndpoints
 	if len(endpoints) == 0 {
@@ -397,62 +318,6 @@ func (p *process) fail(err error) {
 	}
 }
 
-// openEngines opens the local clusters and serves them to other processes.
-func (p *process) openEngines(ctx context.Context) error {
-	for _, name := range p.cfg.LocalClusters {
-		dir, err := filepath.Abs(filepath.Join(p.cfg.DataDir, "clusters", name))
-		if err != nil {
-			return err
-		}
-		known, err := p.recorded(ctx, name)
-		if err != nil {
-			return err
-		}
-		engine, err := local.Open(local.Options{Dir: dir, Name: name, ID: known.ClusterID, Fleet: p.catalog.Fleet(), MemoryBudget: p.settings.Memory, OpenFiles: p.share.segments,
-			Logger: p.logger.With("cluster", name)})
-		if err != nil {
-			return fmt.Errorf("local cluster %s: %w", name, err)
-		}
-		p.engines[name] = engine
-		p.metrics.MustRegister(newEngineMetrics(name, engine))
-		p.onEnd(func(context.Context) error { return engine.Close() })
-	}
-	if len(p.engines) == 0 {
-		return nil
-	}
-	token, err := p.catalog.InternalToken(ctx)
-	if err != nil {
-		return err
-	}
-	// Loopback unless the process serves other hosts anyway: the first listener's
-	// advertised host is how they reach it.
-	ln, err := net.Listen("tcp", net.JoinHostPort(bindHost(p.cfg.Listeners), "0"))
-	if err != nil {
-		return fmt.Errorf("internal listener: %w", err)
-	}
-	server := remote.Serve(ln, token, func(name string) (span.Store, error) {
-		if st, ok := p.engines[name]; ok {
-			return st, nil
-		}
-		return nil, fmt.Errorf("local cluster %q: %w", name, span.ErrUnavailable)
-	})
-	p.onEnd(func(context.Context) error { return server.Close() })
-	p.internal = ln.Addr().String()
-	return nil
-}
-
-// bindHost is the host of the first listener, as bound.
-func bindHost(listeners []listener) string {
-	if len(listeners) > 0 {
-		if host, _, err := net.SplitHostPort(listeners[0].Bind); err == nil && host != "" {
-			if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
-				return host
-			}
-		}
-	}
-	return "127.0.0.1"
-}
-
 // openFleet registers the process, takes its local clusters into the catalog and
 // makes the stores of all clusters available.
 func (p *process) openFleet(ctx context.Context) error {
@@ -488,40 +353,6 @@ func (p *process) openFleet(ctx context.Context) error {
 		Dial: p.stores.Dial, Logger: p.logger, MaxTopics: p.settings.MaxTopics, MaxPartitions: p.settings.MaxPartitions})
 	p.onEnd(func(context.Context) error { p.admin.Close(); return nil })
 	return nil
-}
-
-// recorded is what the catalog knows of a local cluster of this process; a fresh record, which is not there yet,
-// if that is nothing.
-func (p *process) recorded(ctx context.Context, name string) (catalog.Cluster, error) {
-	c, err := p.catalog.Cluster(ctx, name)
-	switch {
-	case errors.Is(err, catalog.ErrNotFound):
-		return catalog.Cluster{Name: name, Kind: catalog.KindLocal, State: catalog.ClusterActive, Added: time.Now().UTC()}, nil
-	case err != nil:
-		return c, err
-	case c.Kind != catalog.KindLocal || c.Owner != p.id && c.Owner != "":
-		return c, fmt.Errorf("cluster %s is in the catalog already and belongs to another process (%s): choose other names with --local-clusters", name, c.Owner)
-	}
-	return c, nil
-}
-
-// adoptEngine writes a local cluster's record, or brings its addresses up to date.
-func (p *process) adoptEngine(ctx context.Context, name string) error {
-	dir, err := filepath.Abs(filepath.Join(p.cfg.DataDir, "clusters", name))
-	if err != nil {
-		return err
-	}
-	c, err := p.recorded(ctx, name)
-	if err != nil {
-		return err
-	}
-	h, err := p.engines[name].Health(ctx)
-	if err != nil {
-		return err
-	}
-	c.Owner, c.Dir, c.Internal, c.CanSeal, c.ClusterID, c.Zone = p.id, dir, p.internal, true, h.ClusterID, p.cfg.Zone
-	_, err = p.catalog.PutCluster(ctx, c, catalog.Fence{})
-	return err
 }
 
 func (p *process) startController(ctx context.Context) error {
