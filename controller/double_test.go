@@ -29,6 +29,7 @@ type double struct {
 	seals   int
 	unasked int                // health checks that do not find out whether it can be sealed
 	asked   func(l *doubleLog) // for its bounds
+	aged    func(l *doubleLog) // for a time after all records, before it answers
 	// answers, if set, may refuse an append, or, once it has landed, say something else of it.
 	answers func(h batch.Header, b []byte, landed bool) error
 }
@@ -386,6 +387,9 @@ func (h *doubleHandle) OffsetFor(_ context.Context, ms int64) (span.Position, bo
 		if hd, _, err := batch.Parse(b.bytes); err == nil && hd.MaxTimestamp >= want && b.offset >= l.start {
 			return span.Position{Offset: b.offset, Timestamp: hd.MaxTimestamp}, true, nil
 		}
+	}
+	if h.d.aged != nil {
+		h.d.aged(l)
 	}
 	return span.Position{}, false, nil
 }

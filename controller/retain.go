@@ -119,6 +119,11 @@ func (t *term) openBefore(ctx context.Context, k *keeper, topic *catalog.Topic, 
 	defer log.Release()
 	call, cancel := context.WithTimeout(ctx, t.driver.limits.call)
 	defer cancel()
+	// Asked first: what is appended after the other answer is not covered by it.
+	o, err := log.Offsets(call)
+	if err != nil {
+		return -1, err
+	}
 	at, found, err := log.OffsetFor(call, limit)
 	if err != nil {
 		return -1, err
@@ -132,10 +137,6 @@ func (t *term) openBefore(ctx context.Context, k *keeper, topic *catalog.Topic, 
 		return chain.ToLogical(c, at.Offset), nil
 	}
 	k.notBefore[key] = now.Add(wait)
-	o, err := log.Offsets(call)
-	if err != nil {
-		return -1, err
-	}
 	return chain.ToLogical(c, o.HighWatermark), nil
 }
 

@@ -89,6 +89,31 @@ func TestRetentionDropsSpansAndTheirTopics(t *testing.T) {
 	}
 }
 
+// What is appended while a log is asked for what is due is not due.
+func TestRetentionSparesWhatComesMeanwhile(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "a")
+	topic := f.topic("orders", 1, "a", map[string]string{"retention.ms": "1"})
+	f.writer(topic, 0, 100).append(5)
+	came := false
+	f.doubles["a"].set(func() {
+		f.doubles["a"].aged = func(l *doubleLog) {
+			if came || l.end != 5 {
+				return
+			}
+			came = true
+			b := oneBatch(-1, -1, -1, 1, time.Now().Add(time.Hour), "fresh")
+			l.batches = append(l.batches, doubleBatch{l.end, b})
+			l.end++
+		}
+	})
+	f.controller(func(o *Options) { o.RetentionEvery = 10 * time.Millisecond })
+	f.until("the old records to go", func() bool { return f.chain(topic, 0).Start >= 5 })
+	if ch := f.chain(topic, 0); ch.Start != 5 {
+		t.Errorf("starts at %d: an acknowledged record went that is not due", ch.Start)
+	}
+}
+
 // A topic whose policy is nothing keeps its records until a client deletes them; then the clusters give up their space.
 func TestRecordsOfATopicWithoutPolicyGoByRequest(t *testing.T) {
 	t.Parallel()
