@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -130,6 +131,8 @@ func (s *shard) write(ctx context.Context) error {
 		}
 	})
 	for {
+		// Who is about to say something goes into the same batch: the partitions of one Produce request come side by side.
+		runtime.Gosched()
 		s.mu.Lock()
 		s.advanceSnapshot()
 		records := s.nextBatch()

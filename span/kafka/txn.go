@@ -118,14 +118,14 @@ const markerPatience = 3 * time.Second
 // Only the end of the next transaction waits for markers. So it is looked after them at common points of time, the transactions of many in one
 // request: each request costs the coordinator about as much as a small one of a client.
 const (
-	markerLook  = 20 * time.Millisecond
-	markerEven  = 8  // looks at that pace, before the pauses grow
-	markerLooks = 32 // that a pause between looks has at most
+	markerLook  = 4 * time.Millisecond
+	markerEven  = 16  // looks at that pace, before the pauses grow
+	markerPause = 128 // longest pause, in looks
 )
 
 // untilLook is the time to the next look, at the pace of the nth.
 func untilLook(now time.Time, nth int) time.Duration {
-	step := markerLook * time.Duration(min(1<<min(max(nth-markerEven, 0), 10), markerLooks))
+	step := markerLook * time.Duration(min(1<<min(max(nth-markerEven, 0), 10), markerPause))
 	return now.Truncate(step).Add(step).Sub(now)
 }
 
@@ -208,7 +208,7 @@ func (s *Store) TransactionWritten(ctx context.Context, t span.Transaction) erro
 	wait, cancel := context.WithTimeout(ctx, markerPatience)
 	defer cancel()
 	err := s.withCoordinator(wait, t.ID, func(ctx context.Context, b *broker) (wire.Code, error) {
-		for nth := range markerLooks {
+		for nth := 0; ; nth++ {
 			if err := s.pause(ctx, untilLook(time.Now(), nth)); err != nil {
 				return 0, err
 			}
@@ -225,7 +225,6 @@ func (s *Store) TransactionWritten(ctx context.Context, t span.Transaction) erro
 				return code, nil
 			}
 		}
-		return wire.ConcurrentTransactions, nil
 	})
 	if err != nil && pending {
 		err = fmt.Errorf("%w: %w", span.ErrTransactionPending, err)
