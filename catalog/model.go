@@ -287,18 +287,20 @@ type Op struct {
 	To      string     `json:"to,omitempty"`      // target cluster; "" lets placement choose
 	Force   bool       `json:"force,omitempty"`
 	// Automatic: a failover that gateways' votes decided, not an operator.
-	Automatic bool      `json:"automatic,omitempty"`
-	Cancel    bool      `json:"cancel,omitempty"` // asked to stop; undone where not committed
-	Reason    string    `json:"reason,omitempty"` // who or what asked
-	Total     int       `json:"total"`            // topics
-	Done      int       `json:"done"`
-	Failed    int       `json:"failed"`
-	Progress  int       `json:"progress,omitempty"` // percent; the steps of topics under way count
-	Message   string    `json:"message,omitempty"`
-	Created   time.Time `json:"created"`
-	Updated   time.Time `json:"updated"`
-	Finished  time.Time `json:"finished,omitzero"`
-	Revision  int64     `json:"-"`
+	Automatic bool `json:"automatic,omitempty"`
+	// Again: a failover of topics that an earlier one of the same loss has left on the cluster.
+	Again    bool      `json:"again,omitempty"`
+	Cancel   bool      `json:"cancel,omitempty"` // asked to stop; undone where not committed
+	Reason   string    `json:"reason,omitempty"` // who or what asked
+	Total    int       `json:"total"`            // topics
+	Done     int       `json:"done"`
+	Failed   int       `json:"failed"`
+	Progress int       `json:"progress,omitempty"` // percent; the steps of topics under way count
+	Message  string    `json:"message,omitempty"`
+	Created  time.Time `json:"created"`
+	Updated  time.Time `json:"updated"`
+	Finished time.Time `json:"finished,omitzero"`
+	Revision int64     `json:"-"`
 }
 
 // TopicRef names a topic for people and for machines.

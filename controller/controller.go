@@ -213,6 +213,7 @@ func (c *Controller) lead(ctx context.Context, l *catalog.Leadership) (crashed b
 	t.loop("retention", t.retain)
 	t.loop("sweep", t.sweep)
 	t.loop("detection", t.detect)
+	t.loop("leftovers", t.again)
 	t.loop("returns", t.returns)
 	t.loop("strays", t.strays)
 	t.loop("absence", t.absence)

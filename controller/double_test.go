@@ -24,6 +24,7 @@ type double struct {
 	canSeal bool
 	revoked bool // refuses to seal what it said it would
 	full    bool
+	unmade  error    // what it says to every topic that is to be made
 	fixed   error    // what it says to every change of configs
 	unknown []string // configs that it does not know
 	seals   int
@@ -80,6 +81,9 @@ func (d *double) Create(_ context.Context, s span.Spec) (span.Topic, error) {
 	defer d.mu.Unlock()
 	if err := d.answer(); err != nil {
 		return span.Topic{}, err
+	}
+	if d.unmade != nil {
+		return span.Topic{}, d.unmade
 	}
 	if d.full {
 		return span.Topic{}, fmt.Errorf("double: %w", span.ErrStorage)

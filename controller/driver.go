@@ -25,6 +25,8 @@ type driver struct {
 	away   *away
 	gone   *gone
 	grants *grants
+	// another gives the cluster that placement chooses for a topic beside some; "" if there is none.
+	another func(topic *catalog.Topic, beside []string) string
 	// standings is asked where groups stand.
 	standings *standings
 	sealed    atomic.Int32 // extends that hold producers up at this moment
@@ -77,6 +79,7 @@ type outcome struct {
 	extend    catalog.Extend
 	committed bool
 	refused   string        // why it was undone
+	byTarget  bool          // it was the target that refused, before anything was held
 	sealTook  time.Duration // from the first call of the seal to the commit
 }
 
@@ -103,6 +106,7 @@ type run struct {
 	cancelled func() bool
 	tell      func(why string) // what the extend waits for; may be nil
 	asked     bool             // the clusters said nothing against a seal
+	unmade    bool             // the target did not make the fresh topic, and nothing had been held by then
 
 	before map[string][]chain.ProducerState // states at former seals, by reference
 	ends   [][]extend.PhysicalEnd           // by old topic and physical partition
@@ -187,6 +191,7 @@ func (r *run) outcome() outcome {
 		o.sealTook = time.Since(r.sealing)
 	}
 	o.committed = r.e.Step == catalog.StepCertify
+	o.byTarget = r.unmade
 	return o
 }
 

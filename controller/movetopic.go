@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,8 +24,13 @@ func (t *term) moveTopic(ctx context.Context, r *opRun, ref catalog.TopicRef, ta
 		}
 	}
 	defer t.release(ref.ID)
+	tried := []string{r.op.Cluster}
 	for {
 		e, err := t.beginFor(ctx, r, ref, target)
+		if next := r.another(ctx, ref, target, &tried, err); next != "" {
+			target = next
+			continue
+		}
 		if err != nil || e.Op == "" {
 			if isConflict(err) && !errors.Is(err, catalog.ErrFenced) && ctx.Err() == nil {
 				continue // the topic changed between two reads
@@ -48,14 +54,60 @@ func (t *term) moveTopic(ctx context.Context, r *opRun, ref catalog.TopicRef, ta
 		case r.cancelled():
 			return o.extend, errCancelled
 		}
-		return o.extend, refuse(Refused, "", "%s", o.refused)
+		err = refuse(Refused, "", "%s", o.refused)
+		if o.byTarget {
+			if next := r.another(ctx, ref, target, &tried, &targetRefusal{err}); next != "" {
+				target = next
+				continue
+			}
+		}
+		return o.extend, err
 	}
+}
+
+// targetRefusal is what a target has against a topic that was not touched yet.
+type targetRefusal struct{ error }
+
+func (e *targetRefusal) Unwrap() error { return e.error }
+
+// another gives the next cluster for a topic whose target refuses it, where placement chooses; "" if there is none, or if
+// the failure is another one.
+func (r *opRun) another(ctx context.Context, ref catalog.TopicRef, target string, tried *[]string, failure error) string {
+	var refusal *targetRefusal
+	if r.op.To != "" || r.op.Kind != catalog.OpFailover && r.op.Kind != catalog.OpDrain || !errors.As(failure, &refusal) || ctx.Err() != nil || r.cancelled() {
+		return ""
+	}
+	*tried = append(*tried, target)
+	s := r.t.o.Watcher.Snapshot()
+	topic := s.TopicByID(ref.ID)
+	if topic == nil {
+		return ""
+	}
+	from := slices.DeleteFunc(candidates(s, r.t.loads), func(c candidate) bool { return slices.Contains(*tried, c.name) })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range from {
+		from[i].load += r.sent[from[i].name]
+	}
+	next := place(from, "", placementOf(s, ref.Tenant)...)
+	if next == "" {
+		return ""
+	}
+	if r.sent == nil {
+		r.sent = map[string]int{}
+	}
+	r.sent[next] += int(topic.Partitions)
+	r.t.o.Logger.Warn("a topic goes on to another cluster: the first one refuses it", "topic", ref.Name, "op", r.op.ID, "refused", target, "target", next, "err", failure)
+	return next
 }
 
 // elsewhere tells of an extend that did not end where it was to.
 func (r *opRun) elsewhere(e *catalog.Extend) error {
 	if e.Aim == "" || e.Aim == e.Target {
 		return nil
+	}
+	if r.op.Kind == catalog.OpFailover && r.op.To == "" && e.Target != r.op.Cluster {
+		return nil // wherever it is now, it is off the lost cluster
 	}
 	if r.cancelled() {
 		return fmt.Errorf("%w: it had begun to seal, so it was rolled forward onto a fresh topic of cluster %s", errCancelled, e.Target)
@@ -119,10 +171,10 @@ func (t *term) beginFor(ctx context.Context, r *opRun, ref catalog.TopicRef, tar
 			return catalog.Extend{}, nil
 		}
 		if target == "" {
-			return e, refuse(Refused, "add a cluster, or name one with --to", "no cluster takes the topic")
+			return e, &targetRefusal{refuse(Refused, "add a cluster, or name one with --to", "no cluster takes the topic")}
 		}
 		if err := r.checkTarget(ctx, target); err != nil {
-			return e, err
+			return e, &targetRefusal{err}
 		}
 		return t.driver.begin(ctx, &r.op, topic, chains, t.o.Catalog.Fleet(), target, mode, room)
 	}
@@ -138,8 +190,8 @@ const (
 // patientHealth asks a target how it is until it can take appends, refuses
 // connections, or its time is up: a health check is quick to give up, since
 // detection needs it so, and one that failed says little of a busy cluster.
-func (t *term) patientHealth(ctx context.Context, st span.Store) (span.Health, error) {
-	for end := time.Now().Add(targetPatience); ; {
+func (t *term) patientHealth(ctx context.Context, st span.Store, patience time.Duration) (span.Health, error) {
+	for end := time.Now().Add(patience); ; {
 		call, cancel := context.WithTimeout(ctx, t.driver.limits.call)
 		h, err := st.Health(call)
 		cancel()
@@ -180,7 +232,7 @@ func (r *opRun) checkTarget(ctx context.Context, target string) error {
 	}
 	r.mu.Unlock()
 	a.once.Do(func() {
-		err := r.t.lookAtTarget(ctx, target, r.op.Kind)
+		err := r.t.lookAtTarget(ctx, target, r.op.Kind, targetPatience)
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		a.err, a.at = err, time.Now()
@@ -188,7 +240,8 @@ func (r *opRun) checkTarget(ctx context.Context, target string) error {
 	return a.err
 }
 
-func (t *term) lookAtTarget(ctx context.Context, target string, kind catalog.OpKind) error {
+// lookAtTarget gives what speaks against a target; patience is how long it may be silent.
+func (t *term) lookAtTarget(ctx context.Context, target string, kind catalog.OpKind, patience time.Duration) error {
 	c, err := t.o.Catalog.Cluster(ctx, target)
 	if err != nil {
 		return requestError(err, "cluster "+target)
@@ -200,7 +253,7 @@ func (t *term) lookAtTarget(ctx context.Context, target string, kind catalog.OpK
 	if err != nil {
 		return requestError(err, "cluster "+target)
 	}
-	h, err := t.patientHealth(ctx, st)
+	h, err := t.patientHealth(ctx, st, patience)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return ctx.Err()

@@ -54,6 +54,7 @@ func (t *term) releaseOp(id string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.ops, id)
+	delete(t.runs, id)
 }
 
 // opRun is an operation in this controller's hands.
@@ -67,6 +68,8 @@ type opRun struct {
 	told   int                      // errors in all
 	waits  map[string]string        // by topic: what its extend waits for
 	under  map[catalog.ID]bool      // topics under way; true: committed, and being certified
+	over   map[catalog.ID]bool      // topics that it is through with, well or not
+	sent   map[string]int           // partitions that went to clusters other than the plan's
 	looks  map[string]*targetAnswer // by cluster
 }
 
@@ -75,6 +78,9 @@ type opRun struct {
 func (t *term) runOp(ctx context.Context, op catalog.Op) {
 	r := &opRun{t: t, op: op, cancel: op.Cancel}
 	r.op.State, r.op.Done, r.op.Failed, r.op.Message = catalog.OpRunning, 0, 0, ""
+	t.mu.Lock()
+	t.runs[op.ID] = r
+	t.mu.Unlock()
 	if err := r.write(ctx); err != nil {
 		t.opFailed(op.ID, err)
 		return
@@ -144,6 +150,9 @@ func (r *opRun) begin(ctx context.Context) error {
 	case catalog.OpDrain:
 		state = catalog.ClusterDraining
 	case catalog.OpFailover:
+		if r.op.Again {
+			return r.leaveIfBack(ctx)
+		}
 		state = catalog.ClusterFailed
 	case catalog.OpFailback:
 		state = catalog.ClusterActive
@@ -151,6 +160,18 @@ func (r *opRun) begin(ctx context.Context) error {
 		return nil
 	}
 	return r.t.setClusterState(ctx, r.op.Cluster, state, r.op.Automatic)
+}
+
+// leaveIfBack cancels a failover that is for what an earlier one has left, if the cluster is in use again.
+func (r *opRun) leaveIfBack(ctx context.Context) error {
+	c, err := r.t.o.Catalog.Cluster(ctx, r.op.Cluster)
+	if err != nil || c.State == catalog.ClusterFailed {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cancel, r.op.Message = true, "cluster "+c.Name+" is "+string(c.State)+" again"
+	return nil
 }
 
 // setClusterState writes a cluster's state if it differs; automatic: no operator asked
@@ -295,6 +316,10 @@ func (r *opRun) ended(id catalog.ID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.under, id)
+	if r.over == nil {
+		r.over = map[catalog.ID]bool{}
+	}
+	r.over[id] = true
 }
 
 func (r *opRun) cancelled() bool {

@@ -16,13 +16,16 @@ type candidate struct {
 	load   int  // open partitions
 }
 
+// usable tells whether it takes new spans.
+func (c *candidate) usable() bool { return c.active && !c.down && !c.full }
+
 // place chooses the cluster for new spans: active, not voted down or full, not excluded,
 // among only (if any are named), with the fewest open partitions, by name among
 // equals. "" if there is none.
 func place(from []candidate, exclude string, only ...string) string {
 	best := -1
 	for i, c := range from {
-		if !c.active || c.down || c.full || c.name == exclude || len(only) > 0 && !slices.Contains(only, c.name) {
+		if !c.usable() || c.name == exclude || len(only) > 0 && !slices.Contains(only, c.name) {
 			continue
 		}
 		if best < 0 || cmp.Or(cmp.Compare(c.load, from[best].load), cmp.Compare(c.name, from[best].name)) < 0 {
@@ -42,6 +45,13 @@ func candidates(s *catalog.Snapshot, l *loads) []candidate {
 			down: votedDown(s, c.Name), full: votedFull(s, c.Name), load: l.of(c.Name)})
 	}
 	return out
+}
+
+// anotherFor chooses a topic's cluster beside some.
+func (t *term) anotherFor(topic *catalog.Topic, beside []string) string {
+	s := t.o.Watcher.Snapshot()
+	from := slices.DeleteFunc(candidates(s, t.loads), func(c candidate) bool { return slices.Contains(beside, c.name) })
+	return place(from, "", placementOf(s, topic.Tenant)...)
 }
 
 func clusterNames(s *catalog.Snapshot) []string {

@@ -35,14 +35,16 @@ func (a *Admin) Plan(ctx context.Context, req OpRequest) (Plan, error) {
 	return p, nil
 }
 
-// whatWent finds for a failback which topics the last failover took away.
+// whatWent finds for a failback which topics the last failover took away, with what it was done again for.
 func whatWent(ops []catalog.Op, req *OpRequest) {
 	if req.Kind != catalog.OpFailback {
 		return
 	}
 	for i := range ops { // oldest first
 		if ops[i].Kind == catalog.OpFailover && ops[i].Cluster == req.Cluster {
-			req.back = map[catalog.ID]bool{}
+			if req.back == nil || !ops[i].Again {
+				req.back = map[catalog.ID]bool{}
+			}
 			for _, t := range ops[i].Topics {
 				req.back[t.ID] = true
 			}

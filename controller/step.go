@@ -39,6 +39,10 @@ func (r *run) step(ctx context.Context) (done bool, err error) {
 	if err := r.targetLost(ctx); err != nil {
 		return false, err
 	}
+	r.obs.Elsewhere = ""
+	if r.obs.Refused != "" && r.e.Unreadable && r.another != nil {
+		r.obs.Elsewhere = r.another(&r.topic, r.leaves())
+	}
 	switch d := extend.Next(s, r.obs); d.Do {
 	case extend.Create:
 		return false, r.create(ctx)
@@ -144,8 +148,10 @@ func (r *run) create(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		r.unmade = r.e.Step == catalog.StepPrepare
 		return r.refuse(err, fmt.Sprintf("cluster %s", r.e.Target))
 	}
+	r.unmade = false
 	if err := r.at(FaultCreated); err != nil {
 		return err
 	}

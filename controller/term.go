@@ -27,6 +27,7 @@ type term struct {
 	mu     sync.Mutex
 	busy   map[catalog.ID]bool // a worker has the topic's extend
 	ops    map[string]bool     // running
+	runs   map[string]*opRun   // the same
 	kicked map[string]chan struct{}
 	orphan map[orphanKey]time.Time // since when nothing refers to it
 	undone chan undoing
@@ -36,12 +37,12 @@ type term struct {
 func newTerm(c *Controller, ctx context.Context, cancel context.CancelCauseFunc, fence catalog.Fence) *term {
 	t := &term{Controller: c, ctx: ctx, cancel: cancel, began: time.Now(), slots: make(chan struct{}, c.o.Workers),
 		wide: make(chan struct{}, 8*c.o.Workers), reading: make(chan struct{}, 1), busy: map[catalog.ID]bool{},
-		ops: map[string]bool{}, kicked: map[string]chan struct{}{}, orphan: map[orphanKey]time.Time{}, undone: make(chan undoing, 1000), absent: map[catalog.ID]time.Time{}}
+		ops: map[string]bool{}, runs: map[string]*opRun{}, kicked: map[string]chan struct{}{}, orphan: map[orphanKey]time.Time{}, undone: make(chan undoing, 1000), absent: map[catalog.ID]time.Time{}}
 	limits := defaultLimits()
 	limits.ttl, limits.retries, limits.linger, limits.gone = c.o.Lease, c.o.Retries, c.o.Linger, c.o.GoneAfter
 	t.driver = &driver{cat: c.o.Catalog, stores: c.o.Stores, fence: fence, log: c.o.Logger, limits: limits, fault: t.fault,
 		away: &away{since: map[string]time.Time{}}, gone: &gone{seen: map[int64]time.Time{}}, grants: &grants{looks: map[string]*grantLook{}},
-		standings: newStandings(c.o.Standings)}
+		standings: newStandings(c.o.Standings), another: t.anotherFor}
 	return t
 }
 

@@ -37,6 +37,15 @@ func (r *run) turn(ctx context.Context, d extend.Decision) error {
 	return r.at(FaultTurned)
 }
 
+// leaves are the clusters that an extend shall not end on: those it comes from, and a target that refuses it.
+func (r *run) leaves() []string {
+	out := []string{r.e.Target}
+	for _, old := range r.e.Old {
+		out = append(out, old.Cluster)
+	}
+	return out
+}
+
 // targetLost refuses the target of an extend that has begun to seal once its
 // cluster was declared failed. Where the topic stays on its cluster, for a repair or
 // because there was no way on, it waits for that cluster as it did before: one that

@@ -64,6 +64,9 @@ type Observation struct {
 	Settled bool   // nothing transactional is open
 	Sealed  bool   // the seal holds and the ends are known
 	Dropped bool   // undone but for the record
+	// Elsewhere is a cluster that takes the topic instead of a target that refuses it, where there is no way back to
+	// the cluster that it came from; "" if there is none.
+	Elsewhere string
 }
 
 // Decision is the next action; Step is for Record, Target for Turn, Message for both.
@@ -124,7 +127,7 @@ func Next(s State, o Observation) Decision {
 
 // turn tells where an extend that has begun to seal goes on to, which cannot or
 // shall not end where it was to: to the cluster that it came from, and, when that
-// does not take it, back to its first aim.
+// does not take it, back to its first aim. One whose cluster is lost goes on to any other.
 func turn(s State, o Observation) (target string, ok bool) {
 	e := &s.Extend
 	home := e.Target
@@ -132,6 +135,8 @@ func turn(s State, o Observation) (target string, ok bool) {
 		home = e.Old[0].Cluster
 	}
 	switch {
+	case o.Refused != "" && o.Elsewhere != "":
+		return o.Elsewhere, true
 	case o.Refused != "" && e.Aim != "" && e.Target == home:
 		return e.Aim, true
 	case o.Refused != "":

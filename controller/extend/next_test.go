@@ -104,7 +104,9 @@ func after(t *testing.T, w world) []world {
 		refused.sealed = true // an error says nothing about whether it holds
 		out = append(out, done, unnoticed)
 		if w.s.Moved == 0 {
-			out = append(out, refused)
+			elsewhere := refused
+			elsewhere.o.Elsewhere = "c"
+			out = append(out, refused, elsewhere)
 		}
 		return out
 	case Commit:
@@ -121,7 +123,7 @@ func after(t *testing.T, w world) []world {
 	case Turn:
 		done.s.Extend.Aim, done.s.Extend.Target = "b", d.Target
 		done.s.Extend.New.TopicID = catalog.ID{}
-		done.fresh, done.o.Refused = false, "" // the sweep takes it
+		done.fresh, done.o.Refused, done.o.Elsewhere = false, "", "" // the sweep takes it
 		return append(out, done)
 	case Drop:
 		done.fresh = false
@@ -171,6 +173,7 @@ func TestAnExtendThatHasSealedIsTurned(t *testing.T) {
 		{"cancelled and turned", catalog.Extend{Target: "a", Aim: "b", Old: old}, Observation{Cancel: true, Sealed: true}, Create, ""},
 		{"and made there", catalog.Extend{Target: "a", Aim: "b", Old: old, New: fresh}, Observation{Cancel: true, Sealed: true}, Commit, ""},
 		{"the target is gone", catalog.Extend{Target: "b", Old: old, New: fresh}, Observation{Refused: "gone"}, Turn, "a"},
+		{"a failover: no way back", catalog.Extend{Target: "b", Old: old, New: fresh}, Observation{Refused: "gone", Elsewhere: "c"}, Turn, "c"},
 		{"and the old cluster takes nothing", catalog.Extend{Target: "a", Aim: "b", Old: old}, Observation{Refused: "gone"}, Turn, "b"},
 		{"it has grown", catalog.Extend{Target: "b", Old: old, New: catalog.PhysicalTopic{TopicID: catalog.ID{1}, Partitions: 3}}, Observation{}, Turn, "b"},
 		{"a repair is where it is", catalog.Extend{Kind: catalog.OpRepair, Target: "a", Old: old, New: fresh}, Observation{Cancel: true}, Seal, ""},
