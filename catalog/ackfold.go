@@ -193,8 +193,14 @@ func (r *AckReport) fold(o *AckReport) {
 	r.Unknown += o.Unknown
 	r.Next = max(r.Next, o.Next)
 	r.LastAck = max(r.LastAck, o.LastAck)
+	if o.FirstAck > 0 {
+		r.Idle = o.Idle && (r.FirstAck == 0 || r.Idle)
+	}
 	if r.FirstAck == 0 || o.FirstAck > 0 && o.FirstAck < r.FirstAck {
 		r.FirstAck = o.FirstAck
+	}
+	if r.Asked == 0 || o.Asked > 0 && o.Asked < r.Asked {
+		r.Asked = o.Asked
 	}
 	r.Digest.Merge(o.Digest)
 	r.Tail = append(r.Tail, o.Tail...)

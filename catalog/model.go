@@ -261,7 +261,7 @@ const (
 	OpDrain    OpKind = "drain"
 	OpFailover OpKind = "failover"
 	OpFailback OpKind = "failback"
-	OpRepair   OpKind = "repair" // extend past a physical log that went back
+	OpRepair   OpKind = "repair" // extend past a physical log that went back, or give up sealed spans that are gone
 	OpReturn   OpKind = "return" // records of a cluster that came back are taken in again
 )
 
@@ -352,6 +352,9 @@ type Extend struct {
 	// Producer is the producer id under which a return appends stranded records
 	// anew: a controller that takes over finds by it how far the last one came.
 	Producer int64 `json:"producer,omitempty"`
+	// Forfeit: a repair by which sealed spans are given up for lost, since the cluster has their physical topics no more.
+	// Returned lists them from the beginning; else it is as a return.
+	Forfeit bool `json:"forfeit,omitempty"`
 	// Judged keeps what a return has found out, so that it is decided once.
 	Judged []Judged `json:"judged,omitempty"`
 	// Returned says what a return has made of each span that it lists in Ends.
@@ -513,13 +516,16 @@ type PartitionCertificate struct {
 	Unread bool `json:"unread,omitempty"`
 	// Of a lost cluster's stranded records, when it is back: those that were appended anew, those that
 	// are read in place, and those that are left out because their producers had appended them again.
-	Replayed int64    `json:"replayed,omitempty"`
-	InPlace  int64    `json:"inPlace,omitempty"`
-	LeftOut  int64    `json:"leftOut,omitempty"`
-	PauseMs  *float64 `json:"pauseMs"` // nil unknown
-	Verdict  Verdict  `json:"verdict"`
-	Checked  []string `json:"checked"`          // what was done, in words
-	Ranges   []Range  `json:"ranges,omitempty"` // lost, stranded or unverified
+	Replayed int64 `json:"replayed,omitempty"`
+	InPlace  int64 `json:"inPlace,omitempty"`
+	LeftOut  int64 `json:"leftOut,omitempty"`
+	// PauseMs is the time over the boundary in which an append waited and none was acknowledged; nil: not known, or, with
+	// Idle, none waited.
+	PauseMs *float64 `json:"pauseMs"`
+	Idle    bool     `json:"idle,omitempty"`
+	Verdict Verdict  `json:"verdict"`
+	Checked []string `json:"checked"`          // what was done, in words
+	Ranges  []Range  `json:"ranges,omitempty"` // lost, stranded or unverified
 	// Groups are those whose committed offsets lie before or in a span that cannot be read, and, of a
 	// cluster that is back, those that went past it meanwhile.
 	Groups []GroupSkip `json:"groups,omitempty"`
@@ -530,6 +536,7 @@ const (
 	GroupWaits   = "waits"   // stands before them; they are readable when the cluster is back
 	GroupSkipped = "skipped" // has committed past them while they could not be read, and is not given them
 	GroupDropped = "dropped" // they left the topic before they could be read again
+	GroupLost    = "lost"    // stood before them when they were lost for good
 )
 
 // GroupSkip is what a group of the topic's tenant has not read of a lost span.
@@ -542,7 +549,7 @@ type GroupSkip struct {
 	To   int64 `json:"to"`
 	// Records are at most so many: ends of transactions, and what compaction removed, count too.
 	Records int64  `json:"records"`
-	What    string `json:"what"` // waits, skipped, dropped
+	What    string `json:"what"` // waits, skipped, dropped, lost
 }
 
 // Standing is where the groups stood in a topic at one moment, as far as their coordinators told.
@@ -603,6 +610,10 @@ type AckReport struct {
 	// seal and the first on the next span, Unix nanoseconds; 0 unknown.
 	LastAck  int64 `json:"lastAck"`
 	FirstAck int64 `json:"firstAck"`
+	// Asked is when the append of FirstAck came in, or the first that was sent back since LastAck; Unix nanoseconds, 0
+	// unknown: until then nobody waited. Idle: that was after the gateway had heard where the chain goes on.
+	Asked int64 `json:"asked,omitempty"`
+	Idle  bool  `json:"idle,omitempty"`
 	// Tail holds the last batches that it saw acknowledged, oldest first (at most 64).
 	Tail []AckedBatch `json:"tail,omitempty"`
 }

@@ -110,6 +110,8 @@ type Append struct {
 	At   int
 	// Burst, if not nil, says with what else this is submitted.
 	Burst *span.Burst
+	// Came is when the caller was asked for it; zero: now.
+	Came time.Time
 	// Deadline is when the caller wants an answer at the latest; zero: 30 s from now.
 	Deadline time.Time
 	// MaxBatch is the topic's max.message.bytes; 0: no limit.

@@ -26,8 +26,11 @@ func (p *Partition) Append(a *Append) {
 	f.a, f.p, f.size = a, p, len(a.Batch)
 	f.producer, f.epoch, f.records = a.Header.ProducerID, a.Header.ProducerEpoch, a.Header.NumRecords
 	f.first, f.last = a.Header.BaseSequence, a.Header.LastSequence()
+	if f.came = a.Came; f.came.IsZero() {
+		f.came = time.Now()
+	}
 	if f.deadline = a.Deadline; f.deadline.IsZero() {
-		f.deadline = time.Now().Add(30 * time.Second)
+		f.deadline = f.came.Add(30 * time.Second)
 	}
 
 	p.mu.Lock()
@@ -219,7 +222,7 @@ func (p *Partition) landed(f *flight, t *target, now time.Time) {
 		} else {
 			// A duplicate of this flight's own earlier attempt: nobody else here has counted it.
 			t.acks.add(f, base, f.crc(), now)
-			p.firstAck(t, now)
+			p.firstAck(t, f, now)
 		}
 		p.cacheOwn(f, t, base, next, now)
 	}
@@ -331,6 +334,7 @@ func (p *Partition) sentBack(f *flight, t *target, err error) {
 			}
 		}
 	}
+	p.waits(f)
 	p.fail(f, err)
 }
 

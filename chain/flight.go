@@ -23,6 +23,7 @@ type flight struct {
 	at, size int // the batch in chunk.buf
 	deadline time.Time
 	since    time.Time // when it was first held; zero if never
+	came     time.Time // when the caller was asked for it
 
 	producer int64
 	records  int32

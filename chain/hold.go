@@ -10,11 +10,13 @@ import (
 func (p *Partition) hold(f *flight) {
 	if t := p.cur; t != nil && t.stop != flowing && time.Since(t.stoppedAt) > p.l.holdTime && !p.behind() {
 		// What was held since has run out of time already: whoever comes now would too.
+		p.waits(f)
 		p.fail(f, p.lateError(f, because(ErrUnavailable, ErrHeldTooLong)))
 		return
 	}
 	if !p.l.takeHold(p, int64(f.size)) {
 		p.l.metrics.HoldsExpired.Inc()
+		p.waits(f)
 		p.fail(f, p.lateError(f, ErrHeldTooLong))
 		return
 	}
@@ -184,7 +186,7 @@ func (p *Partition) detach(f *flight, t *target) {
 	g.a, g.p, g.t, g.ticket = f.a, f.p, f.t, f.ticket
 	g.chunk, g.at, g.size = f.chunk, f.at, f.size
 	g.lease = f.lease
-	g.deadline, g.since, g.held, g.rejected = f.deadline, f.since, f.held, f.rejected
+	g.deadline, g.since, g.came, g.held, g.rejected = f.deadline, f.since, f.came, f.held, f.rejected
 	g.txn, g.rewritten = f.txn, f.rewritten
 	g.producer, g.epoch, g.records, g.first, g.last = f.producer, f.epoch, f.records, f.first, f.last
 	g.chunk.retain()

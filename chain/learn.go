@@ -298,6 +298,7 @@ func (p *Partition) sendAllBack(err error) {
 		if f.hasProducer() {
 			p.expectAgain(f)
 		}
+		p.waits(f)
 		p.fail(f, p.lateError(f, err))
 	}
 }
@@ -336,6 +337,7 @@ func (p *Partition) expire(now time.Time) (waiting bool) {
 			continue
 		}
 		p.l.metrics.HoldsExpired.Inc()
+		p.waits(f)
 		p.fail(f, p.lateError(f, ErrHeldTooLong))
 	}
 	clear(p.held[len(kept):])
@@ -346,6 +348,7 @@ func (p *Partition) expire(now time.Time) (waiting bool) {
 			f := pl.judged
 			if f != nil && expired(f) {
 				delete(t.placing, id)
+				p.waits(f)
 				p.fail(f, p.lateError(f, ErrHeldTooLong))
 				for _, w := range pl.waiting {
 					p.fail(w, p.lateError(w, ErrHeldTooLong))

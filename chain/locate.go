@@ -50,7 +50,7 @@ func ReadableCopy(s *catalog.Span) int {
 func Missing(c *catalog.Chain, cluster string) (before int64) {
 	for i := range c.Spans {
 		s := &c.Spans[i]
-		if s.IsOpen() || ReadableCopy(s) >= 0 || lostForGood(s) || reach(c, i) <= c.Start {
+		if s.IsOpen() || ReadableCopy(s) >= 0 || LostForGood(s) || reach(c, i) <= c.Start {
 			continue
 		}
 		if cluster == "" || slices.ContainsFunc(s.Copies, func(c catalog.Copy) bool { return c.Cluster == cluster }) {
@@ -60,8 +60,8 @@ func Missing(c *catalog.Chain, cluster string) (before int64) {
 	return before
 }
 
-// lostForGood tells whether no copy of the span will ever be readable again. Nobody waits for it.
-func lostForGood(s *catalog.Span) bool {
+// LostForGood tells whether no copy of the span will ever be readable again. Nobody waits for it.
+func LostForGood(s *catalog.Span) bool {
 	return !slices.ContainsFunc(s.Copies, func(c catalog.Copy) bool { return !c.Gone })
 }
 

@@ -40,6 +40,7 @@ type Partition struct {
 	expect   map[int64]expectation
 	// expectFull: until then there may be more expectations than expect holds.
 	expectFull time.Time
+	asked      asking
 	ended      []*endedSpan // spans that ended here and are to be reported
 	warm       *warmed      // the copy that comes next; nil if none is known
 

@@ -14,6 +14,7 @@ type endedSpan struct {
 	t        *target
 	ended    time.Time
 	firstAck time.Time
+	asked    time.Time // since when it was waited for
 	sent     bool
 }
 
@@ -52,17 +53,48 @@ func (p *Partition) retire(t *target) {
 	p.l.report.add(p)
 }
 
-// firstAck notes the first acknowledgement after a span's end. Needs mu.
-func (p *Partition) firstAck(t *target, now time.Time) {
-	if len(p.ended) == 0 {
-		return
+// asking is since when clients come again with what was sent back, and no append was acknowledged.
+type asking struct {
+	since time.Time // zero: none
+	last  time.Time // when something was last sent back
+}
+
+// givenUp is how long after the last of that nobody waits any more: clients come again after a second or so.
+const givenUp = 30 * time.Second
+
+// waits notes that an append is sent back, whose client comes again with it. Needs mu.
+func (p *Partition) waits(f *flight) {
+	if p.asked.since.IsZero() || f.came.Sub(p.asked.last) > givenUp || f.came.Before(p.asked.since) {
+		p.asked.since = f.came
 	}
+	p.asked.last = time.Now()
+}
+
+// firstAck notes the first acknowledgement after a span's end, that of f. Needs mu.
+func (p *Partition) firstAck(t *target, f *flight, now time.Time) {
+	asked := f.came
+	if a := &p.asked; !a.since.IsZero() && a.since.Before(asked) && asked.Sub(a.last) <= givenUp {
+		asked = a.since
+	}
+	p.asked = asking{}
 	for _, e := range p.ended {
 		if e.firstAck.IsZero() && e.t.seq < t.seq {
-			e.firstAck = now
+			e.firstAck, e.asked = now, asked
 			p.l.report.add(p)
 		}
 	}
+}
+
+// report is what is said of the span. Needs p.mu.
+func (e *endedSpan) report(p *Partition) catalog.AckReport {
+	r := e.t.acks.report(p.l, p.index, e.t.seq)
+	switch {
+	case !e.firstAck.IsZero():
+		r.FirstAck, r.Asked, r.Idle = e.firstAck.UnixNano(), e.asked.UnixNano(), e.asked.After(e.ended)
+	case !p.asked.since.IsZero():
+		r.Asked = p.asked.since.UnixNano() // for nothing, so far
+	}
+	return r
 }
 
 // marked counts a marker that the cluster of a copy wrote by itself.
@@ -96,7 +128,7 @@ func (p *Partition) dueReports(now time.Time, all bool) (out []catalog.AckReport
 	for _, e := range p.ended {
 		complete := !e.firstAck.IsZero()
 		if complete || all || !e.sent && now.Sub(e.ended) >= reportWait {
-			out = append(out, e.t.acks.report(p.l, p.index, e.t.seq, e.firstAck))
+			out = append(out, e.report(p))
 			e.sent = true
 		}
 		if !complete && now.Sub(e.ended) < forgetReport {
@@ -174,7 +206,7 @@ func (l *Logs) flushReports(all []*Partition) {
 		if t := p.cur; t != nil && !t.acks.nothing() {
 			// Said once and never again, so that it may be folded with those of other runs.
 			t.told = true
-			r := t.acks.report(l, p.index, t.seq, time.Time{})
+			r := t.acks.report(l, p.index, t.seq)
 			r.Last = true
 			rs = append(rs, r)
 		}

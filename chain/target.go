@@ -179,7 +179,7 @@ func (c *ackCount) push(b ackedBatch) {
 	c.n++
 }
 
-func (c *ackCount) report(l *Logs, partition, seq int32, firstNext time.Time) catalog.AckReport {
+func (c *ackCount) report(l *Logs, partition, seq int32) catalog.AckReport {
 	// Written after the partition was let go of, so what may change is copied.
 	digest := c.digest
 	digest.Chunks = slices.Clone(digest.Chunks)
@@ -187,9 +187,6 @@ func (c *ackCount) report(l *Logs, partition, seq int32, firstNext time.Time) ca
 		Records: c.records, Batches: c.batches, Markers: c.markers, Digest: &digest, Unknown: c.unknown, InDoubt: slices.Clone(c.inDoubt), Next: c.next}
 	if !c.last.IsZero() {
 		r.LastAck = c.last.UnixNano()
-	}
-	if !firstNext.IsZero() {
-		r.FirstAck = firstNext.UnixNano()
 	}
 	for i := c.n - len(c.tail); i < c.n; i++ {
 		if b := &c.tail[i%ackedTail]; !b.found {

@@ -57,6 +57,10 @@ func (s *Server) status(r *http.Request) (any, error) {
 	for _, cluster := range slices.Sorted(maps.Keys(waiting)) {
 		v.Warnings = append(v.Warnings, controller.WaitText(snap, cluster, waiting[cluster]))
 	}
+	lost := controller.Lost(snap)
+	for _, cluster := range slices.Sorted(maps.Keys(lost)) {
+		v.Warnings = append(v.Warnings, controller.LostText(cluster, lost[cluster]))
+	}
 	if s.opts.Audit != nil {
 		if n := s.opts.Audit.Counts(); n.Lost+n.TopicLost > 0 {
 			v.Warnings = append(v.Warnings, fmt.Sprintf("audit log: %d events were lost since the start, %d of them to its topic alone", n.Lost+n.TopicLost, n.TopicLost))

@@ -115,6 +115,9 @@ func clusterUses(s *catalog.Snapshot) map[string]clusterUse {
 		for _, chain := range s.Chains(t.ID) {
 			for i := range chain.Spans {
 				for _, copy := range chain.Spans[i].Copies {
+					if copy.Gone {
+						continue
+					}
 					u := use[copy.Cluster]
 					if chain.Spans[i].IsOpen() {
 						u.open++
@@ -207,7 +210,7 @@ func certificateView(c catalog.Certificate) api.Certificate {
 			v.Verdict = string(p.Verdict)
 		}
 		r := api.CertifiedRecord{Partition: p.Partition, End: p.End, Start: p.Start, Found: read(p, p.Found), Lost: read(p, p.Lost), Duplicated: read(p, p.Duplicated), Reordered: read(p, p.Reordered), Stray: read(p, p.Stray),
-			Replayed: p.Replayed, InPlace: p.InPlace, LeftOut: p.LeftOut, PauseMs: p.PauseMs, Verdict: string(p.Verdict), Checked: p.Checked}
+			Replayed: p.Replayed, InPlace: p.InPlace, LeftOut: p.LeftOut, PauseMs: p.PauseMs, Idle: p.Idle, Verdict: string(p.Verdict), Checked: p.Checked}
 		if !p.Unreported {
 			r.Acknowledged = &p.Acknowledged
 		}

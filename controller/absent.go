@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
 	"github.com/braidstream/braid/span"
 )
 
@@ -39,20 +41,21 @@ func (t *term) confirmGone(ctx context.Context, c *catalog.Copy, found error) er
 		}
 		return fmt.Errorf("%w (%w)", err, found)
 	case !before:
-		t.absent[c.TopicID] = time.Now()
+		t.absent[c.TopicID], t.doubted = time.Now(), true
 		return fmt.Errorf("%w: %w", found, errUnconfirmed)
 	case asked.Sub(since) < t.driver.limits.gone:
+		t.doubted = true
 		return fmt.Errorf("%w: %w", found, errUnconfirmed)
 	}
 	return nil
 }
 
-// absence looks for physical topics that are gone while their clusters are up. A chain whose open copy is gone is
-// extended past all that it held, as it would be if the cluster were lost; the return that follows finds nothing to
-// take in, and says so.
+// absence looks for physical topics that are gone while their clusters are up, with one list of each cluster. A chain
+// whose open copy is gone is extended past all that it held, as it would be if the cluster were lost; the return that follows
+// finds nothing to take in, and says so. A sealed span that is gone is given up as it is; see forfeit.
 func (t *term) absence(ctx context.Context) error {
 	for {
-		if err := pause(ctx, 2*t.driver.limits.gone); err != nil {
+		if err := t.untilLook(ctx); err != nil {
 			return err
 		}
 		s := t.o.Watcher.Snapshot()
@@ -67,36 +70,92 @@ func (t *term) absence(ctx context.Context) error {
 	}
 }
 
+// untilLook waits for the next look: sooner, if a cluster has to be asked for the second time.
+func (t *term) untilLook(ctx context.Context) error {
+	for range 2 {
+		if err := pause(ctx, t.driver.limits.gone); err != nil {
+			return err
+		}
+		t.mu.Lock()
+		due := t.doubted
+		t.doubted = false
+		t.mu.Unlock()
+		if due {
+			break
+		}
+	}
+	return nil
+}
+
 // absentOn looks at one cluster. The snapshot is older than the list, so what the chains name in it had been made by then.
 func (t *term) absentOn(ctx context.Context, s *catalog.Snapshot, cluster string) error {
-	st, err := t.o.Stores.Store(cluster)
+	there, err := listed(ctx, t.o.Stores, t.o.Catalog.Fleet(), cluster, t.driver.limits.call)
 	if err != nil {
 		return ctx.Err() // looked at again
 	}
-	call, cancel := context.WithTimeout(ctx, t.driver.limits.call)
-	defer cancel()
-	list, err := st.Topics(call, physicalPrefix(t.o.Catalog.Fleet()))
+	t.mu.Lock()
+	for id := range t.absent {
+		if there[id] {
+			delete(t.absent, id) // the next answer is the first of two again
+		}
+	}
+	t.mu.Unlock()
+	absent := func(topics []catalog.PhysicalTopic) bool {
+		return slices.ContainsFunc(topics, func(p catalog.PhysicalTopic) bool { return p.Cluster == cluster && !there[p.TopicID] })
+	}
+	type found struct {
+		ref          catalog.TopicRef
+		open, sealed bool
+	}
+	var all []found
+	for topic := range s.AllTopics() {
+		if topic.Deleting || s.Extend(topic.ID) != nil {
+			continue
+		}
+		x := found{ref: catalog.TopicRef{Tenant: topic.Tenant, Name: topic.Name, ID: topic.ID}}
+		chains := s.Chains(topic.ID)
+		x.open, x.sealed = absent(openTopics(chains)), absent(sealedTopics(chains))
+		if x.open || x.sealed {
+			all = append(all, x)
+		}
+	}
+	return each(ctx, make([]*catalog.Chain, len(all)), func(ctx context.Context, i int, _ *catalog.Chain) error {
+		if all[i].open {
+			if err := t.openAbsent(ctx, all[i].ref); err != nil {
+				return err
+			}
+		}
+		if !all[i].sealed {
+			return nil
+		}
+		err := t.sealedAbsent(ctx, all[i].ref, cluster, there)
+		if errors.Is(err, catalog.ErrFenced) || errors.Is(err, errCrashed) || ctx.Err() != nil {
+			return err
+		}
+		if err != nil {
+			t.o.Logger.Warn("sealed spans that are gone are not given up yet", "topic", all[i].ref.Name, "cluster", cluster, "err", err)
+		}
+		return nil
+	})
+}
+
+// listed tells which of the fleet's physical topics a cluster has, as one of its brokers has heard.
+func listed(ctx context.Context, stores chain.Stores, fleet, cluster string, limit time.Duration) (map[catalog.ID]bool, error) {
+	st, err := stores.Store(cluster)
 	if err != nil {
-		return ctx.Err()
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	list, err := st.Topics(ctx, physicalPrefix(fleet))
+	if err != nil {
+		return nil, err
 	}
 	there := make(map[catalog.ID]bool, len(list))
 	for _, p := range list {
 		there[p.ID] = true
 	}
-	for topic := range s.AllTopics() {
-		if topic.Deleting || s.Extend(topic.ID) != nil {
-			continue
-		}
-		for _, p := range openTopics(s.Chains(topic.ID)) {
-			if p.Cluster != cluster || there[p.TopicID] {
-				continue
-			}
-			if err := t.openAbsent(ctx, catalog.TopicRef{Tenant: topic.Tenant, Name: topic.Name, ID: topic.ID}); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return there, nil
 }
 
 // openAbsent has a topic go on in a fresh physical topic, if an open copy of it is gone for certain.

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/braidstream/braid/catalog"
@@ -99,7 +100,8 @@ func TestOpenCopyThatIsGone(t *testing.T) {
 		for range 12 {
 			l.w.append(1)
 		}
-		f.controller()
+		groups := &groupsDouble{at: map[string]int64{"behind": 4, "abreast": 12}}
+		f.controller(func(o *Options) { o.Standings = groups.standings })
 		f.empty("a")
 		f.until("the topic goes on", func() bool { return len(f.chain(topic, 0).Spans) == 2 })
 		if ch := f.chain(topic, 0); chain.OpenSpan(ch).Copies[0].Cluster != "a" || ch.Spans[0].End != 12 {
@@ -114,12 +116,37 @@ func TestOpenCopyThatIsGone(t *testing.T) {
 		if p := repair.Partitions[0]; p.Verdict != catalog.VerdictViolated || p.Lost != 12 {
 			t.Errorf("%v: the repair's: %+v", config, p)
 		}
+		for _, c := range []catalog.Certificate{cert, repair} {
+			if got, want := groupsText(c.Partitions[0].Groups), "behind lost at 4 [4,12) 8"; got != want {
+				t.Errorf("%v: groups of the %s: %s, want %s", config, c.Kind, got, want)
+			}
+		}
 		f.until("the copy is settled", func() bool { return f.chain(topic, 0).Spans[0].Copies[0].Gone })
 		if got := l.counts(); got["v"] != 1 {
 			t.Errorf("%v: readers get %v", config, got)
 		}
 		if op := f.done(f.move("b", topic.Name)); op.State != catalog.OpDone {
 			t.Errorf("%v: %+v", config, op)
+		}
+	}
+}
+
+// Until the last word the certificate of a repair tells of a copy that is gone, not of a cluster that is away.
+func TestCertificateOfARepairSaysThatTheCopyIsGone(t *testing.T) {
+	t.Parallel()
+	standing := &catalog.Standing{Groups: []catalog.GroupStand{{Group: "g", Offset: 2}}}
+	for _, gone := range []bool{false, true} {
+		ev := evidence{end: catalog.SealedEnd{Start: 0, End: 12, Next: 12 + unknownRoom, Reported: true}, strayEnd: -1, lossy: true, gone: gone, away: "east", standing: standing}
+		p := judge(0, &ev)
+		text := strings.Join(p.Checked, "; ")
+		for _, r := range p.Ranges {
+			text += "; " + r.Note
+		}
+		if away := strings.Contains(text, "is away") || strings.Contains(text, "is back"); away == gone || strings.Contains(text, physicalGone) != gone {
+			t.Errorf("gone %v: %s", gone, text)
+		}
+		if what := p.Groups[0].What; (what == catalog.GroupLost) != gone {
+			t.Errorf("gone %v: %+v", gone, p.Groups)
 		}
 	}
 }

@@ -441,7 +441,8 @@ func holdsTombstones(chains []*catalog.Chain, config map[string]string) bool {
 		return false
 	}
 	for _, ch := range chains {
-		if len(ch.Spans) > 1 {
+		// What is gone has no keys any more.
+		if n := len(ch.Spans); slices.ContainsFunc(ch.Spans[:max(n-1, 0)], func(sp catalog.Span) bool { return !chain.LostForGood(&sp) }) {
 			return true
 		}
 	}

@@ -58,9 +58,13 @@ type evidence struct {
 	// before is what the certificate said when the sealed end had been read again; set where the copy is
 	// released, and cannot be read any more.
 	before *catalog.PartitionCertificate
-	lossy  bool    // the old copy is away
-	silent []int32 // gateways that it was ended without
-	away   string  // the old copy's cluster
+	lossy  bool // the old copy is away
+	gone   bool // lossy: its cluster is not, but has the physical topic no more
+	// forfeit: the returned span is given up, and had been sealed before.
+	forfeit bool
+	silent  []int32 // gateways that it was ended without
+	away    string  // the old copy's cluster
+	final   bool    // gateways have had the time to say who went on
 	// standing is where groups stood when it was lost.
 	standing *catalog.Standing
 	// returned is what a return has made of the span, whose log is then as it came back; nil otherwise.
@@ -79,7 +83,8 @@ func judge(p int32, ev *evidence) catalog.PartitionCertificate {
 		rest.markers += r.Markers
 	}
 	held := end.End - end.Start
-	c.PauseMs = pauseMs(ev.reports, ev.next)
+	c.PauseMs, c.Idle = pauseMs(ev.reports, ev.next)
+	c.Idle = c.Idle || c.PauseMs == nil && ev.final && silentSince(ev.reports)
 	v := verdict{c: &c}
 	if ev.before != nil {
 		if v.keep(ev.before) {
@@ -100,7 +105,13 @@ func judge(p int32, ev *evidence) catalog.PartitionCertificate {
 			v.rangeOf(g.From, g.To, "stranded", "on its way when the cluster was lost, and acknowledged by no gateway that gave its word")
 		}
 		c.Unread = true
-		c.Groups = waitingGroups(ev.standing, end)
+		what, why := catalog.GroupWaits, "the cluster is away: nothing was read of it"
+		toCome, until := toComeReturn(ev.away), "what was is read in place when the cluster is back"
+		if ev.gone {
+			what, why = catalog.GroupLost, physicalGone+": nothing was read of it"
+			toCome, until = toComeGone(ev.away), "what was is lost"
+		}
+		c.Groups = unreadGroups(ev.standing, end, what)
 		by := "gateways that live account for"
 		if end.Reported {
 			by += ", and, further, by what others had reported when they ended"
@@ -111,10 +122,10 @@ func judge(p int32, ev *evidence) catalog.PartitionCertificate {
 		} else {
 			v.check("%s reported %d records acknowledged; the span was ended at offset %d by what %s, and nothing was read", reporters(ev.reports), c.Acknowledged, end.End, by)
 		}
-		v.check("%s", toComeReturn(ev.away))
-		v.doubt(end.Start, end.End, "the cluster is away: nothing was read of it")
+		v.check("%s", toCome)
+		v.doubt(end.Start, end.End, why)
 		if end.Reported || end.End == end.Start {
-			v.doubt(end.End, end.Next, "no gateway that lives has seen anything acknowledged from here on; what was is read in place when the cluster is back")
+			v.doubt(end.End, end.Next, "no gateway that lives has seen anything acknowledged from here on; "+until)
 		}
 		if len(ev.silent) > 0 {
 			v.doubt(end.End, end.Next, fmt.Sprintf("gateways %v gave no word in time: what only they acknowledged is cut off, what was on its way through them may come twice", ev.silent))
@@ -138,6 +149,11 @@ const (
 // toComeReturn is what the certificate of a lost cluster's span says until the cluster is back.
 func toComeReturn(cluster string) string {
 	return "to come: the span is read and compared with what the gateways saw acknowledged, and what is stranded is taken in, when cluster " + cluster + " is back"
+}
+
+// toComeGone is what it says where the cluster is there, and the copy is not.
+func toComeGone(cluster string) string {
+	return "to come: cluster " + cluster + " is asked once more for the physical topic, and what is lost is counted"
 }
 
 func isToCome(s string) bool { return strings.HasPrefix(s, "to come: ") }
@@ -190,10 +206,10 @@ func (v *verdict) give() catalog.PartitionCertificate {
 // keep takes over what the certificate said before the copy was removed, and tells whether
 // the content was still to come then.
 func (v *verdict) keep(before *catalog.PartitionCertificate) bool {
-	pause := v.c.PauseMs
+	pause, idle := v.c.PauseMs, v.c.Idle
 	*v.c = *before
-	if pause != nil {
-		v.c.PauseMs = pause
+	if pause != nil || idle {
+		v.c.PauseMs, v.c.Idle = pause, idle
 	}
 	v.c.Ranges = slices.Clone(before.Ranges)
 	v.c.Checked = slices.DeleteFunc(slices.Clone(before.Checked), func(s string) bool { return s == toComeContent })
@@ -405,23 +421,44 @@ func (v *verdict) stray(ev *evidence) {
 	}
 }
 
-// pauseMs is the time without an acknowledgement over the boundary, nil unknown.
-func pauseMs(sealed, next []catalog.AckReport) *float64 {
-	var last, first int64
-	for _, r := range sealed {
-		last = max(last, r.LastAck)
-		if r.FirstAck > 0 && (first == 0 || r.FirstAck < first) {
+// pauseMs is the time over the boundary in which an append waited and none was acknowledged, nil unknown. idle: those who
+// went on had begun to when the chain went on already, so that nobody waited.
+func pauseMs(sealed, next []catalog.AckReport) (ms *float64, idle bool) {
+	var last, first, asked int64
+	idle = true
+	note := func(r *catalog.AckReport) {
+		if r.FirstAck == 0 {
+			return
+		}
+		if first == 0 || r.FirstAck < first {
 			first = r.FirstAck
 		}
-	}
-	for _, r := range next {
-		if r.FirstAck > 0 && (first == 0 || r.FirstAck < first) {
-			first = r.FirstAck
+		if r.Asked > 0 && (asked == 0 || r.Asked < asked) {
+			asked = r.Asked
 		}
+		idle = idle && r.Idle
 	}
-	if last == 0 || first <= last {
-		return nil
+	for i := range sealed {
+		last = max(last, sealed[i].LastAck)
+		note(&sealed[i])
 	}
-	ms := float64(first-last) / 1e6
-	return &ms
+	for i := range next {
+		note(&next[i])
+	}
+	switch since := max(last, asked); {
+	case first == 0:
+		return nil, false
+	case idle:
+		return nil, true
+	case since == 0 || first <= since:
+		return nil, false
+	default:
+		took := float64(first-since) / 1e6
+		return &took, false
+	}
+}
+
+// silentSince tells whether gateways that saw records acknowledged on a span have heard of none since.
+func silentSince(sealed []catalog.AckReport) bool {
+	return len(sealed) > 0 && !slices.ContainsFunc(sealed, func(r catalog.AckReport) bool { return r.FirstAck > 0 || r.Asked > 0 })
 }

@@ -91,6 +91,12 @@ const physicalGone = "the cluster answers, and has the physical topic no more"
 // gone judges a span of which nothing is left: all that lay in it is lost, as far as retention had left it.
 func (v *verdict) gone(ev *evidence, rest besides) {
 	c, x := v.c, ev.returned
+	if ev.forfeit {
+		// Gateways' reports went when the certificate of its seal was complete.
+		c.Unreported = true
+		v.check("the span had been sealed before it was lost, at offset %d: what is lost is counted by offsets, with ends of transactions and what compaction had removed", x.Cut)
+		return
+	}
 	left := ev.end.Physical + ev.end.Delta - ev.end.Start // retention had taken them before
 	v.heard(ev.reports, x.Cut > ev.end.Start)
 	if more := c.Acknowledged - left; more > c.Lost {
@@ -118,9 +124,9 @@ func returnedVerdict(ev *evidence) verdict {
 	real := end.Physical + end.Delta
 	if x.Gone {
 		v.check("%s: it was deleted there, or the cluster's disks were emptied", physicalGone)
-		if real < x.Cut {
-			c.Lost = x.Cut - real
-			v.rangeOf(real, x.Cut, "lost", physicalGone)
+		for _, g := range lostRanges(end, x) {
+			c.Lost += g.To - g.From
+			v.rangeOf(g.From, g.To, "lost", physicalGone)
 		}
 		return v
 	}

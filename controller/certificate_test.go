@@ -366,3 +366,41 @@ func TestAlarmBehindTheSeal(t *testing.T) {
 		t.Errorf("%+v", ch)
 	}
 }
+
+// A pause is the time in which an append waited; where nobody produced it is none.
+func TestPauses(t *testing.T) {
+	t.Parallel()
+	const ms = int64(time.Millisecond)
+	none := int64(-1)
+	for _, tc := range []struct {
+		name         string
+		sealed, next []catalog.AckReport
+		want         int64 // ms, -1 not known
+		idle         bool
+	}{
+		{"nothing", nil, nil, none, false},
+		{"nobody went on yet", []catalog.AckReport{{LastAck: 10 * ms}}, nil, none, false},
+		{"of a release that does not say", []catalog.AckReport{{LastAck: 10 * ms, FirstAck: 7010 * ms}}, nil, 7000, false},
+		{"it waited from the seal on", []catalog.AckReport{{LastAck: 10 * ms, FirstAck: 30 * ms, Asked: 9 * ms}}, nil, 20, false},
+		{"it came to a sealed span after a silence", []catalog.AckReport{{LastAck: 10 * ms, FirstAck: 7010 * ms, Asked: 7005 * ms}}, nil, 5, false},
+		{"it came after the move", []catalog.AckReport{{LastAck: 10 * ms, FirstAck: 7010 * ms, Asked: 7009 * ms, Idle: true}}, nil, none, true},
+		{"one of two gateways was idle", []catalog.AckReport{{LastAck: 10 * ms, FirstAck: 7010 * ms, Asked: 7009 * ms, Idle: true},
+			{LastAck: 12 * ms, FirstAck: 40 * ms, Asked: 11 * ms}}, nil, 28, false},
+		{"no later than the last", []catalog.AckReport{{LastAck: 10 * ms, FirstAck: 10 * ms, Asked: 9 * ms}}, nil, none, false},
+	} {
+		got, idle := pauseMs(tc.sealed, tc.next)
+		if idle != tc.idle || (got == nil) != (tc.want < 0) || got != nil && int64(*got) != tc.want {
+			t.Errorf("%s: %v, idle %v; want %d ms, idle %v", tc.name, got, idle, tc.want, tc.idle)
+		}
+	}
+	quiet := evidence{end: catalog.SealedEnd{End: 1, Next: 1}, strayEnd: -1, reports: []catalog.AckReport{{LastAck: 10 * ms, Records: 1}}}
+	for _, final := range []bool{false, true} {
+		if quiet.final = final; judge(0, &quiet).Idle != final {
+			t.Errorf("nobody went on, final %v: %+v", final, judge(0, &quiet))
+		}
+	}
+	quiet.reports[0].Asked = 11 * ms
+	if p := judge(0, &quiet); p.Idle || p.PauseMs != nil {
+		t.Errorf("somebody was sent back, and did not come again: %+v", p)
+	}
+}

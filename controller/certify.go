@@ -297,7 +297,7 @@ func (t *term) issue(ctx context.Context, e *catalog.Extend, at stage) error {
 		end := e.Ends[i]
 		ev := evidence{end: end, reports: sealed[end.Partition], next: next[end.Partition], strayEnd: -1,
 			rewritten: isRestamped(topic.Config), compacted: isCompacted(topic.Config),
-			alarm: alarms[end.Partition], lossy: e.Unreadable, silent: e.Silent, away: oldCluster(e, &end), standing: e.Standing}
+			alarm: alarms[end.Partition], lossy: e.Unreadable, gone: e.Kind == catalog.OpRepair, silent: e.Silent, away: oldCluster(e, &end), standing: e.Standing}
 		if !ev.lossy && end.Old >= 0 {
 			t.readBoundary(ctx, e, &ev, at >= turnedOver)
 			if at == complete {
@@ -312,7 +312,7 @@ func (t *term) issue(ctx context.Context, e *catalog.Extend, at stage) error {
 				ev.contentLater = c != nil
 			}
 		}
-		ev.sized = configInt(topic.Config, "retention.bytes") >= 0
+		ev.sized, ev.final = configInt(topic.Config, "retention.bytes") >= 0, at == complete
 		cert.Partitions[i] = judge(end.Partition, &ev)
 		return nil
 	})

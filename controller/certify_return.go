@@ -67,7 +67,11 @@ func (t *term) certifyReturn(ctx context.Context, e *catalog.Extend) error {
 
 // firstWord is a return's certificate before anything was compared.
 func firstWord(e *catalog.Extend) catalog.Certificate {
-	cert := catalog.Certificate{Op: e.Op, Kind: catalog.OpReturn, Topic: e.Topic, From: e.Target, To: e.Target, Mode: e.Mode, Issued: time.Now().UTC(), Standing: summary(e.Standing)}
+	kind := catalog.OpReturn
+	if e.Forfeit {
+		kind = catalog.OpRepair
+	}
+	cert := catalog.Certificate{Op: e.Op, Kind: kind, Topic: e.Topic, From: e.Target, To: e.Target, Mode: e.Mode, Issued: time.Now().UTC(), Standing: summary(e.Standing)}
 	for i := range e.Ends {
 		cert.Partitions = append(cert.Partitions, judgeEarly(&evidence{end: e.Ends[i], returned: &e.Returned[i]}))
 	}
@@ -132,7 +136,7 @@ func (t *term) judgeReturn(ctx context.Context, e *catalog.Extend, failovers []c
 	parts := make([]catalog.PartitionCertificate, len(e.Ends))
 	err = each(ctx, make([]*catalog.Chain, len(e.Ends)), func(ctx context.Context, i int, _ *catalog.Chain) error {
 		end := e.Ends[i]
-		ev := evidence{end: end, strayEnd: -1, returned: &e.Returned[i],
+		ev := evidence{end: end, strayEnd: -1, returned: &e.Returned[i], forfeit: e.Forfeit,
 			rewritten: isRestamped(topic.Config), compacted: isCompacted(topic.Config),
 			sized: configInt(topic.Config, "retention.bytes") >= 0}
 		// A log that is shorter than what was acknowledged is judged up to there.
@@ -208,10 +212,10 @@ func (t *term) lastWord(ctx context.Context, e, f *catalog.Extend, parts []catal
 			left = left || c.Unread
 			continue
 		}
-		pause := c.PauseMs
+		pause, idle := c.PauseMs, c.Idle
 		*c = parts[i]
 		if c.PauseMs == nil {
-			c.PauseMs = pause
+			c.PauseMs, c.Idle = pause, idle
 		}
 	}
 	cert.Return, cert.Issued = e.Op, time.Now().UTC()

@@ -54,7 +54,7 @@ func stillNeeded(s *catalog.Snapshot, cluster string, t *catalog.Topic, partitio
 	return refuse(Refused, "braid cluster describe "+cluster+" lists each topic and until when; what is not wanted any more goes with braid topic delete", "%s", text)
 }
 
-// firstOn finds a topic that has a copy on the cluster, and its first such
+// firstOn finds a topic that has a copy on the cluster which is not gone there, and its first such
 // partition: the first by name, internal ones last. nil if there is none.
 func firstOn(s *catalog.Snapshot, cluster string) (first *catalog.Topic, partition int32) {
 	for t := range s.AllTopics() {
@@ -63,7 +63,7 @@ func firstOn(s *catalog.Snapshot, cluster string) (first *catalog.Topic, partiti
 		}
 		on := slices.IndexFunc(s.Chains(t.ID), func(ch *catalog.Chain) bool {
 			return slices.ContainsFunc(ch.Spans, func(sp catalog.Span) bool {
-				return slices.ContainsFunc(sp.Copies, func(c catalog.Copy) bool { return c.Cluster == cluster })
+				return slices.ContainsFunc(sp.Copies, func(c catalog.Copy) bool { return c.Cluster == cluster && !c.Gone })
 			})
 		})
 		if on >= 0 {

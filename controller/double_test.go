@@ -28,6 +28,9 @@ type double struct {
 	fixed   error    // what it says to every change of configs
 	unknown []string // configs that it does not know
 	seals   int
+	hides   bool               // lists none of its topics, as a broker that lags
+	probed  func() error       // asked at each probe; an error is the answer
+	lists   int                // how often it listed its topics
 	unasked int                // health checks that do not find out whether it can be sealed
 	asked   func(l *doubleLog) // for its bounds
 	aged    func(l *doubleLog) // for a time after all records, before it answers
@@ -164,9 +167,10 @@ func (d *double) Topics(_ context.Context, prefix string) ([]span.Topic, error) 
 	if err := d.answer(); err != nil {
 		return nil, err
 	}
+	d.lists++
 	var out []span.Topic
 	for n, t := range d.topics {
-		if strings.HasPrefix(n, prefix) {
+		if !d.hides && strings.HasPrefix(n, prefix) {
 			out = append(out, span.Topic{Name: n, ID: t.id})
 		}
 	}
@@ -402,6 +406,9 @@ func (h *doubleHandle) Probe(context.Context) error {
 	h.d.mu.Lock()
 	defer h.d.mu.Unlock()
 	l, err := h.log()
+	if err == nil && h.d.probed != nil {
+		err = h.d.probed()
+	}
 	if err == nil && l.t.sealed {
 		err = span.ErrSealed
 	}

@@ -581,3 +581,37 @@ func TestSourceIsLostDuringAMove(t *testing.T) {
 	f.until("the return", func() bool { return !sealedOn(f.chain(topics[0], 0), "a", true) })
 	ws[0].verify()
 }
+
+// A cluster that an operator fails over while it answers hides its sealed spans for a moment only.
+func TestSealedSpansOfAClusterThatAnswersAreShownAgain(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "a", "b")
+	s, err := f.cat.Register(f.ctx, catalog.Gateway{Node: 1, Started: time.Now()}, patience)
+	f.check(err)
+	t.Cleanup(func() { f.check(s.Close(context.Background())) })
+	f.check(f.cat.PutClusterVote(f.ctx, s, catalog.ClusterVote{Cluster: "a", Up: true, Since: time.Now().Add(-time.Minute)}))
+	var hidden atomic.Bool
+	topic := f.topic("orders", 1, "a", map[string]string{ConfigGuarantee: guaranteeAvailable})
+	stop := f.watch.OnChange(func(catalog.Change) {
+		if ch, _ := f.watch.Snapshot().Chain(topic.ID, 0); ch != nil && sealedOn(ch, "a", true) {
+			hidden.Store(true)
+		}
+	})
+	defer stop()
+	w := f.writer(topic, 0, 100)
+	w.append(3)
+	f.controller()
+	f.until("a move", func() bool { return f.done(f.move("b", "orders")).State == catalog.OpDone })
+	// One that has looked at the cluster when it was well.
+	away := f.topic("away", 1, "a", map[string]string{ConfigGuarantee: guaranteeAvailable})
+	f.until("a move", func() bool { return f.done(f.move("b", "away")).State == catalog.OpDone })
+	w.append(1)
+	op, err := f.admin.Submit(f.ctx, OpRequest{Kind: catalog.OpFailover, Cluster: "a"})
+	f.check(err)
+	if op = f.done(op); op.State != catalog.OpDone {
+		t.Fatalf("%+v", op)
+	}
+	f.until("they were hidden", hidden.Load)
+	f.until("they are shown", func() bool { return !sealedOn(f.chain(topic, 0), "a", true) && !sealedOn(f.chain(away, 0), "a", true) })
+	w.verify()
+}

@@ -303,6 +303,10 @@ func planCluster(s *catalog.Snapshot, from []candidate, req OpRequest, p Plan) (
 			p.add(s, t, req.To, from, req.Cluster)
 			for i := n; i < len(p.Moves); i++ {
 				p.Moves[i].Mode = catalog.ModeLossy
+				if isInternal(t) {
+					p.Moves[i].Note = "Kafka's own by its name, and empty"
+					continue
+				}
 				lossy++
 				p.Moves[i].Note = "sealed instead, and nothing is lost, if the cluster can be reached"
 			}
@@ -393,13 +397,13 @@ func (p Plan) finish(s *catalog.Snapshot) Plan {
 	return p
 }
 
-// copiesOn counts the spans with a copy on a cluster.
+// copiesOn counts the spans with a copy on a cluster that is not gone there.
 func copiesOn(chains []*catalog.Chain, cluster string) int {
 	n := 0
 	for _, ch := range chains {
 		for i := range ch.Spans {
 			for j := range ch.Spans[i].Copies {
-				if ch.Spans[i].Copies[j].Cluster == cluster {
+				if c := &ch.Spans[i].Copies[j]; c.Cluster == cluster && !c.Gone {
 					n++
 				}
 			}

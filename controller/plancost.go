@@ -40,7 +40,8 @@ type Cost struct {
 func (a *Admin) price(ctx context.Context, s *catalog.Snapshot, p *Plan, req OpRequest) {
 	ctx, cancel := context.WithTimeout(ctx, planPatience)
 	defer cancel()
-	q := &pricing{a: a, ctx: ctx, sizes: map[string]map[[16]byte][]int64{}}
+	q := &pricing{a: a, ctx: ctx, sizes: map[string]map[[16]byte][]int64{}, missed: map[string]missed{}}
+	q.missing(s, p, req)
 	q.wg.Go(func() { q.answers(s, p, req) })
 	topics := map[string][]span.Topic{}
 	for i := range p.Moves {
@@ -67,6 +68,7 @@ func (a *Admin) price(ctx context.Context, s *catalog.Snapshot, p *Plan, req OpR
 		}
 	}
 	q.wg.Wait()
+	q.tellMissing(p)
 	if req.Kind == catalog.OpDrain {
 		p.Kept = keptBeside(s, p, req.Cluster)
 	}
@@ -110,8 +112,16 @@ const maxRetentionShown = 200 * 365 * 24 * 3600 * 1000
 
 // leaves are the physical topics of a topic on the clusters that it would leave.
 func leaves(chains []*catalog.Chain, from string) (out []catalog.PhysicalTopic) {
+	gone := map[catalog.ID]bool{}
+	for _, ch := range chains {
+		for i := range ch.Spans {
+			for _, c := range ch.Spans[i].Copies {
+				gone[c.TopicID] = gone[c.TopicID] || c.Gone
+			}
+		}
+	}
 	for _, t := range allTopics(chains) {
-		if isAmong(from, t.Cluster) {
+		if isAmong(from, t.Cluster) && !gone[t.TopicID] {
 			out = append(out, t)
 		}
 	}
@@ -131,6 +141,8 @@ type pricing struct {
 
 	mu    sync.Mutex
 	sizes map[string]map[[16]byte][]int64 // by cluster and physical topic
+	// missed is by cluster what it has no more.
+	missed map[string]missed
 }
 
 // measure asks one cluster for the bytes of topics.
@@ -176,7 +188,7 @@ func (q *pricing) count(ch *catalog.Chain, m *PlannedMove) {
 	for i := range ch.Spans {
 		sp := &ch.Spans[i]
 		c := &sp.Copies[0]
-		if !isAmong(m.From, c.Cluster) {
+		if !isAmong(m.From, c.Cluster) || c.Gone {
 			continue
 		}
 		end := sp.End
@@ -228,7 +240,7 @@ func (q *pricing) answers(s *catalog.Snapshot, p *Plan, req OpRequest) {
 	if len(p.Moves) == 0 {
 		return
 	}
-	cost := req.Cluster + " answers: while it does its topics are sealed there, and nothing is lost or doubled; what may be missing, as said below, is so of a cluster that is gone"
+	cost := req.Cluster + " answers: while it does its topics are sealed there, and nothing that it has is lost or doubled; what may be missing, as said below, is so of a cluster that is gone"
 	if !yes {
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = errNoAnswer

@@ -87,7 +87,7 @@ func keptOn(t *catalog.Topic, chains []*catalog.Chain, cluster string) (Kept, bo
 	for _, ch := range chains {
 		for i := range ch.Spans {
 			sp := &ch.Spans[i]
-			if sp.IsOpen() || !slices.ContainsFunc(sp.Copies, func(c catalog.Copy) bool { return c.Cluster == cluster }) {
+			if sp.IsOpen() || !slices.ContainsFunc(sp.Copies, func(c catalog.Copy) bool { return c.Cluster == cluster && !c.Gone }) {
 				continue
 			}
 			k.Spans++

@@ -227,22 +227,38 @@ func (t *term) bringBack(ctx context.Context, ref catalog.TopicRef, cluster, op 
 			return h.withdraw(ctx, err)
 		}
 	}
-	type at struct{ partition, span int32 }
-	changes := map[at]*catalog.ReturnedSpan{}
-	for i := range h.e.Ends {
-		changes[at{h.e.Ends[i].Partition, h.e.Ends[i].Span}] = &h.e.Returned[i]
+	if err := h.settle(ctx); err != nil || !e.Forfeit || op == "" {
+		return err
 	}
-	err = t.changeChains(ctx, ref, func(p int32, ch *catalog.Chain) bool {
+	return t.bringBack(ctx, ref, cluster, op) // that was another's, of a controller before this one
+}
+
+// settle makes the chains and the first certificate of what was written down, and hands the extend on to be certified.
+func (h *homecoming) settle(ctx context.Context) error {
+	t, cluster := h.t, h.cluster
+	type at struct{ partition, span int32 }
+	changes := map[at]int{}
+	for i := range h.e.Ends {
+		changes[at{h.e.Ends[i].Partition, h.e.Ends[i].Span}] = i
+	}
+	err := t.changeChains(ctx, h.e.Topic, func(p int32, ch *catalog.Chain) bool {
 		settled := false
 		for i := range ch.Spans {
 			sp := &ch.Spans[i]
-			c := awayCopy(sp, cluster)
-			if x := changes[at{p, sp.Seq}]; x != nil && c != nil {
+			n, ok := changes[at{p, sp.Seq}]
+			if !ok {
+				continue
+			}
+			x := &h.e.Returned[n]
+			if h.e.Forfeit {
+				settled = loseSealed(sp, h.e.Old[h.e.Ends[n].Old]) || settled
+			} else if c := awayCopy(sp, cluster); c != nil {
 				sp.End, c.Skip, c.Settled, c.Gone = x.End, x.Skip, true, x.Gone
 				settled = true
 			}
 		}
-		return mark(ch, cluster, false) || settled
+		// What was lost, and is not taken in yet, is not this one's to be shown again.
+		return !h.e.Forfeit && mark(ch, cluster, false) || settled
 	})
 	if err != nil {
 		return err
@@ -255,6 +271,11 @@ func (t *term) bringBack(ctx context.Context, ref catalog.TopicRef, cluster, op 
 	}
 	if err := t.o.Catalog.PutCertificate(ctx, firstWord(&h.e), t.driver.fence); err != nil {
 		return err
+	}
+	if h.e.Forfeit {
+		if err := t.tellForfeit(ctx, &h.e); err != nil {
+			return err
+		}
 	}
 	return t.o.Catalog.EndReturn(ctx, h.e, t.driver.fence)
 }
@@ -383,20 +404,13 @@ func (h *homecoming) span(ctx context.Context, p int32, ch *catalog.Chain, i int
 	}
 	gone := h.gone[c.TopicID]
 	if gone {
-		// As a log that went back to where the chain begins to need it. The span keeps its offsets, and is passed over.
-		physical = chain.ToPhysical(c, min(max(sp.Start, ch.Start), sp.End))
+		physical = nothingLeft(ch, sp, c)
 	}
 	if physical < 0 {
 		return end, x, fmt.Errorf("%w: the seal told no end of partition %d", span.ErrUnavailable, c.Partition)
 	}
-	real := chain.ToLogical(c, physical)
-	end = catalog.SealedEnd{Partition: p, At: c.Partition, Span: sp.Seq, Start: sp.Start, Next: sp.End, Delta: real - physical,
-		Physical: physical, End: real, MaxTimestamp: sp.MaxTimestamp, Producers: sp.Producers, Skip: c.Skip,
-		Reported: sp.Reported}
-	if i+1 < len(ch.Spans) {
-		end.Next = ch.Spans[i+1].Start
-	}
-	x = catalog.ReturnedSpan{Cut: sp.End, End: sp.End, Skip: c.Skip, First: -1, Stranded: chain.Stranded(sp, c, real)}
+	end, x = returnedAs(p, ch, i, c, physical)
+	real := end.End
 	if gone {
 		x.Gone, x.Stranded = true, nil
 		return end, x, nil
@@ -423,6 +437,25 @@ func (h *homecoming) span(ctx context.Context, p int32, ch *catalog.Chain, i int
 	}
 	err = s.replay(ctx, &x)
 	return end, x, err
+}
+
+// nothingLeft is the physical end of a copy that is gone: that of a log which went back to where the chain begins to need
+// it. The span keeps its offsets, and is passed over.
+func nothingLeft(ch *catalog.Chain, sp *catalog.Span, c *catalog.Copy) int64 {
+	return chain.ToPhysical(c, min(max(sp.Start, ch.Start), sp.End))
+}
+
+// returnedAs is the chain's span i, of whose copy the physical end was found, before anything is taken in.
+func returnedAs(p int32, ch *catalog.Chain, i int, c *catalog.Copy, physical int64) (end catalog.SealedEnd, x catalog.ReturnedSpan) {
+	sp := &ch.Spans[i]
+	real := chain.ToLogical(c, physical)
+	end = catalog.SealedEnd{Partition: p, At: c.Partition, Span: sp.Seq, Start: sp.Start, Next: sp.End, Delta: real - physical,
+		Physical: physical, End: real, MaxTimestamp: sp.MaxTimestamp, Producers: sp.Producers, Skip: c.Skip,
+		Reported: sp.Reported}
+	if i+1 < len(ch.Spans) {
+		end.Next = ch.Spans[i+1].Start
+	}
+	return end, catalog.ReturnedSpan{Cut: sp.End, End: sp.End, Skip: c.Skip, First: -1, Stranded: chain.Stranded(sp, c, real)}
 }
 
 // leaveOutFrom adds [from, end) to the ranges that a copy leaves out. What cannot be

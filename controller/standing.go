@@ -142,14 +142,14 @@ func caughtUp(g catalog.GroupStand, at map[int32]*catalog.SealedEnd) int {
 	return 1
 }
 
-// waitingGroups are those that stand before or in a span that cannot be read.
-func waitingGroups(s *catalog.Standing, end *catalog.SealedEnd) (out []catalog.GroupSkip) {
+// unreadGroups are those that stand before or in a span that cannot be read.
+func unreadGroups(s *catalog.Standing, end *catalog.SealedEnd, what string) (out []catalog.GroupSkip) {
 	if s == nil {
 		return nil
 	}
 	for _, g := range s.Groups {
 		if g.Partition == end.Partition && g.Offset < end.End {
-			out = append(out, skipOf(g, end.Start, end.End, end.Skip, catalog.GroupWaits))
+			out = append(out, skipOf(g, end.Start, end.End, end.Skip, what))
 		}
 	}
 	return out
@@ -270,10 +270,13 @@ func skippedGroups(e *catalog.Extend, before []catalog.Extend, now *catalog.Stan
 			end, x := &e.Ends[j], &e.Returned[j]
 			for _, g := range stood[lost.Partition] {
 				is, ok := at[who{g.Group, g.Partition}]
-				if !ok || is < end.Next || g.Offset >= x.End {
+				if g.Offset >= x.End || !x.Gone && (!ok || is < end.Next) {
 					continue
 				}
 				skip := skipOf(g, end.Start, x.End, x.Skip, catalog.GroupSkipped)
+				if x.Gone { // nor will it be given them, wherever it stands by now
+					skip.What, is = catalog.GroupLost, 0
+				}
 				switch {
 				case skip.Records <= 0:
 				case room == 0:

@@ -32,6 +32,8 @@ type term struct {
 	orphan map[orphanKey]time.Time // since when nothing refers to it
 	undone chan undoing
 	absent map[catalog.ID]time.Time // since when a cluster has said that it has a physical topic no more
+	// doubted: a cluster is to be asked again for one of absent.
+	doubted bool
 }
 
 func newTerm(c *Controller, ctx context.Context, cancel context.CancelCauseFunc, fence catalog.Fence) *term {

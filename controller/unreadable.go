@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/gateway"
 )
 
 // changeChains applies change to all chains of a topic and commits the pages that
@@ -54,6 +55,8 @@ func (t *term) hideSealed(ctx context.Context, cluster string) error {
 			continue
 		}
 		ref := catalog.TopicRef{Tenant: topic.Tenant, Name: topic.Name, ID: topic.ID}
+		// If it answers after all, as one that an operator gave up may, they are shown again.
+		t.driver.losses.Add(1)
 		err := t.changeChains(ctx, ref, func(_ int32, ch *catalog.Chain) bool { return mark(ch, cluster, true) })
 		if err != nil {
 			return err
@@ -62,10 +65,13 @@ func (t *term) hideSealed(ctx context.Context, cluster string) error {
 	return nil
 }
 
-// goesOn tells whether a topic goes on without a cluster that is gone.
+// goesOn tells whether a topic goes on without a cluster that is gone: there is nothing in one that is internal.
 func goesOn(t *catalog.Topic) bool {
-	return configOf(t.Config, ConfigGuarantee) == guaranteeAvailable || t.Tenant == catalog.SystemTenant
+	return configOf(t.Config, ConfigGuarantee) == guaranteeAvailable || t.Tenant == catalog.SystemTenant || isInternal(t)
 }
+
+// isInternal tells of a topic that clients look for, as Kafka has it, and that nobody can write to.
+func isInternal(t *catalog.Topic) bool { return gateway.InternalTopic(t.Name) }
 
 // sealedOn tells whether a sealed span has a copy on the cluster with this mark, that is not gone for good.
 func sealedOn(ch *catalog.Chain, cluster string, unreadable bool) bool {

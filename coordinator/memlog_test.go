@@ -232,6 +232,9 @@ func (k *killer) step(op func()) bool {
 }
 
 func (k *killer) killed() bool {
+	if k == nil {
+		return false
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.dead

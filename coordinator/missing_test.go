@@ -3,13 +3,16 @@ package coordinator
 import (
 	"context"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/wire"
 )
 
@@ -114,6 +117,102 @@ func TestShardsWaitForWhatTheyLack(t *testing.T) {
 		r := initTxn(b)
 		if known := r.ProducerID == first.ProducerID; r.ErrorCode != 0 || known != back || back && r.ProducerEpoch <= first.ProducerEpoch {
 			t.Errorf("InitProducerId after it: %+v, before it: %+v", r, first)
+		}
+		b.stop()
+	}
+}
+
+// undecidedParticipants are clusters of which one, and the partition that takes markers, hear nothing.
+type undecidedParticipants struct{ *killParticipants }
+
+func (c undecidedParticipants) End(ctx context.Context, cluster string, x span.Transaction, commit bool) (span.Transaction, error) {
+	if cluster == "y" {
+		return span.Transaction{}, errFault
+	}
+	return c.killParticipants.End(ctx, cluster, x, commit)
+}
+
+func (c undecidedParticipants) Mark(context.Context, catalog.ID, int32, batch.Marker) error {
+	return errFault
+}
+
+// A transaction is decided, one cluster of it has heard of that, and the gateway and the part of the log with the decision are
+// lost. While that cannot be read nobody ends what is left of it, and its client is told to come again; then all of it is
+// ended as it was decided.
+func TestDecidedTransactionWaitsForItsLog(t *testing.T) {
+	for _, commit := range []bool{true, false} {
+		f := newFleet(t, 1, Config{})
+		log, clusters := f.logs[0], newClusters()
+		outcome := func(cluster string) (commits, aborts int, open bool) {
+			clusters.mu.Lock()
+			defer clusters.mu.Unlock()
+			for key, x := range clusters.txns {
+				if key[:1] == cluster {
+					commits, aborts, open = commits+x.commits, aborts+x.aborts, open || x.state == "open"
+				}
+			}
+			return commits, aborts, open
+		}
+		f.participants = undecidedParticipants{&killParticipants{clusters, nil}}
+		a := f.join(1)
+		f.participants = nil
+		eventually(t, "served", func() bool { return f.ready(1) })
+		dead := make(chan struct{})
+		var client sync.WaitGroup
+		client.Go(func() { runTxnUntil(t, a, commit, dead) })
+		eventually(t, "one cluster has heard of the decision", func() bool {
+			commits, aborts, _ := outcome("x")
+			return commits+aborts == 1
+		})
+		a.die()
+		log.goAway(0)
+		close(dead)
+		client.Wait()
+
+		b := f.joinTxn(2, clusters, nil)
+		eventually(t, "the shard has been looked at", func() bool { return waits(b, log) })
+		if r := initTxn(b); wire.Code(r.ErrorCode) != wire.CoordinatorLoadInProgress {
+			t.Errorf("commit %v: InitProducerId: %v", commit, wire.Code(r.ErrorCode))
+		}
+		end := kmsg.NewPtrEndTxnRequest()
+		end.Version, end.TransactionalID, end.ProducerID, end.Commit = 5, "pay", catalog.ProducerIDBase, commit
+		if code := wire.Code(b.c.EndTxn(t.Context(), Caller{Tenant: "default"}, end).ErrorCode); code != wire.CoordinatorLoadInProgress {
+			t.Errorf("commit %v: EndTxn: %v", commit, code)
+		}
+		_, code := b.c.EnlistLocal(t.Context(), &Enlist{Tenant: "default", ID: "pay", Producer: catalog.ProducerIDBase, Implicit: true,
+			At: chain.Enlist{Topic: idOf("topic"), Cluster: "y", Physical: span.Topic{Name: "py", ID: idOf("py")}, Foreign: true}})
+		if code != wire.CoordinatorLoadInProgress {
+			t.Errorf("commit %v: a batch of the transaction: %v", commit, code)
+		}
+		if o, code := fetchStable(b.c, "readers"); code != wire.CoordinatorLoadInProgress {
+			t.Errorf("commit %v: offset %d, %v", commit, o, code)
+		}
+		if commits, aborts, open := outcome("y"); commits+aborts > 0 || !open {
+			t.Errorf("commit %v: the rest was ended without the decision: %d commits, %d aborts, open %v", commit, commits, aborts, open)
+		}
+
+		log.comeBack()
+		eventually(t, "the id is free", func() bool { return wire.Code(initTxn(b).ErrorCode) == wire.None })
+		want := map[bool]int{true: 1}[commit]
+		for _, cluster := range []string{"x", "y"} {
+			if commits, aborts, open := outcome(cluster); commits != want || aborts != 1-want || open {
+				t.Errorf("commit %v: %s has %d commits and %d aborts, open %v", commit, cluster, commits, aborts, open)
+			}
+		}
+		clusters.mu.Lock()
+		if len(clusters.marks) != 1 {
+			t.Errorf("commit %v: markers: %+v", commit, clusters.marks)
+		}
+		for _, all := range clusters.marks {
+			for _, m := range all {
+				if m.Commit != commit {
+					t.Errorf("commit %v: marker %+v", commit, m)
+				}
+			}
+		}
+		clusters.mu.Unlock()
+		if o, code := fetchStable(b.c, "readers"); code != wire.None || (o == 7) != commit {
+			t.Errorf("commit %v: offset %d, %v", commit, o, code)
 		}
 		b.stop()
 	}

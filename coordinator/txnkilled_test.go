@@ -332,6 +332,24 @@ func runTxn(t *testing.T, g *fleetMember, k *killer, commit bool) wire.Code {
 			time.AfterFunc(50*time.Millisecond, cancel)
 		}
 	}()
+	return requestTxn(ctx, t, g, k, commit)
+}
+
+// runTxnUntil is runTxn with a gateway that is dead when the channel is closed.
+func runTxnUntil(t *testing.T, g *fleetMember, commit bool, dead <-chan struct{}) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	go func() {
+		select {
+		case <-dead:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	requestTxn(ctx, t, g, nil, commit)
+}
+
+func requestTxn(ctx context.Context, t *testing.T, g *fleetMember, k *killer, commit bool) wire.Code {
 	caller := Caller{Tenant: "default"}
 	id := initTxn(g)
 	if id.ErrorCode != 0 {

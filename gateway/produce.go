@@ -140,7 +140,7 @@ func (f *flight) submit(body int) {
 			pp := &f.parts[i]
 			pp.f, pp.index = f, i
 			pp.append = chain.Append{
-				Batch: part.Records, Header: header, Loan: loan, At: body + part.At, Burst: &f.burst, Deadline: deadline,
+				Batch: part.Records, Header: header, Loan: loan, At: body + part.At, Burst: &f.burst, Came: f.start, Deadline: deadline,
 				MaxBatch: st.settings.maxMessageBytes, Txn: txn, Done: produceLanded, Tag: pp,
 			}
 			f.left.Add(1)
@@ -195,12 +195,14 @@ func (f *flight) topic(t *wire.Topic, ask *asker) (*topicState, wire.Code) {
 		f.burst.Begin()
 		st = find()
 	}
-	switch {
-	case st != nil && f.version >= 13:
+	if st != nil && f.version >= 13 {
 		if code := ask.onStream(acl.Write, st.name); code != wire.None {
 			return nil, code
 		}
-		return st, wire.None
+	}
+	switch {
+	case st != nil && internalTopic(string(st.name)):
+		return nil, wire.InvalidTopicException // nobody's to write to, as in Kafka
 	case st != nil:
 		return st, wire.None
 	case f.version >= 13:

@@ -23,6 +23,7 @@ func TestProduceValidation(t *testing.T) {
 	plain := f.topic("plain", 1)
 	f.topic("small", 1, "max.message.bytes", "200")
 	f.topic("compacted", 1, "cleanup.policy", "compact")
+	f.topic("__consumer_offsets", 1, "cleanup.policy", "compact")
 	f.topic("strict", 1, "message.timestamp.before.max.ms", "1000")
 	f.topic("strict-compacted", 1, "cleanup.policy", "compact", "message.timestamp.before.max.ms", "3600000")
 	r := f.raw()
@@ -49,6 +50,7 @@ func TestProduceValidation(t *testing.T) {
 		{name: "good", topic: "plain", records: good},
 		{name: "good, acks 1", topic: "plain", acks: 1, records: good},
 		{name: "wrong acks", topic: "plain", acks: 7, records: good, want: wire.InvalidRequiredAcks},
+		{name: "internal", topic: "__consumer_offsets", records: good, want: wire.InvalidTopicException},
 		{name: "no such topic", topic: "none", records: good, want: wire.UnknownTopicOrPartition},
 		{name: "no such partition", topic: "plain", part: 5, records: good, want: wire.UnknownTopicOrPartition},
 		{name: "negative partition", topic: "plain", part: -1, records: good, want: wire.UnknownTopicOrPartition},

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,16 +23,18 @@ type onEtcd struct {
 	etcd       *testkit.Etcd
 	points     string // directory of fault points
 	up, second *running
-	loads      []*load // a client per topic: in one, what waits would hold up the others
-	group      *member
-	faults     int
+	// controllers are processes of their own; one of them leads, where there are any.
+	controllers []*running
+	loads       []*load // a client per topic: in one, what waits would hold up the others
+	group       *member
+	faults      int
 }
 
 // Topics: one that moves, one that stays and is read by the group, and one that would go on elsewhere at once if its
 // cluster were taken for lost.
 const etcdMoved, etcdStill, etcdAvailable = "moved", "still", "available"
 
-func startOnEtcd(t *testing.T, members int) *onEtcd {
+func startOnEtcd(t *testing.T, members, controllers int) *onEtcd {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("-short: mostly it waits for leases")
@@ -39,7 +42,14 @@ func startOnEtcd(t *testing.T, members int) *onEtcd {
 	f := &onEtcd{t: t, etcd: testkit.StartEtcd(t, members), points: t.TempDir()}
 	// A busy machine takes its time to see a local cluster that is back; what is said of it before `braid up` leads counts for nothing at all.
 	const patient = "braid.failure.detection.ms=20000"
-	f.up = startBraidWith(t, []string{"BRAID_FAULTS_DIR=" + f.points}, "up", "--data-dir", t.TempDir(), "--listen", testkit.Addr(t),
+	env := []string{"BRAID_FAULTS_DIR=" + f.points}
+	for range controllers {
+		f.controllers = append(f.controllers, startBraidWith(t, env, "controller", "--catalog-endpoints", strings.Join(f.etcd.Endpoints(), ","), "--set", patient))
+	}
+	if controllers > 0 {
+		env = append(env, "BRAID_FAULTS_CONTROLLED_ELSEWHERE=1")
+	}
+	f.up = startBraidWith(t, env, "up", "--data-dir", t.TempDir(), "--listen", testkit.Addr(t),
 		"--http", testkit.Addr(t), "--catalog-endpoints", strings.Join(f.etcd.Endpoints(), ","), "--set", patient)
 	f.second = f.up.gateway()
 	f.up.must("topic", "create", etcdMoved, "--partitions", "2", "--cluster", "a")
@@ -194,7 +204,7 @@ func (f *onEtcd) end() {
 		}
 	}
 	if !f.t.Failed() {
-		summary.Line(f.t, "%d faults (kill -9, SIGSTOP) of an external etcd, and of braid up on it, also while a topic moves: %d records acknowledged, 0 lost, duplicated, reordered, no failover", f.faults, records)
+		summary.Line(f.t, "%d faults (kill -9, SIGSTOP) of an external etcd, and of what runs on it, also while a topic moves: %d records acknowledged, 0 lost, duplicated, reordered, no failover", f.faults, records)
 	}
 }
 
@@ -203,7 +213,7 @@ func (f *onEtcd) end() {
 // nobody takes a cluster for lost, and all is as it was when etcd is back.
 func TestCatalogOnEtcdGoesAway(t *testing.T) {
 	t.Parallel()
-	f := startOnEtcd(t, 1)
+	f := startOnEtcd(t, 1, 0)
 	f.killedInAMove(controller.FaultSealed, false)
 	f.killsUp()
 	f.do(f.etcd.Pause)
@@ -212,6 +222,57 @@ func TestCatalogOnEtcdGoesAway(t *testing.T) {
 	f.faults++
 	f.whole("when etcd goes on")
 	f.move()
+	f.end()
+}
+
+// leaderKilledInAMove kills the leading controller, a process of its own, while a move stands at a point. The other one ends it.
+func (f *onEtcd) leaderKilledInAMove(point string) {
+	f.t.Helper()
+	held := filepath.Join(f.points, point)
+	f.do(func() error { return os.WriteFile(held, nil, 0o600) })
+	to := f.elsewhere()
+	op, err := f.up.admin.Submit(f.t.Context(), api.OpRequest{Kind: "move", Topics: []string{etcdMoved}, To: to})
+	f.do(func() error { return err })
+	pid := 0
+	eventually(f.t, patience, "the move is at "+point, func() bool {
+		b, err := os.ReadFile(held + ".reached")
+		if err == nil {
+			pid, err = strconv.Atoi(strings.TrimSpace(string(b)))
+		}
+		return err == nil
+	})
+	i := slices.IndexFunc(f.controllers, func(c *running) bool { return c.ready.PID == pid })
+	if i < 0 {
+		f.t.Fatalf("process %d leads, which is no controller of its own", pid)
+	}
+	f.controllers[i].kill()
+	f.do(func() error { return os.Remove(held) })
+	f.goesOn("while no controller leads", etcdMoved)
+	eventually(f.t, patience, "the other controller ends the move", func() bool {
+		ctx, cancel := context.WithTimeout(f.t.Context(), 10*time.Second)
+		defer cancel()
+		now, err := f.up.admin.Op(ctx, op.ID, 0)
+		if err == nil && now.Ended() && now.State != "done" {
+			f.t.Fatalf("the move is %s: %s", now.State, now.Message)
+		}
+		return err == nil && now.Ended()
+	})
+	if f.elsewhere() == to {
+		f.t.Errorf("the topic is not on %s", to)
+	}
+	f.do(func() error { return os.Remove(held + ".reached") })
+	f.controllers[i].start()
+	f.faults++
+	f.whole("after the leading controller was killed at " + point)
+}
+
+// TestControllersOnEtcd: the catalog is an etcd of its own, the controllers are two processes that have nothing else. The one that
+// leads is killed in the middle of a move, the other ends it; then it is its turn.
+func TestControllersOnEtcd(t *testing.T) {
+	t.Parallel()
+	f := startOnEtcd(t, 1, 2)
+	f.leaderKilledInAMove(controller.FaultSealed)
+	f.leaderKilledInAMove(controller.FaultPrepared)
 	f.end()
 }
 
@@ -234,7 +295,7 @@ func TestCatalogOnEtcdGoesAwayAtEachPoint(t *testing.T) {
 	t.Parallel()
 	t.Run("one member", func(t *testing.T) {
 		t.Parallel()
-		f := startOnEtcd(t, 1)
+		f := startOnEtcd(t, 1, 0)
 		for _, point := range movePoints {
 			f.killedInAMove(point, false)
 			f.killedInAMove(point, true)
@@ -256,7 +317,7 @@ func TestCatalogOnEtcdGoesAwayAtEachPoint(t *testing.T) {
 	})
 	t.Run("the leader of three members", func(t *testing.T) {
 		t.Parallel()
-		f := startOnEtcd(t, 3)
+		f := startOnEtcd(t, 3, 0)
 		for i := range 6 {
 			leader, err := f.etcd.Leader(t.Context())
 			if err != nil {

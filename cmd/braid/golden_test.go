@@ -43,6 +43,9 @@ func steady(v any, numbers bool) any {
 			// Of how much coordinators have written by then, and how soon gateways told of it.
 			x["partitions"], x["verdict"] = "(partitions)", "(verdict)"
 		}
+		if _, ok := x["pauseMs"]; ok {
+			delete(x, "idle") // said instead of a pause
+		}
 		if x["kind"] == "local" && x["health"] != nil {
 			delete(x, "detail") // it has one when it is not well, as on a machine that is too busy
 		}

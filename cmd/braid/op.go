@@ -380,7 +380,7 @@ func certificateLine(c api.Certificate) string {
 	var lost, duplicated, reordered, acknowledged, replayed, inPlace int64
 	unread, unreported := 0, 0
 	pause := "pause unknown"
-	longest := 0.0
+	longest, idle := 0.0, 0
 	add := func(sum *int64, n *int64) {
 		if n != nil {
 			*sum += *n
@@ -403,6 +403,12 @@ func certificateLine(c api.Certificate) string {
 			longest = *p.PauseMs
 			pause = fmt.Sprintf("longest pause %.0f ms", longest)
 		}
+		if p.Idle {
+			idle++
+		}
+	}
+	if idle > 0 && idle == len(c.Partitions) {
+		pause = "idle: nobody waited"
 	}
 	what := fmt.Sprintf("%s lost, %s duplicated, %s reordered", count(lost), count(duplicated), count(reordered))
 	switch {
@@ -454,7 +460,7 @@ func printCertificate(w io.Writer, c api.Certificate) error {
 	var rows [][]string
 	for _, p := range c.Partitions {
 		rows = append(rows, []string{fmt.Sprint(p.Partition), count(p.End), known(p.Acknowledged), known(p.Found),
-			known(p.Lost), known(p.Duplicated), known(p.Reordered), pauseText(p.PauseMs), p.Verdict})
+			known(p.Lost), known(p.Duplicated), known(p.Reordered), pauseText(p), p.Verdict})
 	}
 	if err := table(w, []string{"PARTITION", "END", "ACKED", "FOUND", "LOST", "DUPLICATED", "REORDERED", "PAUSE MS", "VERDICT"}, rows); err != nil {
 		return err
@@ -479,11 +485,15 @@ func printCertificate(w io.Writer, c api.Certificate) error {
 	return nil
 }
 
-func pauseText(ms *float64) string {
-	if ms == nil {
-		return "-"
+// pauseText shows for how long appends waited; idle: none did.
+func pauseText(p api.CertifiedRecord) string {
+	switch {
+	case p.PauseMs != nil:
+		return fmt.Sprintf("%.1f", *p.PauseMs)
+	case p.Idle:
+		return "idle"
 	}
-	return fmt.Sprintf("%.1f", *ms)
+	return "-"
 }
 
 // checkedLines says what was checked, the same text once, with the partitions it holds for.

@@ -25,6 +25,7 @@ func groupsInBrief(c api.Certificate) string {
 	for _, x := range []struct{ what, one, many string }{
 		{"waits", "group stands before records that cannot be read", "groups stand before records that cannot be read"},
 		{"skipped", "group skipped records", "groups skipped records"},
+		{"lost", "group had not read what is lost", "groups had not read what is lost"},
 		{"dropped", "group had not read what was dropped", "groups had not read what was dropped"},
 	} {
 		if n[x.what] > 0 {
@@ -75,6 +76,8 @@ func groupText(c api.Certificate, partition int32, g api.CertifiedGroup) string 
 	case "waits":
 		return fmt.Sprintf("stands at %s: up to %s in %s wait for cluster %s; it skips them if it reads on meanwhile",
 			count(g.Committed), plural(int(g.Records), "record", "records"), span, c.From)
+	case "lost":
+		return fmt.Sprintf("stands at %s, and had not read up to %s in %s: they are lost, and it goes on behind them", count(g.Committed), plural(int(g.Records), "record", "records"), span)
 	case "skipped":
 		now := ""
 		if g.Now != nil {

@@ -139,7 +139,13 @@ func TestCertificateText(t *testing.T) {
 	if err != nil || !strings.Contains(string(raw), `"pauseMs":null`) {
 		t.Errorf("%v: %s", err, raw)
 	}
-	c.Partitions[1].PauseMs = &pause
+	for i := range c.Partitions {
+		c.Partitions[i].Idle = true
+	}
+	if got := text(); !strings.Contains(got, "; idle: nobody waited\n") || strings.Count(got, " idle ") != 4 {
+		t.Errorf("where nobody produced is not shown:\n%s", got)
+	}
+	c.Partitions[1].PauseMs, c.Partitions[1].Idle = &pause, false
 	if got := text(); !strings.Contains(got, "longest pause 12 ms\n") || !strings.Contains(got, "12.3") {
 		t.Errorf("a known pause is not shown:\n%s", got)
 	}

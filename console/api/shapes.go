@@ -231,7 +231,7 @@ type CertifiedGroup struct {
 	To        int64  `json:"to"`
 	Records   int64  `json:"records"` // at most
 	// What: waits (it stands there, and the records are read when the cluster is back), skipped (it went past them
-	// meanwhile, and gets them only if it is reset to From), dropped (they left the topic unread).
+	// meanwhile, and gets them only if it is reset to From), dropped (they left the topic unread), lost (it had not read them, and nobody will).
 	What string `json:"what"`
 	Now  *int64 `json:"now,omitempty"` // skipped: what it had committed when the records were readable again
 }
@@ -251,13 +251,16 @@ type CertifiedRecord struct {
 	Stray        *int64 `json:"stray"`
 	// What became of a lost cluster's stranded records when it was back: appended anew, read in place, left out
 	// since their producers had appended them again.
-	Replayed int64    `json:"replayed,omitempty"`
-	InPlace  int64    `json:"inPlace,omitempty"`
-	LeftOut  int64    `json:"leftOut,omitempty"`
-	PauseMs  *float64 `json:"pauseMs"` // time without an acknowledgement over the boundary; null not known (yet)
-	Verdict  string   `json:"verdict"`
-	Checked  []string `json:"checked"`
-	Ranges   []Range  `json:"ranges,omitempty"`
+	Replayed int64 `json:"replayed,omitempty"`
+	InPlace  int64 `json:"inPlace,omitempty"`
+	LeftOut  int64 `json:"leftOut,omitempty"`
+	// PauseMs is the time over the boundary in which an append waited and none was acknowledged; null: not known
+	// (yet), or, with Idle, none waited: nobody produced around the boundary.
+	PauseMs *float64 `json:"pauseMs"`
+	Idle    bool     `json:"idle,omitempty"`
+	Verdict string   `json:"verdict"`
+	Checked []string `json:"checked"`
+	Ranges  []Range  `json:"ranges,omitempty"`
 	// Groups that have not read all of the span.
 	Groups []CertifiedGroup `json:"groups,omitempty"`
 }
