@@ -119,7 +119,7 @@ func victim(dir string) error {
 }
 
 // TestKill kills a process that appends, again and again, and looks for what it
-// had acknowledged on its directory.
+// had acknowledged.
 func TestKill(t *testing.T) {
 	if dir := os.Getenv(victimEnv); dir != "" {
 		t.Fatal(victim(dir))
