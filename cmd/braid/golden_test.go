@@ -44,7 +44,7 @@ func steady(v any, numbers bool) any {
 			x["partitions"], x["verdict"] = "(partitions)", "(verdict)"
 		}
 		if _, ok := x["pauseMs"]; ok {
-			delete(x, "idle") // said instead of a pause
+			x["idle"] = "(true or absent)" // said instead of a pause
 		}
 		if x["kind"] == "local" && x["health"] != nil {
 			delete(x, "detail") // it has one when it is not well, as on a machine that is too busy
@@ -385,6 +385,26 @@ func TestGoldenWaiting(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "topic-describe-waiting", parsed(t, raw), false)
+}
+
+// TestGoldenLost: what is lost with a physical topic that is gone, in a topic's description and in the status.
+func TestGoldenLost(t *testing.T) {
+	t.Parallel()
+	end, n, none := int64(3), int64(3), int64(0)
+	for name, v := range map[string]any{
+		"topic-describe-lost": api.Topic{Name: "orders", Config: map[string]string{},
+			Partitions: []api.Partition{{Spans: []api.Span{{End: &end, Copies: []api.Copy{{Cluster: "east", Topic: "braid.f.default.orders.x", Gone: true}}}}}},
+			Certificates: []api.Certificate{{Op: "op", Kind: "repair", Topic: "orders", From: "east", To: "east", Mode: "seal", Verdict: "violated",
+				Partitions: []api.CertifiedRecord{{End: 3, Start: 3, Lost: &n, Duplicated: &none, Reordered: &none, Idle: true, Verdict: "violated", Checked: []string{"read"},
+					Ranges: []api.Range{{To: 3, What: "lost", Note: "it is gone"}}, Groups: []api.CertifiedGroup{{Group: "g", Committed: 1, From: 1, To: 3, Records: 2, What: "lost"}}}}}}},
+		"status-lost": api.Status{Gateways: []api.Gateway{}, Clusters: []api.Cluster{}, Running: []api.Op{}, Warnings: []string{controller.LostText("east", []string{"orders"})}},
+	} {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name, parsed(t, raw), false)
+	}
 }
 
 // TestGoldenAudit: a line that is tailed is what audit list has in its list; and that with what is around it.
