@@ -285,6 +285,16 @@ func TestAppendReadSeal(t *testing.T) {
 			gone, err := s.ConfirmGone(t.Context(), topic)
 			return err == nil && gone
 		})
+		// Another cluster at the address has none of the topics either: that says nothing of them.
+		wrong := open(t, c, func(o *kafka.Options) { o.ClusterID = "another" })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if gone, err := wrong.ConfirmGone(ctx, topic); gone || err == nil {
+			t.Fatalf("another cluster confirms: gone %v, %v", gone, err)
+		}
+		if list, err := wrong.Topics(ctx, "braid.test"); err == nil {
+			t.Fatalf("another cluster lists %v", list)
+		}
 		another, err := s.Create(t.Context(), span.Spec{Name: topic.Name, Partitions: 1})
 		if err != nil {
 			t.Fatal(err)
