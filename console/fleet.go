@@ -78,6 +78,7 @@ func (s *Server) status(r *http.Request) (any, error) {
 		v.Warnings = append(v.Warnings, warn)
 	}
 	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+		v.Warnings = append(v.Warnings, controller.StuckTexts(snap, nil)...)
 		return v, nil
 	}
 	v.Controller = leader
@@ -92,6 +93,7 @@ func (s *Server) status(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	v.Warnings = append(v.Warnings, controller.StuckTexts(snap, ops)...)
 	for _, o := range ops {
 		if !o.IsFinished() {
 			v.Running = append(v.Running, opView(o))

@@ -49,7 +49,11 @@ func (s *Server) describe(ctx context.Context, tenant, name string) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	return topicView(t, snap, certs), nil
+	ops, err := s.opts.Catalog.Ops(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return topicView(t, snap, ops, certs), nil
 }
 
 func (s *Server) createTopic(r *http.Request) (any, error) {

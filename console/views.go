@@ -151,7 +151,7 @@ func topicSummary(t *catalog.Topic, s *catalog.Snapshot) api.TopicSummary {
 	return v
 }
 
-func topicView(t *catalog.Topic, s *catalog.Snapshot, certs []catalog.Certificate) api.Topic {
+func topicView(t *catalog.Topic, s *catalog.Snapshot, ops []catalog.Op, certs []catalog.Certificate) api.Topic {
 	v := api.Topic{Name: t.Name, ID: t.ID.String(), Config: t.Config, Created: t.Created,
 		Partitions: []api.Partition{}, Certificates: []api.Certificate{}}
 	if v.Config == nil {
@@ -162,6 +162,9 @@ func topicView(t *catalog.Topic, s *catalog.Snapshot, certs []catalog.Certificat
 	}
 	for _, w := range controller.Waits(s, t) {
 		v.Waits = append(v.Waits, api.Wait{Cluster: w.Cluster, Since: w.Since, Partitions: w.Partitions, Hint: controller.WaitHint(w.Cluster)})
+	}
+	for _, w := range controller.Stuck(s, ops, t) {
+		v.Waits = append(v.Waits, api.Wait{Cluster: w.Cluster, Since: w.Since, Partitions: w.Partitions, Reason: w.Reason})
 	}
 	for i, chain := range s.Chains(t.ID) {
 		p := api.Partition{ID: int32(i), Start: chain.Start, Spans: []api.Span{}}

@@ -184,16 +184,11 @@ func noCluster(s *catalog.Snapshot, only []string) error {
 		if len(only) > 0 && !slices.Contains(only, c.Name) {
 			continue
 		}
-		switch {
-		case votedDown(s, c.Name):
-			why = append(why, c.Name+" is down")
-		case c.State == catalog.ClusterFailed:
-			why = append(why, c.Name+" answers and is failed")
+		if w := takesNothing(s, c); w != "" {
+			why = append(why, w)
+		}
+		if c.State == catalog.ClusterFailed && !votedDown(s, c.Name) {
 			hint = backText(c)
-		case c.State != catalog.ClusterActive:
-			why = append(why, c.Name+" is "+string(c.State))
-		case votedFull(s, c.Name):
-			why = append(why, c.Name+" is full")
 		}
 	}
 	message := "no cluster takes new topics"

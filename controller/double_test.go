@@ -24,6 +24,7 @@ type double struct {
 	canSeal bool
 	revoked bool // refuses to seal what it said it would
 	full    bool
+	halved  bool // it is not sure to take appends, and takes them
 	unmade  error    // what it says to every topic that is to be made
 	fixed   error    // what it says to every change of configs
 	unknown []string // configs that it does not know
@@ -218,7 +219,7 @@ func (d *double) Health(context.Context) (span.Health, error) {
 		d.unasked--
 		return span.Health{ClusterID: d.id, Brokers: 1, SealUnknown: true, Writable: true}, nil
 	}
-	return span.Health{ClusterID: d.id, Brokers: 1, CanSeal: d.canSeal, Writable: !d.full, Detail: "disk is full"}, nil
+	return span.Health{ClusterID: d.id, Brokers: 1, CanSeal: d.canSeal, Writable: !d.full && !d.halved, Detail: "disk is full"}, nil
 }
 
 func (d *double) Close() error { return nil }

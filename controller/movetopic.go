@@ -253,13 +253,16 @@ func (t *term) lookAtTarget(ctx context.Context, target string, kind catalog.OpK
 	if err != nil {
 		return requestError(err, "cluster "+target)
 	}
+	if kind == catalog.OpRepair {
+		patience = 0 // whether it takes the fresh topic shows when that is made; the topic has no other place
+	}
 	h, err := t.patientHealth(ctx, st, patience)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
 		return &RequestError{Problem: Unavailable, Message: fmt.Sprintf("target cluster %s does not answer: %v", target, err), Err: err}
-	case !h.Writable:
+	case !h.Writable && kind != catalog.OpRepair:
 		return refuse(Refused, "", "target cluster %s takes no appends: %s", target, h.Detail)
 	}
 	return nil

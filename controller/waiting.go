@@ -13,6 +13,7 @@ type Wait struct {
 	Cluster    string
 	Since      time.Time // when the first of the gateways that call it down came to that
 	Partitions int       // that take appends there
+	Reason     string    // of a topic that is to go on, why it does not; see [Stuck]
 }
 
 // Waits tells which clusters a topic waits for; none as a rule.
@@ -25,24 +26,14 @@ func Waits(s *catalog.Snapshot, t *catalog.Topic) (out []Wait) {
 		if !votedDown(s, cluster) {
 			continue
 		}
-		w := Wait{Cluster: cluster, Since: downSince(s, cluster)}
-		for _, ch := range chains {
-			if slices.Contains(openOn([]*catalog.Chain{ch}), cluster) {
-				w.Partitions++
-			}
-		}
-		out = append(out, w)
+		out = append(out, Wait{Cluster: cluster, Since: downSince(s, cluster), Partitions: openAt(chains, cluster)})
 	}
 	return out
 }
 
 // Waiting lists for each cluster that is away the topics that wait for it, by name.
 func Waiting(s *catalog.Snapshot) map[string][]string {
-	down := false
-	for _, c := range s.Clusters() {
-		down = down || votedDown(s, c.Name)
-	}
-	if !down {
+	if !anyDown(s) {
 		return nil
 	}
 	out := map[string][]string{}

@@ -380,7 +380,8 @@ func TestGoldenUsage(t *testing.T) {
 func TestGoldenWaiting(t *testing.T) {
 	t.Parallel()
 	raw, err := json.Marshal(api.Topic{Name: "orders", Config: map[string]string{}, Partitions: []api.Partition{}, Certificates: []api.Certificate{},
-		Waits: []api.Wait{{Cluster: "east", Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Partitions: 3, Hint: controller.WaitHint("east")}}})
+		Waits: []api.Wait{{Cluster: "east", Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Partitions: 3, Hint: controller.WaitHint("east")},
+			{Cluster: "west", Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Partitions: 1, Reason: "no other cluster takes it: east is down"}}})
 	if err != nil {
 		t.Fatal(err)
 	}

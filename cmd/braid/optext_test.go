@@ -78,6 +78,20 @@ func TestWaitingText(t *testing.T) {
 	}
 }
 
+// TestStuckText: a topic that is to go on without its cluster and does not says why.
+func TestStuckText(t *testing.T) {
+	t.Parallel()
+	since := time.Now().Add(-5*time.Minute - time.Second)
+	var b strings.Builder
+	if err := describeTopic(&b, api.Topic{Name: "clicks", Waits: []api.Wait{{Cluster: "east", Since: since, Partitions: 1, Reason: "no other cluster takes it: west is down"}}}); err != nil {
+		t.Fatal(err)
+	}
+	want := "still on cluster east, away since " + since.Format("2006-01-02 15:04:05 MST") + " (5m ago): 1 partition\n  no other cluster takes it: west is down\n"
+	if !strings.Contains(b.String(), want) {
+		t.Errorf("%q is not in:\n%s", want, b.String())
+	}
+}
+
 // TestPlanVolume: a plan says what it concerns, what must be kept until when, and what is not known.
 func TestPlanVolume(t *testing.T) {
 	t.Parallel()

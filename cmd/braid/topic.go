@@ -134,6 +134,13 @@ func describeTopic(w io.Writer, t api.Topic) error {
 		}
 	}
 	for _, x := range t.Waits {
+		if x.Reason != "" {
+			if _, err := fmt.Fprintf(w, "still on cluster %s, away since %s (%s): %s\n  %s\n", x.Cluster,
+				x.Since.Local().Format("2006-01-02 15:04:05 MST"), ago(x.Since), plural(x.Partitions, "partition", "partitions"), x.Reason); err != nil {
+				return err
+			}
+			continue
+		}
 		if _, err := fmt.Fprintf(w, "waiting for cluster %s, away since %s (%s): %s with braid.guarantee=ordered\n  %s\n", x.Cluster,
 			x.Since.Local().Format("2006-01-02 15:04:05 MST"), ago(x.Since), plural(x.Partitions, "partition", "partitions"), x.Hint); err != nil {
 			return err

@@ -72,12 +72,14 @@ type Topic struct {
 	Certificates []Certificate     `json:"certificates"`
 }
 
-// Wait is a cluster that is away and that a topic's appends wait for, by its guarantee (ordered).
+// Wait is a cluster that is away and that a topic's appends wait for: by its guarantee (ordered), or, with a
+// reason, although it is to go on without the cluster.
 type Wait struct {
 	Cluster    string    `json:"cluster"`
 	Since      time.Time `json:"since"`
 	Partitions int       `json:"partitions"` // that take appends there
 	Hint       string    `json:"hint"`       // what ends it
+	Reason     string    `json:"reason,omitempty"`
 }
 
 // Step is an extend under way.

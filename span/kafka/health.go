@@ -24,11 +24,13 @@ type sealGrant struct {
 
 // Health implements [span.Store]. It asks every broker that is known for its
 // versions, all at once, and one of them for the cluster's state; it takes
-// Options.HealthTimeout at most. Brokers counts those that the cluster has or
+// Options.HealthTimeout at most, half as long again where half of the brokers or more are silent. Brokers counts those that the cluster has or
 // had since the store was opened, Detail how many of them answered. The cluster
 // is writable when it has a controller and most of its brokers answer: then
-// partitions of those that do not are led by others.
+// partitions of those that do not are led by others. With fewer it is if all partitions are served that the store has to do with
+// (see [Store.served]); brokers that have been gone for long meanwhile do not count any more.
 func (s *Store) Health(ctx context.Context) (span.Health, error) {
+	all := ctx
 	ctx, cancel := context.WithTimeout(ctx, s.opts.HealthTimeout)
 	defer cancel()
 	begin := time.Now()
@@ -43,16 +45,30 @@ func (s *Store) Health(ctx context.Context) (span.Health, error) {
 	s.meta.away.passed()
 	answering, silent := s.countAnswering(ctx, state.Brokers)
 	s.meta.mu.Lock()
-	s.meta.peak = max(s.meta.peak, len(state.Brokers))
-	all := s.meta.peak
+	x := &s.meta.strength
+	x.saw(len(state.Brokers))
+	most := x.most(answering)
+	s.meta.mu.Unlock()
+	served, asked := 0, 0
+	if !most && answering > 0 {
+		more, cancel := context.WithTimeout(all, s.opts.HealthTimeout/2) // a silent broker has used up the other
+		served, asked = s.served(more, silent)
+		cancel()
+	}
+	s.meta.mu.Lock()
+	writable := x.judge(time.Now(), len(state.Brokers), answering, served, asked)
+	brokers := x.peak
 	s.meta.mu.Unlock()
 	h := span.Health{
-		ClusterID: state.ClusterID, Brokers: all, Answering: answering, Latency: latency,
-		Writable: state.ControllerID >= 0 && 2*answering > all,
-		Detail:   fmt.Sprintf("%d of %d brokers answer", answering, all),
+		ClusterID: state.ClusterID, Brokers: brokers, Answering: answering, Latency: latency,
+		Writable: state.ControllerID >= 0 && writable,
+		Detail:   fmt.Sprintf("%d of %d brokers answer", answering, brokers),
 	}
 	if len(silent) > 0 {
 		h.Detail += fmt.Sprintf("; silent: %v", silent)
+	}
+	if asked > 0 {
+		h.Detail += fmt.Sprintf("; %d of %d partitions that were asked take appends", served, asked)
 	}
 	can, known := s.canSeal(ctx)
 	h.CanSeal, h.SealUnknown = can, !known

@@ -53,7 +53,7 @@ type metadata struct {
 	// controller is the broker for requests that change the cluster.
 	controller int32
 	clusterID  string
-	peak       int // most brokers seen at a time
+	strength   strength
 	away       awayness
 }
 
@@ -227,7 +227,7 @@ func (m *metadata) request(ctx context.Context, req *kmsg.MetadataRequest) (*kms
 	m.s.setBrokers(answer.Brokers)
 	m.mu.Lock()
 	m.controller = answer.ControllerID
-	m.peak = max(m.peak, len(answer.Brokers))
+	m.strength.saw(len(answer.Brokers))
 	m.mu.Unlock()
 	return answer, nil
 }
