@@ -393,7 +393,7 @@ func (t *term) readBoundary(ctx context.Context, e *catalog.Extend, ev *evidence
 }
 
 // readTail reads the sealed span from the first batch that a report names, or as
-// much of its end as the limit allows.
+// much of its end as the limit allows, the last batch at least.
 func readTail(ctx context.Context, log span.Log, ev *evidence) (from int64, tail []seenBatch, err error) {
 	end := &ev.end
 	from = max(end.Start, end.End-boundaryBatches)
@@ -408,13 +408,13 @@ func readTail(ctx context.Context, log span.Log, ev *evidence) (from int64, tail
 	}
 	// A log that came back shorter ends before the span does.
 	from = min(max(from, o.Start+end.Delta), end.Physical+end.Delta)
-	tail, err = readSome(ctx, log, from-end.Delta, end.Physical, end.Delta)
-	if errors.Is(err, errEnough) {
-		// More than the limit lies there: its end is what counts.
-		from = max(from, end.End-boundaryBatches)
-		if tail, err = readSome(ctx, log, from-end.Delta, end.Physical, end.Delta); errors.Is(err, errEnough) {
-			err = fmt.Errorf("the last %d records are larger than %d bytes", end.End-from, boundaryBytes)
+	for n := end.Physical + end.Delta - from; ; n /= 2 {
+		tail, err = readSome(ctx, log, from-end.Delta, end.Physical, end.Delta)
+		if !errors.Is(err, errEnough) || n <= 1 {
+			break
 		}
+		// More than the limit lies there: its end is what counts, and be it one batch.
+		from = end.Physical + end.Delta - n/2
 	}
 	if len(tail) > 0 {
 		from = min(from, tail[0].offset)
@@ -434,7 +434,7 @@ func readSome(ctx context.Context, log span.Log, from, end, delta int64) ([]seen
 		if h.IsControl() {
 			return nil
 		}
-		if size += len(b); size > boundaryBytes || end < 0 && len(out) >= boundaryBatches {
+		if size += len(b); size > boundaryBytes && len(out) > 0 || end < 0 && len(out) >= boundaryBatches {
 			return errEnough
 		}
 		out = append(out, seen(&h, delta))

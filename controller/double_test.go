@@ -24,7 +24,7 @@ type double struct {
 	canSeal bool
 	revoked bool // refuses to seal what it said it would
 	full    bool
-	halved  bool // it is not sure to take appends, and takes them
+	halved  bool     // it is not sure to take appends, and takes them
 	unmade  error    // what it says to every topic that is to be made
 	fixed   error    // what it says to every change of configs
 	unknown []string // configs that it does not know
