@@ -21,6 +21,8 @@ type cleaner struct {
 	// The topic that is compacted, 0 if none is. Its directory stays when it is deleted meanwhile, until the
 	// cleaner has let it go.
 	topic uint32
+
+	replaced int64 // the cleaner's own: bytes of segments that were replaced since the last checkpoint
 }
 
 func (c *cleaner) start(s *Store) {
@@ -85,10 +87,19 @@ func (c *cleaner) holds(number uint32) bool {
 	return c.topic == number
 }
 
+// mostReplaced is how much disk space segments take that were replaced, and are removed with the next checkpoint. That
+// is as long as there are partitions: one for each of many that have little would be most of what is written.
+const mostReplaced = 64 << 20
+
 // clean compacts every partition that is due, or, if all is set, every one of a compacted topic.
-func (c *cleaner) clean(all bool) error {
-	var errs error
+func (c *cleaner) clean(all bool) (errs error) {
 	defer c.hold(0)
+	defer func() {
+		// Where the store is closed the last checkpoint has what was done.
+		if c.replaced > 0 && !c.stopping() && c.s.failure() == nil {
+			errs = errors.Join(errs, c.checkpoint())
+		}
+	}()
 	for _, t := range c.s.liveTopics() {
 		cfg := t.cfg.Load()
 		if !cfg.compacts {
@@ -200,7 +211,23 @@ func (c *cleaner) cleanPartition(p *partition, cfg *topicConfig, all bool) error
 		}
 		return err
 	}
-	return c.s.keeper.do(func() error { return c.s.keeper.checkpoint(c.s.keeper.replay) })
+	for i := range w.segs {
+		c.replaced += w.segs[i].size
+	}
+	if c.replaced < mostReplaced {
+		return nil
+	}
+	return c.checkpoint()
+}
+
+// checkpoint makes what was compacted last, and what it replaced go.
+func (c *cleaner) checkpoint() error {
+	k := &c.s.keeper
+	err := k.do(func() error { return k.checkpoint(k.replay) })
+	if err == nil {
+		c.replaced = 0
+	}
+	return err
 }
 
 // swap puts the new segments in the place of those they were made of. The old ones

@@ -93,6 +93,7 @@ func (s *Store) believe() error {
 			for _, sg := range p.segs {
 				sg.first += leap
 			}
+			p.since += leap
 			p.mu.Unlock()
 		}
 	}

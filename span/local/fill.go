@@ -20,11 +20,15 @@ const (
 	directFrom = 64 << 10
 )
 
-// fill appends batches to the draft's segment until it is full, and returns how many.
-func (r *round) fill(d *draft, refs []ref, cfg *topicConfig) (int, error) {
+// fill appends batches to the draft's segment until it is full, or the next one is grain ms younger than the first, and
+// returns how many.
+func (r *round) fill(d *draft, refs []ref, cfg *topicConfig, grain int64) (int, error) {
 	s := r.k.s
 	n, total := 0, int64(0)
 	for n < len(refs) && (n == 0 || d.now.size+total+int64(refs[n].size) <= cfg.segmentBytes) {
+		if d.cut = apart(&refs[0], &refs[n], grain); d.cut {
+			break
+		}
 		total += int64(refs[n].size)
 		n++
 	}

@@ -3,6 +3,7 @@ package local
 import (
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"sync"
 
@@ -17,18 +18,17 @@ const (
 
 // flush writes what the shared log holds to segments if it holds at least so
 // many bytes, takes a checkpoint, and gives log files back.
+//
+// What waits for a segment is not written by its age, but where something comes of that: see flushAged.
 func (k *keeper) flush(atLeast int64) error {
 	s := k.s
 	if s.log.liveBytes(k.replay) < max(atLeast, 1) || s.failure() != nil {
 		return nil
 	}
-	// What topics with weaker durability wrote has to be durable too before the log
-	// may be given back.
-	if err := s.barrier(); err != nil {
+	round, err := k.newRound()
+	if err != nil {
 		return err
 	}
-	upTo := min(s.log.durable.Load(), s.log.committed.Load())
-	round := k.newRound(upTo)
 	defer round.abandon()
 	for _, t := range s.liveTopics() {
 		for _, p := range t.partitions() {
@@ -40,7 +40,7 @@ func (k *keeper) flush(atLeast int64) error {
 	if err := round.finish(); err != nil {
 		return err
 	}
-	return k.checkpoint(upTo)
+	return k.checkpoint(round.upTo)
 }
 
 func (s *Store) liveTopics() []*topic {
@@ -57,6 +57,8 @@ func (s *Store) liveTopics() []*topic {
 type round struct {
 	k     *keeper
 	upTo  uint64
+	began int64 // ms; what is not below upTo was appended later
+	aged  bool  // segments that a compaction may wait for no longer are closed
 	done  []*draft
 	parts []published
 	dirs  map[string]bool // with new names in them
@@ -73,6 +75,7 @@ type draft struct {
 	of   *openFile
 	now  segment // size, next, maxTS, first, closed as they will be
 	made bool    // seg is not in the partition's list yet
+	cut  bool    // what comes next is too far from it in time
 	// header goes to the file with the first batches; nil once it is there.
 	header []byte
 }
@@ -83,14 +86,26 @@ type published struct {
 	flushed int64
 }
 
-func (k *keeper) newRound(upTo uint64) *round {
-	return &round{k: k, upTo: upTo, dirs: map[string]bool{}, made: map[string]bool{}}
+func (k *keeper) newRound() (*round, error) {
+	s := k.s
+	r := &round{k: k, began: s.aging.ms(), dirs: map[string]bool{}, made: map[string]bool{}}
+	// What topics with weaker durability wrote has to be durable too before the log
+	// may be given back.
+	if err := s.barrier(); err != nil {
+		return nil, err
+	}
+	r.upTo = min(s.log.durable.Load(), s.log.committed.Load())
+	return r, nil
 }
 
 // add writes the part of p's tail that lies below upTo into its segments.
 func (r *round) add(p *partition) error {
+	cfg := p.t.cfg.Load()
+	s := r.k.s
+	now := s.aging.ms()
 	p.mu.Lock()
-	if p.flushed == p.hw || p.t.gone.Load() {
+	late := r.aged && p.overdue(cfg, now)
+	if p.flushed == p.hw && !late || p.t.gone.Load() {
 		p.mu.Unlock()
 		return nil
 	}
@@ -106,7 +121,7 @@ func (r *round) add(p *partition) error {
 	if n := len(p.segs); n > 0 && !p.segs[n-1].closed && p.segs[n-1].damaged == "" {
 		active = p.segs[n-1]
 	}
-	start := p.start
+	start, since := p.start, p.since
 	pub := published{p: p, flushed: p.flushed}
 	var d *draft
 	if active != nil {
@@ -115,13 +130,10 @@ func (r *round) add(p *partition) error {
 		r.busy = append(r.busy, d)
 	}
 	p.mu.Unlock()
-	if len(r.refs) == 0 {
+	if len(r.refs) == 0 && !late {
 		return nil
 	}
-	cfg := p.t.cfg.Load()
-	s := r.k.s
-	now := s.aging.ms()
-	used := false
+	used, cuts := false, 0
 	for i := 0; i < len(r.refs); {
 		ref := r.refs[i]
 		pub.flushed = ref.next()
@@ -142,7 +154,13 @@ func (r *round) add(p *partition) error {
 			d = nil
 		}
 		if d == nil {
-			seg := &segment{base: ref.base, size: segHeaderSize, next: ref.base, maxTS: batch.NoTimestamp, first: now}
+			first, err := s.appendedAt(&ref)
+			if err != nil {
+				return err
+			}
+			// Frames of before a leap of the clock have a time that is worth nothing any more.
+			first = max(min(first, now), since)
+			seg := &segment{base: ref.base, size: segHeaderSize, next: ref.base, maxTS: batch.NoTimestamp, first: first}
 			d = &draft{p: p, seg: seg, now: *seg, made: true}
 			used = false
 		}
@@ -153,12 +171,30 @@ func (r *round) add(p *partition) error {
 			pub.drafts = append(pub.drafts, d)
 			used = true
 		}
-		n, err := r.fill(d, r.refs[i:], cfg)
+		grain := int64(math.MaxInt64)
+		if cuts < mostCuts {
+			grain = cfg.grain()
+		}
+		n, err := r.fill(d, r.refs[i:], cfg, grain)
 		if err != nil {
 			return err
 		}
+		if d.cut {
+			cuts++
+		}
 		i += n
 		pub.flushed = r.refs[i-1].next()
+	}
+	if r.aged && d != nil && cfg.late(d.now.first, now) {
+		if err := r.open(d); err != nil {
+			return err
+		}
+		if err := r.closeSegment(d); err != nil {
+			return err
+		}
+		if !used {
+			pub.drafts = append(pub.drafts, d)
+		}
 	}
 	r.parts = append(r.parts, pub)
 	if len(r.done) >= filesPerRound {
@@ -168,8 +204,8 @@ func (r *round) add(p *partition) error {
 }
 
 func (r *round) full(d *draft, cfg *topicConfig, size, now int64) bool {
-	return d.now.size > segHeaderSize && (d.now.size+size > cfg.segmentBytes || now-d.now.first >= cfg.segmentMs ||
-		cfg.compacts && now-d.now.first >= cfg.maxLag)
+	return d.now.size > segHeaderSize && (d.cut || d.now.size+size > cfg.segmentBytes || now-d.now.first >= cfg.segmentMs ||
+		cfg.late(d.now.first, now))
 }
 
 // open opens the draft's file, and makes it if it is new.
@@ -264,6 +300,7 @@ func (r *round) finish() error {
 		}
 		r.k.dropped(p, p.prune())
 		s.settled(p, pub.flushed)
+		p.since = max(p.since, r.began)
 		n := 0
 		for n < len(p.refs) && p.refs[n].base < p.flushed && p.refs[n].lsn < first {
 			n++

@@ -50,6 +50,7 @@ type partition struct {
 	hw        int64 // committed below: durable as the topic's durability says
 	flushed   int64 // in synced segments below
 	unflushed bool  // counted in Store.unflushed: something is only in the shared log
+	since     int64 // ms by the log's clock: what is only in the shared log was appended no earlier
 	refs      []ref // by offset: all from flushed on, and some before it
 	segs      []*segment
 	swaps     uint64 // compactions that were put in place
@@ -90,7 +91,9 @@ func (p *partition) admit(h *batch.Header, m *batch.Marker) (dup *span.ProducedB
 func (p *partition) appended(h *batch.Header, m *batch.Marker, lsn uint64, now int64) (first bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	first, p.unflushed = !p.unflushed, true
+	if first, p.unflushed = !p.unflushed, true; first {
+		p.since = now
+	}
 	p.refs = append(p.refs, ref{base: h.BaseOffset, lsn: lsn, maxTS: recordTime(h), delta: uint32(h.LastOffsetDelta), size: uint32(h.Size())})
 	p.next = h.NextOffset()
 	p.remember(h, m, now)

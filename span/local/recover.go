@@ -356,6 +356,9 @@ func (r *replay) applyBatch(p *partition, f *frame, b []byte) error {
 	if h.BaseOffset > want {
 		r.gap(p, want, h.BaseOffset)
 	}
+	if p.since == 0 {
+		p.since = f.Time
+	}
 	if h.BaseOffset < p.next {
 		p.refs = append(p.refs, at)
 		return nil

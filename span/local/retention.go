@@ -24,30 +24,54 @@ func (k *keeper) retain() error {
 		}
 	}
 	now := s.aging.ms()
+	var due []*partition
 	for _, t := range s.liveTopics() {
 		cfg := t.cfg.Load()
 		for _, p := range t.partitions() {
-			if p.expire(cfg, now) >= 0 {
-				err := s.do(func() error {
-					// Anew, in the order of the log: who has asked for a longer retention since, and got it, is to
-					// have it.
-					start := p.expire(t.cfg.Load(), now)
-					if start < 0 || t.gone.Load() {
-						return nil
-					}
-					return s.trim(p, start)
-				})
-				if err != nil {
+			p.forget(now - s.opt.ProducerExpiry.Milliseconds())
+			if p.expire(cfg, now) < 0 {
+				continue
+			}
+			if due = append(due, p); len(due) == trimsAtOnce {
+				if err := s.trimAged(due, now); err != nil {
 					return err
 				}
+				due = due[:0]
 			}
-			p.forget(now - s.opt.ProducerExpiry.Milliseconds())
 		}
 	}
-	return nil
+	if err := s.trimAged(due, now); err != nil {
+		return err
+	}
+	return k.flushAged(now)
 }
 
-// expire returns the log start that retention asks for, -1 if it is fine as it is.
+// trimsAtOnce is how many partitions are trimmed with one sync of the log.
+const trimsAtOnce = 64
+
+// trimAged trims what has aged of the partitions given.
+func (s *Store) trimAged(due []*partition, now int64) error {
+	if len(due) == 0 {
+		return nil
+	}
+	return s.do(func() error {
+		for _, p := range due {
+			// Anew, in the order of the log: who has asked for a longer retention since, and got it, is to
+			// have it.
+			start := p.expire(p.t.cfg.Load(), now)
+			if start < 0 || p.t.gone.Load() {
+				continue
+			}
+			if err := s.trim(p, start); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// expire returns the log start that retention asks for, -1 if it is fine as it is. What is in no segment yet goes by the
+// piece that would be one.
 func (p *partition) expire(cfg *topicConfig, now int64) int64 {
 	if !cfg.deletes {
 		return -1
@@ -58,15 +82,13 @@ func (p *partition) expire(cfg *topicConfig, now int64) int64 {
 	for _, sg := range p.segs {
 		total += sg.size - segHeaderSize
 	}
-	var pending int64
-	old := true
-	for i := range p.refs {
-		if r := &p.refs[i]; r.base >= p.flushed {
-			pending += int64(r.size)
-			old = old && r.maxTS >= 0 && r.maxTS < now-cfg.retentionMs
-		}
+	waiting := p.refs[p.refAt(max(p.flushed, p.start)):]
+	for i := range waiting {
+		total += int64(waiting[i].size)
 	}
-	total += pending
+	// As Apache Kafka: a segment goes when what is left without it is still enough.
+	tooMuch := func(size int64) bool { return cfg.retentionBytes >= 0 && total-size >= cfg.retentionBytes }
+	tooOld := func(newest int64) bool { return cfg.retentionMs >= 0 && newest < now-cfg.retentionMs }
 	start := int64(-1)
 	all := true
 	for _, sg := range p.segs {
@@ -75,18 +97,26 @@ func (p *partition) expire(cfg *topicConfig, now int64) int64 {
 		if newest < 0 {
 			newest = sg.first
 		}
-		tooOld := cfg.retentionMs >= 0 && newest < now-cfg.retentionMs
-		// As Apache Kafka: a segment goes when what is left without it is still enough.
-		tooMuch := cfg.retentionBytes >= 0 && total-(sg.size-segHeaderSize) >= cfg.retentionBytes
-		if !tooOld && !tooMuch {
+		size := sg.size - segHeaderSize
+		if !tooOld(newest) && !tooMuch(size) {
 			all = false
 			break
 		}
-		total -= sg.size - segHeaderSize
+		total -= size
 		start = sg.next
 	}
-	if all && pending > 0 && old && cfg.retentionMs >= 0 {
-		start = p.hw
+	for i := 0; all && i < len(waiting) && waiting[i].next() <= p.hw; {
+		n, size, newest, timeless := piece(waiting[i:], cfg)
+		last := waiting[i+n-1].next()
+		i += n
+		// The last piece is what would be the segment that is written to: it goes when it has aged.
+		switch {
+		case last <= p.hw && !timeless && tooOld(newest), i < len(waiting) && last <= p.hw && tooMuch(size):
+			total -= size
+			start = last
+		default:
+			all = false
+		}
 	}
 	// Readers of committed records need what an open transaction began with.
 	start = min(start, p.lastStable())

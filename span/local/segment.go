@@ -50,7 +50,7 @@ type segment struct {
 	size   int64  // end of its batches in the file
 	next   int64  // first offset past it
 	maxTS  int64
-	first  int64 // ms by the log's clock when its first batch was written
+	first  int64 // ms by the log's clock when its first batch was appended
 	closed bool
 	// Of a compaction: everything in it was seen by a cleaner.
 	cleaned bool
