@@ -39,7 +39,7 @@ func (l *log) partition() (*partition, error) {
 	}
 	parts := t.partitions()
 	if l.key.partition < 0 || int(l.key.partition) >= len(parts) {
-		return nil, fmt.Errorf("topic has no partition %d: %w", l.key.partition, span.ErrGone)
+		return nil, l.s.missing(fmt.Errorf("topic has no partition %d: %w", l.key.partition, span.ErrGone))
 	}
 	p := parts[l.key.partition]
 	l.part.Store(p)

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 
@@ -72,7 +74,8 @@ func (s *Store) recover() error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", proofName, err)
 	}
-	r := &replay{s: s, byNumber: map[uint32]*topic{}, durable: max(st.durable, st.replay, proved), clean: st.durable}
+	r := &replay{s: s, byNumber: map[uint32]*topic{}, durable: max(st.durable, st.replay, proved), clean: st.durable,
+		number: st.number, orphans: map[uint32]int{}}
 	for _, t := range st.topics {
 		s.byName[t.name], s.byID[t.id] = t, t
 		r.byNumber[t.number] = t
@@ -246,6 +249,9 @@ func (r *replay) finish(end uint64) error {
 			return err
 		}
 	}
+	for _, number := range slices.Sorted(maps.Keys(r.orphans)) {
+		r.s.lost(fmt.Errorf("%w: the creation of topic number %d is lost, and %d records of the log are nobody's", errHole, number, r.orphans[number]))
+	}
 	for _, t := range r.byNumber {
 		for _, p := range t.partitions() {
 			want := p.flushed
@@ -298,7 +304,8 @@ func (r *replay) apply(f *frame, payload []byte) error {
 		return nil
 	}
 	if t == nil {
-		return nil // deleted before the checkpoint
+		r.orphan(f)
+		return nil
 	}
 	switch f.Kind {
 	case kindGrow:
@@ -325,7 +332,13 @@ func (r *replay) apply(f *frame, payload []byte) error {
 	case kindTrim, kindBatch:
 		parts := t.partitions()
 		if int(f.Partition) >= len(parts) {
-			return fmt.Errorf("%w: frame of partition %d, topic has %d", errDamaged, f.Partition, len(parts))
+			if !r.holed || f.Partition >= maxPartitions {
+				return fmt.Errorf("%w: frame of partition %d, topic has %d", errDamaged, f.Partition, len(parts))
+			}
+			// The frame that added it is among what is lost.
+			t.grow(int32(f.Partition) + 1)
+			parts = t.partitions()
+			r.s.lost(fmt.Errorf("%w: when topic %q got its partition %d is lost, it may have had more", errHole, t.name, f.Partition))
 		}
 		p := parts[f.Partition]
 		if f.Kind == kindTrim {
@@ -337,6 +350,27 @@ func (r *replay) apply(f *frame, payload []byte) error {
 		return r.applyBatch(p, f, payload)
 	}
 	return nil
+}
+
+// orphan notes a frame of a topic that is unknown. It was deleted before the checkpoint, or behind a hole it is one
+// whose creation is lost.
+func (r *replay) orphan(f *frame) {
+	switch {
+	case !r.holed || f.Topic < r.number:
+	case f.Kind == kindDelete:
+		delete(r.orphans, f.Topic)
+	default:
+		r.orphans[f.Topic]++
+	}
+}
+
+// missing is err, which tells that a topic or a partition is not there; where the log has lost something nobody
+// knows whether it was created there, with all that it holds, and it must not be given up for one that was deleted.
+func (s *Store) missing(err error) error {
+	if f := s.failure(); errors.Is(f, errHole) {
+		return f
+	}
+	return err
 }
 
 // applyBatch brings back one append.
@@ -386,6 +420,15 @@ func (r *replay) gap(p *partition, from, to int64) {
 	}
 	r.s.opt.Logger.Error("offsets are fenced off, the shared log is damaged", "cluster", r.s.opt.Name,
 		"topic", p.t.name, "partition", p.n, "from", from, "to", to)
+}
+
+// lost reports what a hole in the log has taken besides offsets.
+func (s *Store) lost(err error) {
+	if s.inspect {
+		s.holes = append(s.holes, err)
+		return
+	}
+	s.opt.Logger.Error("something is not served, the shared log is damaged", "cluster", s.opt.Name, "error", err)
 }
 
 // damagedLog makes the store read-only since synced bytes of the log are gone.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/span"
@@ -29,6 +30,9 @@ type replay struct {
 	durable  uint64 // the log was synced up to here, as far as was proved
 	clean    uint64 // where the log ended at a clean stop, 0 after any other
 	broken   []brokenFile
+	holed    bool           // something of the log is lost before where the replay is
+	number   uint32         // of topics that were created after the checkpoint, from here on
+	orphans  map[uint32]int // frames of topics that nothing tells of, by number
 }
 
 const replayWindow = 4 << 20
@@ -57,7 +61,7 @@ func (r *replay) run(from uint64) (uint64, error) {
 		if len(r.live) == 0 {
 			r.first = f.lsn
 		}
-		end, err := r.file(f, r.sizes[i], lsn)
+		end, err := r.file(i, lsn)
 		if err != nil {
 			return 0, err
 		}
@@ -93,11 +97,24 @@ func (r *replay) run(from uint64) (uint64, error) {
 
 // hole reports lost bytes and makes the store read-only.
 func (r *replay) hole(f *walFile, from, to uint64) {
+	r.holed = true
 	r.s.damagedLog(fmt.Errorf("%w: %s lost synced bytes at %d (log positions %d to %d)", errHole, f.name, f.at(from), from, to))
 }
 
-// file applies the frames of one file from lsn on and returns where they end.
-func (r *replay) file(f *walFile, size int64, lsn uint64) (uint64, error) {
+// bound is where the next file of the log goes on. Frames of file i from there on never count: it was left where it was
+// torn, and what stands behind that was whole, or became so, without anybody having been told of it.
+func (r *replay) bound(i int) uint64 {
+	for _, f := range r.files[i+1:] {
+		if f.lsn > r.files[i].lsn {
+			return f.lsn
+		}
+	}
+	return math.MaxUint64
+}
+
+// file applies the frames of the i-th file from lsn on and returns where they end.
+func (r *replay) file(i int, lsn uint64) (uint64, error) {
+	f, size, bound := r.files[i], r.sizes[i], r.bound(i)
 	buf := getBuffer(replayWindow)
 	defer func() { putBuffer(buf) }()
 	window, at := (*buf)[:0], int64(0)
@@ -142,6 +159,9 @@ func (r *replay) file(f *walFile, size int64, lsn uint64) (uint64, error) {
 			return lsn, nil
 		}
 		total := frameSize(int(fr.Length))
+		if lsn+uint64(total) > bound {
+			return lsn, nil
+		}
 		whole, ok, err := need(pos, total)
 		if err != nil || !ok {
 			return lsn, err
@@ -187,7 +207,11 @@ func (r *replay) evidence(i int, lsn uint64) (at spot, ok bool, err error) {
 		} else if f.lsn <= lsn {
 			continue
 		}
+		bound := r.bound(j)
 		err := r.scan(f, r.sizes[j], from, func(fr *frame) bool {
+			if fr.LSN >= bound {
+				return false
+			}
 			if !found {
 				at, found = spot{j, fr.LSN}, true
 			}

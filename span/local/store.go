@@ -127,7 +127,7 @@ func (s *Store) topic(t span.Topic) (*topic, error) {
 	if found := s.byID[t.ID]; found != nil && found.name == t.Name {
 		return found, nil
 	}
-	return nil, errGone
+	return nil, s.missing(errGone)
 }
 
 // Create implements [span.Store].
@@ -224,8 +224,10 @@ func (s *Store) Delete(_ context.Context, pub span.Topic) error {
 	err := s.do(func() error {
 		var err error
 		if t, err = s.topic(pub); err != nil {
-			t = nil
-			return nil
+			if errors.Is(err, errGone) {
+				err = nil
+			}
+			return err
 		}
 		if err := s.writeMeta(frame{Kind: kindDelete, Topic: t.number}, nil); err != nil {
 			return err
