@@ -308,3 +308,29 @@ func TestManySlowPartitions(t *testing.T) {
 		t.Errorf("retention left %+v", o)
 	}
 }
+
+// A start after a flush of what came over days knows when the last of it came, and does not doubt the clock.
+func TestFlushKeepsTheTime(t *testing.T) {
+	for _, config := range [][]string{{"cleanup.policy", "compact,delete"}, nil} {
+		w := newSlow(t)
+		topic := create(t, w.s, "t", 1, append(config, "retention.ms", "43200000", "segment.ms", "864000000")...)
+		l := w.s.Log(topic, 0)
+		for range 3 {
+			w.put(l, "k", "v")
+			w.c.advance(23 * time.Hour)
+		}
+		l.Release()
+		w.c.advance(-22 * time.Hour)
+		if err := w.s.FlushNow(); err != nil {
+			t.Fatal(err)
+		}
+		w.kill()
+		w.c.advance(13 * time.Hour)
+		w.tend()
+		l = w.s.Log(topic, 0)
+		defer l.Release()
+		if o := w.offsets(l); o.Start != o.End {
+			t.Errorf("%v: %+v is left half a day later", config, o)
+		}
+	}
+}

@@ -43,7 +43,7 @@ func (k *keeper) checkpoint(replay uint64) error {
 		return err
 	}
 	k.replay = replay
-	s.log.replayed.Store(replay)
+	s.log.replayed.Store(max(replay, k.flushed))
 	if err := s.log.release(replay); err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 //     for clockDoubt, in which somebody can read the warning. Then the wall clock is believed, and the gap does not
 //     count for what has no time but ours: see believe.
 //
-// What the directory knows is stamped by this clock (frames, and through them producers; first writes of segments), or
+// What the directory knows is stamped by this clock (frames, and through them producers; first appends of segments), or
 // a start would take a wrong time that a former process wrote down for a proof of it.
 //
 // A clock that is behind makes things look young, which costs room only.
@@ -75,7 +75,7 @@ func (c *agingClock) doubted() bool {
 }
 
 // believe ends a doubt; sequencer only. The time makes a leap by what was doubted. Producers, and segments by their
-// first write, were stamped by the time before it, also those of a moment ago: they leap too, or would all
+// first append, were stamped by the time before it, also those of a moment ago: they leap too, or would all
 // look as old as the gap is long.
 func (s *Store) believe() error {
 	before := s.aging.ms()
@@ -101,7 +101,7 @@ func (s *Store) believe() error {
 }
 
 // newestTime is the newest time by our own clock that the directory holds, in ms: of
-// the log's frames, of producers, and of segments' first writes. Times of clients do not count, nor do
+// the log's frames, of producers, and of segments' first appends. Times of clients do not count, nor do
 // log append times, which are the wall clock's.
 func (s *Store) newestTime() int64 {
 	newest := batch.NoTimestamp

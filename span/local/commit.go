@@ -264,6 +264,7 @@ func (s *Store) place(p *partition, r *request, cfg *topicConfig) (*partition, i
 	place(p.t.number, p.n, stored)
 	f.LSN, f.Durable, f.Offset, f.BatchCRC = lsn, s.log.durable.Load(), h.BaseOffset, h.CRC
 	f.put(b, s.log.cur.salt)
+	s.lastFrame = lsn
 	if p.appended(h, r.mark, lsn+frameHeaderSize, s.ms) {
 		s.unflushed.Add(1)
 	}
@@ -322,6 +323,7 @@ func (s *Store) writeMeta(f frame, payload []byte) error {
 	f.Length, f.LSN, f.Durable, f.Time = uint32(len(payload)), lsn, s.log.durable.Load(), s.ms
 	f.BatchCRC = checksum(payload)
 	f.put(b, s.log.cur.salt)
+	s.lastFrame = lsn
 	return nil
 }
 

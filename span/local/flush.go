@@ -22,7 +22,7 @@ const (
 // What waits for a segment is not written by its age, but where something comes of that: see flushAged.
 func (k *keeper) flush(atLeast int64) error {
 	s := k.s
-	if s.log.liveBytes(k.replay) < max(atLeast, 1) || s.failure() != nil {
+	if s.log.liveBytes(k.flushed) < max(atLeast, 1) || s.failure() != nil {
 		return nil
 	}
 	round, err := k.newRound()
@@ -40,7 +40,12 @@ func (k *keeper) flush(atLeast int64) error {
 	if err := round.finish(); err != nil {
 		return err
 	}
-	return k.checkpoint(round.upTo)
+	if err := k.checkpoint(max(k.replay, round.replay)); err != nil {
+		return err
+	}
+	k.flushed = round.upTo
+	s.log.replayed.Store(k.flushed)
+	return nil
 }
 
 func (s *Store) liveTopics() []*topic {
@@ -55,17 +60,20 @@ func (s *Store) liveTopics() []*topic {
 
 // round collects segments that were written and are not synced yet.
 type round struct {
-	k     *keeper
-	upTo  uint64
-	began int64 // ms; what is not below upTo was appended later
-	aged  bool  // segments that a compaction may wait for no longer are closed
-	done  []*draft
-	parts []published
-	dirs  map[string]bool // with new names in them
-	made  map[string]bool // directories that exist
-	buf   []byte          // of writer, used again
-	refs  []ref
-	busy  []*draft // of segments marked busy
+	k    *keeper
+	upTo uint64
+	// From here the log is to be replayed when all below upTo is in segments: its last frame stays, or the next start would
+	// know of no time but that of the oldest append of each segment, and take the clock for one that is far ahead.
+	replay uint64
+	began  int64 // ms; what is not below upTo was appended later
+	aged   bool  // segments that a compaction may wait for no longer are closed
+	done   []*draft
+	parts  []published
+	dirs   map[string]bool // with new names in them
+	made   map[string]bool // directories that exist
+	buf    []byte          // of writer, used again
+	refs   []ref
+	busy   []*draft // of segments marked busy
 }
 
 // draft is a segment as it will be once its bytes are synced.
@@ -91,10 +99,17 @@ func (k *keeper) newRound() (*round, error) {
 	r := &round{k: k, began: s.aging.ms(), dirs: map[string]bool{}, made: map[string]bool{}}
 	// What topics with weaker durability wrote has to be durable too before the log
 	// may be given back.
-	if err := s.barrier(); err != nil {
+	err := s.control(&control{run: func() error {
+		r.replay = s.lastFrame
+		return nil
+	}, ahead: true})
+	if err != nil {
 		return nil, err
 	}
 	r.upTo = min(s.log.durable.Load(), s.log.committed.Load())
+	if r.replay == 0 || r.replay > r.upTo {
+		r.replay = r.upTo
+	}
 	return r, nil
 }
 

@@ -24,8 +24,9 @@ type keeper struct {
 	trash  []dropped // segments that no partition uses any more
 
 	// The keeper's own.
-	replay uint64 // LSN from which the last checkpoint is replayed
-	short  bool   // files could not be opened: nothing is flushed until the next second
+	replay  uint64 // LSN from which the last checkpoint is replayed
+	flushed uint64 // what lies before it is in segments
+	short   bool   // files could not be opened: nothing is flushed until the next second
 }
 
 type dropped struct {

@@ -127,7 +127,7 @@ func (s *Store) recover() error {
 	s.log.replayed.Store(st.replay)
 	s.log.tail.first.Store(end)
 	s.stats.began = end
-	s.keeper.replay = st.replay
+	s.keeper.replay, s.keeper.flushed = st.replay, st.replay
 	return r.finish(end)
 }
 

@@ -174,6 +174,7 @@ func (r *replay) file(i int, lsn uint64) (uint64, error) {
 		if err := r.apply(&fr, payload); err != nil {
 			return 0, fmt.Errorf("%s at %d: %w", f.name, pos, err)
 		}
+		r.s.lastFrame = lsn
 		lsn += uint64(total)
 	}
 }

@@ -19,6 +19,10 @@ func (k *keeper) retain() error {
 		if err := s.do(s.believe); err != nil {
 			return err
 		}
+		// Frames of before the leap would tell the next start how old what they hold is.
+		if err := k.flush(0); err != nil {
+			return err
+		}
 		if err := k.checkpoint(k.replay); err != nil {
 			return err
 		}

@@ -51,7 +51,8 @@ type Store struct {
 	group      *group
 	groupStart uint64
 	wall       time.Time
-	ms         int64 // of aging
+	ms         int64  // of aging
+	lastFrame  uint64 // LSN of the last frame, 0 if there is none
 
 	mu     sync.RWMutex // the sequencer alone writes
 	byName map[string]*topic

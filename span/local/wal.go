@@ -99,7 +99,7 @@ type wal struct {
 	durable atomic.Uint64 // everything before it is synced
 	// What lies before it was answered: high watermarks have moved.
 	committed atomic.Uint64
-	// From where the last checkpoint is replayed.
+	// From where the last checkpoint is replayed, but for the last frame that it keeps.
 	replayed atomic.Uint64
 
 	mu    sync.Mutex
