@@ -2,7 +2,12 @@ package batch
 
 import (
 	"errors"
+	"runtime"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/braidstream/braid/fair"
 )
 
 // What is told of a batch with several unfit records is what Apache Kafka's
@@ -46,7 +51,7 @@ func TestAdmission(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = Admission{Keys: c.keys, Before: c.before, After: c.after, Now: now}.Check(raw, &h, 1<<20)
+			err = Admission{Keys: c.keys, Before: c.before, After: c.after, Now: now}.Check("", raw, &h)
 			var out *TimeError
 			switch want := c.want.(type) {
 			case nil:
@@ -71,10 +76,10 @@ func TestAdmission(t *testing.T) {
 	}
 	h := Header{MaxTimestamp: now + 101}
 	var out *TimeError
-	if err := (Admission{Before: none, After: 100, Now: now}).Check(raw, &h, 1<<20); !errors.As(err, &out) {
+	if err := (Admission{Before: none, After: 100, Now: now}).Check("", raw, &h); !errors.As(err, &out) {
 		t.Error(err)
 	}
-	if err := (Admission{Keys: true, Before: none, After: none}).Check(raw[:len(raw)-1], &h, 1<<20); err == nil || errors.Is(err, ErrNoKey) {
+	if err := (Admission{Keys: true, Before: none, After: none}).Check("", raw[:len(raw)-1], &h); err == nil || errors.Is(err, ErrNoKey) {
 		t.Error(err)
 	}
 }
@@ -97,7 +102,7 @@ func TestAdmissionNamesRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 		var out *FaultsError
-		if err := (Admission{Keys: true, Before: 100, After: -1, Now: now}).Check(raw, &h, 1<<20); !errors.As(err, &out) {
+		if err := (Admission{Keys: true, Before: 100, After: -1, Now: now}).Check("", raw, &h); !errors.As(err, &out) {
 			t.Fatalf("%v", err)
 		}
 		return out
@@ -116,5 +121,71 @@ func TestAdmissionNamesRecords(t *testing.T) {
 	many := make([]Record, MaxFaults+10)
 	if out := check(many...); out.Total != len(many) || len(out.Faults) != MaxFaults {
 		t.Errorf("%d of %d are named", len(out.Faults), out.Total)
+	}
+}
+
+// Tenants take turns at what keys and times need unpacked, as at all else that is unpacked; what is not compressed needs none.
+func TestAdmissionTakesTurns(t *testing.T) {
+	gate := soundGate()
+	var held []fair.Pass
+	for range max(1, runtime.GOMAXPROCS(0)/2) {
+		p, err := gate.Enter(t.Context(), "another")
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, p)
+	}
+	check := func(codec Codec) error {
+		raw := simple(t, 9, 3, func(b *Builder) { b.Codec(codec) })
+		h, _, err := Parse(raw)
+		if err != nil {
+			t.Error(err)
+		}
+		return Admission{Keys: true, Before: -1, After: -1}.Check("acme", raw, &h)
+	}
+	plain := check(None)
+	var ended atomic.Bool
+	done := make(chan error)
+	go func() {
+		err := check(Gzip)
+		ended.Store(true)
+		done <- err
+	}()
+	for deadline := time.Now().Add(time.Minute); gate.Waiting() == 0 && !ended.Load(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("it neither waits nor ends")
+		}
+	}
+	if ended.Load() {
+		t.Error("it did not wait for a turn")
+	}
+	for i := range held {
+		held[i].Leave(0)
+	}
+	if err := <-done; err == nil != (plain == nil) {
+		t.Errorf("%v, not compressed %v", err, plain)
+	}
+}
+
+// The first record of a time is found without those behind it, also where they cannot be read.
+func TestFirstAt(t *testing.T) {
+	for _, codec := range codecs {
+		b := NewBuilder().Codec(codec)
+		for i := range int64(5) {
+			b.Add(Record{Timestamp: 100 + 10*i, Value: []byte("v")})
+		}
+		raw, err := b.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		SetBaseOffset(raw, 1000)
+		for _, c := range []struct{ from, start, offset, at int64 }{
+			{0, 0, 1000, 100}, {111, 0, 1002, 120}, {140, 0, 1004, 140}, {100, 1003, 1003, 130}, {141, 0, -1, 0}, {0, 1005, -1, 0},
+		} {
+			offset, at, found, err := FirstAt("", raw, c.from, c.start)
+			if err != nil || found != (c.offset >= 0) || found && (offset != c.offset || at != c.at) {
+				t.Errorf("%v, from %d at %d on: offset %d, time %d, %v, %v", codec, c.from, c.start, offset, at, found, err)
+			}
+		}
 	}
 }

@@ -215,7 +215,7 @@ func TestHeaderWorkAllocatesNothing(t *testing.T) {
 			}
 		},
 		"admission": func() {
-			if err := (Admission{Keys: true, Before: -1, After: -1}).Check(one, &head, 1<<20); err != nil {
+			if err := (Admission{Keys: true, Before: -1, After: -1}).Check("", one, &head); err != nil {
 				t.Fatal(err)
 			}
 		},

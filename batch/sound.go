@@ -56,9 +56,9 @@ var (
 func Sound(b []byte) error { return SoundOf("", b) }
 
 // SoundOf is [Sound] for a batch of an owner: owners take turns at unpacking.
-func SoundOf(owner string, b []byte) error { return soundIn(soundGate(), owner, b) }
+func SoundOf(owner string, b []byte) error { return soundIn(soundGate(), owner, b, nil) }
 
-func soundIn(gate *fair.Gate, owner string, b []byte) error {
+func soundIn(gate *fair.Gate, owner string, b []byte, by seer) error {
 	h, size, err := Parse(b)
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func soundIn(gate *fair.Gate, owner string, b []byte) error {
 	if h.NumRecords == 0 {
 		return nil // what compaction leaves of a batch
 	}
-	s := sounding{count: h.NumRecords, last: int64(h.LastOffsetDelta), before: -1}
+	s := sounding{count: h.NumRecords, last: int64(h.LastOffsetDelta), before: -1, seer: by}
 	if h.Codec() == None {
 		return s.all(b[HeaderSize:size])
 	}
@@ -112,6 +112,17 @@ type sounding struct {
 	seen, count  int32
 	last, before int64 // offset deltas: the batch's largest, and the one of the record before
 	turn         soundTurns
+	seer         seer // is shown each record; nil: nobody is
+	enough       bool // it has seen enough
+}
+
+// seer looks at records while they are unpacked.
+type seer interface {
+	// see is told the number of a record, its offset and ms since the batch's, and whether it has no key. With
+	// true the rest is not looked at.
+	see(number int32, delta, after int64, keyless bool) (enough bool)
+	// again tells that all begins once more.
+	again()
 }
 
 func (s *sounding) malformed() error {
@@ -122,12 +133,23 @@ func (s *sounding) behind() error {
 	return fmt.Errorf("%w: bytes behind the last of %d records", ErrInvalid, s.count)
 }
 
+// unseen is said of what comes behind the budget.
+func (s *sounding) unseen() error {
+	if s.seer == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: more than %d bytes unpacked", ErrTooLarge, soundBudget)
+}
+
 // all walks over records that lie in memory.
 func (s *sounding) all(rest []byte) error {
 	for ; s.seen < s.count; s.seen++ {
 		size, n := varint(rest)
 		if n <= 0 || size < minRecordSize-1 || size > int64(len(rest)-n) || !s.record(rest[n:n+int(size)]) {
 			return s.malformed()
+		}
+		if s.enough {
+			return nil
 		}
 		rest = rest[n+int(size):]
 	}
@@ -147,7 +169,7 @@ func (s *sounding) next(delta int64) bool {
 // record looks at one record without its length.
 func (s *sounding) record(r []byte) bool {
 	r = r[1:] // attributes
-	_, n := varint(r)
+	ts, n := varint(r)
 	if n <= 0 {
 		return false
 	}
@@ -155,6 +177,10 @@ func (s *sounding) record(r []byte) bool {
 	delta, n := varint(r)
 	if n <= 0 || !s.next(delta) {
 		return false
+	}
+	if s.seer != nil {
+		key, _ := varint(r[n:])
+		s.enough = s.seer.see(s.seen, delta, ts, key < 0)
 	}
 	r, ok := pass(r[n:], -1)
 	if !ok {
@@ -238,10 +264,13 @@ func (s *sounding) unpack(codec Codec, packed []byte) error {
 		if zr.Reset(nil) == nil {
 			zstdReaders.Put(zr)
 		}
-		if !errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		if s.enough || !errors.Is(err, zstd.ErrWindowSizeExceeded) {
 			return err
 		}
 		s.seen, s.before = fresh.seen, fresh.before
+		if s.seer != nil {
+			s.seer.again()
+		}
 	case Snappy:
 	default:
 		return fmt.Errorf("%w: %v", ErrCodec, codec)
@@ -249,7 +278,7 @@ func (s *sounding) unpack(codec Codec, packed []byte) error {
 	buf, err := decompress(codec, packed, soundBudget)
 	switch {
 	case errors.Is(err, ErrTooLarge):
-		return nil
+		return s.unseen()
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
@@ -280,6 +309,9 @@ func (s *sounding) stream(codec Codec, r io.Reader) error {
 		if err = s.streamed(br); err != nil {
 			break
 		}
+		if s.enough {
+			return nil
+		}
 	}
 	if err == nil {
 		switch _, err = br.ReadByte(); err {
@@ -293,7 +325,7 @@ func (s *sounding) stream(codec Codec, r io.Reader) error {
 	case errors.Is(err, ErrInvalid):
 		return err
 	case limited.N <= 0:
-		return nil
+		return s.unseen()
 	case errors.Is(err, io.EOF):
 		return fmt.Errorf("%w: record %d of %d is cut", ErrInvalid, s.seen, s.count)
 	}
@@ -336,20 +368,25 @@ func (s *sounding) large(br *bufio.Reader, left int64) error {
 		_, err := br.Discard(int(n))
 		return err
 	}
-	field := func(least int64) error {
+	length := func(least int64) (int64, error) {
 		size, err := number()
+		if err == nil && (size < least || size > left) {
+			err = s.malformed()
+		}
+		return size, err
+	}
+	field := func(least int64) error {
+		size, err := length(least)
 		if err != nil {
 			return err
-		}
-		if size < least || size > left {
-			return s.malformed()
 		}
 		return skip(max(size, 0))
 	}
 	if err := skip(1); err != nil { // attributes
 		return err
 	}
-	if _, err := number(); err != nil {
+	ts, err := number()
+	if err != nil {
 		return err
 	}
 	delta, err := number()
@@ -359,10 +396,20 @@ func (s *sounding) large(br *bufio.Reader, left int64) error {
 	if !s.next(delta) {
 		return s.malformed()
 	}
-	for range 2 {
-		if err := field(-1); err != nil {
-			return err
+	key, err := length(-1)
+	if err != nil {
+		return err
+	}
+	if s.seer != nil {
+		if s.enough = s.seer.see(s.seen, delta, ts, key < 0); s.enough {
+			return nil
 		}
+	}
+	if err := skip(max(key, 0)); err != nil {
+		return err
+	}
+	if err := field(-1); err != nil { // value
+		return err
 	}
 	headers, err := number()
 	if err != nil {

@@ -225,7 +225,7 @@ func TestSoundTakesTurns(t *testing.T) {
 		}()
 		queued(1)
 		go func() {
-			err := soundIn(gate, "quiet", quiet)
+			err := soundIn(gate, "quiet", quiet, nil)
 			close(done)
 			went <- err
 		}()

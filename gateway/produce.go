@@ -38,10 +38,6 @@ type producePart struct {
 	index  int // of its result
 }
 
-// recordsBudget bounds what one batch may unpack to where its records have to
-// be looked at, bytes.
-const recordsBudget = 64 << 20
-
 // produce takes over the frame, which counts among those in flight already. It returns when every append of the request was
 // submitted; the flight's last append has it answered.
 func (c *conn) produce(frame *wire.Buffer, h wire.Header, body []byte, start time.Time) error {
@@ -128,7 +124,10 @@ func (f *flight) submit(body int) {
 				f.fail(i, err)
 				continue
 			}
-			header, err := st.settings.check(part.Records, f.version, now)
+			header, err := st.settings.check(part.Records, f.version)
+			if asked := st.settings.admission(now); err == nil && asked.Demands(&header) {
+				err = f.admit(&st.settings, asked, part.Records, &header)
+			}
 			if err != nil {
 				f.fail(i, err)
 				continue
@@ -211,8 +210,8 @@ func (f *flight) topic(t *wire.Topic, ask *asker) (*topicState, wire.Code) {
 	return nil, wire.UnknownTopicOrPartition
 }
 
-// check validates one partition's records as a broker does.
-func (s *topicSettings) check(records []byte, version int16, now int64) (batch.Header, error) {
+// check validates one partition's records as a broker does, but for keys and times.
+func (s *topicSettings) check(records []byte, version int16) (batch.Header, error) {
 	if len(records) == 0 {
 		return batch.Header{}, &span.RejectedError{Code: wire.InvalidRecord, Detail: "A partition needs one record batch"}
 	}
@@ -224,25 +223,41 @@ func (s *topicSettings) check(records []byte, version int16, now int64) (batch.H
 		return h, &span.RejectedError{Code: wire.InvalidTimestamp,
 			Detail: "Invalid timestamp type in message. Producer should not set timestamp type to LogAppendTime."}
 	}
-	return h, s.admit(records, &h, now)
+	return h, nil
 }
 
-// admit checks keys and times as the topic's configs ask for it.
-func (s *topicSettings) admit(records []byte, h *batch.Header, now int64) error {
+// admission is what the topic's configs ask of keys and times.
+func (s *topicSettings) admission(now int64) batch.Admission {
 	asked := batch.Admission{Keys: s.compact, Before: -1, After: -1, Now: now}
 	if !s.logAppendTime {
 		asked.Before, asked.After = s.beforeMax, s.afterMax
 	}
-	err := asked.Check(records, h, recordsBudget)
+	return asked
+}
+
+// admit checks keys and times. For what has to be unpacked tenants take turns of their own, outside of those at
+// requests, for which what was submitted does not wait.
+func (f *flight) admit(s *topicSettings, asked batch.Admission, records []byte, h *batch.Header) (err error) {
+	if h.Codec() == batch.None {
+		return s.admit(f.c.tenant, asked, records, h)
+	}
+	f.burst.End()
+	f.c.aside(func() { err = s.admit(f.c.tenant, asked, records, h) })
+	f.burst.Begin()
+	return err
+}
+
+func (s *topicSettings) admit(owner string, asked batch.Admission, records []byte, h *batch.Header) error {
+	err := asked.Check(owner, records, h)
 	var faults *batch.FaultsError
 	var late *batch.TimeError
 	rejected := &span.RejectedError{}
 	switch {
 	case errors.Is(err, batch.ErrNoKey):
-		rejected.Code, rejected.Detail = wire.InvalidRecord, s.fault(err, now)
+		rejected.Code, rejected.Detail = wire.InvalidRecord, s.fault(err, asked.Now)
 	case errors.As(err, &late):
-		rejected.Code, rejected.Detail = wire.InvalidTimestamp, s.fault(err, now)
-	case errors.Is(err, batch.ErrCorrupt):
+		rejected.Code, rejected.Detail = wire.InvalidTimestamp, s.fault(err, asked.Now)
+	case errors.Is(err, batch.ErrCorrupt), errors.Is(err, batch.ErrInvalid):
 		// The checksum was right: sent again it would be the same.
 		return &span.RejectedError{Code: wire.InvalidRecord, Detail: err.Error()}
 	default:
@@ -253,7 +268,7 @@ func (s *topicSettings) admit(records []byte, h *batch.Header, now int64) error 
 	}
 	out := &recordsRefused{RejectedError: rejected, records: make([]wire.RecordError, len(faults.Faults))}
 	for i, f := range faults.Faults {
-		out.records[i] = wire.RecordError{Index: f.Index, Message: []byte(s.fault(f.Err, now))}
+		out.records[i] = wire.RecordError{Index: f.Index, Message: []byte(s.fault(f.Err, asked.Now))}
 	}
 	return out
 }

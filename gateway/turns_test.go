@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/catalog"
 	"github.com/braidstream/braid/fair"
 	"github.com/braidstream/braid/internal/testkit"
@@ -258,4 +261,62 @@ func TestNobodyWaitsForOthersRoom(t *testing.T) {
 	if b.used.Load() >= b.max || b.share(quiet) < leastShare || b.full(quiet) {
 		t.Errorf("%d of %d bytes are taken", b.used.Load(), b.max)
 	}
+}
+
+// Keys of compressed records are looked at outside of the turns at requests: others go on meanwhile.
+func TestUnpackingHoldsNoTurn(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, secure(Security{Mechanisms: mechanisms}))
+	g := f.gateways[0]
+	g.work = fair.NewGate(1, time.Hour)
+	f.acme(0)
+	f.topic("compacted", 1, "cleanup.policy", "compact")
+	large := records(t, func(b *batch.Builder) { b.Codec(batch.Gzip) }, strings.Repeat("x", 16<<20))
+	quiet := f.raw()
+	if resp := quiet.signOn(as("joe", "secret")); resp.ErrorCode != 0 {
+		t.Fatal(wire.Code(resp.ErrorCode))
+	}
+	quiet.metadata()
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for range 3 {
+		r := f.raw()
+		all.Go(func() {
+			for ctx.Err() == nil {
+				if r.patient(); !f.putLarge(r, large) {
+					return
+				}
+			}
+		})
+	}
+	seen := 0 // in a row
+	eventually(t, func() error {
+		working := g.budget.used.Load() > 0
+		place, err := g.work.Enter(t.Context(), "nobody")
+		if err != nil {
+			t.Fatal(err)
+		}
+		waited := place.Waited()
+		working = working && g.budget.used.Load() > 0
+		place.Leave(0)
+		if seen++; !working || waited > 0 {
+			seen = 0
+		}
+		if seen < 3 {
+			return errors.New("the place is kept while batches are unpacked")
+		}
+		return nil
+	})
+	cancel()
+	all.Wait()
+}
+
+// putLarge appends a batch to a compacted topic, and tells whether that went well.
+func (f *fleet) putLarge(r *raw, b []byte) bool {
+	req := produceRequest("compacted", [16]byte{}, -1, map[int32][]byte{0: b})
+	p := do[*kmsg.ProduceResponse](r, 9, req).Topics[0].Partitions[0]
+	if p.ErrorCode != 0 {
+		f.tb.Error(wire.Code(p.ErrorCode))
+	}
+	return p.ErrorCode == 0
 }

@@ -12,9 +12,9 @@ import (
 // admissible tells whether the topic's configs let a batch's records in, as Apache
 // Kafka's LogValidator does: times within the limits with CreateTime, a key on each record of a compacted topic.
 // It runs on the caller's goroutine. Records are unpacked only where a
-// config asks for it. The topics of chains have no limits on times: the gateway
+// config asks for it, for which owners take turns. The topics of chains have no limits on times: the gateway
 // keeps those, so that what was taken once can be copied for ever.
-func (c *topicConfig) admissible(b []byte, h *batch.Header, now int64) error {
+func (c *topicConfig) admissible(owner string, b []byte, h *batch.Header, now int64) error {
 	if h.IsControl() || h.NumRecords == 0 {
 		return nil
 	}
@@ -22,7 +22,7 @@ func (c *topicConfig) admissible(b []byte, h *batch.Header, now int64) error {
 	if !c.logAppendTime {
 		asked.Before, asked.After = c.beforeMax, c.afterMax
 	}
-	err := asked.Check(b, h, unpackBudget)
+	err := asked.Check(owner, b, h)
 	var out *batch.TimeError
 	switch {
 	case err == nil:

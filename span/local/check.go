@@ -2,6 +2,7 @@ package local
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -146,7 +147,7 @@ func (s *Store) checkPartition(p *partition, r *Report) {
 		if ref.base < p.flushed {
 			continue
 		}
-		buf, _, err := s.fetchLog(p, p.refs[i:i+1], int(ref.size))
+		buf, _, err := s.fetchLog(context.Background(), "", p, p.refs[i:i+1], int(ref.size))
 		putBuffer(buf)
 		if err != nil {
 			r.Problems = append(r.Problems, Problem{File: walDir, Position: -1, Topic: p.t.name, Partition: int32(p.n), Offset: ref.base, Detail: err.Error()})
@@ -316,7 +317,7 @@ func DumpFS(fs vfs.FS, dir, topicName string, partition int32, visit func(Dumped
 			continue
 		}
 		d := Dumped{File: walDir, Position: -1}
-		buf, b, err := s.fetchLog(p, p.refs[i:i+1], int(p.refs[i].size))
+		buf, b, err := s.fetchLog(context.Background(), "", p, p.refs[i:i+1], int(p.refs[i].size))
 		if err != nil {
 			d.Header.BaseOffset, d.Problem = p.refs[i].base, err.Error()
 		} else if d.Header, _, err = batch.Parse(b); err == nil {

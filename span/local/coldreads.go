@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/braidstream/braid/fair"
 )
 
 // coldReads holds back reads of the disk while appends wait for it. A disk that is given all the reads that
@@ -18,7 +20,11 @@ import (
 // Readers are not given up for that: who has waited for lateAfter may read beside whose turn it is, a few at
 // a time and without a pause, so that a line of many moves about as fast as the disk. Whose request is over
 // leaves the line.
+//
+// Before all that owners take turns: coldPlaces reads are let in at a time, whether or not the log is in use. A disk
+// serves what it has in its queue by an order of its own, so one owner's hundred reads there would keep another's waiting.
 type coldReads struct {
+	gate *fair.Gate
 	turn chan struct{}        // full while it is somebody's
 	late chan struct{}        // as many as read beside it
 	now  func() time.Duration // a steady clock
@@ -50,6 +56,8 @@ const (
 
 	lateAfter = time.Second
 	lateReads = 4
+	// coldPlaces is as many as keep a disk busy.
+	coldPlaces = 8
 )
 
 // errNotWaited: the reader's request was over before its turn came.
@@ -57,7 +65,7 @@ var errNotWaited = errors.New("the turn to read the disk did not come")
 
 func newColdReads() *coldReads {
 	began := time.Now()
-	return &coldReads{turn: make(chan struct{}, 1), late: make(chan struct{}, lateReads), patience: lateAfter, share: leastShare,
+	return &coldReads{gate: fair.NewGate(coldPlaces, lateAfter), turn: make(chan struct{}, 1), late: make(chan struct{}, lateReads), patience: lateAfter, share: leastShare,
 		now: func() time.Duration { return time.Since(began) + 1 }}
 }
 
@@ -83,15 +91,29 @@ func (c *coldReads) logSynced(took time.Duration) {
 	}
 }
 
-// do runs a read of the disk when its turn has come. done ends the waiting, not the read; when ctx ends
+// enter waits for an owner's turn to read what may not be in memory. Where ctx ends first it is errNotWaited.
+func (c *coldReads) enter(ctx context.Context, owner string) (fair.Pass, error) {
+	turn, err := c.gate.Enter(ctx, owner)
+	if err != nil {
+		return turn, errNotWaited
+	}
+	return turn, nil
+}
+
+// do runs an owner's read of the disk when its turn has come. done ends the waiting for the log, not the read; when ctx ends
 // first it is not run, which is errNotWaited.
-func (c *coldReads) do(ctx context.Context, done <-chan struct{}, read func()) error {
+func (c *coldReads) do(ctx context.Context, done <-chan struct{}, owner string, read func()) error {
+	turn, err := c.enter(ctx, owner)
+	if err != nil {
+		return err
+	}
+	defer turn.Leave(0)
 	if last := c.synced.Load(); last == 0 || c.now()-time.Duration(last) > syncsFor {
 		read()
 		c.read.Store(int64(c.now()))
 		return nil
 	}
-	switch mine, err := c.wait(ctx, done); {
+	switch mine, err := c.wait(ctx, done, c.patience-turn.Waited()); {
 	case err != nil:
 		return err
 	case mine == nil:
@@ -116,7 +138,7 @@ func (c *coldReads) do(ctx context.Context, done <-chan struct{}, read func()) e
 }
 
 // wait is for the turn, or a place beside it: one of the two is the caller's then. nil: the store is being closed.
-func (c *coldReads) wait(ctx context.Context, done <-chan struct{}) (mine chan struct{}, err error) {
+func (c *coldReads) wait(ctx context.Context, done <-chan struct{}, patient time.Duration) (mine chan struct{}, err error) {
 	if ctx.Err() != nil {
 		return nil, errNotWaited
 	}
@@ -125,7 +147,7 @@ func (c *coldReads) wait(ctx context.Context, done <-chan struct{}) (mine chan s
 		return c.turn, nil
 	default:
 	}
-	patience := time.NewTimer(c.patience)
+	patience := time.NewTimer(patient)
 	defer patience.Stop()
 	var late chan struct{} // nil: not yet
 	for {

@@ -3,10 +3,13 @@ package local
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/braidstream/braid/fair"
 )
 
 // steadyColdReads is under a clock that the test moves.
@@ -27,7 +30,7 @@ func TestColdReadsTakeTurns(t *testing.T) {
 		for range 6 {
 			all.Go(func() {
 				for range 20 {
-					_ = c.do(context.Background(), nil, func() {
+					_ = c.do(context.Background(), nil, "", func() {
 						n := inside.Add(1)
 						for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 						}
@@ -50,7 +53,7 @@ func TestColdReadsTakeTurns(t *testing.T) {
 	var first sync.WaitGroup
 	for range 2 {
 		first.Go(func() {
-			_ = c.do(context.Background(), nil, func() {
+			_ = c.do(context.Background(), nil, "", func() {
 				select {
 				case both <- struct{}{}:
 				case <-both:
@@ -68,7 +71,7 @@ func TestColdReadsEnd(t *testing.T) {
 	c.turn <- struct{}{} // somebody's, for good
 	done, ran := make(chan struct{}), false
 	close(done)
-	if err := c.do(t.Context(), done, func() { ran = true }); err != nil || !ran {
+	if err := c.do(t.Context(), done, "", func() { ran = true }); err != nil || !ran {
 		t.Errorf("the read was not done: %v", err)
 	}
 }
@@ -82,7 +85,7 @@ func TestColdReadsOfWhoIsGone(t *testing.T) {
 	for range 3 {
 		ctx, cancel := context.WithCancel(t.Context())
 		all.Go(func() {
-			if err := c.do(ctx, nil, func() { t.Error("it was read") }); !errors.Is(err, errNotWaited) {
+			if err := c.do(ctx, nil, "", func() { t.Error("it was read") }); !errors.Is(err, errNotWaited) {
 				t.Error(err)
 			}
 		})
@@ -92,7 +95,7 @@ func TestColdReadsOfWhoIsGone(t *testing.T) {
 	<-c.turn
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := c.do(ctx, nil, func() { t.Error("it was read") }); !errors.Is(err, errNotWaited) || len(c.turn) != 0 {
+	if err := c.do(ctx, nil, "", func() { t.Error("it was read") }); !errors.Is(err, errNotWaited) || len(c.turn) != 0 {
 		t.Errorf("%v, %d have the turn", err, len(c.turn))
 	}
 }
@@ -108,7 +111,7 @@ func TestColdReadsOfALongLine(t *testing.T) {
 	var all sync.WaitGroup
 	for range 5 * lateReads {
 		all.Go(func() {
-			if err := c.do(t.Context(), nil, func() {
+			if err := c.do(t.Context(), nil, "", func() {
 				n := inside.Add(1)
 				for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 				}
@@ -135,7 +138,7 @@ func TestColdReadsGiveWay(t *testing.T) {
 	step := func(read bool, took time.Duration) float64 {
 		clock.Add(int64(2 * shareEvery))
 		if read {
-			_ = c.do(context.Background(), nil, func() {})
+			_ = c.do(context.Background(), nil, "", func() {})
 		}
 		c.logSynced(took)
 		c.mu.Lock()
@@ -184,5 +187,59 @@ func TestColdReadsGiveWay(t *testing.T) {
 	}
 	if got := step(true, time.Second); got != 2*leastShare {
 		t.Errorf("share %v after a sync that is slow there as well", got)
+	}
+}
+
+// One owner with many reads of the disk, and another with one: that waits for those within, not for the line. However many
+// come, a few read at a time, also while nobody appends.
+func TestColdReadsOfOwnersTakeTurns(t *testing.T) {
+	for _, synced := range []bool{false, true} {
+		c, _ := steadyColdReads()
+		c.patience, c.gate = 0, fair.NewGate(coldPlaces, time.Hour)
+		if synced {
+			c.logSynced(time.Millisecond)
+		}
+		step := make(chan struct{})
+		var inside, most, before, noisy atomic.Int64
+		var all sync.WaitGroup
+		read := func(owner string, then func()) {
+			all.Go(func() {
+				if err := c.do(context.Background(), nil, owner, func() {
+					n := inside.Add(1)
+					for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+					}
+					<-step
+					inside.Add(-1)
+					then()
+				}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		waiting := func(n int) {
+			for deadline := time.Now().Add(time.Minute); c.gate.Waiting() < n; runtime.Gosched() {
+				if time.Now().After(deadline) {
+					t.Fatalf("%d wait, not %d", c.gate.Waiting(), n)
+				}
+			}
+		}
+		const many = 100
+		for range many {
+			read("noisy", func() { noisy.Add(1) })
+		}
+		waiting(many - coldPlaces)
+		read("quiet", func() { before.Store(noisy.Load()) })
+		waiting(many - coldPlaces + 1)
+		for range many + 1 {
+			step <- struct{}{}
+		}
+		all.Wait()
+		// Those within when it came, and as many as were let in beside it.
+		if n := before.Load(); n > 4*coldPlaces {
+			t.Errorf("synced %v: %d reads of another owner went before", synced, n)
+		}
+		if n := most.Load(); n > coldPlaces {
+			t.Errorf("synced %v: %d reads at a time", synced, n)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/braidstream/braid/fair"
 	"github.com/braidstream/braid/span"
 )
 
@@ -126,6 +127,15 @@ func (s *Store) Pace(took time.Duration) { s.pace(took) }
 
 // Calm tells whether segments follow the log without effort.
 func (s *Store) Calm() bool { return s.calm() }
+
+// ColdPlaces is how many reads of the disk go at a time.
+const ColdPlaces = coldPlaces
+
+// ColdReadsWaiting is how many reads wait for their owner's turn.
+func (s *Store) ColdReadsWaiting() int { return s.cold.gate.Waiting() }
+
+// PatientColdReads lets nobody in beside those who have a turn, however long that takes.
+func (s *Store) PatientColdReads() { s.cold.gate = fair.NewGate(coldPlaces, time.Hour) }
 
 // HoldColdReads makes cold reads wait for a turn that does not come, as while the log is synced all the time.
 func (s *Store) HoldColdReads() {

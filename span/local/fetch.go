@@ -12,7 +12,7 @@ import (
 )
 
 // fetchSegment reads batches from a segment file.
-func (s *Store) fetchSegment(ctx context.Context, p *partition, v view, offset, limit, pos int64, maxBytes int) (*[]byte, []byte, error) {
+func (s *Store) fetchSegment(ctx context.Context, owner string, p *partition, v view, offset, limit, pos int64, maxBytes int) (*[]byte, []byte, error) {
 	of, err := s.files.get(v.seg, v.seg.path(s.opt.Dir, p), false)
 	if err != nil {
 		if passed := s.passed(p, v.seg, offset); passed != nil {
@@ -40,7 +40,7 @@ func (s *Store) fetchSegment(ctx context.Context, p *partition, v view, offset, 
 	for need := batch.HeaderSize; ; {
 		need = min(need, int(v.size-pos))
 		n = max(n, need)
-		buf, window, how, err := of.window(ctx, s, pos, n, need, v.size)
+		buf, window, how, err := of.window(ctx, owner, s, pos, n, need, v.size)
 		if err != nil {
 			if errors.Is(err, errNotWaited) {
 				return nil, nil, fmt.Errorf("read at %d: %w: %w", pos, err, ctx.Err())
@@ -166,10 +166,12 @@ const (
 // second time, and pay for fresh pages with more CPU time than the disk takes. A
 // segment that was read so to the length of itself is wanted again: from then on it
 // goes through the cache, with the system's read-ahead.
-func (of *openFile) window(ctx context.Context, s *Store, pos int64, n, least int, end int64) (buf *[]byte, window []byte, how int, err error) {
+// What may have to come from the disk is read in turns of the owners; see [coldReads].
+func (of *openFile) window(ctx context.Context, owner string, s *Store, pos int64, n, least int, end int64) (buf *[]byte, window []byte, how int, err error) {
 	how = throughCache
+	all, known := of.f.Cached(pos, int64(n))
 	if n >= s.log.directFrom() {
-		switch all, known := of.f.Cached(pos, int64(n)); {
+		switch {
 		case all:
 			how = fromCache
 		case known && of.cold.Load() < end:
@@ -177,6 +179,13 @@ func (of *openFile) window(ctx context.Context, s *Store, pos int64, n, least in
 		}
 	}
 	if how != pastCache {
+		if known && !all {
+			turn, err := s.cold.enter(ctx, owner)
+			if err != nil {
+				return nil, nil, how, err
+			}
+			defer turn.Leave(0)
+		}
 		buf = getBuffer(n)
 		if _, err := of.f.ReadAt(*buf, pos); err != nil {
 			putBuffer(buf)
@@ -187,7 +196,7 @@ func (of *openFile) window(ctx context.Context, s *Store, pos int64, n, least in
 	// The largest run of whole blocks from that of pos on which the buffer holds.
 	skip := int(pos % vfs.Block)
 	got := 0
-	waited := s.cold.do(ctx, s.done, func() {
+	waited := s.cold.do(ctx, s.done, owner, func() {
 		// Not before it is this one's turn: many may wait.
 		buf = getBuffer(max(n, skip+least+vfs.Block))
 		whole := min((skip+n+vfs.Block-1)/vfs.Block, cap(*buf)/vfs.Block) * vfs.Block

@@ -2,6 +2,7 @@ package local
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,9 +15,9 @@ import (
 const unpackBudget = 256 << 20
 
 // offsetFor finds the first record with a timestamp >= ms, or that with the largest.
-func (s *Store) offsetFor(p *partition, ms int64) (span.Position, bool, error) {
+func (s *Store) offsetFor(ctx context.Context, p *partition, ms int64) (span.Position, bool, error) {
 	for range 16 {
-		at, found, err := s.offsetForOnce(p, ms)
+		at, found, err := s.offsetForOnce(ctx, p, ms)
 		if !errors.Is(err, errRecycled) {
 			return at, found, err
 		}
@@ -24,7 +25,7 @@ func (s *Store) offsetFor(p *partition, ms int64) (span.Position, bool, error) {
 	return span.Position{}, false, fmt.Errorf("look up a timestamp: %w", span.ErrUnavailable)
 }
 
-func (s *Store) offsetForOnce(p *partition, ms int64) (span.Position, bool, error) {
+func (s *Store) offsetForOnce(ctx context.Context, p *partition, ms int64) (span.Position, bool, error) {
 	p.mu.Lock()
 	if ms == span.MaxTimestamp {
 		ms = p.maxTimestamp()
@@ -62,7 +63,7 @@ func (s *Store) offsetForOnce(p *partition, ms int64) (span.Position, bool, erro
 		}
 	}
 	for i := range refs {
-		buf, b, err := s.fetchLog(p, refs[i:i+1], int(refs[i].size))
+		buf, b, err := s.fetchLog(ctx, "", p, refs[i:i+1], int(refs[i].size))
 		if err != nil {
 			return span.Position{}, false, err
 		}
@@ -131,16 +132,12 @@ func timeInBatch(b []byte, ms, start int64) (span.Position, bool, error) {
 	if h.LogAppendTime() && h.BaseOffset >= start && h.LastOffsetDelta == h.NumRecords-1 {
 		return span.Position{Offset: h.BaseOffset, Timestamp: h.MaxTimestamp}, h.MaxTimestamp >= ms, nil
 	}
-	for r, err := range batch.Records(b, unpackBudget) {
-		if err != nil {
-			// The records are the client's: one who packs nonsense costs no one else.
-			return span.Position{Offset: max(h.BaseOffset, start), Timestamp: h.MaxTimestamp}, true, nil
-		}
-		if r.Timestamp >= ms && r.Offset >= start {
-			return span.Position{Offset: r.Offset, Timestamp: r.Timestamp}, true, nil
-		}
+	offset, timestamp, found, err := batch.FirstAt("", b, ms, start)
+	if err != nil {
+		// The records are the client's: one who packs nonsense costs no one else.
+		return span.Position{Offset: max(h.BaseOffset, start), Timestamp: h.MaxTimestamp}, true, nil
 	}
-	return span.Position{}, false, nil
+	return span.Position{Offset: offset, Timestamp: timestamp}, found, nil
 }
 
 func sortProducers(out []span.Producer) {

@@ -74,7 +74,7 @@ func (l *log) Append(a *span.Append) {
 		} else if err := sound(&r); err != nil {
 			r.unfit = err
 		} else if p, err := l.partition(); err == nil {
-			r.unfit = p.t.cfg.Load().admissible(a.Batch, &r.h, l.s.opt.Now().UnixMilli())
+			r.unfit = p.t.cfg.Load().admissible(a.Owner, a.Batch, &r.h, l.s.opt.Now().UnixMilli())
 		}
 	}
 	l.s.submit(r)
@@ -113,12 +113,12 @@ func (l *log) Offsets(context.Context) (span.Offsets, error) {
 }
 
 // OffsetFor implements [span.Log].
-func (l *log) OffsetFor(_ context.Context, ms int64) (span.Position, bool, error) {
+func (l *log) OffsetFor(ctx context.Context, ms int64) (span.Position, bool, error) {
 	p, err := l.partition()
 	if err != nil {
 		return span.Position{}, false, err
 	}
-	return l.s.offsetFor(p, ms)
+	return l.s.offsetFor(ctx, p, ms)
 }
 
 // Probe implements [span.Log]. It goes through the sequencer, so that it is

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/braidstream/braid/batch"
+	"github.com/braidstream/braid/fair"
 	"github.com/braidstream/braid/span"
 )
 
@@ -59,7 +60,7 @@ func (s *Store) read(ctx context.Context, l *log, r span.ReadRequest) (span.Read
 			}
 		}
 		if !wait {
-			buf, batches, err := s.fetch(ctx, p, r.Offset, limit, r.MaxBytes)
+			buf, batches, err := s.fetch(ctx, r.Owner, p, r.Offset, limit, r.MaxBytes)
 			if errors.Is(err, errTrimmed) {
 				continue // and tell where the log begins now
 			}
@@ -131,9 +132,9 @@ func lastNext(run []byte) int64 {
 // fetch copies whole batches from offset on, all below limit, into a buffer. The
 // first is the one that holds offset, or the first after it; it is returned
 // whatever its size.
-func (s *Store) fetch(ctx context.Context, p *partition, offset, limit int64, maxBytes int) (buf *[]byte, batches []byte, err error) {
+func (s *Store) fetch(ctx context.Context, owner string, p *partition, offset, limit int64, maxBytes int) (buf *[]byte, batches []byte, err error) {
 	for range 16 {
-		buf, batches, err = s.fetchOnce(ctx, p, offset, limit, maxBytes)
+		buf, batches, err = s.fetchOnce(ctx, owner, p, offset, limit, maxBytes)
 		// The log's file was used again, or the segment was compacted away, between
 		// the look-up and the read: look up anew.
 		if !errors.Is(err, errRecycled) {
@@ -143,9 +144,9 @@ func (s *Store) fetch(ctx context.Context, p *partition, offset, limit int64, ma
 	return nil, nil, fmt.Errorf("read at %d: %w: %w", offset, err, span.ErrUnavailable)
 }
 
-func (s *Store) fetchOnce(ctx context.Context, p *partition, offset, limit int64, maxBytes int) (*[]byte, []byte, error) {
+func (s *Store) fetchOnce(ctx context.Context, owner string, p *partition, offset, limit int64, maxBytes int) (*[]byte, []byte, error) {
 	for {
-		buf, batches, next, err := s.fetchFrom(ctx, p, offset, limit, maxBytes)
+		buf, batches, next, err := s.fetchFrom(ctx, owner, p, offset, limit, maxBytes)
 		if err != nil || len(batches) > 0 || next <= offset || next >= limit {
 			return buf, batches, err
 		}
@@ -157,7 +158,7 @@ func (s *Store) fetchOnce(ctx context.Context, p *partition, offset, limit int64
 
 // fetchFrom reads from where offset lies: the log, or one segment, whose end is
 // next when there is nothing more in it.
-func (s *Store) fetchFrom(ctx context.Context, p *partition, offset, limit int64, maxBytes int) (buf *[]byte, batches []byte, next int64, err error) {
+func (s *Store) fetchFrom(ctx context.Context, owner string, p *partition, offset, limit int64, maxBytes int) (buf *[]byte, batches []byte, next int64, err error) {
 	p.mu.Lock()
 	// It began there when the reader looked, and what is found by the offset now is something else.
 	if offset < p.start {
@@ -187,7 +188,7 @@ func (s *Store) fetchFrom(ctx context.Context, p *partition, offset, limit int64
 		var few [32]ref
 		refs := append(few[:0], p.refs[i:i+n]...)
 		p.mu.Unlock()
-		buf, batches, err = s.fetchLog(p, refs, total)
+		buf, batches, err = s.fetchLog(ctx, owner, p, refs, total)
 		return buf, batches, 0, err
 	}
 	v, pos, segLimit, err := p.lookup(offset)
@@ -195,7 +196,7 @@ func (s *Store) fetchFrom(ctx context.Context, p *partition, offset, limit int64
 	if err != nil || v.seg == nil {
 		return nil, nil, 0, err
 	}
-	buf, batches, err = s.fetchSegment(ctx, p, v, offset, min(limit, segLimit), pos, maxBytes)
+	buf, batches, err = s.fetchSegment(ctx, owner, p, v, offset, min(limit, segLimit), pos, maxBytes)
 	return buf, batches, segLimit, err
 }
 
@@ -206,20 +207,34 @@ func (s *Store) inLog(p *partition, i int, offset int64) bool {
 		(p.refs[i].base >= p.flushed || p.refs[i].lsn >= s.log.tail.first.Load())
 }
 
-// fetchLog copies batches out of the shared log: from memory, else from its files.
-func (s *Store) fetchLog(p *partition, refs []ref, total int) (*[]byte, []byte, error) {
+// fetchLog copies batches out of the shared log: from memory, else from its files, for which owners take turns.
+func (s *Store) fetchLog(ctx context.Context, owner string, p *partition, refs []ref, total int) (*[]byte, []byte, error) {
 	if len(refs) == 0 {
 		return nil, nil, nil
 	}
 	buf := getBuffer(total)
 	out := (*buf)[:0]
+	var turn fair.Pass
+	defer func() { turn.Leave(0) }()
 	for i := range refs {
 		r := &refs[i]
 		b := (*buf)[len(out) : len(out)+int(r.size)]
-		if c := s.log.tail.get(r.lsn); c != nil {
+		c := s.log.tail.get(r.lsn)
+		if c != nil {
 			copy(b, c.buf[r.lsn-c.lsn:])
 			c.unpin()
-		} else if err := s.log.read(b, r.lsn); err != nil {
+			batch.SetLeaderEpoch(b, 0)
+			out = (*buf)[:len(out)+int(r.size)]
+			continue
+		}
+		if !turn.Held() {
+			var err error
+			if turn, err = s.cold.enter(ctx, owner); err != nil {
+				putBuffer(buf)
+				return nil, nil, fmt.Errorf("read at %d: %w: %w", r.base, err, ctx.Err())
+			}
+		}
+		if err := s.log.read(b, r.lsn); err != nil {
 			if len(out) > 0 {
 				break
 			}

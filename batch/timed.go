@@ -1,0 +1,33 @@
+package batch
+
+// FirstAt finds the first record of the whole batch b at or past offset start with a timestamp, ms, of at least from. The batch is
+// unpacked up to it, at most 64 MiB ([ErrTooLarge] beyond), piece by piece, for which owners take turns as in [SoundOf].
+func FirstAt(owner string, b []byte, from, start int64) (offset, timestamp int64, found bool, err error) {
+	h, _, err := Parse(b)
+	if err != nil {
+		return 0, 0, false, err
+	}
+	at := firstAt{h: &h, from: from, start: start}
+	if err := soundIn(soundGate(), owner, b, &at); err != nil && !at.found {
+		return 0, 0, false, err
+	}
+	return at.offset, at.timestamp, at.found, nil
+}
+
+type firstAt struct {
+	h                 *Header
+	from, start       int64
+	offset, timestamp int64
+	found             bool
+}
+
+func (f *firstAt) again() {}
+
+func (f *firstAt) see(_ int32, delta, after int64, _ bool) (enough bool) {
+	f.offset, f.timestamp = f.h.BaseOffset+delta, f.h.BaseTimestamp+after
+	if f.h.LogAppendTime() {
+		f.timestamp = f.h.MaxTimestamp
+	}
+	f.found = f.timestamp >= f.from && f.offset >= f.start
+	return f.found
+}
