@@ -173,6 +173,74 @@ func TestFirstTenantLeavesRoomForLargeRequests(t *testing.T) {
 	f.empty()
 }
 
+// Two tenants whose large requests come at hardly the least rate hold all the room: a third one waits only until the slowest
+// of them is ended, and the other one goes on.
+func TestSlowRequestsAreHurriedForOthers(t *testing.T) {
+	t.Parallel()
+	book := &logBook{}
+	const size = 16 << 20
+	f := newFleet(t, secure(Security{Mechanisms: mechanisms, Demand: true}), func(c *fleetConfig) { c.logger = book.logger() }, withConfig(func(c *Config) {
+		c.ArrivingBytes, c.FrameTimeout, c.FrameRate, c.RoomPatience, c.MaxMessageBytes = 2*size, 2*patience, 64<<10, 50*time.Millisecond, 8<<20
+	}))
+	f.acme(0)
+	if _, err := f.cat.CreateTenant(t.Context(), catalog.Tenant{Name: "globex"}); err != nil {
+		t.Fatal(err)
+	}
+	f.watchUntil(func(s *catalog.Snapshot) bool { return s.Tenant("globex") != nil })
+	f.user("globex", "gina", "secret")
+	f.topic("orders", 1)
+	f.user(catalog.DefaultTenant, "ann", "secret")
+	g := f.gateways[0]
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var wg sync.WaitGroup
+	var noisy []*raw
+	for _, name := range []string{"joe", "gina"} {
+		r := f.raw()
+		noisy = append(noisy, r)
+		if resp := r.signOn(as(name, "secret")); resp.ErrorCode != 0 {
+			t.Fatal(wire.Code(resp.ErrorCode))
+		}
+		r.patient()
+		wg.Go(func() {
+			tick := time.NewTicker(10 * time.Millisecond)
+			defer tick.Stop()
+			b := binary.BigEndian.AppendUint32(nil, size)
+			for b = append(b, make([]byte, 100<<10)...); ctx.Err() == nil; b = b[:1] {
+				if _, err := r.nc.Write(b); err != nil {
+					return
+				}
+				<-tick.C
+			}
+		})
+	}
+	eventually(t, func() error {
+		if n := g.arriving.used.Load(); n != 2*size {
+			return fmt.Errorf("%d bytes are arriving", n)
+		}
+		return nil
+	})
+	quiet := f.raw()
+	if resp := quiet.signOn(as("ann", "secret")); resp.ErrorCode != 0 {
+		t.Fatal(wire.Code(resp.ErrorCode))
+	}
+	put(quiet, "orders", 0, strings.Repeat("x", 4<<20))
+	if s := book.String(); strings.Count(s, errHurried.Error()) != 1 {
+		t.Errorf("one slow request was to be ended:\n%s", s)
+	}
+	if n := g.arriving.used.Load(); n != size {
+		t.Errorf("%d bytes are arriving", n)
+	}
+	cancel()
+	for _, r := range noisy {
+		if err := r.nc.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	wg.Wait()
+	f.empty()
+}
+
 // What is nobody's yet has a share together, and leaves room to those who have signed on.
 func TestRequestsOfNobodyShareTheRoom(t *testing.T) {
 	t.Parallel()

@@ -35,6 +35,7 @@ type Config struct {
 	HandshakeTimeout  time.Duration // from accept to the first whole request (10 s)
 	FrameTimeout      time.Duration // until more of a request whose start was received (30 s)
 	FrameRate         int64         // bytes/s at which all of it has to come, beside FrameTimeout (256 KiB/s)
+	RoomPatience      time.Duration // a tenant without anything among requests that arrive waits for so long until slow ones of others are ended (5 s)
 	WriteTimeout      time.Duration // for a client that takes no answer (30 s)
 	InflightPerConn   int           // requests of one connection that are being worked on (64)
 	InflightConnBytes int64         // their bytes (32 MiB; one request may exceed it)
@@ -70,6 +71,7 @@ func (c *Config) withDefaults() Config {
 	d.IdleTimeout = cmp.Or(d.IdleTimeout, 10*time.Minute)
 	d.HandshakeTimeout = cmp.Or(d.HandshakeTimeout, 10*time.Second)
 	d.FrameTimeout = cmp.Or(d.FrameTimeout, 30*time.Second)
+	d.RoomPatience = cmp.Or(d.RoomPatience, 5*time.Second)
 	d.WriteTimeout = cmp.Or(d.WriteTimeout, 30*time.Second)
 	d.InflightPerConn = cmp.Or(d.InflightPerConn, 64)
 	d.InflightConnBytes = cmp.Or(d.InflightConnBytes, 32<<20)
@@ -115,7 +117,7 @@ func (c *Config) Validate() error {
 		bad("message.max.bytes %d is more than socket.request.max.bytes %d", d.MaxMessageBytes, d.MaxRequestBytes)
 	}
 	for name, v := range map[string]time.Duration{
-		"idle timeout": d.IdleTimeout, "handshake timeout": d.HandshakeTimeout, "frame timeout": d.FrameTimeout,
+		"idle timeout": d.IdleTimeout, "handshake timeout": d.HandshakeTimeout, "frame timeout": d.FrameTimeout, "patience for room": d.RoomPatience,
 		"write timeout": d.WriteTimeout, "read timeout": d.ReadTimeout, "request timeout": d.RequestTimeout,
 		"authentication timeout": d.AuthTimeout, "time between reports": d.ReportEvery, "connections.max.reauth.ms": d.MaxReauth, "connection.failed.authentication.delay.ms": d.FailedAuthDelay,
 	} {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -64,8 +65,9 @@ type conn struct {
 	granted   granted
 	// only is the tenant that listener and server name leave; "" is any.
 	only     string
-	label    string // the tenant as the TLS server name said it
-	auth     *auth  // nil: nobody asked, and the client did not begin it
+	label    string                // the tenant as the TLS server name said it
+	auth     *auth                 // nil: nobody asked, and the client did not begin it
+	chains   [][]*x509.Certificate // of the client's certificate, from before standing is set
 	standing atomic.Pointer[standing]
 	unknown  bool        // counted as not authenticated; under g.mu
 	patience *time.Timer // ends the connection unless it is authenticated by then
@@ -206,6 +208,7 @@ func (c *conn) readLoop() (err error) {
 		if err != nil {
 			return err
 		}
+		c.whole()
 		c.in.idle, c.in.greeted = c.g.cfg.IdleTimeout, true
 		err = c.request(frame)
 		c.leaves()
@@ -411,6 +414,7 @@ type deadlineReader struct {
 	received    adder
 	account     *usage.Account // whose bytes are counted; nil: nobody's yet
 	nobodys     int            // bytes that came while they were
+	coming      *coming        // the frame that comes, if it is large
 
 	pausing     bool      // between two requests
 	greeted     bool      // a request has come: until then the client takes an end for a refusal, not for a broker that leaves
@@ -480,6 +484,9 @@ func (r *deadlineReader) Read(p []byte) (int, error) {
 	if n > 0 {
 		r.pausing = false
 		r.received.Add(float64(n))
+		if r.coming != nil {
+			r.coming.got.Add(int64(n))
+		}
 		if r.account == nil {
 			r.nobodys += n
 		}

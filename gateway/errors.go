@@ -18,6 +18,7 @@ var (
 	errClosed        = errors.New("gateway is closed")
 	errStalled       = errors.New("the rest of a request did not arrive in time")
 	errSlow          = errors.New("a request came too slowly")
+	errHurried       = errors.New("a large request came slowly while others waited for its memory")
 	errSilentFailure = errors.New("a produce request without acknowledgement failed")
 )
 

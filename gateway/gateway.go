@@ -75,9 +75,10 @@ type Gateway struct {
 	fresh        freshness
 	views        views
 	access       access
-	budget       byteBudget    // requests of producers
-	answers      byteBudget    // records on their way to consumers
-	arriving     byteBudget    // large requests until they are whole, and those that are no producers' until they are done
+	budget       byteBudget // requests of producers
+	answers      byteBudget // records on their way to consumers
+	arriving     byteBudget // large requests until they are whole, and those that are no producers' until they are done
+	comings      comings
 	nobody       usage.Account // holds what arrives on connections that are nobody's yet
 	sessionSlots slots
 	limiter      logLimiter
@@ -165,7 +166,8 @@ func New(o Options) (*Gateway, error) {
 	g.budget = byteBudget{max: g.cfg.InflightBytes, shared: g.several, of: (*usage.Account).Taken}
 	g.answers = byteBudget{max: max(1, g.cfg.InflightBytes/2), shared: g.several, of: (*usage.Account).Answering}
 	g.arriving = byteBudget{max: g.cfg.ArrivingBytes, shared: func() bool { return g.several() || g.nobody.Arriving(0) > 0 },
-		of: (*usage.Account).Arriving}
+		of: (*usage.Account).Arriving, hurry: g.hurry, patience: g.cfg.RoomPatience}
+	g.comings.all = map[*coming]bool{}
 	g.sessionSlots = newSlots(g.cfg.FetchSessions, g.cfg.SessionPartitions, g.several)
 	names := map[string]bool{}
 	for _, lc := range o.Listeners {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,8 +25,50 @@ type byteBudget struct {
 	mu   sync.Mutex
 	room chan struct{} // closed when there is room again; nil if nobody waits
 	most int64         // max, or what acquire has let it come to beyond that
+	line []*hopeful    // who waits because of others, the first to come first
+
+	// hurry is told, each time that an owner who has nothing here has waited for so long, that others keep
+	// it waiting; nil: nobody is told.
+	hurry    func(of *usage.Account)
+	patience time.Duration
 
 	between func() // of tests: happens between the two counts of put
+}
+
+// hopeful is an owner that had nothing when it began to wait. Room that comes is left to the one that waits for longest: else whoever is
+// woken first takes it, and of many that want much one may wait for ever.
+type hopeful struct {
+	of *usage.Account
+	n  int64
+}
+
+// first is who waits for longest of those that still have nothing, nil if nobody does. Needs mu.
+func (b *byteBudget) first() *hopeful {
+	for _, h := range b.line {
+		if b.of(h.of, 0) == 0 {
+			return h
+		}
+	}
+	return nil
+}
+
+// waits puts an owner that has nothing into the line, once, and returns its place; nil if it waits for itself. Needs mu.
+func (b *byteBudget) waits(n int64, of *usage.Account) *hopeful {
+	if b.hurry == nil || !b.shared() || b.of(of, 0) != 0 || slices.ContainsFunc(b.line, func(h *hopeful) bool { return h.of == of }) {
+		return nil
+	}
+	h := &hopeful{of, n}
+	b.line = append(b.line, h)
+	return h
+}
+
+// leave takes an owner out of the line; those behind it look again. Needs mu.
+func (b *byteBudget) leave(h *hopeful) {
+	b.line = slices.DeleteFunc(b.line, func(o *hopeful) bool { return o == h })
+	if b.room != nil {
+		close(b.room)
+		b.room = nil
+	}
 }
 
 func (b *byteBudget) take(n int64, of *usage.Account) {
@@ -127,7 +170,11 @@ func (b *byteBudget) may(n int64, of *usage.Account) bool {
 		return used < b.max
 	case own+n <= min(smallRequest, b.max/16) && used < b.most+b.max/4:
 		return true
-	case own == 0:
+	}
+	if h := b.first(); h != nil && h.of != of && used+min(n, b.max/2)+min(h.n, b.max/2) > b.max {
+		return false
+	}
+	if own == 0 {
 		return used+min(n, b.max/2) <= b.max
 	}
 	return fair.Allows(own+n-1, used, b.max, true)
@@ -139,6 +186,15 @@ const smallRequest = 1 << 20
 // acquire takes n bytes as soon as there is room ([byteBudget.may]), which it looks for and takes at once: so no
 // two of them find the same room. What is larger than a share waits until its owner has nothing. stop ends the wait too.
 func (b *byteBudget) acquire(ctx context.Context, stop <-chan struct{}, n int64, of *usage.Account) error {
+	var h *hopeful
+	var ticks <-chan time.Time
+	defer func() {
+		if h != nil {
+			b.mu.Lock()
+			b.leave(h)
+			b.mu.Unlock()
+		}
+	}()
 	for {
 		b.mu.Lock()
 		if b.may(n, of) {
@@ -149,6 +205,13 @@ func (b *byteBudget) acquire(ctx context.Context, stop <-chan struct{}, n int64,
 			b.mu.Unlock()
 			return nil
 		}
+		if h == nil {
+			if h = b.waits(n, of); h != nil {
+				tick := time.NewTicker(b.patience)
+				defer tick.Stop()
+				ticks = tick.C
+			}
+		}
 		if b.room == nil {
 			b.room = make(chan struct{})
 		}
@@ -156,6 +219,13 @@ func (b *byteBudget) acquire(ctx context.Context, stop <-chan struct{}, n int64,
 		b.mu.Unlock()
 		select {
 		case <-room:
+		case <-ticks:
+			b.mu.Lock()
+			mine := b.first() == h
+			b.mu.Unlock()
+			if mine {
+				b.hurry(of)
+			}
 		case <-stop:
 			return errDraining
 		case <-ctx.Done():

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/braidstream/braid/tenant/usage"
 )
@@ -173,5 +174,52 @@ func TestFramesThatWaitAreWoken(t *testing.T) {
 	b.put(75*mib, big)
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// Room that becomes free is left to the owner that waits for longest because of others, and those are told.
+func TestWhoWaitsForOthersIsFirst(t *testing.T) {
+	const mib = 1 << 20
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	var l usage.Ledger
+	told := make(chan *usage.Account, 1)
+	b := &byteBudget{max: 64 * mib, shared: func() bool { return true }, of: (*usage.Account).Arriving, patience: time.Millisecond,
+		hurry: func(of *usage.Account) {
+			select {
+			case told <- of:
+			default:
+			}
+		}}
+	big, two, quiet, late := l.Account("big"), l.Account("two"), l.Account("quiet"), l.Account("late")
+	b.take(40*mib, big)
+	b.take(24*mib, two)
+	done := make(chan error, 1)
+	go func() { done <- b.acquire(t.Context(), nil, 20*mib, quiet) }()
+	if of := <-told; of != quiet {
+		t.Error("another one is told of")
+	}
+	b.put(10*mib, two)
+	if b.acquire(over, nil, 8*mib, late) == nil {
+		t.Error("who comes later has the room that another one waits for")
+	}
+	if err := b.acquire(over, nil, mib, late); err != nil {
+		t.Errorf("a small request: %v", err)
+	}
+	b.put(mib, late)
+	b.put(14*mib, two)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if n := len(b.line); n != 0 {
+		t.Errorf("%d in the line", n)
+	}
+	// Who waits for what it has itself hurries nobody, nor is it in anybody's way.
+	if b.acquire(over, nil, 30*mib, quiet) == nil || len(b.line) != 0 {
+		t.Errorf("%d in the line", len(b.line))
+	}
+	// Who gives up is not in the way either.
+	if b.acquire(over, nil, 30*mib, late) == nil || len(b.line) != 0 {
+		t.Errorf("%d in the line", len(b.line))
 	}
 }
