@@ -21,7 +21,7 @@ var (
 	errAuthTimeout     = errors.New("authentication took too long")
 	errAuthEffort      = errors.New("too many requests or bytes before authentication")
 	errSessionExpired  = errors.New("the session has expired and was not renewed (connections.max.reauth.ms, or a token's expiry)")
-	errRevoked         = errors.New("the user, its credential or its tenant is gone")
+	errRevoked         = errors.New("the user, its credential or its tenant is gone, or its certificate revoked")
 )
 
 // Bounds of what a connection may send before it is authenticated.
@@ -258,6 +258,9 @@ func (c *conn) stands() bool {
 	s := c.standing.Load()
 	if s == nil {
 		return true // not authenticated yet
+	}
+	if c.chains != nil && c.l.certs.revokes(c.chains) {
+		return false
 	}
 	r := tenant.Reach{Snapshot: c.g.watcher.Snapshot()}
 	if s.user == nil {

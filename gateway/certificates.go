@@ -43,21 +43,29 @@ func (c *Certificates) Keep(ctx context.Context, what string, log *slog.Logger) 
 }
 
 // again reads the files if they changed, and remembers why they were refused until they are not.
-func (c *certificates) again(what string, log *slog.Logger) {
+func (c *certificates) again(what string, log *slog.Logger) (changed bool) {
 	changed, err := c.load()
 	if changed {
 		log.Info("certificates were read again", "listener", what)
 	}
-	if err == nil {
+	why := ""
+	if err != nil {
+		why = err.Error()
+		if why != c.why() {
+			// Once for each reason: files are replaced one after the other.
+			log.Error("certificates cannot be read again, the former ones serve on", "listener", what, "err", err)
+		}
+	} else if r := c.revoked.Load(); r != nil {
+		if why = r.expired(time.Now()); why != "" && why != c.why() {
+			log.Error("clients are not let in by certificates", "listener", what, "err", why)
+		}
+	}
+	if why == "" {
 		c.refused.Store(nil)
-		return
+	} else {
+		c.refused.Store(&why)
 	}
-	why := err.Error()
-	if why != c.why() {
-		// Once for each reason: files are replaced one after the other.
-		log.Error("certificates cannot be read again, the former ones serve on", "listener", what, "err", err)
-	}
-	c.refused.Store(&why)
+	return changed
 }
 
 func (c *certificates) why() string {

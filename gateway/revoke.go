@@ -3,7 +3,7 @@ package gateway
 import "github.com/braidstream/braid/catalog"
 
 // Connections end when what they rest on goes: the user is removed, the
-// credential that it signed on with is rotated, the tenant is deleted. The
+// credential that it signed on with is rotated, the tenant is deleted, or the certificate revoked. The
 // watcher only says that something of the kind changed; the connections are
 // looked at by a goroutine of the gateway's own, all of them, since such changes
 // are rare and a look is two lookups.
@@ -18,10 +18,15 @@ func (g *Gateway) onChange(ch catalog.Change) {
 		}
 	}
 	if len(ch.Users)+len(ch.Tenants) > 0 {
-		select {
-		case g.revocations <- struct{}{}:
-		default: // a look is coming, and takes the latest snapshot
-		}
+		g.revoke()
+	}
+}
+
+// revoke has all connections looked at.
+func (g *Gateway) revoke() {
+	select {
+	case g.revocations <- struct{}{}:
+	default: // a look is coming, and takes the latest snapshot
 	}
 }
 

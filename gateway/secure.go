@@ -46,6 +46,8 @@ type TLSFiles struct {
 	ClientCA string
 	// ClientOptional lets clients in without a certificate too.
 	ClientOptional bool
+	// ClientCRL holds lists of revoked certificates of clients, signed by authorities of ClientCA; "": none is revoked.
+	ClientCRL string
 }
 
 // Protocol is what Kafka calls it: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
@@ -74,6 +76,9 @@ func (s *Security) validate(name string) error {
 	if s.Mapping != nil && s.TLS.ClientCA == "" {
 		return bad("mapping rules need certificates of clients (client CA)")
 	}
+	if s.TLS != nil && s.TLS.ClientCRL != "" && s.TLS.ClientCA == "" {
+		return bad("revoked certificates are those of a client CA")
+	}
 	if s.Demand && len(s.Mechanisms) == 0 && (s.TLS == nil || s.TLS.ClientCA == "" || s.TLS.ClientOptional) {
 		return bad("authentication is demanded, and there is no way to authenticate")
 	}
@@ -88,6 +93,16 @@ type certificates struct {
 	stamp   string // of the files as they were read; only load uses it
 	expires atomic.Int64
 	refused atomic.Pointer[string] // why the files as they are now were not taken; nil if they were
+	revoked atomic.Pointer[revocations]
+}
+
+// revokes tells whether a connection that stands was let in by a certificate that is revoked by now.
+func (c *certificates) revokes(chains [][]*x509.Certificate) bool {
+	if len(chains) == 0 {
+		return false
+	}
+	r := c.revoked.Load()
+	return r != nil && errors.Is(r.check(chains, time.Time{}), errRevokedCertificate)
 }
 
 // load reads the files if they changed. With an error the former ones stay.
@@ -131,6 +146,14 @@ func (c *certificates) load() (changed bool, err error) {
 		}
 		// A ticket would let a client in again whose CA is no longer ours.
 		config.SessionTicketsDisabled = true
+		var lists revocations
+		if c.files.ClientCRL != "" {
+			if lists, err = loadRevocations(c.files.ClientCRL, pem, time.Now()); err != nil {
+				return false, err
+			}
+			config.VerifyPeerCertificate = func(_ [][]byte, chains [][]*x509.Certificate) error { return lists.check(chains, time.Now()) }
+		}
+		c.revoked.Store(&lists)
 	}
 	c.stamp = stamp
 	c.expires.Store(pair.Leaf.NotAfter.Unix())
@@ -155,7 +178,7 @@ func serves(leaf *x509.Certificate, now time.Time) error {
 
 func (c *certificates) stat() (string, error) {
 	var b strings.Builder
-	for _, path := range []string{c.files.Cert, c.files.Key, c.files.ClientCA} {
+	for _, path := range []string{c.files.Cert, c.files.Key, c.files.ClientCA, c.files.ClientCRL} {
 		if path == "" {
 			continue
 		}
@@ -166,7 +189,11 @@ func (c *certificates) stat() (string, error) {
 		if path == c.files.Key && st.Mode().Perm()&0o077 != 0 {
 			return "", fmt.Errorf("%s has mode %#o: only its owner may read a key (chmod 600)", path, st.Mode().Perm())
 		}
-		if st.Size() > maxPEM {
+		most := int64(maxPEM)
+		if path == c.files.ClientCRL {
+			most = maxRevocations
+		}
+		if st.Size() > most {
 			return "", fmt.Errorf("%s has %d bytes: too large for certificates", path, st.Size())
 		}
 		inode := uint64(0)
@@ -200,7 +227,9 @@ func (g *Gateway) keepCertificates() {
 			if l.certs == nil {
 				continue
 			}
-			l.certs.again(l.cfg.Name, g.log)
+			if l.certs.again(l.cfg.Name, g.log) {
+				g.revoke() // who was let in by what is revoked now
+			}
 			if why := l.certs.why(); why != "" {
 				refused[l.cfg.Name] = why
 			}
@@ -301,6 +330,7 @@ func (c *conn) handshake() error {
 	if len(state.PeerCertificates) == 0 {
 		return c.letInUnasked()
 	}
+	c.chains = state.VerifiedChains
 	subject, err := tenant.Subject(state.PeerCertificates[0].RawSubject)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errAuthentication, err)

@@ -225,7 +225,7 @@ func completeListener(cmd *cobra.Command) {
 		key, _, chosen := strings.Cut(option, "=")
 		var out []string
 		switch {
-		case chosen && (key == "cert" || key == "key" || key == "client-ca"):
+		case chosen && (key == "cert" || key == "key" || key == "client-ca" || key == "client-crl"):
 			return nil, cobra.ShellCompDirectiveDefault
 		case chosen:
 			for _, v := range few[key] {

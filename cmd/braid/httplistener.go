@@ -19,6 +19,7 @@ type adminListener struct {
 	// Cert and Key are PEM files; without them it is plain HTTP.
 	Cert, Key string
 	ClientCA  string
+	ClientCRL string // lists of certificates that the client CA revoked
 	// ClientAuth is required (the default) or requested, where there is a client CA.
 	ClientAuth string
 	// SignOn is required or off; "" is off on loopback and required where it is encrypted.
@@ -29,13 +30,13 @@ type adminListener struct {
 }
 
 func (l *adminListener) field(name string) *string {
-	return map[string]*string{"cert": &l.Cert, "key": &l.Key, "client-ca": &l.ClientCA, "client-auth": &l.ClientAuth,
+	return map[string]*string{"cert": &l.Cert, "key": &l.Key, "client-ca": &l.ClientCA, "client-crl": &l.ClientCRL, "client-auth": &l.ClientAuth,
 		"sign-on": &l.SignOn, "metrics": &l.Metrics, "host": &l.Host, "mapping": &l.Mapping}[name]
 }
 
-var adminOptions = []string{"cert", "key", "client-ca", "client-auth", "sign-on", "metrics", "host", "mapping"}
+var adminOptions = []string{"cert", "key", "client-ca", "client-crl", "client-auth", "sign-on", "metrics", "host", "mapping"}
 
-const adminForm = "HOST:PORT[,cert=FILE,key=FILE][,client-ca=FILE][,client-auth=required|requested][,sign-on=required|off][,metrics=open][,host=NAME+…][,mapping=RULES]"
+const adminForm = "HOST:PORT[,cert=FILE,key=FILE][,client-ca=FILE][,client-crl=FILE][,client-auth=required|requested][,sign-on=required|off][,metrics=open][,host=NAME+…][,mapping=RULES]"
 
 // parseAdminListener reads the flag's form.
 func parseAdminListener(s string) (adminListener, error) {
@@ -63,15 +64,15 @@ func (l *adminListener) security() (console.Security, error) {
 	case (l.Cert == "") != (l.Key == ""):
 		return s, aboutf("--http", ": cert=FILE and key=FILE go together")
 	case l.Cert != "":
-		s.TLS = &gateway.TLSFiles{Cert: l.Cert, Key: l.Key, ClientCA: l.ClientCA, ClientOptional: l.ClientAuth == "requested"}
+		s.TLS = &gateway.TLSFiles{Cert: l.Cert, Key: l.Key, ClientCA: l.ClientCA, ClientCRL: l.ClientCRL, ClientOptional: l.ClientAuth == "requested"}
 	case l.ClientCA != "":
 		return s, aboutf("--http", ": client-ca needs cert=FILE and key=FILE")
 	}
 	switch {
 	case l.ClientAuth != "" && l.ClientAuth != "required" && l.ClientAuth != "requested":
 		return s, aboutf("--http", ": client-auth %q is neither required nor requested", l.ClientAuth)
-	case l.ClientCA == "" && l.ClientAuth+l.Mapping != "":
-		return s, aboutf("--http", ": client-auth and mapping need client-ca=FILE")
+	case l.ClientCA == "" && l.ClientCRL+l.ClientAuth+l.Mapping != "":
+		return s, aboutf("--http", ": client-crl, client-auth and mapping need client-ca=FILE")
 	case l.Metrics != "" && l.Metrics != "open":
 		return s, aboutf("--http", ": metrics %q: open is what it can be", l.Metrics)
 	}

@@ -26,6 +26,8 @@ type listener struct {
 	Cert     string `json:"cert,omitempty"`
 	Key      string `json:"key,omitempty"`
 	ClientCA string `json:"client-ca,omitempty"`
+	// ClientCRL is a file with lists of certificates that the client CA revoked.
+	ClientCRL string `json:"client-crl,omitempty"`
 	// ClientAuth is required (the default) or requested, where there is a client CA.
 	ClientAuth string `json:"client-auth,omitempty"`
 	// SASL lists mechanisms with a plus between them, or none; "" is the default.
@@ -38,15 +40,15 @@ type listener struct {
 // field is where an option of the flag, or a key of the file, goes.
 func (l *listener) field(name string) *string {
 	return map[string]*string{
-		"advertise": &l.Advertise, "zone": &l.Zone, "security": &l.Security, "cert": &l.Cert, "key": &l.Key, "client-ca": &l.ClientCA,
+		"advertise": &l.Advertise, "zone": &l.Zone, "security": &l.Security, "cert": &l.Cert, "key": &l.Key, "client-ca": &l.ClientCA, "client-crl": &l.ClientCRL,
 		"client-auth": &l.ClientAuth, "sasl": &l.SASL, "tenant": &l.Tenant, "sni-domain": &l.SNIDomain, "mapping": &l.Mapping,
 	}[name]
 }
 
-var listenerOptions = []string{"advertise", "zone", "security", "cert", "key", "client-ca", "client-auth", "sasl", "tenant", "sni-domain", "mapping"}
+var listenerOptions = []string{"advertise", "zone", "security", "cert", "key", "client-ca", "client-crl", "client-auth", "sasl", "tenant", "sni-domain", "mapping"}
 
 const listenerForm = "NAME=HOST:PORT[,advertise=HOST:PORT][,zone=Z][,security=PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL]" +
-	"[,cert=FILE,key=FILE][,client-ca=FILE][,client-auth=required|requested][,sasl=MECHANISM+…][,tenant=T][,sni-domain=D][,mapping=RULES]"
+	"[,cert=FILE,key=FILE][,client-ca=FILE][,client-crl=FILE][,client-auth=required|requested][,sasl=MECHANISM+…][,tenant=T][,sni-domain=D][,mapping=RULES]"
 
 // parseListener reads the flag's form.
 func parseListener(s string) (listener, error) {
@@ -121,9 +123,9 @@ func (l *listener) gateway(tokens *bool) (gateway.Security, error) {
 		if l.Cert == "" || l.Key == "" {
 			return s, aboutf(what, ": %s needs cert=FILE and key=FILE", l.Security)
 		}
-		s.TLS = &gateway.TLSFiles{Cert: l.Cert, Key: l.Key, ClientCA: l.ClientCA}
-	} else if l.Cert+l.Key+l.ClientCA+l.ClientAuth+l.SNIDomain+l.Mapping != "" {
-		return s, aboutf(what, ": cert, key, client-ca, client-auth, sni-domain and mapping need security=SSL or SASL_SSL")
+		s.TLS = &gateway.TLSFiles{Cert: l.Cert, Key: l.Key, ClientCA: l.ClientCA, ClientCRL: l.ClientCRL}
+	} else if l.Cert+l.Key+l.ClientCA+l.ClientCRL+l.ClientAuth+l.SNIDomain+l.Mapping != "" {
+		return s, aboutf(what, ": cert, key, client-ca, client-crl, client-auth, sni-domain and mapping need security=SSL or SASL_SSL")
 	}
 	switch l.ClientAuth {
 	case "", "required":
@@ -134,8 +136,8 @@ func (l *listener) gateway(tokens *bool) (gateway.Security, error) {
 	default:
 		return s, aboutf(what, ": client-auth %q is neither required nor requested", l.ClientAuth)
 	}
-	if l.ClientCA == "" && l.ClientAuth+l.Mapping != "" {
-		return s, aboutf(what, ": client-auth and mapping need client-ca=FILE")
+	if l.ClientCA == "" && l.ClientCRL+l.ClientAuth+l.Mapping != "" {
+		return s, aboutf(what, ": client-crl, client-auth and mapping need client-ca=FILE")
 	}
 	if l.Mapping != "" {
 		m, err := tenant.ParseMapping(l.Mapping)

@@ -28,7 +28,7 @@ func NewCA(tb testing.TB, name string) *CA {
 	key := newKey(tb)
 	template := &x509.Certificate{SerialNumber: serial(tb), Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature, IsCA: true, BasicConstraintsValid: true}
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature, IsCA: true, BasicConstraintsValid: true}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		tb.Fatal(err)
@@ -68,6 +68,21 @@ func (ca *CA) Issue(tb testing.TB, subject pkix.Name, edit func(*x509.Certificat
 		tb.Fatal(err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})
+}
+
+// Revoke makes a list of revoked certificates, in PEM, that may be relied on until a time.
+func (ca *CA) Revoke(tb testing.TB, until time.Time, revoked ...*x509.Certificate) []byte {
+	tb.Helper()
+	template := &x509.RevocationList{Number: serial(tb), ThisUpdate: until.Add(-24 * time.Hour), NextUpdate: until}
+	for _, c := range revoked {
+		template.RevokedCertificateEntries = append(template.RevokedCertificateEntries,
+			x509.RevocationListEntry{SerialNumber: c.SerialNumber, RevocationTime: template.ThisUpdate})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, template, ca.Cert, ca.key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
 }
 
 // IssueTo is Issue into two files of a directory, NAME.pem and NAME.key, which
