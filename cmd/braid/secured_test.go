@@ -37,21 +37,46 @@ import (
 type tokens struct {
 	url string
 	ca  string // PEM file
-	key *ecdsa.PrivateKey
+
+	mu   sync.Mutex
+	id   string
+	key  *ecdsa.PrivateKey
+	away bool // the keys are not to be had
 }
 
-func startTokens(t *testing.T, dir string) *tokens {
+// rotate has tokens signed by another key from here on, the only one that is told.
+func (p *tokens) rotate(t *testing.T, id string) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &tokens{key: key, ca: filepath.Join(dir, "issuer.pem")}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.id, p.key = id, key
+}
+
+func (p *tokens) setAway(away bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.away = away
+}
+
+func startTokens(t *testing.T, dir string) *tokens {
+	p := &tokens{ca: filepath.Join(dir, "issuer.pem")}
+	p.rotate(t, "k")
 	mux := http.NewServeMux()
 	mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(map[string]string{"issuer": p.url, "jwks_uri": p.url + "/keys"}) // a test's server
 	})
 	mux.HandleFunc("/keys", func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "k", Use: "sig", Algorithm: "ES256"}}})
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.away {
+			http.Error(w, "away", http.StatusServiceUnavailable)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: p.key.Public(), KeyID: p.id, Use: "sig", Algorithm: "ES256"}}})
 	})
 	s := httptest.NewTLSServer(mux)
 	t.Cleanup(s.Close)
@@ -62,7 +87,9 @@ func startTokens(t *testing.T, dir string) *tokens {
 
 func (p *tokens) token(t *testing.T, audience string, life time.Duration) string {
 	t.Helper()
-	s, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: p.key, KeyID: "k"}}, nil)
+	p.mu.Lock()
+	s, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: p.key, KeyID: p.id}}, nil)
+	p.mu.Unlock()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,6 +351,8 @@ func TestSecuredClients(t *testing.T) {
 		t.Run("java", func(t *testing.T) { javaSignsOn(t, s, good, bad) })
 	}
 
+	t.Run("issuer", func(t *testing.T) { s.issuerAwayAndBack(t, good[3]) })
+
 	// Who is removed is out, though connected.
 	r := good[1]
 	r.Username = "leaver"
@@ -344,6 +373,42 @@ func TestSecuredClients(t *testing.T) {
 		return err != nil && strings.Contains(err.Error(), "SASL_AUTHENTICATION_FAILED")
 	})
 	s.noSecrets(t, good)
+}
+
+// issuerAwayAndBack: while the issuer's keys are not to be had those that are known serve, and none by another key is let in.
+// When it is back with another key alone, tokens by that one are let in, and those by the former one are not.
+func (s *secureUp) issuerAwayAndBack(t *testing.T, r clients.Secured) {
+	signsOn := func(token string) error {
+		r := r
+		r.Token, r.Fails = token, true
+		cl, err := kgo.NewClient(options(t, r)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cl.Close()
+		return cl.Ping(t.Context())
+	}
+	refused := func(what, token string) {
+		t.Helper()
+		if err := signsOn(token); err == nil || !strings.Contains(err.Error(), "oauth response") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	former := s.tokens.token(t, "braid", time.Hour)
+	if err := signsOn(former); err != nil {
+		t.Fatal(err)
+	}
+	s.tokens.setAway(true)
+	s.tokens.rotate(t, "another")
+	fresh := s.tokens.token(t, "braid", time.Hour)
+	refused("by a key that nobody can look for", fresh)
+	if err := signsOn(former); err != nil {
+		t.Errorf("by a key that is known, the issuer away: %v", err)
+	}
+	refused("of another audience, the issuer away", s.tokens.token(t, "another", time.Hour))
+	s.tokens.setAway(false)
+	eventually(t, patience, "a token by the issuer's other key is taken", func() bool { return signsOn(fresh) == nil })
+	refused("by the key that was taken back", former)
 }
 
 // refusal is what a family of clients says of a round that must not come in.
