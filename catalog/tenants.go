@@ -60,6 +60,7 @@ type TenantLimits struct {
 	Groups       int64 `json:"groups,omitempty"`
 	Connections  int64 `json:"connections,omitempty"`  // over all gateways
 	StorageBytes int64 `json:"storageBytes,omitempty"` // of one copy of its records
+	GroupBytes   int64 `json:"groupBytes,omitempty"`   // that its groups and transactional ids hold, on each gateway
 }
 
 // ErrNoTenant: the tenant that the write belongs to does not exist.

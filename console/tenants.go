@@ -42,7 +42,7 @@ func tenantView(t *catalog.Tenant, s *catalog.Snapshot, fleet string) api.Tenant
 		v.Created = &at
 	}
 	for name, n := range map[string]int64{"topics": t.Limits.Topics, "partitions": t.Limits.Partitions, "groups": t.Limits.Groups,
-		"connections": t.Limits.Connections, "storage.bytes": t.Limits.StorageBytes} {
+		"connections": t.Limits.Connections, "storage.bytes": t.Limits.StorageBytes, "group.bytes": t.Limits.GroupBytes} {
 		if n > 0 {
 			v.Limits[name] = n
 		}

@@ -57,6 +57,7 @@ var limitOf = map[string]func(*catalog.TenantLimits) *int64{
 	"groups":        func(l *catalog.TenantLimits) *int64 { return &l.Groups },
 	"connections":   func(l *catalog.TenantLimits) *int64 { return &l.Connections },
 	"storage.bytes": func(l *catalog.TenantLimits) *int64 { return &l.StorageBytes },
+	"group.bytes":   func(l *catalog.TenantLimits) *int64 { return &l.GroupBytes },
 }
 
 // TenantLimitNames lists the limits that a tenant may have, sorted.

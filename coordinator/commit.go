@@ -132,7 +132,11 @@ func commitResponse(req *kmsg.OffsetCommitRequest, code wire.Code) *kmsg.OffsetC
 }
 
 func (m *machine) commit(r *commitRequest, done func(wire.Code)) {
-	if code := m.checkCommit(r); code != wire.None {
+	code := m.checkCommit(r)
+	if code == wire.None && !m.mayHold(r.key.tenant, m.groups[r.key].offsetsGrowth(r)) {
+		code = wire.PolicyViolation
+	}
+	if code != wire.None {
 		m.reply(func() { done(code) })
 		return
 	}

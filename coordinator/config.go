@@ -48,6 +48,8 @@ type Config struct {
 	TransactionalIDExpiration time.Duration // transactional.id.expiration.ms (7 days)
 	// MaxTransactionalIDs bounds those of one tenant on this gateway (20,000): more get POLICY_VIOLATION.
 	MaxTransactionalIDs int64
+	// MaxTenantBytes bounds what groups and transactional ids of one tenant hold on this gateway, about (256 MiB).
+	MaxTenantBytes int64
 	// PoolSize bounds the transactions that one shard has open on one cluster that
 	// runs transactions of its own (200).
 	PoolSize int
@@ -82,6 +84,7 @@ func (c Config) withDefaults() Config {
 	c.MaxTransactionTimeout = cmp.Or(c.MaxTransactionTimeout, 15*time.Minute)
 	c.TransactionalIDExpiration = cmp.Or(c.TransactionalIDExpiration, 7*24*time.Hour)
 	c.MaxTransactionalIDs = cmp.Or(c.MaxTransactionalIDs, 20_000)
+	c.MaxTenantBytes = cmp.Or(c.MaxTenantBytes, 256<<20)
 	c.PoolSize = cmp.Or(c.PoolSize, 200)
 	return c
 }
@@ -129,6 +132,7 @@ func (c Config) Validate() error {
 	positive("transaction.max.timeout.ms", d.MaxTransactionTimeout.Milliseconds())
 	positive("transactional.id.expiration.ms", d.TransactionalIDExpiration.Milliseconds())
 	positive("transactional ids of a tenant", d.MaxTransactionalIDs)
+	positive("bytes of groups of a tenant", d.MaxTenantBytes)
 	positive("transaction pool size", int64(d.PoolSize))
 	if d.OffsetMetadataMax > maxStringBytes/3 {
 		// A UTF-16 unit takes up to 3 bytes.

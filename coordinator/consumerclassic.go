@@ -56,6 +56,10 @@ func (m *machine) joinMixed(g *group, j *joinRequest) {
 		refuse(wire.FencedInstanceID)
 		return
 	}
+	if !m.mayHold(g.key.tenant, c.mixedGrowth(id, holder, sub, j)) {
+		refuse(wire.GroupMaxSizeReached)
+		return
+	}
 	downgrade := holder != nil && holder.classic == nil && m.downgradeable(c, map[*consumerMember]bool{holder: true}, len(c.members))
 	ch := m.change(g)
 	mb := c.members[id]

@@ -21,6 +21,7 @@ type consumerGroup struct {
 	epoch      int32 // grows with each change of members, subscriptions or topics
 	assigned   int32 // epoch that the targets were computed for
 	assignedAt int64 // ms; 0: not by an assignor
+	refusedAt  int64 // ms, when there was no room for targets, 0; not in the log
 	size       int   // members and partitions of the last targets; 0 at a new owner
 	hash       uint64
 	// checked is the version of the tenant's topics that hash was computed with; 0
@@ -33,6 +34,7 @@ type consumerGroup struct {
 	// gets it until then.
 	owners  map[catalog.ID]map[int32]*consumerMember
 	regexes map[string]*resolvedRegex // those that members subscribe to
+	load    *load                     // of the group
 }
 
 // consumerMember is a member of a consumer group. Slices and maps in it are
@@ -55,6 +57,7 @@ type consumerMember struct {
 	state    memberState
 	assigned held
 	revoking held
+	counted  int64 // what it weighs in its group
 
 	session   *timer
 	rebalance *timer // until it must have given up what was revoked
@@ -121,6 +124,7 @@ func newConsumerGroup() *consumerGroup {
 func (m *machine) becomeConsumer(g *group) {
 	m.dropClassic(g)
 	g.consumer = newConsumerGroup()
+	g.consumer.load = &g.load
 }
 
 // becomeClassic makes a group an empty classic one. Committed offsets stay.
@@ -136,17 +140,19 @@ func (m *machine) dropClassic(g *group) {
 	m.timers.stop(g.syncTimer)
 	for _, mb := range g.order {
 		m.timers.stop(mb.session)
+		g.unweigh(mb)
 	}
-	for _, t := range g.pending {
+	for id, t := range g.pending {
 		m.timers.stop(t)
+		g.forgetPending(id)
 	}
+	g.write(nil)
 	g.members, g.order, g.joining = map[string]*member{}, nil, 0
 	clear(g.statics)
-	clear(g.pending)
 	clear(g.support)
 	clear(g.syncing)
 	g.protocolType, g.protocol, g.leader, g.generation = nil, nil, "", 0
-	g.subscribed, g.written, g.newMembers = nil, nil, false
+	g.subscribed, g.newMembers = nil, false
 	g.state, g.previous = stateEmpty, stateEmpty
 }
 
@@ -157,6 +163,10 @@ func (m *machine) dropConsumer(g *group) {
 	}
 	for _, mb := range g.consumer.members {
 		m.stopTimers(mb)
+		g.consumer.unweigh(mb)
+	}
+	for expr := range g.consumer.regexes {
+		g.consumer.stands(expr, nil)
 	}
 }
 
@@ -217,12 +227,14 @@ func (c *consumerGroup) add(mb *consumerMember) {
 	}
 	c.own(mb, mb.assigned)
 	c.own(mb, mb.revoking)
+	c.weigh(mb)
 }
 
 // remove takes a member out and frees its partitions.
 func (c *consumerGroup) remove(m *machine, mb *consumerMember) {
 	m.stopTimers(mb)
 	c.disown(mb)
+	c.unweigh(mb)
 	delete(c.members, mb.id)
 	if mb.instance != nil && c.statics[*mb.instance] == mb.id {
 		delete(c.statics, *mb.instance)
@@ -236,6 +248,7 @@ func (c *consumerGroup) settle(mb *consumerMember, epoch int32, state memberStat
 	mb.state, mb.assigned, mb.revoking = state, assigned, revoking
 	c.own(mb, assigned)
 	c.own(mb, revoking)
+	c.weigh(mb)
 }
 
 func (c *consumerGroup) own(mb *consumerMember, h held) {
@@ -272,7 +285,7 @@ func (ch *change) prune() {
 	c := ch.g.consumer
 	for _, expr := range slices.Sorted(maps.Keys(c.regexes)) {
 		if c.subscribers(expr) == 0 {
-			delete(c.regexes, expr)
+			c.stands(expr, nil)
 			ch.regex(expr, nil)
 		}
 	}

@@ -203,6 +203,14 @@ func (m *machine) consumerHeartbeat(r *consumerBeat) {
 		return
 	}
 
+	has := known
+	if replaced != nil {
+		has = replaced
+	}
+	if !m.mayHold(r.key.tenant, m.beatGrowth(g, has, r)) {
+		refuse(wire.GroupMaxSizeReached, "%s", heldRefused)
+		return
+	}
 	if g == nil {
 		if code := m.mayGrow(r.key); code != wire.None {
 			refuse(code, "%s", growthRefused[code])
@@ -405,6 +413,7 @@ func (ch *change) replace(old *consumerMember, id string) *consumerMember {
 	}
 	m.stopTimers(old)
 	c.disown(old)
+	c.unweigh(old)
 	delete(c.members, old.id)
 	c.add(mb)
 	ch.member(mb)

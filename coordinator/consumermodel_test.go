@@ -26,8 +26,10 @@ func consumerModel(t *rapid.T) {
 		InitialRebalanceDelay: -1, ConsumerSessionTimeout: 45 * time.Second,
 		ConsumerMaxSize:            rapid.SampledFrom([]int{3, 100}).Draw(t, "max size"),
 		ConsumerAssignmentInterval: rapid.SampledFrom([]time.Duration{0, time.Second}).Draw(t, "interval"),
+		MaxTenantBytes:             rapid.SampledFrom([]int64{0, 0, 3 << 10, 5 << 10}).Draw(t, "bytes"),
 		ConsumerMigration:          rapid.SampledFrom([]MigrationPolicy{MigrateBoth, MigrateBoth, MigrateUp, MigrateDisabled}).Draw(t, "policy"),
 	})
+	d.m.held.counted(new(groupCounts))
 	names := []string{"a", "b", "ab"}
 	for i, name := range names {
 		d.topics.set(name, int32(2+i))
@@ -165,6 +167,7 @@ func consumerModel(t *rapid.T) {
 			epochs, groupEpoch = map[string]int32{}, 0
 		},
 		"": func(t *rapid.T) {
+			weighed(t, d.m)
 			g := d.m.groups[testGroup]
 			if g == nil || g.consumer == nil {
 				epochs, groupEpoch = map[string]int32{}, 0
@@ -186,6 +189,7 @@ func consumerModel(t *rapid.T) {
 	if asked != answered {
 		t.Fatalf("%d heartbeats, %d answers", asked, answered)
 	}
+	d.m.config.MaxTenantBytes = 1 << 40
 	// Everybody behaves; the classic member and those that are paused time out. Two join
 	// at least, if there is a policy against upgrades once the classic one is gone.
 	for _, b := range members {

@@ -186,6 +186,7 @@ func (m *machine) applyConsumerTarget(d *decoder) error {
 	}
 	if mb := m.replayedMember(key, id); mb != nil {
 		mb.target = target
+		m.groups[key].consumer.weigh(mb)
 	}
 	return nil
 }
@@ -335,9 +336,9 @@ func (m *machine) applyConsumerRegex(d *decoder) error {
 		return err
 	}
 	if there == 1 {
-		m.replayed(key).consumer.regexes[expr] = r
+		m.replayed(key).consumer.stands(expr, r)
 	} else if g := m.groups[key]; g != nil && g.consumer != nil {
-		delete(g.consumer.regexes, expr)
+		g.consumer.stands(expr, nil)
 	}
 	return nil
 }

@@ -69,6 +69,9 @@ type Options struct {
 	// MayHaveGroup tells whether a tenant that has so many groups on this gateway may have one
 	// more; requests that would make it get POLICY_VIOLATION otherwise. nil: always.
 	MayHaveGroup func(tenant string, here int64) bool
+	// MostHeld is how many bytes groups and transactional ids of a tenant may hold on this gateway: config, which is
+	// Config.MaxTenantBytes, unless the tenant has a limit of its own; nil: config.
+	MostHeld func(tenant string, config int64) int64
 }
 
 // Coordinator is this gateway's part of the coordinators. All methods may be
@@ -94,7 +97,9 @@ type Coordinator struct {
 	locks        txnLocks
 	counts       groupCounts
 	txnCounts    groupCounts
+	held         groupCounts // bytes
 	room         func(tenant string, here int64) bool
+	most         func(tenant string, config int64) int64
 	settlers     settlers
 
 	mu     sync.RWMutex // before shard.mu
@@ -156,6 +161,7 @@ func New(o Options) (*Coordinator, error) {
 		report:       o.Report,
 		fault:        o.Fault,
 		room:         o.MayHaveGroup,
+		most:         o.MostHeld,
 	}
 	c.settlers.busy, c.settlers.writing = map[groupKey]chan struct{}{}, map[groupKey]chan struct{}{}
 	c.settlers.looks = make(chan struct{}, looksAtOnce)

@@ -73,6 +73,7 @@ type group struct {
 	offsets map[string]*topicStore
 	txns    map[int64]*pendingOffsets // of open transactions, by producer id
 	written record                    // the last group record, nil if none is in the log
+	load    load
 }
 
 // member of a classic group.
@@ -88,6 +89,7 @@ type member struct {
 	assignment       []byte
 
 	session *timer
+	counted int64 // what it weighs in its group
 	isNew   bool
 	join    func(joinAnswer) // parked JoinGroup
 	sync    func(syncAnswer) // parked SyncGroup
@@ -103,7 +105,9 @@ func (m *machine) newGroup(key groupKey) *group {
 		support: map[string]int{},
 		syncing: map[string]bool{},
 		offsets: map[string]*topicStore{},
+		load:    load{of: &m.held, tenant: key.tenant},
 	}
+	g.load.add(weightOf(key, weightGroup))
 	g.syncTimer = newTimer(func() { m.expireSync(g) })
 	g.joinTimer = newTimer(func() { m.completeJoin(g) })
 	m.groups[key] = g
@@ -125,6 +129,7 @@ func (m *machine) drop(g *group) {
 	if m.groups[g.key] == g {
 		delete(m.groups, g.key)
 		m.counts.grew(g.key.tenant, -1)
+		g.load.end()
 	}
 }
 
@@ -170,6 +175,7 @@ func (g *group) add(mb *member) {
 	g.members[mb.id] = mb
 	g.order = append(g.order, mb)
 	g.count(mb, 1)
+	g.weigh(mb)
 	if mb.join != nil {
 		g.joining++
 	}
@@ -183,6 +189,7 @@ func (g *group) remove(m *machine, mb *member) {
 	delete(g.members, mb.id)
 	g.order = slices.DeleteFunc(g.order, func(o *member) bool { return o == mb })
 	g.count(mb, -1)
+	g.unweigh(mb)
 	if mb.join != nil {
 		g.joining--
 	}
@@ -199,10 +206,23 @@ func (g *group) remove(m *machine, mb *member) {
 	}
 }
 
+// keepPending notes an id that was given out.
+func (g *group) keepPending(id string, t *timer) {
+	g.pending[id] = t
+	g.load.add(weightPendingIDs + int64(len(id)))
+}
+
+func (g *group) forgetPending(id string) {
+	if g.pending[id] != nil {
+		delete(g.pending, id)
+		g.load.add(-weightPendingIDs - int64(len(id)))
+	}
+}
+
 func (g *group) removePending(m *machine, id string) {
 	if t, ok := g.pending[id]; ok {
 		m.timers.stop(t)
-		delete(g.pending, id)
+		g.forgetPending(id)
 	}
 }
 
@@ -211,6 +231,7 @@ func (g *group) update(mb *member, protocols []protocol, rebalance, session int3
 	g.count(mb, -1)
 	mb.protocols = protocols
 	g.count(mb, 1)
+	g.weigh(mb)
 	mb.rebalanceTimeout, mb.sessionTimeout = rebalance, session
 	if (join != nil) != (mb.join != nil) {
 		if join != nil {
@@ -349,6 +370,6 @@ func (m *machine) persist(g *group, assignments map[string][]byte) {
 			r.members[i].assignment = assignments[mb.id]
 		}
 	}
-	g.written = r.encode()
+	g.write(r.encode())
 	m.emit(g.written)
 }

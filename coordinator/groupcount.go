@@ -31,6 +31,14 @@ func (c *groupCounts) of(tenant string) int64 {
 	return 0
 }
 
+func (c *groupCounts) sum() (n int64) {
+	c.by.Range(func(_, v any) bool {
+		n += v.(*atomic.Int64).Load()
+		return true
+	})
+	return n
+}
+
 // Groups counts each tenant's groups in the shards that this gateway answers for.
 func (c *Coordinator) Groups() map[string]int64 {
 	out := map[string]int64{}
@@ -112,9 +120,14 @@ func (m *machine) mayBegin(key groupKey) wire.Code {
 		return m.ids.refused(wire.InvalidRequest)
 	case m.ids.total != nil && m.ids.total.of(key.tenant) >= m.config.MaxTransactionalIDs:
 		return m.ids.refused(wire.PolicyViolation)
+	case !m.mayHold(key.tenant, weightOf(key, weightTxn)):
+		return wire.PolicyViolation
 	}
 	return wire.None
 }
+
+// heldRefused is what clients are told who want more than their tenant may hold.
+const heldRefused = "the limit of what groups and transactions of the tenant hold (group.bytes) is reached: delete groups or offsets, or have the limit raised"
 
 // What clients are told whose group is not let in.
 var growthRefused = map[wire.Code]string{

@@ -188,9 +188,9 @@ func (m *machine) accepts(g *group, memberID string) bool {
 	return true
 }
 
-// tooLarge bounds the group's record.
+// tooLarge bounds the group's record, and what the tenant holds.
 func (m *machine) tooLarge(g *group, j *joinRequest) bool {
-	if len(g.members) >= maxMembers {
+	if len(g.members) >= maxMembers || !m.mayHold(g.key.tenant, g.joinGrowth(j)) {
 		return true
 	}
 	size := 0
@@ -230,7 +230,7 @@ func (m *machine) joinNew(g *group, j *joinRequest) {
 	case j.version >= 4:
 		// KIP-394: the member is not in the group before it is known to have got its id.
 		t := newTimer(func() { m.expirePending(g, id) })
-		g.pending[id] = t
+		g.keepPending(id, t)
 		m.timers.set(t, m.now+int64(j.sessionTimeout))
 		m.reply(func() { j.done(joinAnswer{code: wire.MemberIDRequired, memberID: id, generation: -1}) })
 	default:
@@ -323,6 +323,7 @@ func (m *machine) replaceStatic(g *group, j *joinRequest, old *member, id string
 	mb.clientID, mb.clientHost = j.clientID, j.clientHost
 	mb.assignment = old.assignment
 	mb.isNew = false
+	g.unweigh(old)
 	for i, o := range g.order {
 		if o == old {
 			g.order[i] = mb
@@ -330,6 +331,7 @@ func (m *machine) replaceStatic(g *group, j *joinRequest, old *member, id string
 	}
 	delete(g.members, old.id)
 	g.members[id] = mb
+	g.weigh(mb)
 	g.count(old, -1)
 	g.count(mb, 1)
 	g.joining++

@@ -45,6 +45,7 @@ func (s *shard) load(ctx context.Context) error {
 	if s.phase != phaseOver {
 		m.counts.counted(&s.c.counts)
 		m.ids.counted(&s.c.txnCounts)
+		m.held.counted(&s.c.held)
 	}
 	s.m = m
 	s.grown = size
@@ -90,7 +91,7 @@ func (s *shard) whole(ctx context.Context) (*machine, int64, error) {
 func (s *shard) newMachine() *machine {
 	m := newMachine(s.c.config, newUUID, topicCheck{s.c}, s.logger)
 	m.configs = s.c.directory.GroupConfig
-	m.room = s.c.room
+	m.room, m.most = s.c.room, s.c.most
 	m.now = s.c.clock.Now().UnixMilli()
 	m.term, m.shard, m.fleet = s.lease.Term, s.number, s.c.fleet
 	m.overdue = func(key groupKey) {

@@ -45,6 +45,9 @@ type machine struct {
 	timers timers
 	counts tally // of groups
 	ids    tally // of transactional ids
+	held   tally // of bytes that both hold
+	// most is how many bytes a tenant may hold on this gateway, where the config says otherwise; nil: that.
+	most func(tenant string, config int64) int64
 	// room tells whether a tenant that has so many groups on this gateway may have one more; nil: any.
 	room func(tenant string, here int64) bool
 	// overdue is told of a transaction past its timeout, as a reply; nil: nobody.

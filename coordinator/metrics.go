@@ -54,6 +54,8 @@ func newMetrics(c *Coordinator, r prometheus.Registerer) *metrics {
 	}
 	refused("groups", "New groups that were refused: the tenant has as many as it may, or the name is too long.", &c.counts)
 	refused("transactional_ids", "New transactional ids that were refused: the tenant has as many as it may, or the name is too long.", &c.txnCounts)
+	refused("bytes", "Requests that were refused since the tenant's groups and transactional ids hold as much as they may, and assignments that wait for room.", &c.held)
+	gauge("held_bytes", "What groups and transactional ids in the shards of this gateway hold, about.", func() float64 { return float64(c.held.sum()) })
 	if r != nil {
 		for _, v := range m.all {
 			if err := r.Register(v); err != nil {

@@ -159,6 +159,7 @@ func (m *machine) toClassic(g *group, leaving map[*consumerMember]bool, joining 
 	g.protocol = &chosen
 	for _, mb := range g.order {
 		mb.assignment = m.classicAssignment(g.metadata(mb), targets[mb.id])
+		g.weigh(mb)
 		m.alive(mb, int64(mb.sessionTimeout))
 	}
 	g.subscribed = g.readSubscriptions()

@@ -23,8 +23,10 @@ func model(t *rapid.T) {
 		MaxGroupSize:          rapid.SampledFrom([]int{2, 4, 100}).Draw(t, "max size"),
 		InitialRebalanceDelay: rapid.SampledFrom([]time.Duration{-1, time.Second, 3 * time.Second}).Draw(t, "delay"),
 		OffsetsRetention:      time.Hour,
+		MaxTenantBytes:        rapid.SampledFrom([]int64{0, 0, 6 << 10}).Draw(t, "bytes"),
 	}
 	d := newDriver(nopTB{t: t}, config)
+	d.m.held.counted(new(groupCounts))
 	asked, answered := 0, 0
 	offsets := map[string]int64{} // acknowledged, by topic and partition
 	var clients []*modelClient
@@ -116,6 +118,7 @@ func model(t *rapid.T) {
 		},
 		"": func(t *rapid.T) {
 			invariants(t, d)
+			weighed(t, d.m)
 			for key, want := range offsets {
 				if got := d.offset(testGroup, "a", int32(key[1]-'0')); got != want && !d.hold {
 					t.Fatalf("offset of %s is %d, acknowledged %d", key, got, want)

@@ -14,6 +14,12 @@ type topicStore struct {
 	id         catalog.ID // zero if it was not known
 	partitions map[int32]*committed
 	absent     bool // the topic was not there when it was last looked for
+	weight     int64
+}
+
+// replacedBy tells whether a commit is of another topic of the same name.
+func (s *topicStore) replacedBy(t *topicOffsets) bool {
+	return s.id != t.id && t.id != (catalog.ID{}) && !s.id.IsZero()
 }
 
 // committed is one committed offset.
@@ -32,11 +38,17 @@ func (m *machine) applyOffsets(r *offsetsRecord) {
 	if g == nil {
 		g = m.newGroup(r.key)
 	}
+	grown := int64(0)
 	for i := range r.topics {
 		t := &r.topics[i]
 		store := g.offsets[t.name]
-		if store == nil || store.id != t.id && t.id != (catalog.ID{}) && !store.id.IsZero() {
+		if store == nil || store.replacedBy(t) {
 			// A topic of the same name with another id is another topic.
+			if store == nil {
+				grown += weightOfTopic(t.name)
+			} else {
+				grown -= store.weight
+			}
 			store = &topicStore{partitions: make(map[int32]*committed, len(t.partitions))}
 			g.offsets[t.name] = store
 		}
@@ -46,13 +58,19 @@ func (m *machine) applyOffsets(r *offsetsRecord) {
 		for j := range t.partitions {
 			p := &t.partitions[j]
 			c := store.partitions[p.partition]
+			more := p.weight()
 			if c == nil {
 				c = new(committed)
 				store.partitions[p.partition] = c
+			} else {
+				more -= c.weight()
 			}
 			*c = committed{offset: p.offset, leaderEpoch: p.leaderEpoch, metadata: p.metadata, at: r.committed, expires: r.expires}
+			store.weight += more
+			grown += more
 		}
 	}
+	g.load.add(grown)
 }
 
 // applyOffsetsGone drops committed offsets.
@@ -67,10 +85,15 @@ func (m *machine) applyOffsetsGone(r *offsetsGone) {
 			continue
 		}
 		for _, p := range r.topics[i].partitions {
-			delete(store.partitions, p)
+			if o := store.partitions[p]; o != nil {
+				delete(store.partitions, p)
+				store.weight -= o.weight()
+				g.load.add(-o.weight())
+			}
 		}
 		if len(store.partitions) == 0 {
 			delete(g.offsets, r.topics[i].name)
+			g.load.add(-weightOfTopic(r.topics[i].name))
 		}
 	}
 }

@@ -16,6 +16,7 @@ func (m *machine) prepare(g *group, reason string) {
 	if g.state == stateCompleting {
 		for _, mb := range g.order {
 			mb.assignment = []byte{}
+			g.weigh(mb)
 			if g.answerSync(m, mb, syncAnswer{code: wire.RebalanceInProgress}) {
 				m.alive(mb, int64(mb.sessionTimeout))
 			}
@@ -154,7 +155,7 @@ func (m *machine) removeMember(g *group, mb *member) {
 
 // expirePending forgets a member id whose owner never came back with it.
 func (m *machine) expirePending(g *group, id string) {
-	delete(g.pending, id)
+	g.forgetPending(id)
 	if g.state == statePreparing && g.allJoined() {
 		m.completeJoin(g)
 	}

@@ -12,7 +12,7 @@ func (ch *change) retarget() {
 	if c.assigned >= c.epoch || len(c.members) == 0 {
 		return
 	}
-	if c.assignedAt != 0 && m.now < c.assignedAt+m.assignmentInterval(g.key, max(c.size, len(c.members))) {
+	if at := max(c.assignedAt, c.refusedAt); at != 0 && m.now < at+m.assignmentInterval(g.key, max(c.size, len(c.members))) {
 		// Before anything that takes time in proportion to the group: each of its
 		// heartbeats comes by here.
 		return
@@ -34,13 +34,25 @@ func (ch *change) retarget() {
 		size += int(n)
 	}
 	c.size = size
-	for i, target := range assign(m.assignorOf(c), s) {
+	targets := assign(m.assignorOf(c), s)
+	more := int64(0)
+	for i, target := range targets {
+		more += target.weight() - members[i].target.weight()
+	}
+	// What is told to members later, from the targets, weighs up to four times as much.
+	if !m.mayHold(g.key.tenant, 5*more) {
+		// Members go on with what they have. It is looked at again with the next change, and by heartbeats.
+		c.refusedAt = m.now
+		return
+	}
+	for i, target := range targets {
 		if mb := members[i]; !mb.target.equal(target) {
 			mb.target = target
+			c.weigh(mb)
 			ch.target(mb)
 		}
 	}
-	c.assigned, c.assignedAt = c.epoch, m.now
+	c.assigned, c.assignedAt, c.refusedAt = c.epoch, m.now, 0
 	ch.group = true
 	m.logger.Debug("group has a new target assignment", "tenant", g.key.tenant, "group", g.key.group, "epoch", c.epoch)
 }

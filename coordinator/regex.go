@@ -117,7 +117,10 @@ func (ch *change) resolve(resolved map[string]*resolvedRegex) bool {
 		if r == nil || was == r {
 			continue
 		}
-		c.regexes[expr] = r
+		if was != nil && !ch.m.mayHold(ch.g.key.tenant, r.weight(expr)-was.weight(expr)) {
+			continue // as it was, and looked at again
+		}
+		c.stands(expr, r)
 		if was != nil && slices.Equal(was.topics, r.topics) {
 			// Nothing to write: the times need not outlive this owner.
 			continue

@@ -92,6 +92,9 @@ func (m *machine) applyGroup(r *groupRecord, raw record) {
 	}
 	m.dropConsumer(g)
 	g.consumer = nil
+	for _, mb := range g.order {
+		g.unweigh(mb)
+	}
 	g.members, g.statics, g.support = map[string]*member{}, map[string]string{}, map[string]int{}
 	g.order = nil
 	g.generation = r.generation
@@ -120,7 +123,7 @@ func (m *machine) applyGroup(r *groupRecord, raw record) {
 	}
 	g.since = r.since
 	g.subscribed = g.readSubscriptions()
-	g.written = append(record(nil), raw...)
+	g.write(append(record(nil), raw...))
 }
 
 // begin is called once, when all records were applied and the machine is to

@@ -251,6 +251,7 @@ func (s *shard) end() {
 	if s.m != nil {
 		s.m.counts.uncounted()
 		s.m.ids.uncounted()
+		s.m.held.uncounted()
 	}
 	if s.unwake != nil {
 		s.unwake()

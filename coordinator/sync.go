@@ -104,6 +104,9 @@ func (m *machine) sync(r *syncRequest) {
 		code = wire.InconsistentGroupProtocol
 	case g.state == statePreparing:
 		code = wire.RebalanceInProgress
+	case g.state == stateCompleting && g.leader == r.memberID && !m.mayHold(r.key.tenant, g.syncGrowth(r.assignments)):
+		// Its SyncGroup is awaited still: without another one the leader is out in the end, and the others join anew.
+		code = wire.PolicyViolation
 	}
 	if code != wire.None {
 		answer(syncAnswer{code: code})
@@ -139,6 +142,7 @@ func (m *machine) sync(r *syncRequest) {
 		}
 		for _, o := range g.order {
 			o.assignment = assignments[o.id]
+			g.weigh(o)
 			if g.answerSync(m, o, syncAnswer{typ: g.protocolType, protocol: g.protocol, assignment: o.assignment}) {
 				// A session that ended while we were at work was not minded.
 				m.alive(o, int64(o.sessionTimeout))

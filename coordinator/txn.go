@@ -87,6 +87,8 @@ type transaction struct {
 	formers []*former // transactions before, the oldest first, see txnwritten.go
 
 	timer *timer
+	load  load
+	open  int64 // of load: the present transaction
 }
 
 // partKey names a partition.
@@ -130,6 +132,8 @@ func (m *machine) newTransaction(key groupKey) *transaction {
 	t := &transaction{key: key, producer: noID, epoch: noEpoch, lastEpoch: noEpoch, before: noID, next: noID,
 		parts: map[partKey]*txnPart{}, groups: map[string]bool{}}
 	t.timer = newTimer(func() { m.transactionDue(t) })
+	t.load = load{of: &m.held, tenant: key.tenant}
+	t.load.add(weightOf(key, weightTxn))
 	m.txns[key] = t
 	m.ids.grew(key.tenant, 1)
 	return t
@@ -137,6 +141,7 @@ func (m *machine) newTransaction(key groupKey) *transaction {
 
 // empty forgets the parts of the last transaction. What clusters still write of it is among the formers.
 func (t *transaction) empty() {
+	t.grew(-t.open)
 	t.parts, t.groups, t.participants, t.started, t.bumped, t.left = map[partKey]*txnPart{}, map[string]bool{}, nil, 0, false, chain.LeftOut{}
 }
 
@@ -152,7 +157,7 @@ func (t *transaction) participant(cluster string) *participant {
 // clone is a copy for those who work outside of the machine.
 func (t *transaction) clone() *transaction {
 	c := *t
-	c.timer = nil
+	c.timer, c.load = nil, load{}
 	c.participants, c.formers = slices.Clone(t.participants), nil
 	c.parts = make(map[partKey]*txnPart, len(t.parts))
 	for k, p := range t.parts {
@@ -243,6 +248,7 @@ func (m *machine) dropTxn(t *transaction) {
 	if m.txns[t.key] == t {
 		delete(m.txns, t.key)
 		m.ids.grew(t.key.tenant, -1)
+		t.load.end()
 	}
 }
 

@@ -328,6 +328,8 @@ func TestTransactionsReplay(t *testing.T) {
 				s := &driver{t: t, topics: d.topics, ids: d.ids, log: d.log[start:], durable: len(d.log) - start}
 				s.m = d.m
 				n := s.successor()
+				weighed(rt, d.m)
+				weighed(rt, n.m)
 				if len(n.m.txns) != len(d.m.txns) {
 					rt.Fatalf("%d ids, the successor knows %d", len(d.m.txns), len(n.m.txns))
 				}

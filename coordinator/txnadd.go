@@ -173,12 +173,19 @@ func (m *machine) grow(t *transaction, parts []partKey, groups []string) wire.Co
 	if ongoing && (len(t.parts)+len(freshParts) > maxTxnParts || len(t.groups)+len(freshGroups) > maxTxnGroups) {
 		return wire.InvalidRequest
 	}
+	more := int64(len(freshParts)) * weightPart
+	for _, g := range freshGroups {
+		more += weightOfName(g)
+	}
+	if !m.mayHold(t.key.tenant, more) {
+		return wire.PolicyViolation
+	}
 	m.beginTxn(t)
 	for _, k := range freshParts {
-		t.parts[k] = &txnPart{}
+		t.part(k, &txnPart{})
 	}
 	for _, g := range freshGroups {
-		t.groups[g] = true
+		t.addGroup(g)
 	}
 	m.emit(t.encodeAdded(freshParts, freshGroups, nil))
 	if !ongoing {

@@ -152,6 +152,9 @@ func (m *machine) enlist(e *Enlist, since int64, held bool, begun *participant) 
 	if part != nil && len(part.places) >= maxTxnPlaces || part == nil && t.state == txnOngoing && len(t.parts) >= maxTxnParts {
 		return enlistResult{}, wire.InvalidTxnState
 	}
+	if !m.mayHold(e.Tenant, weightPart+at.weight()) {
+		return enlistResult{}, wire.PolicyViolation
+	}
 	switch {
 	case !at.foreign:
 	case t.state == txnOngoing && t.participant(at.cluster) != nil:
@@ -173,12 +176,12 @@ func (m *machine) enlist(e *Enlist, since int64, held bool, begun *participant) 
 	m.beginTxn(t)
 	if part == nil {
 		part = &txnPart{}
-		t.parts[k] = part
+		t.part(k, part)
 	}
-	part.places = append(part.places, at)
+	t.addPlace(part, at)
 	var joined *participant
 	if begun != nil {
-		t.participants = append(t.participants, *begun)
+		t.addParticipant(*begun)
 		joined = begun
 	}
 	m.emit(t.encodeAdded([]partKey{k}, nil, joined))

@@ -19,11 +19,13 @@ import (
 type pendingOffsets struct {
 	began  int64 // tells the transaction from the producer's others, which came before; 0: nobody said
 	topics map[string]*pendingTopic
+	weight int64
 }
 
 type pendingTopic struct {
 	id         catalog.ID
 	partitions map[int32]partitionOffset
+	weight     int64
 }
 
 // TxnOffsetCommit takes offsets of a group into a transaction.
@@ -177,6 +179,9 @@ func (m *machine) commitPending(r *commitRequest, producer, began int64) wire.Co
 			return code
 		}
 	}
+	if !m.mayHold(r.key.tenant, m.groups[r.key].pendingGrowth(r)) {
+		return wire.PolicyViolation
+	}
 	all := &offsetsRecord{key: r.key, committed: m.now, expires: -1, topics: r.topics}
 	for _, part := range all.split(maxOffsetsPerRecord) {
 		p := &txnOffsets{producer, began, part}
@@ -198,22 +203,37 @@ func (m *machine) applyTxnOffsets(r *txnOffsets) {
 	switch {
 	case p == nil || p.began != r.began && p.began != 0 && r.began != 0:
 		// Those of another transaction would be what an earlier one left behind.
+		if p != nil {
+			g.load.add(-p.weight)
+		}
 		p = &pendingOffsets{began: r.began, topics: map[string]*pendingTopic{}}
 		g.txns[r.producer] = p
 	case p.began == 0:
 		// An earlier release, or a gateway of one, did not say: they count as this transaction's.
 		p.began = r.began
 	}
+	before := p.weight
 	for _, t := range r.offsets.topics {
 		pt := p.topics[t.name]
 		if pt == nil || pt.id != t.id {
-			pt = &pendingTopic{id: t.id, partitions: map[int32]partitionOffset{}}
+			if pt != nil {
+				p.weight -= pt.weight
+			}
+			pt = &pendingTopic{id: t.id, partitions: map[int32]partitionOffset{}, weight: weightOfTopic(t.name)}
+			p.weight += pt.weight
 			p.topics[t.name] = pt
 		}
 		for _, o := range t.partitions {
+			more := o.weight()
+			if was, ok := pt.partitions[o.partition]; ok {
+				more -= was.weight()
+			}
 			pt.partitions[o.partition] = o
+			pt.weight += more
+			p.weight += more
 		}
 	}
+	g.load.add(p.weight - before)
 }
 
 // record of all that is pending, as of ms.
@@ -262,6 +282,7 @@ func (m *machine) applySettled(r txnSettled) {
 	}
 	p := g.txns[r.producer]
 	delete(g.txns, r.producer)
+	g.load.add(-p.weight)
 	if r.committed {
 		m.applyOffsets(p.record(r.key, r.at))
 	}

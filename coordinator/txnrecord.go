@@ -324,9 +324,13 @@ func (m *machine) applyTxnRecord(k kind, d *decoder) error {
 			m.dropTxn(t)
 		}
 		t := m.newTransaction(r.key)
-		timer := t.timer
+		timer, l := t.timer, t.load
 		*t = *r
-		t.timer = timer
+		t.timer, t.load = timer, l
+		t.grew(t.weigh())
+		for _, f := range t.formers {
+			t.load.add(f.weight())
+		}
 	case kindTxnAdded, kindTxnAddedUnfloored:
 		r, err := decodeTxnAdded(k, d)
 		if err != nil {
@@ -377,13 +381,13 @@ func (m *machine) applyAdded(t *transaction, r *txnAdded) {
 		t.state, t.started = txnOngoing, r.started
 	}
 	for k, p := range r.parts {
-		t.parts[k] = p
+		t.part(k, p)
 	}
 	for _, g := range r.groups {
-		t.groups[g] = true
+		t.addGroup(g)
 	}
 	if r.participant != nil && t.participant(r.participant.cluster) == nil {
-		t.participants = append(t.participants, *r.participant)
+		t.addParticipant(*r.participant)
 	}
 }
 

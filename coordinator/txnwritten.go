@@ -68,9 +68,11 @@ func (m *machine) keepFormer(t *transaction, ends map[string]ending) {
 	}
 	if len(t.formers) >= maxFormers {
 		m.logger.Warn("markers of a transaction are not looked for any more: too many of its id have lost theirs", "tenant", t.key.tenant, "transactional_id", t.key.group)
+		t.load.add(-t.formers[0].weight())
 		t.formers = slices.Delete(t.formers, 0, 1)
 	}
 	t.formers = append(t.formers, f)
+	t.load.add(f.weight())
 	m.watch(t.key, f, ends)
 }
 
@@ -91,6 +93,7 @@ func (m *machine) dropFormer(key groupKey, f *former) {
 	if i < 0 {
 		return
 	}
+	t.load.add(-f.weight())
 	t.formers = slices.Delete(t.formers, i, i+1)
 	if t.state != txnOngoing && !t.state.decided() {
 		m.writeTxn(t)

@@ -123,6 +123,12 @@ func (p *process) startNode(ctx context.Context, i int) error {
 		MayHaveGroup: func(tenant string, here int64) bool {
 			return gateway.MayHaveGroup(p.watcher.Snapshot(), tenant, n.id, here, p.settings.MaxGroups)
 		},
+		MostHeld: func(tenant string, config int64) int64 {
+			if t := p.watcher.Snapshot().Tenant(tenant); t != nil && t.Limits.GroupBytes > 0 {
+				return t.Limits.GroupBytes
+			}
+			return config
+		},
 		Config: p.settings.Coordinator, Logger: logger, Metrics: metrics})
 	if err != nil {
 		return err

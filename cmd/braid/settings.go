@@ -159,6 +159,8 @@ var knownSettings = sortedSettings(append([]setting{
 		integer(1, 1<<40, func(s *settings) *int64 { return &s.MaxGroups })},
 	{"braid.tenant.max.transactional.ids", "transactional ids of a tenant, on each gateway (20000)",
 		integer(1, 1<<40, func(s *settings) *int64 { return &s.Coordinator.MaxTransactionalIDs })},
+	{"braid.tenant.max.group.bytes", "memory that groups and transactional ids of a tenant without a limit of its own hold, in bytes, about, on each gateway (268435456)",
+		integer(1<<10, 1<<40, func(s *settings) *int64 { return &s.Coordinator.MaxTenantBytes })},
 	{"braid.request.min.rate", "bytes/s at which a request has to arrive, beside 30 s; slower ones end their connection (262144)",
 		integer(1, 1<<40, func(s *settings) *int64 { return &s.Gateway.FrameRate })},
 	{"queued.max.request.bytes", "requests being worked on, in bytes, of each gateway (512 MiB)",

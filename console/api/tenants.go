@@ -16,7 +16,7 @@ type Tenant struct {
 	// DeleteAt is when the data of a tenant that is deleting goes.
 	DeleteAt *time.Time `json:"deleteAt,omitempty"`
 	Clusters []string   `json:"clusters"` // that its topics may be on; empty: any
-	// Limits that are set: topics, partitions, groups, connections, storage.bytes.
+	// Limits that are set: topics, partitions, groups, group.bytes, connections, storage.bytes.
 	Limits   map[string]int64  `json:"limits"`
 	Defaults map[string]string `json:"defaults"` // topic configs
 	// Budget over all gateways: producer_byte_rate, consumer_byte_rate (bytes/s),
