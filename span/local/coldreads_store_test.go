@@ -76,16 +76,15 @@ type slowFS struct {
 
 type slowReads struct {
 	step         atomic.Pointer[chan struct{}]
-	inside, most atomic.Int64
+	inside, past atomic.Int64
 }
 
 func (s *slowReads) read(read func([]byte, int64) (int, error), b []byte, at int64) (int, error) {
 	if step := s.step.Load(); step != nil {
-		n := s.inside.Add(1)
-		for m := s.most.Load(); n > m && !s.most.CompareAndSwap(m, n); m = s.most.Load() {
-		}
+		s.inside.Add(1)
 		<-*step
 		s.inside.Add(-1)
+		s.past.Add(1)
 	}
 	return read(b, at)
 }
@@ -140,46 +139,45 @@ func TestColdReadsOfAnotherOwner(t *testing.T) {
 	step := make(chan struct{})
 	slow.step.Store(&step)
 	const many = 60
-	var noisy, before atomic.Int64
-	ended := make(chan error)
-	for i := range many {
+	var ended, before atomic.Int64
+	failed := make(chan error, many+1)
+	start := func(owner string, bytes int) {
 		go func() {
-			// Past the page cache, and through it.
-			err := read("noisy", []int{250_000, 1000}[i%2])
-			noisy.Add(1)
-			ended <- err
+			err := read(owner, bytes)
+			if n := ended.Add(1); owner == "quiet" {
+				before.Store(n)
+			}
+			failed <- err
 		}()
 	}
-	waiting := func(n int) {
-		for deadline := time.Now().Add(time.Minute); s.ColdReadsWaiting() < n; runtime.Gosched() {
+	wait := func(what string, until func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(time.Minute); !until(); runtime.Gosched() {
 			if time.Now().After(deadline) {
-				t.Fatalf("%d wait, not %d", s.ColdReadsWaiting(), n)
+				t.Fatalf("%s: %d read, %d wait, %d ended", what, slow.inside.Load(), s.ColdReadsWaiting(), ended.Load())
 			}
 		}
 	}
-	waiting(many - local.ColdPlaces)
-	go func() {
-		err := read("quiet", 250_000)
-		before.Store(noisy.Load())
-		ended <- err
-	}()
-	waiting(many - local.ColdPlaces + 1)
-	go func() {
-		for range many + 1 {
-			step <- struct{}{}
-		}
-		slow.step.Store(nil) // what else there is to read
-		close(step)
-	}()
+	for i := range many {
+		start("noisy", []int{250_000, 1000}[i%2]) // past the page cache, and through it
+	}
+	wait("noisy", func() bool {
+		return s.ColdReadsWaiting() == many-local.ColdPlaces && slow.inside.Load() == local.ColdPlaces
+	})
+	start("quiet", 250_000)
+	wait("quiet", func() bool { return s.ColdReadsWaiting() == many-local.ColdPlaces+1 })
+	for i := int64(1); ended.Load() <= many; i++ {
+		step <- struct{}{}
+		wait("step", func() bool {
+			return slow.past.Load() == i && slow.inside.Load() == min(local.ColdPlaces, many+1-ended.Load())
+		})
+	}
 	for range many + 1 {
-		if err := <-ended; err != nil {
+		if err := <-failed; err != nil {
 			t.Error(err)
 		}
 	}
-	if n := before.Load(); n > 4*local.ColdPlaces {
+	if n := before.Load(); n > 3*local.ColdPlaces {
 		t.Errorf("%d reads of another owner went before", n)
-	}
-	if n := slow.most.Load(); n > local.ColdPlaces {
-		t.Errorf("%d reads at a time", n)
 	}
 }

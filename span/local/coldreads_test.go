@@ -193,53 +193,47 @@ func TestColdReadsGiveWay(t *testing.T) {
 // One owner with many reads of the disk, and another with one: that waits for those within, not for the line. However many
 // come, a few read at a time, also while nobody appends.
 func TestColdReadsOfOwnersTakeTurns(t *testing.T) {
-	for _, synced := range []bool{false, true} {
-		c, _ := steadyColdReads()
-		c.patience, c.gate = 0, fair.NewGate(coldPlaces, time.Hour)
-		if synced {
-			c.logSynced(time.Millisecond)
-		}
-		step := make(chan struct{})
-		var inside, most, before, noisy atomic.Int64
-		var all sync.WaitGroup
-		read := func(owner string, then func()) {
-			all.Go(func() {
-				if err := c.do(context.Background(), nil, owner, func() {
-					n := inside.Add(1)
-					for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
-					}
-					<-step
-					inside.Add(-1)
-					then()
-				}); err != nil {
-					t.Error(err)
+	c, _ := steadyColdReads()
+	c.gate = fair.NewGate(coldPlaces, time.Hour)
+	step := make(chan struct{})
+	var inside, ended, before atomic.Int64
+	var all sync.WaitGroup
+	read := func(owner string) {
+		all.Go(func() {
+			if err := c.do(context.Background(), nil, owner, func() {
+				inside.Add(1)
+				<-step
+				inside.Add(-1)
+				if n := ended.Add(1); owner == "quiet" {
+					before.Store(n)
 				}
-			})
-		}
-		waiting := func(n int) {
-			for deadline := time.Now().Add(time.Minute); c.gate.Waiting() < n; runtime.Gosched() {
-				if time.Now().After(deadline) {
-					t.Fatalf("%d wait, not %d", c.gate.Waiting(), n)
-				}
+			}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait := func(what string, until func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(time.Minute); !until(); runtime.Gosched() {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %d read, %d wait, %d ended", what, inside.Load(), c.gate.Waiting(), ended.Load())
 			}
 		}
-		const many = 100
-		for range many {
-			read("noisy", func() { noisy.Add(1) })
-		}
-		waiting(many - coldPlaces)
-		read("quiet", func() { before.Store(noisy.Load()) })
-		waiting(many - coldPlaces + 1)
-		for range many + 1 {
-			step <- struct{}{}
-		}
-		all.Wait()
-		// Those within when it came, and as many as were let in beside it.
-		if n := before.Load(); n > 4*coldPlaces {
-			t.Errorf("synced %v: %d reads of another owner went before", synced, n)
-		}
-		if n := most.Load(); n > coldPlaces {
-			t.Errorf("synced %v: %d reads at a time", synced, n)
-		}
+	}
+	const many = 60
+	for range many {
+		read("noisy")
+	}
+	wait("noisy", func() bool { return c.gate.Waiting() == many-coldPlaces && inside.Load() == coldPlaces })
+	read("quiet")
+	wait("quiet", func() bool { return c.gate.Waiting() == many-coldPlaces+1 })
+	for i := range int64(many + 1) {
+		step <- struct{}{}
+		wait("step", func() bool { return ended.Load() == i+1 && inside.Load() == min(coldPlaces, many-i) })
+	}
+	all.Wait()
+	// Those that were within, and as many as were let in before it.
+	if n := before.Load(); n > 3*coldPlaces {
+		t.Errorf("%d reads of another owner went before", n)
 	}
 }

@@ -134,8 +134,11 @@ const ColdPlaces = coldPlaces
 // ColdReadsWaiting is how many reads wait for their owner's turn.
 func (s *Store) ColdReadsWaiting() int { return s.cold.gate.Waiting() }
 
-// PatientColdReads lets nobody in beside those who have a turn, however long that takes.
-func (s *Store) PatientColdReads() { s.cold.gate = fair.NewGate(coldPlaces, time.Hour) }
+// PatientColdReads lets nobody in beside those who have a turn, however long that takes, and has the log not in use.
+func (s *Store) PatientColdReads() {
+	s.cold.gate = fair.NewGate(coldPlaces, time.Hour)
+	s.cold.synced.Store(0)
+}
 
 // HoldColdReads makes cold reads wait for a turn that does not come, as while the log is synced all the time.
 func (s *Store) HoldColdReads() {
