@@ -13,6 +13,12 @@ import (
 	"github.com/braidstream/braid/span"
 )
 
+// ClusterNames says what the name of a cluster may be.
+const ClusterNames = "lower-case letters, digits, '.', '_' and '-', at most 63"
+
+// IsClusterName tells whether a cluster may have the name.
+func IsClusterName(name string) bool { return clusterName.MatchString(name) }
+
 var clusterName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
 
 // dialTimeout bounds connecting to a cluster that is to be added.
@@ -27,8 +33,8 @@ func (a *Admin) AddCluster(ctx context.Context, spec ClusterSpec) (catalog.Clust
 	c := catalog.Cluster{Name: spec.Name, Kind: spec.Kind, State: catalog.ClusterActive, Region: spec.Region, Zone: spec.Zone,
 		Bootstrap: spec.Bootstrap, Config: spec.Config, Dir: spec.Dir, Owner: spec.Owner, Internal: spec.Internal, Added: time.Now().UTC()}
 	switch {
-	case !clusterName.MatchString(c.Name):
-		return c, refuse(Invalid, "lower-case letters, digits, '.', '_' and '-', at most 63", "%q is no name for a cluster", c.Name)
+	case !IsClusterName(c.Name):
+		return c, refuse(Invalid, ClusterNames, "%q is no name for a cluster", c.Name)
 	case c.Kind == catalog.KindKafka && len(c.Bootstrap) == 0:
 		return c, refuse(Invalid, "--bootstrap HOST:PORT,…", "cluster %s: no bootstrap servers given", c.Name)
 	case c.Kind != catalog.KindKafka && c.Kind != catalog.KindLocal:

@@ -92,7 +92,7 @@ what no rule is about (braid tenant describe) that holds for what a rule is abou
 		Example: `  braid acl add --tenant orders --principal User:app --operation read,write --topic orders
   braid acl add --tenant orders --principal User:audit --operation read --topic '*' --host 10.0.0.7
   braid acl add --tenant orders --principal User:lead --operation all --cluster`,
-		Args: names(0, 0, "no arguments"),
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			kind, name, err := a.resource()
 			switch {
@@ -177,7 +177,7 @@ func newACLList(e *env) *cobra.Command {
 		Use:     "list",
 		Short:   "List the rules of a tenant",
 		Example: "  braid acl list --tenant orders --principal User:app",
-		Args:    names(0, 0, "no arguments"),
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f, err := a.filter()
 			if err != nil {
@@ -206,7 +206,7 @@ func newACLDelete(e *env) *cobra.Command {
 		Use:     "delete",
 		Short:   "Delete the rules that the flags select",
 		Example: "  braid acl delete --tenant orders --principal User:app --topic orders",
-		Args:    names(0, 0, "no arguments"),
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f, err := a.filter()
 			if err != nil {

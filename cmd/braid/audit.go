@@ -191,7 +191,7 @@ there are more than are shown, the newest are, and where to go on is said on sta
 		Example: `  braid audit list --since 24h
   braid audit list --kind denied --tenant orders -o json
   braid audit list --since 720h --until 2026-01-31T12:00:00Z`,
-		Args: names(0, 0, "no arguments"),
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q, err := f.query()
 			if err != nil {
@@ -233,7 +233,7 @@ func newAuditTail(e *env) *cobra.Command {
 		Use:     "tail",
 		Short:   "Show what is changed and denied as it happens, until interrupted",
 		Example: "  braid audit tail --kind denied",
-		Args:    names(0, 0, "no arguments"),
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q, err := f.query()
 			if err != nil {

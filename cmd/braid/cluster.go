@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/braidstream/braid/console/api"
+	"github.com/braidstream/braid/controller"
 	"github.com/braidstream/braid/coordinator"
 	"github.com/braidstream/braid/span/kafka"
 )
@@ -40,9 +41,11 @@ file:PATH (mode 0600) or env:NAME, read by the processes that connect.`,
   braid cluster add west --bootstrap kafka-1:9093,kafka-2:9093 --region eu --zone b \
       --config security.protocol=SASL_SSL --config sasl.mechanism=SCRAM-SHA-256 \
       --config sasl.username=braid --config sasl.password=file:/etc/braid/west.password`,
-		Args: names(1, 1, "the name of the new cluster"),
+		Args: aCluster("the name of the new cluster"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			req.Name = args[0]
+			if req.Name = args[0]; !controller.IsClusterName(req.Name) {
+				return usagef("%q is no name for a cluster: %s", req.Name, controller.ClusterNames)
+			}
 			for b := range strings.SplitSeq(bootstrap, ",") {
 				if b = strings.TrimSpace(b); b != "" {
 					if err := checkHostPort("--bootstrap", b); err != nil {
@@ -93,7 +96,7 @@ func newClusterList(e *env) *cobra.Command {
 		Use:     "list",
 		Short:   "List the clusters",
 		Example: "  braid cluster list -o json",
-		Args:    names(0, 0, "no arguments"),
+		Args:    noArguments,
 		RunE:    ask(e, func(ctx context.Context, c *api.Client, _ []string) ([]api.Cluster, error) { return c.Clusters(ctx) }, clusterTable),
 	}
 }
@@ -128,7 +131,7 @@ func newClusterDescribe(e *env) *cobra.Command {
 		Use:               "describe NAME",
 		Short:             "Show one cluster",
 		Example:           "  braid cluster describe east",
-		Args:              names(1, 1, "the name of a cluster"),
+		Args:              aCluster("the name of a cluster"),
 		ValidArgsFunction: e.first(allClusters),
 		RunE: ask(e, func(ctx context.Context, c *api.Client, args []string) (api.Cluster, error) {
 			return c.Cluster(ctx, args[0])
@@ -191,7 +194,7 @@ func newClusterDrain(e *env) *cobra.Command {
 retention ends; the command says what must be kept until when.`,
 		Example: `  braid cluster drain east --dry-run
   braid cluster drain east --to west`,
-		Args:              names(1, 1, "the name of a cluster"),
+		Args:              aCluster("the name of a cluster"),
 		ValidArgsFunction: e.first(allClusters),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Kind, req.Cluster = "drain", args[0]
@@ -220,7 +223,7 @@ func newClusterRemove(e *env) *cobra.Command {
 		Use:               "remove NAME",
 		Short:             "Forget a cluster that no chain needs",
 		Example:           "  braid cluster remove east",
-		Args:              names(1, 1, "the name of a cluster"),
+		Args:              aCluster("the name of a cluster"),
 		ValidArgsFunction: e.first(allClusters),
 		RunE: ask(e, func(ctx context.Context, c *api.Client, args []string) (gone, error) {
 			return gone{"removed", "cluster", args[0]}, c.RemoveCluster(ctx, args[0])
@@ -235,7 +238,7 @@ func newClusterCheck(e *env) *cobra.Command {
 		Long: `Try each right that Braid needs on a cluster with an authorizer, without changing anything there,
 and name those that are missing and what needs them. Exit code 1 if any is.`,
 		Example:           "  braid cluster check east",
-		Args:              names(1, 1, "the name of a cluster"),
+		Args:              aCluster("the name of a cluster"),
 		ValidArgsFunction: e.first(allClusters),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := e.client()

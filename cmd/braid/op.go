@@ -29,7 +29,7 @@ func newOpList(e *env) *cobra.Command {
 		Use:     "list",
 		Short:   "List operations, newest first",
 		Example: "  braid op list -o json",
-		Args:    names(0, 0, "no arguments"),
+		Args:    noArguments,
 		RunE:    ask(e, func(ctx context.Context, c *api.Client, _ []string) ([]api.Op, error) { return c.Ops(ctx) }, opTable),
 	}
 }
@@ -110,10 +110,13 @@ guarantee allows: braid.guarantee=available goes on at once; ordered waits for t
 return unless --force is given. --dry-run says first what it costs.`,
 		Example: `  braid failover east --dry-run
   braid failover east --to west`,
-		Args:              names(1, 1, "the name of a cluster"),
+		Args:              aCluster("the name of a cluster"),
 		ValidArgsFunction: e.first(allClusters),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Kind, req.Cluster = "failover", args[0]
+			if err := checkClusterFlag("--to", req.To); err != nil {
+				return err
+			}
 			if dryRun {
 				return e.operate(cmd, req, dryRun, detach)
 			}
@@ -167,7 +170,7 @@ func newFailback(e *env) *cobra.Command {
 		Use:               "failback CLUSTER",
 		Short:             "A cluster is back, or not drained after all: it is active, and topics that were failed over go home",
 		Example:           "  braid failback east",
-		Args:              names(1, 1, "the name of a cluster"),
+		Args:              aCluster("the name of a cluster"),
 		ValidArgsFunction: e.first(allClusters),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Kind, req.Cluster = "failback", args[0]
@@ -180,6 +183,9 @@ func newFailback(e *env) *cobra.Command {
 
 // operate plans or starts an operation and follows it to its end.
 func (e *env) operate(cmd *cobra.Command, req api.OpRequest, dryRun, detach bool) error {
+	if err := checkClusterFlag("--to", req.To); err != nil {
+		return err
+	}
 	c, err := e.client()
 	if err != nil {
 		return err

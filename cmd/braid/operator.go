@@ -124,7 +124,7 @@ func newOperatorList(e *env) *cobra.Command {
 		Use:     "list",
 		Short:   "List the operators",
 		Example: "  braid operator list",
-		Args:    names(0, 0, "no arguments"),
+		Args:    noArguments,
 		RunE: ask(e, func(ctx context.Context, c *api.Client, _ []string) ([]api.Operator, error) { return c.Operators(ctx) },
 			func(w io.Writer, list []api.Operator) error {
 				var rows [][]string

@@ -104,7 +104,7 @@ func newQuotaList(e *env) *cobra.Command {
 		Use:     "list",
 		Short:   "List the client quotas of a tenant",
 		Example: "  braid quota list --tenant orders",
-		Args:    names(0, 0, "no arguments"),
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := e.client()
 			if err != nil {

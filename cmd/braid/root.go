@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -155,18 +154,5 @@ func group(cmd *cobra.Command) {
 			return usagef("unknown command %q for %q: did you mean %q?", args[0], cmd.CommandPath(), n)
 		}
 		return usagef("unknown command %q for %q", args[0], cmd.CommandPath())
-	}
-}
-
-// names checks the count of arguments and says which are wanted.
-func names(low, high int, what string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		switch {
-		case len(args) < low:
-			return usagef("%s wants %s", cmd.CommandPath(), what)
-		case high >= 0 && len(args) > high:
-			return usagef("%s wants %s only: unexpected %q", cmd.CommandPath(), what, strings.Join(args[high:], " "))
-		}
-		return nil
 	}
 }

@@ -17,7 +17,7 @@ func newStatus(e *env) *cobra.Command {
 		Use:     "status",
 		Short:   "The fleet at a glance",
 		Example: "  braid status",
-		Args:    names(0, 0, "no arguments"),
+		Args:    noArguments,
 		RunE:    ask(e, func(ctx context.Context, c *api.Client, _ []string) (api.Status, error) { return c.Status(ctx) }, printStatus),
 	}
 }

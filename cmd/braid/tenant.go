@@ -190,7 +190,7 @@ func newTenantList(e *env) *cobra.Command {
 		Use:     "list",
 		Short:   "List the tenants",
 		Example: "  braid tenant list",
-		Args:    names(0, 0, "no arguments"),
+		Args:    noArguments,
 		RunE: ask(e, func(ctx context.Context, c *api.Client, _ []string) ([]api.Tenant, error) { return c.Tenants(ctx) },
 			func(w io.Writer, list []api.Tenant) error {
 				var rows [][]string

@@ -35,11 +35,14 @@ func newTopicCreate(e *env) *cobra.Command {
 		Long: `Create a topic. --config takes Kafka's topic configs and Braid's own: braid.guarantee
 (ordered or available), braid.stranded (replay or in-place), braid.max.spans, braid.durability.`,
 		Example: `  braid topic create packages --partitions 6 --cluster a --config retention.ms=604800000`,
-		Args:    names(1, 1, "the name of the new topic"),
+		Args:    topicNames(1, "the name of the new topic"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req.Name = args[0]
 			if req.Partitions < 1 {
 				return usagef("--partitions wants a number from 1 on")
+			}
+			if err := checkClusterFlag("--cluster", req.Cluster); err != nil {
+				return err
 			}
 			var err error
 			if req.Config, err = keyValues("--config", config); err != nil {
@@ -64,7 +67,8 @@ func newTopicCreate(e *env) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.Int32Var(&req.Partitions, "partitions", 0, "number of partitions")
+	f.Int32Var(&req.Partitions, "partitions", 0, "number of partitions, from 1 on; required")
+	f.Lookup("partitions").DefValue = "" // 0 is none
 	f.StringVar(&req.Cluster, "cluster", "", "cluster to place it on (default: placement chooses)")
 	f.StringArrayVar(&config, "config", nil, "topic config KEY=VALUE (repeatable)")
 	e.completeFlag(cmd, "cluster", allClusters)
@@ -92,7 +96,7 @@ func newTopicList(e *env) *cobra.Command {
 		Use:     "list",
 		Short:   "List the topics",
 		Example: "  braid topic list",
-		Args:    names(0, 0, "no arguments"),
+		Args:    noArguments,
 		RunE:    ask(e, func(ctx context.Context, c *api.Client, _ []string) ([]api.TopicSummary, error) { return c.Topics(ctx) }, topicTable),
 	}
 }
@@ -111,7 +115,7 @@ func newTopicDescribe(e *env) *cobra.Command {
 		Use:               "describe NAME",
 		Short:             "Show a topic's chains, span by span",
 		Example:           "  braid topic describe packages -o json | jq '.partitions[0].spans'",
-		Args:              names(1, 1, "the name of a topic"),
+		Args:              topicNames(1, "the name of a topic"),
 		ValidArgsFunction: e.first(allTopics),
 		RunE: ask(e, func(ctx context.Context, c *api.Client, args []string) (api.Topic, error) {
 			return c.Topic(ctx, args[0])
@@ -209,7 +213,7 @@ records go to the target, old ones are read where they are until retention ends.
 a certificate says what was checked.`,
 		Example: `  braid topic move packages --to east
   braid topic move orders payments --to west --dry-run`,
-		Args:              names(1, -1, "the names of topics"),
+		Args:              topicNames(-1, "the names of topics"),
 		ValidArgsFunction: e.every(allTopics),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if req.To == "" {
@@ -230,7 +234,7 @@ func newTopicDelete(e *env) *cobra.Command {
 		Use:               "delete NAME",
 		Short:             "Delete a topic and its records",
 		Example:           "  braid topic delete packages",
-		Args:              names(1, 1, "the name of a topic"),
+		Args:              topicNames(1, "the name of a topic"),
 		ValidArgsFunction: e.first(allTopics),
 		RunE: ask(e, func(ctx context.Context, c *api.Client, args []string) (gone, error) {
 			return gone{"deleted", "topic", args[0]}, c.DeleteTopic(ctx, args[0])

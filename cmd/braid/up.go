@@ -47,7 +47,7 @@ message.max.bytes, …); an unknown one is an error that names the nearest known
 		Example: `  braid up
   braid up --data-dir /var/lib/braid --gateways 3 --set num.partitions=6
   braid up --listener internal=127.0.0.1:9092 --listener external=0.0.0.0:9094,advertise=kafka.example.com:9094,security=SASL_SSL,cert=tls.pem,key=tls.key`,
-		Args: names(0, 0, "no arguments"),
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			flags := cmd.Flags()
 			if configFile != "" {
@@ -223,7 +223,7 @@ func newGateway(e *env) *cobra.Command {
 		Long: `Run a further gateway of a fleet. Local clusters that another process holds are reached over
 that process's internal listener.`,
 		Example: `  braid gateway --catalog-endpoints http://127.0.0.1:9079 --listen 127.0.0.1:9093`,
-		Args:    names(0, 0, "no arguments"),
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if endpoints == "" {
 				return usagef("--catalog-endpoints wants the address of the catalog (braid up prints it)")
@@ -269,7 +269,7 @@ func newController(e *env) *cobra.Command {
 		Use:     "controller --catalog-endpoints URL",
 		Short:   "Run a further controller; one of them leads",
 		Example: `  braid controller --catalog-endpoints http://127.0.0.1:9079`,
-		Args:    names(0, 0, "no arguments"),
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if endpoints == "" {
 				return usagef("--catalog-endpoints wants the address of the catalog (braid up prints it)")

@@ -18,7 +18,7 @@ func newUsage(e *env) *cobra.Command {
 restarts. Whole hours are shown, and whole days of what is older than two weeks.`,
 		Example: `  braid usage --since 720h
   braid usage --tenant acme --since 2026-01-01 -o json`,
-		Args: names(0, 0, "no arguments"),
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			from, err := sinceTime(since, time.Now())
 			if err != nil {

@@ -118,7 +118,7 @@ func newUserList(e *env) *cobra.Command {
 		Use:     "list --tenant T",
 		Short:   "List a tenant's users",
 		Example: "  braid user list --tenant acme",
-		Args:    names(0, 0, "no arguments"),
+		Args:    noArguments,
 		RunE: ask(e, func(ctx context.Context, c *api.Client, _ []string) ([]api.User, error) {
 			return c.Users(ctx, e.whose())
 		},

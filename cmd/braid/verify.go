@@ -35,10 +35,31 @@ read, nothing committed hidden; and the group's offsets are those of what was wr
 		Example: `  braid verify --duration 30s
   braid verify --bootstrap kafka.example.com:9092 --topic orders-check --producers 8 --rate 20000 -o json
   braid verify --transactions --clusters east,west --duration 1m`,
-		Args: names(0, 0, "no arguments"),
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if opts.Duration <= 0 {
 				return usagef("--duration wants a time above 0, such as 30s, not %s", opts.Duration)
+			}
+			for _, n := range []struct {
+				flag string
+				is   int
+				from int
+			}{{"partitions", opts.Partitions, 1}, {"producers", opts.Producers, 1}, {"rate", opts.Rate, 1}, {"record-size", opts.RecordSize, 1},
+				{"consumers", opts.Consumers, 0}, {"group-consumers", opts.GroupConsumers, 0}} {
+				if n.is < n.from {
+					return usagef("--%s wants a number from %d on, not %d", n.flag, n.from, n.is)
+				}
+			}
+			if opts.Settle <= 0 {
+				return usagef("--settle wants a time above 0, such as 1m, not %s", opts.Settle)
+			}
+			for _, name := range append([]string{opts.Topic}, splitList(topics)...) {
+				if name == "" {
+					continue // one of its own
+				}
+				if err := checkTopicName(name); err != nil {
+					return err
+				}
 			}
 			for _, name := range []string{"topic", "no-idempotence"} {
 				if transactions && cmd.Flags().Changed(name) {
@@ -79,6 +100,13 @@ read, nothing committed hidden; and the group's offsets are those of what was wr
 				}
 				report = &r
 			} else {
+				// None was asked for; to the package 0 is its default.
+				if opts.Consumers == 0 {
+					opts.Consumers = -1
+				}
+				if opts.GroupConsumers == 0 {
+					opts.GroupConsumers = -1
+				}
 				r, err := verify.Run(cmd.Context(), opts)
 				bar.stop()
 				if err != nil {

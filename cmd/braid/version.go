@@ -25,7 +25,7 @@ func newVersion(e *env) *cobra.Command {
 		Use:     "version",
 		Short:   "Show the version",
 		Example: "  braid version -o json",
-		Args:    names(0, 0, "no arguments"),
+		Args:    noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			v := versionInfo{Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 			if info, ok := debug.ReadBuildInfo(); ok {
