@@ -29,12 +29,13 @@ type double struct {
 	fixed   error    // what it says to every change of configs
 	unknown []string // configs that it does not know
 	seals   int
-	hides   bool               // lists none of its topics, as a broker that lags
-	probed  func() error       // asked at each probe; an error is the answer
-	lists   int                // how often it listed its topics
-	unasked int                // health checks that do not find out whether it can be sealed
-	asked   func(l *doubleLog) // for its bounds
-	aged    func(l *doubleLog) // for a time after all records, before it answers
+	makes   func(ctx context.Context, s span.Spec) // told of each topic that is to be made
+	hides   bool                                   // lists none of its topics, as a broker that lags
+	probed  func() error                           // asked at each probe; an error is the answer
+	lists   int                                    // how often it listed its topics
+	unasked int                                    // health checks that do not find out whether it can be sealed
+	asked   func(l *doubleLog)                     // for its bounds
+	aged    func(l *doubleLog)                     // for a time after all records, before it answers
 	// answers, if set, may refuse an append, or, once it has landed, say something else of it.
 	answers func(h batch.Header, b []byte, landed bool) error
 }
@@ -80,9 +81,12 @@ func (d *double) answer() error {
 
 func (d *double) Name() string { return d.name }
 
-func (d *double) Create(_ context.Context, s span.Spec) (span.Topic, error) {
+func (d *double) Create(ctx context.Context, s span.Spec) (span.Topic, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.makes != nil {
+		d.makes(ctx, s)
+	}
 	if err := d.answer(); err != nil {
 		return span.Topic{}, err
 	}

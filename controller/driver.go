@@ -74,6 +74,18 @@ func defaultLimits() limits {
 		hold: 2 * time.Second, groups: time.Second, tryLost: time.Second, ttl: catalog.DefaultTTL, retries: 30 * time.Second}
 }
 
+// createPer and createMost let the creation of a physical topic take longer the more partitions it has: each must have a
+// leader that takes appends. A thousand took 13 s on a busy cluster.
+const (
+	createPer  = 50 * time.Millisecond
+	createMost = 90 * time.Second
+)
+
+// create is how long a physical topic may take to be made.
+func (l limits) create(partitions int32) time.Duration {
+	return max(l.call, min(l.call+time.Duration(partitions)*createPer, createMost))
+}
+
 // outcome of an extend.
 type outcome struct {
 	extend    catalog.Extend

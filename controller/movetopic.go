@@ -176,6 +176,9 @@ func (t *term) beginFor(ctx context.Context, r *opRun, ref catalog.TopicRef, tar
 		if err := r.checkTarget(ctx, target); err != nil {
 			return e, &targetRefusal{err}
 		}
+		if err := r.checkSource(ctx, &topic, chains, mode); err != nil {
+			return e, err
+		}
 		return t.driver.begin(ctx, &r.op, topic, chains, t.o.Catalog.Fleet(), target, mode, room)
 	}
 }
@@ -221,18 +224,23 @@ type targetAnswer struct {
 // checkTarget refuses a target that cannot take the topic, before anything is made.
 // Topics of an operation share a look.
 func (r *opRun) checkTarget(ctx context.Context, target string) error {
+	return r.look(target, func() error { return r.t.lookAtTarget(ctx, target, r.op.Kind, targetPatience) })
+}
+
+// look shares what ask gives, for a moment, among the topics of the operation.
+func (r *opRun) look(key string, ask func() error) error {
 	r.mu.Lock()
-	a := r.looks[target]
+	a := r.looks[key]
 	if a == nil || !a.at.IsZero() && time.Since(a.at) > targetFresh {
 		a = &targetAnswer{}
 		if r.looks == nil {
 			r.looks = map[string]*targetAnswer{}
 		}
-		r.looks[target] = a
+		r.looks[key] = a
 	}
 	r.mu.Unlock()
 	a.once.Do(func() {
-		err := r.t.lookAtTarget(ctx, target, r.op.Kind, targetPatience)
+		err := ask()
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		a.err, a.at = err, time.Now()

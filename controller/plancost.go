@@ -43,6 +43,7 @@ func (a *Admin) price(ctx context.Context, s *catalog.Snapshot, p *Plan, req OpR
 	q := &pricing{a: a, ctx: ctx, sizes: map[string]map[[16]byte][]int64{}, missed: map[string]missed{}}
 	q.missing(s, p, req)
 	q.wg.Go(func() { q.answers(s, p, req) })
+	q.wg.Go(func() { q.tellDown(s, p) })
 	topics := map[string][]span.Topic{}
 	for i := range p.Moves {
 		for _, t := range leaves(s.Chains(p.Moves[i].Topic.ID), p.Moves[i].From) {
@@ -69,6 +70,7 @@ func (a *Admin) price(ctx context.Context, s *catalog.Snapshot, p *Plan, req OpR
 	}
 	q.wg.Wait()
 	q.tellMissing(p)
+	p.Costs = append(q.costs, p.Costs...)
 	if req.Kind == catalog.OpDrain {
 		p.Kept = keptBeside(s, p, req.Cluster)
 	}
@@ -143,6 +145,8 @@ type pricing struct {
 	sizes map[string]map[[16]byte][]int64 // by cluster and physical topic
 	// missed is by cluster what it has no more.
 	missed map[string]missed
+	// costs are what tellDown found.
+	costs []string
 }
 
 // measure asks one cluster for the bytes of topics.

@@ -51,7 +51,7 @@ func (r *run) settle(ctx context.Context) error {
 		if time.Since(r.settled) < r.limits.call && errors.Is(err, span.ErrUnavailable) {
 			return pause(ctx, 100*time.Millisecond)
 		}
-		return r.refuse(err, "the open copies cannot be read")
+		return r.unreadable(err)
 	case open == "":
 		r.obs.Settled = true
 		return r.at(FaultSettled)

@@ -136,7 +136,7 @@ func (r *run) create(ctx context.Context) error {
 	if err != nil {
 		return r.refuse(err, fmt.Sprintf("cluster %s", r.e.Target))
 	}
-	call, cancel := context.WithTimeout(ctx, r.limits.call)
+	call, cancel := context.WithTimeout(ctx, r.limits.create(r.topic.Partitions))
 	defer cancel()
 	hold := holdsTombstones(chainsOf(r.pages), r.topic.Config) || isCompacted(r.topic.Config)
 	config := physicalConfig(r.topic.Config, c.Kind, hold)
