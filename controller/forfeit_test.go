@@ -78,6 +78,9 @@ func TestSealedCopyThatIsGone(t *testing.T) {
 		if text := LostText("a", []string{"on"}); !strings.HasPrefix(text, "1 topic has lost records, for cluster a has their physical topics no more (on): ") {
 			t.Errorf("%v: %s", config, text)
 		}
+		if text := LostText("a", []string{"__braid_coordinator"}); !strings.HasPrefix(text, "Cluster a has physical topics of Braid's own no more (__braid_coordinator): ") || strings.Contains(text, "describe") {
+			t.Errorf("%v: %s", config, text)
+		}
 		if holdsTombstones([]*catalog.Chain{ch}, map[string]string{"cleanup.policy": "compact"}) {
 			t.Errorf("%v: tombstones are held for a span that is gone", config)
 		}

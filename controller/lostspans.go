@@ -56,9 +56,30 @@ func lostOf(chains []*catalog.Chain) map[string]bool {
 
 // LostText says of topics that records of theirs are lost with a cluster, and where it is said which.
 func LostText(cluster string, topics []string) string {
-	return topicCount(len(topics), " has", " have") + " lost records, for cluster " + cluster + " has their physical topics no more (" + firstNames(topics) +
-		"): readers go on behind them; braid topic describe NAME names the ranges, and the groups that had not read them. This is said until these spans leave the chains, by retention, kafka-delete-records or braid topic delete"
+	own, others := []string{}, []string{}
+	for _, name := range topics {
+		if strings.HasPrefix(name, ownTopics) {
+			own = append(own, name)
+		} else {
+			others = append(others, name)
+		}
+	}
+	text := ""
+	if len(others) > 0 {
+		text = topicCount(len(others), " has", " have") + " lost records, for cluster " + cluster + " has their physical topics no more (" + firstNames(others) +
+			"): readers go on behind them; braid topic describe NAME names the ranges, and the groups that had not read them. This is said until these spans leave the chains, by retention, kafka-delete-records or braid topic delete"
+	}
+	if len(own) > 0 {
+		if text != "" {
+			text += ". "
+		}
+		text += "Cluster " + cluster + " has physical topics of Braid's own no more (" + firstNames(own) + "): what gateways had in memory was written again; commits of groups, and transactions, that none had are lost with them"
+	}
+	return text
 }
+
+// ownTopics is what names of topics begin with that tenants cannot have.
+const ownTopics = "__braid_"
 
 // planConfirms bounds how many topics a plan asks a cluster about one by one.
 const planConfirms = 64
