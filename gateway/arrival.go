@@ -43,7 +43,7 @@ const hurried = 16
 
 // hurry ends the connection whose frame would keep the room for longest of those that come slowly, if none is being
 // ended. of is the owner that waits. Those that come at a common rate are left alone: they end soon enough.
-func (g *Gateway) hurry(of *usage.Account) {
+func (g *Gateway) hurry(of *usage.Account, still func() bool) {
 	if of == &g.nobody {
 		return // strangers wait
 	}
@@ -68,8 +68,11 @@ func (g *Gateway) hurry(of *usage.Account) {
 			slow, longest = co, left
 		}
 	}
-	if slow != nil {
+	// A connection that was ended is here until its room is back: then there may be enough.
+	if slow != nil && still() {
 		g.comings.all[slow] = true
+	} else {
+		slow = nil
 	}
 	g.comings.mu.Unlock()
 	if slow != nil {
@@ -132,9 +135,9 @@ func (c *conn) enters(frame *wire.Buffer) error {
 
 // leaves gives back what the frame has.
 func (c *conn) leaves() {
-	c.whole()
 	if c.arrived.n > 0 {
 		c.g.arriving.put(c.arrived.n, c.arrived.of)
+		c.whole() // only now: until its room is back nobody else is hurried
 		c.arrived = arrival{}
 	}
 }

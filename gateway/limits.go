@@ -28,8 +28,8 @@ type byteBudget struct {
 	line []*hopeful    // who waits because of others, the first to come first
 
 	// hurry is told, each time that an owner who has nothing here has waited for so long, that others keep
-	// it waiting; nil: nobody is told.
-	hurry    func(of *usage.Account)
+	// it waiting, and may ask whether they still do; nil: nobody is told.
+	hurry    func(of *usage.Account, still func() bool)
 	patience time.Duration
 
 	between func() // of tests: happens between the two counts of put
@@ -220,12 +220,11 @@ func (b *byteBudget) acquire(ctx context.Context, stop <-chan struct{}, n int64,
 		select {
 		case <-room:
 		case <-ticks:
-			b.mu.Lock()
-			mine := b.first() == h
-			b.mu.Unlock()
-			if mine {
-				b.hurry(of)
-			}
+			b.hurry(of, func() bool {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				return b.first() == h && !b.may(n, of)
+			})
 		case <-stop:
 			return errDraining
 		case <-ctx.Done():

@@ -185,7 +185,10 @@ func TestWhoWaitsForOthersIsFirst(t *testing.T) {
 	var l usage.Ledger
 	told := make(chan *usage.Account, 1)
 	b := &byteBudget{max: 64 * mib, shared: func() bool { return true }, of: (*usage.Account).Arriving, patience: time.Millisecond,
-		hurry: func(of *usage.Account) {
+		hurry: func(of *usage.Account, still func() bool) {
+			if !still() {
+				return
+			}
 			select {
 			case told <- of:
 			default:
