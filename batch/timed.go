@@ -31,3 +31,36 @@ func (f *firstAt) see(_ int32, delta, after int64, _ bool) (enough bool) {
 	f.found = f.timestamp >= f.from && f.offset >= f.start
 	return f.found
 }
+
+// LargestFrom is the largest timestamp, ms, of the records of the whole batch b at or past offset start, [NoTimestamp] if there is
+// none. It unpacks as [FirstAt] does, all of the batch.
+func LargestFrom(owner string, b []byte, start int64) (timestamp int64, err error) {
+	h, _, err := Parse(b)
+	if err != nil {
+		return NoTimestamp, err
+	}
+	at := largestFrom{h: &h, start: start, timestamp: NoTimestamp}
+	if err := soundIn(soundGate(), owner, b, &at); err != nil {
+		return NoTimestamp, err
+	}
+	return at.timestamp, nil
+}
+
+type largestFrom struct {
+	h                *Header
+	start, timestamp int64
+}
+
+func (f *largestFrom) again() { f.timestamp = NoTimestamp }
+
+func (f *largestFrom) see(_ int32, delta, after int64, _ bool) (enough bool) {
+	if f.h.BaseOffset+delta < f.start {
+		return false
+	}
+	ms := f.h.BaseTimestamp + after
+	if f.h.LogAppendTime() {
+		ms = f.h.MaxTimestamp
+	}
+	f.timestamp = max(f.timestamp, ms)
+	return false
+}

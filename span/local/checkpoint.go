@@ -8,6 +8,7 @@ import (
 	"io"
 	"path/filepath"
 	"sort"
+	"time"
 
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/span/local/vfs"
@@ -18,7 +19,8 @@ import (
 const (
 	checkpointName    = "checkpoint"
 	checkpointMagic   = "braidckp"
-	checkpointVersion = 1
+	checkpointVersion = 2
+	plainCheckpoint   = 1 // written where a reader of version 1 would miss nothing
 	checkpointHeader  = 16
 )
 
@@ -29,7 +31,8 @@ func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 func (k *keeper) checkpoint(replay uint64) error {
 	s := k.s
 	trash := k.takeDropped()
-	b := s.encodeCheckpoint(replay, 0)
+	d := s.aging.doubt()
+	b := s.encodeCheckpoint(replay, 0, d)
 	// The state may be ahead of what is durable. It must not be found after a crash
 	// that lost the log which made it so.
 	err := s.barrier()
@@ -42,7 +45,7 @@ func (k *keeper) checkpoint(replay uint64) error {
 		k.mu.Unlock()
 		return err
 	}
-	k.replay = replay
+	k.replay, s.aging.recorded = replay, d.recorded()
 	s.log.replayed.Store(max(replay, k.flushed))
 	if err := s.log.release(replay); err != nil {
 		return err
@@ -57,7 +60,7 @@ func (s *Store) lastCheckpoint() error {
 	}
 	k := &s.keeper
 	trash := k.takeDropped()
-	err := s.writeCheckpoint(s.encodeCheckpoint(k.replay, s.log.next.Load()))
+	err := s.writeCheckpoint(s.encodeCheckpoint(k.replay, s.log.next.Load(), s.aging.doubt()))
 	if err != nil {
 		return fmt.Errorf("last checkpoint: %w", err)
 	}
@@ -89,7 +92,7 @@ func (s *Store) writeCheckpoint(b []byte) error {
 
 // encodeCheckpoint takes a consistent picture of each partition, one by one: the
 // replay puts up with partitions that are ahead of it.
-func (s *Store) encodeCheckpoint(replay, durable uint64) []byte {
+func (s *Store) encodeCheckpoint(replay, durable uint64, clock doubt) []byte {
 	s.mu.RLock()
 	topics := make([]*topic, 0, len(s.byID))
 	for _, t := range s.byID {
@@ -100,7 +103,11 @@ func (s *Store) encodeCheckpoint(replay, durable uint64) []byte {
 	sort.Slice(topics, func(i, j int) bool { return topics[i].number < topics[j].number })
 	b := make([]byte, checkpointHeader, 4096+len(topics)*64)
 	copy(b, checkpointMagic)
-	binary.BigEndian.PutUint16(b[8:], checkpointVersion)
+	version := uint16(plainCheckpoint)
+	if clock.spent > 0 {
+		version = checkpointVersion
+	}
+	binary.BigEndian.PutUint16(b[8:], version)
 	b = append(b, s.id[:]...)
 	b = binary.AppendUvarint(b, replay)
 	b = binary.AppendUvarint(b, durable)
@@ -117,6 +124,11 @@ func (s *Store) encodeCheckpoint(replay, durable uint64) []byte {
 		for _, p := range parts {
 			b = p.encode(b)
 		}
+	}
+	if version > plainCheckpoint {
+		b = binary.AppendUvarint(b, uint64(clock.spent.Milliseconds()))
+		b = binary.AppendVarint(b, clock.at)
+		b = binary.AppendVarint(b, clock.ahead)
 	}
 	return binary.BigEndian.AppendUint32(b, checksum(b))
 }
@@ -195,6 +207,7 @@ type state struct {
 	replay, durable uint64
 	number          uint32
 	topics          []*topic
+	clock           doubt
 }
 
 // parseCheckpoint decodes a checkpoint. The smallest encoding of each item
@@ -203,8 +216,9 @@ func parseCheckpoint(b []byte) (*state, error) {
 	if len(b) < checkpointHeader+4 || string(b[:8]) != checkpointMagic {
 		return nil, fmt.Errorf("%w: no checkpoint", errDamaged)
 	}
-	if v := binary.BigEndian.Uint16(b[8:]); v > checkpointVersion {
-		return nil, fmt.Errorf("checkpoint format %d: %w", v, errNewer)
+	version := binary.BigEndian.Uint16(b[8:])
+	if version > checkpointVersion {
+		return nil, fmt.Errorf("checkpoint format %d: %w", version, errNewer)
 	}
 	body, crc := b[:len(b)-4], binary.BigEndian.Uint32(b[len(b)-4:])
 	if checksum(body) != crc {
@@ -237,6 +251,9 @@ func parseCheckpoint(b []byte) (*state, error) {
 			p.decode(&d)
 		}
 		st.topics = append(st.topics, t)
+	}
+	if version > plainCheckpoint {
+		st.clock = doubt{spent: time.Duration(d.count(uint64(clockDoubt.Milliseconds()))) * time.Millisecond, at: d.varint(), ahead: d.varint()}
 	}
 	if err := d.end(); err != nil {
 		return nil, fmt.Errorf("%w: checkpoint: %w", errDamaged, err)

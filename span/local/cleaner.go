@@ -131,6 +131,10 @@ type work struct {
 	last    map[int64]int64 // last offset of each producer's last batch
 	start   int64           // of the log
 	end     int64           // what lies behind it stays as it is
+	// The batch at end has more keys than the table holds, of which those before its record at noted were in the table
+	// by now, or in one before; see cleanPartition.
+	wide  bool
+	noted int64
 }
 
 // records is how many keys there can be in what no cleaner has seen.
@@ -179,26 +183,37 @@ func (p *partition) due(cfg *topicConfig, now int64, all bool) *work {
 	return w
 }
 
+// cleanPartition goes over what is due as far as the keys fit into the table. Where those of one batch alone do not, it
+// goes over all before the batch as often as it takes, with a part of the batch's keys each time. Each time the batch loses
+// those of its own records that later ones of it replace, and nothing else: only when all of its keys were noted, what was
+// before its tombstones is gone, and their time begins.
 func (c *cleaner) cleanPartition(p *partition, cfg *topicConfig, all bool) error {
-	w := p.due(cfg, c.s.aging.ms(), all)
-	if w == nil {
-		return nil
-	}
-	keys := newKeyMap(w.records(), c.s.opt.CompactionMemory)
 	stop := func() bool { return c.stopping() || p.t.gone.Load() }
-	end, err := c.s.mapKeys(p, w, keys, stop)
-	if err != nil {
-		return err
+	var last *work
+	for {
+		w := p.due(cfg, c.s.aging.ms(), all || last != nil)
+		if w == nil {
+			return nil
+		}
+		keys := newKeyMap(w.records(), c.s.opt.CompactionMemory)
+		if err := c.s.mapKeys(p, w, last, keys, stop); err != nil {
+			return err
+		}
+		// What is replaced are the segments whose keys fitted, the last of them perhaps in part.
+		n := 0
+		for n < len(w.segs) && (w.segs[n].base < w.end || w.wide && w.segs[n].base <= w.end) {
+			n++
+		}
+		w.segs, w.origin = w.segs[:n], w.origin[:n]
+		if err := c.replace(p, w, keys, cfg, stop); err != nil || !w.wide {
+			return err
+		}
+		last = w
 	}
-	if w.dirty < len(w.segs) && end <= w.segs[w.dirty].base {
-		return fmt.Errorf("keys of the batch at offset %d do not fit into %d bytes", end, c.s.opt.CompactionMemory)
-	}
-	// What is replaced are the segments whose keys fitted, the last of them perhaps in part.
-	n := 0
-	for n < len(w.segs) && w.segs[n].base < end {
-		n++
-	}
-	w.segs, w.origin, w.end = w.segs[:n], w.origin[:n], end
+}
+
+// replace writes the segments of w anew and puts what is left of them in their place.
+func (c *cleaner) replace(p *partition, w *work, keys *keyMap, cfg *topicConfig, stop func() bool) error {
 	out, err := c.s.rewrite(p, w, keys, cfg, stop)
 	if err == nil {
 		err = c.s.swap(p, w, out)

@@ -16,6 +16,9 @@ func (s *Store) eachBatch(p *partition, sg *segment, origin *segment, fn func(h 
 		return err
 	}
 	defer s.files.put(of)
+	if err := of.newer(); err != nil {
+		return err
+	}
 	window := getBuffer(1 << 20)
 	defer putBuffer(window)
 	err = scanHeaders(p, of.f, *window, segHeaderSize, sg.size, func(h batch.Header, raw []byte, pos int64) (bool, error) {
@@ -49,24 +52,30 @@ func (w *work) abortedAt(producer, offset int64) bool {
 	return false
 }
 
-// mapKeys notes the last offset of each key of the dirty segments, and returns the offset
+// mapKeys notes the last offset of each key of the dirty segments, and sets w.end to the offset
 // up to which all keys fitted, as Apache Kafka's cleaner: batches behind it stay as they are and are for another
-// compaction. Of the batch at end some keys may be noted too; that it is there makes their former records superfluous.
-func (s *Store) mapKeys(p *partition, w *work, keys *keyMap, stop func() bool) (end int64, err error) {
-	end = w.segs[0].base
+// compaction. Of the batch at w.end some keys may be noted too; that it is there makes their former records superfluous.
+// If that is the first of them, w.wide is set. last is the work of the pass before on the same batch, if there was one.
+func (s *Store) mapKeys(p *partition, w, last *work, keys *keyMap, stop func() bool) error {
+	w.end = w.segs[0].base
 	if w.dirty > 0 {
-		end = w.segs[w.dirty-1].next
+		w.end = w.segs[w.dirty-1].next
 	}
+	first := true
 	for i := w.dirty; i < len(w.segs); i++ {
 		fits, seen := true, false
 		err := s.eachBatch(p, &w.segs[i], w.origin[i], func(h batch.Header, raw []byte) (bool, error) {
 			if stop() {
 				return false, errStopped
 			}
-			if seen {
-				end = h.BaseOffset
+			if seen || first {
+				w.end = h.BaseOffset
 			}
-			seen = true
+			from := int64(0)
+			if first && last != nil && last.end == h.BaseOffset {
+				from = last.noted
+			}
+			w.wide, seen, first = first, true, false
 			// A batch belongs to one transaction.
 			if h.IsControl() || h.NumRecords == 0 || h.IsTransactional() && w.abortedAt(h.ProducerID, h.BaseOffset) {
 				return true, nil
@@ -75,24 +84,26 @@ func (s *Store) mapKeys(p *partition, w *work, keys *keyMap, stop func() bool) (
 				if err != nil {
 					return true, nil // such a batch is kept as it is
 				}
-				if r.Key == nil {
+				if r.Key == nil || r.Offset < from {
 					continue
 				}
 				if fits = keys.put(r.Key, r.Offset); !fits {
+					w.noted = r.Offset
 					return false, nil
 				}
 			}
 			return true, nil
 		})
 		if err != nil {
-			return 0, err
+			return err
 		}
 		if !fits {
-			return end, nil
+			return nil
 		}
-		end = w.segs[i].next
+		w.end = w.segs[i].next
 	}
-	return end, nil
+	w.wide = false
+	return nil
 }
 
 // rewrite writes what is left of the segments into new ones. On an error it returns
@@ -124,14 +135,15 @@ func (s *Store) rewrite(p *partition, w *work, keys *keyMap, cfg *topicConfig, s
 			if h.BaseOffset >= w.end {
 				// The keys from here on did not fit: the rest is a segment of its own, which no cleaner has seen.
 				if o.seg.cleaned {
-					o.seg.next, o.seg.first = h.BaseOffset, sg.first
-					if err := o.finish(); err != nil {
+					if err := o.split(h.BaseOffset, sg); err != nil {
 						return false, err
 					}
-					if err := o.begin(&segment{base: h.BaseOffset, next: sg.next, first: sg.first}); err != nil {
+				}
+				if w.wide && h.BaseOffset == w.end {
+					var err error
+					if raw, err = w.thin(h, raw, keys); err != nil {
 						return false, err
 					}
-					o.seg.cleaned = false
 				}
 				return true, o.add(raw)
 			}
@@ -214,6 +226,28 @@ func (w *work) keep(h batch.Header, raw []byte, keys *keyMap, cfg *topicConfig, 
 	return w.rebuild(h, raw, to, stays)
 }
 
+// thin returns what is left of a batch without the records that later ones of its own replace.
+func (w *work) thin(h batch.Header, raw []byte, keys *keyMap) ([]byte, error) {
+	replaced := 0
+	stays := func(r *batch.Record) bool { return r.Key == nil || keys.last(r.Key) <= r.Offset }
+	for r, err := range batch.Records(raw, unpackBudget) {
+		if err != nil {
+			return raw, nil // the client's nonsense is not ours to drop
+		}
+		if !stays(r) {
+			replaced++
+		}
+	}
+	if replaced == 0 {
+		return raw, nil
+	}
+	horizon, has := h.DeleteHorizon()
+	if !has {
+		horizon = -1
+	}
+	return w.rebuild(h, raw, horizon, stays)
+}
+
 // rebuild makes the batch anew with the records that stay.
 func (w *work) rebuild(h batch.Header, raw []byte, horizon int64, stays func(*batch.Record) bool) ([]byte, error) {
 	b := batch.Like(h)
@@ -262,6 +296,21 @@ func (o *output) begin(like *segment) error {
 	return nil
 }
 
+// split ends the segment that was begun at offset, where sg goes on, and begins one that no cleaner has seen.
+func (o *output) split(offset int64, sg *segment) error {
+	if o.seg.base < offset {
+		o.seg.next, o.seg.first = offset, sg.first
+		if err := o.finish(); err != nil {
+			return err
+		}
+		if err := o.begin(&segment{base: offset, next: sg.next, first: sg.first}); err != nil {
+			return err
+		}
+	}
+	o.seg.cleaned = false
+	return nil
+}
+
 // add appends a batch; raw may be used again afterwards.
 func (o *output) add(raw []byte) error {
 	h, size, err := batch.Parse(raw)
@@ -278,7 +327,9 @@ func (o *output) add(raw []byte) error {
 	place(o.p.t.number, o.p.n, o.buf[from:])
 	o.x.add(h.BaseOffset, o.seg.size, size, recordTime(&h))
 	o.seg.size += int64(size)
-	o.seg.maxTS = max(o.seg.maxTS, recordTime(&h))
+	if h.NumRecords > 0 {
+		o.seg.maxTS = max(o.seg.maxTS, recordTime(&h))
+	}
 	return nil
 }
 

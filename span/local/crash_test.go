@@ -3,17 +3,14 @@ package local_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
 
-	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/internal/testkit/summary"
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/span/local"
@@ -28,6 +25,13 @@ func TestCrashModel(t *testing.T) {
 	if testing.Short() {
 		calls = 15
 	}
+	// An operation here does more than those that rapid's default of 30 is for.
+	if f := flag.Lookup("rapid.steps"); f.Value.String() == f.DefValue {
+		if err := f.Value.Set("20"); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = f.Value.Set(f.DefValue) }() // it was that before
+	}
 	var ran tally
 	t.Run("calls", func(t *testing.T) {
 		for i := range calls {
@@ -39,10 +43,19 @@ func TestCrashModel(t *testing.T) {
 	})
 	summary.Line(t, "local engine: %d random sequences of %d operations hold against the model, through %d power cuts, %d kills and %d restarts",
 		ran.sequences.Load(), ran.operations.Load(), ran.cuts.Load(), ran.kills.Load(), ran.restarts.Load())
+	t.Logf("%d compactions took %d records, %d transactions were committed and %d aborted, times were looked up %d times", ran.compactions.Load(),
+		ran.compacted.Load(), ran.commits.Load(), ran.aborts.Load(), ran.lists.Load())
+	if !t.Failed() && (ran.compacted.Load() == 0 || ran.commits.Load() == 0 || ran.aborts.Load() == 0 || ran.lists.Load() == 0) {
+		t.Error("something was never done")
+	}
 }
 
 // tally counts what was done.
-type tally struct{ sequences, operations, cuts, kills, restarts atomic.Int64 }
+type tally struct {
+	sequences, operations, cuts, kills, restarts atomic.Int64
+	compactions, compacted                       atomic.Int64 // passes, and the records that they dropped
+	commits, aborts, lists                       atomic.Int64
+}
 
 func crashModel(t *testing.T, ran *tally) {
 	rapid.Check(t, func(rt *rapid.T) {
@@ -51,24 +64,29 @@ func crashModel(t *testing.T, ran *tally) {
 		defer m.stop()
 		m.open()
 		rt.Repeat(map[string]func(*rapid.T){
-			"":           func(*rapid.T) { ran.operations.Add(1) },
-			"create":     m.create,
-			"append":     m.append,
-			"produce":    m.produce,
-			"repeat":     m.repeat,
-			"read":       m.read,
-			"trim":       m.trim,
-			"seal":       m.seal,
-			"delete":     m.delete,
-			"grow":       m.grow,
-			"flush":      m.flush,
-			"restart":    m.restart,
-			"kill":       m.kill,
-			"crash":      m.crash,
-			"killBusy":   m.killBusy,
-			"crashBusy":  m.crashBusy,
-			"flushKill":  m.flushKill,
-			"flushCrash": m.flushCrash,
+			"":             func(*rapid.T) { ran.operations.Add(1) },
+			"create":       m.create,
+			"append":       m.append,
+			"fence":        m.fence,
+			"repeat":       m.repeat,
+			"transact":     m.transact,
+			"read":         m.read,
+			"list":         m.list,
+			"trim":         m.trim,
+			"seal":         m.seal,
+			"delete":       m.delete,
+			"grow":         m.grow,
+			"flush":        m.flush,
+			"compact":      m.compact,
+			"restart":      m.restart,
+			"kill":         m.kill,
+			"crash":        m.crash,
+			"killBusy":     m.killBusy,
+			"crashBusy":    m.crashBusy,
+			"flushKill":    m.flushKill,
+			"flushCrash":   m.flushCrash,
+			"compactKill":  m.compactKill,
+			"compactCrash": m.compactCrash,
 		})
 		m.checkAll()
 		ran.operations.Add(-1) // the first look was before anything was done
@@ -85,30 +103,6 @@ type machine struct {
 	topics []*modelTopic
 	values int
 	ran    *tally
-}
-
-type modelTopic struct {
-	span.Topic
-	sealed bool
-	gone   bool
-	parts  []*modelPart
-}
-
-type modelPart struct {
-	start, end int64
-	values     map[int64]string
-	// The producer of this partition.
-	id    int64
-	epoch int16
-	seq   int32
-	last  []byte
-	at    int64 // offset of last
-}
-
-type doubtful struct {
-	values []string
-	seq    int32 // -1: not the producer's
-	raw    []byte
 }
 
 func newMachine(t *rapid.T) *machine {
@@ -140,13 +134,6 @@ func (m *machine) stop() {
 	}
 }
 
-func (m *machine) value() string {
-	m.values++
-	// Some longer than a sector, so that they tear.
-	n := []int{0, 10, 600, 5000}[m.values%4]
-	return fmt.Sprintf("%d-%0*d", m.values, n+1, 7)
-}
-
 // live picks a topic.
 func (m *machine) live(t *rapid.T) *modelTopic {
 	var live []*modelTopic
@@ -167,10 +154,6 @@ func (m *machine) part(t *rapid.T) (*modelTopic, *modelPart, span.Log) {
 	return mt, mt.parts[i], m.s.Log(mt.Topic, int32(i))
 }
 
-func newPart(i int) *modelPart {
-	return &modelPart{values: map[int64]string{}, id: 1<<40 + int64(i), at: -1}
-}
-
 func (m *machine) create(t *rapid.T) {
 	if len(m.topics) >= 6 {
 		t.Skip("enough")
@@ -178,203 +161,29 @@ func (m *machine) create(t *rapid.T) {
 	n := rapid.IntRange(1, 3).Draw(t, "partitions")
 	// The smallest segment holds the largest batch: larger ones are refused.
 	config := map[string]string{"retention.ms": "-1", "segment.bytes": rapid.SampledFrom([]string{"6144", "20000", "1000000"}).Draw(t, "segment")}
-	topic, err := m.s.Create(context.Background(), span.Spec{Name: fmt.Sprint("t", len(m.topics)), Partitions: int32(n), Config: config})
-	if err != nil {
+	mt := new(modelTopic)
+	switch rapid.IntRange(0, 5).Draw(t, "policy") {
+	case 0, 1:
+		mt.compacted = true
+		config["cleanup.policy"] = "compact"
+	case 2:
+		mt.compacted, mt.brief = true, true
+		config["cleanup.policy"], config["delete.retention.ms"] = "compact", "0"
+	}
+	var err error
+	if mt.Topic, err = m.s.Create(context.Background(), span.Spec{Name: fmt.Sprint("t", len(m.topics)), Partitions: int32(n), Config: config}); err != nil {
 		t.Fatalf("create: %v", err)
 	}
-	mt := &modelTopic{Topic: topic}
 	for i := range n {
 		mt.parts = append(mt.parts, newPart(i))
 	}
 	m.topics = append(m.topics, mt)
 }
 
-func (m *machine) build(b *batch.Builder, values []string) []byte {
-	for _, v := range values {
-		b.Add(batch.Record{Timestamp: int64(m.values), Value: []byte(v)})
-	}
-	raw, err := b.Build()
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	return raw
-}
-
-func (m *machine) some(n int) []string {
-	var out []string
-	for range n {
-		out = append(out, m.value())
-	}
-	return out
-}
-
-// submit starts appends to one partition: plain ones and the producer's.
-func (m *machine) submit(t *rapid.T, p *modelPart, l span.Log, max int) (started []doubtful, appends []*span.Append, done *sync.WaitGroup) {
-	done = new(sync.WaitGroup)
-	n := rapid.IntRange(1, max).Draw(t, "appends")
-	seq := p.seq
-	for range n {
-		d := doubtful{values: m.some(rapid.IntRange(1, 3).Draw(t, "records")), seq: -1}
-		b := batch.NewBuilder()
-		if rapid.Bool().Draw(t, "producer") {
-			d.seq = seq
-			b.Producer(p.id, p.epoch, seq)
-			seq += int32(len(d.values))
-		}
-		d.raw = m.build(b, d.values)
-		started = append(started, d)
-		done.Add(1)
-		a := &span.Append{Batch: d.raw, Done: func(*span.Append) { done.Done() }}
-		appends = append(appends, a)
-		l.Append(a)
-	}
-	return started, appends, done
-}
-
-// landed moves an acknowledged append into the model.
-func (p *modelPart) landed(d doubtful, offset int64) {
-	for i, v := range d.values {
-		p.values[offset+int64(i)] = v
-	}
-	p.end = offset + int64(len(d.values))
-	if d.seq >= 0 {
-		p.seq = d.seq + int32(len(d.values))
-		p.last, p.at = d.raw, offset
-	}
-}
-
-func (m *machine) append(t *rapid.T) {
-	mt, p, l := m.part(t)
-	defer l.Release()
-	started, appends, done := m.submit(t, p, l, 8)
-	done.Wait()
-	for i, a := range appends {
-		switch {
-		case mt.sealed:
-			if !errors.Is(a.Err, span.ErrSealed) {
-				t.Fatalf("append to a sealed topic: %v", a.Err)
-			}
-		case a.Err != nil:
-			t.Fatalf("append: %v", a.Err)
-		case a.BaseOffset != p.end:
-			t.Fatalf("append landed at %d, log ended at %d", a.BaseOffset, p.end)
-		default:
-			p.landed(started[i], a.BaseOffset)
-		}
-	}
-}
-
-// produce begins a new epoch of the producer now and then, and checks that the old
-// one is fenced.
-func (m *machine) produce(t *rapid.T) {
-	mt, p, l := m.part(t)
-	defer l.Release()
-	if mt.sealed || p.at < 0 {
-		t.Skip("sealed, or nothing produced")
-	}
-	p.epoch++
-	d := doubtful{values: m.some(1), seq: 0}
-	d.raw = m.build(batch.NewBuilder().Producer(p.id, p.epoch, 0), d.values)
-	a := put(l, d.raw)
-	if a.Err != nil || a.BaseOffset != p.end {
-		t.Fatalf("new epoch: %+v, log ended at %d", a, p.end)
-	}
-	p.landed(d, a.BaseOffset)
-	old := put(l, m.build(batch.NewBuilder().Producer(p.id, p.epoch-1, 7), m.some(1)))
-	if old.Err == nil {
-		t.Fatalf("former epoch landed at %d", old.BaseOffset)
-	}
-}
-
-// repeat sends the producer's last batch again.
-func (m *machine) repeat(t *rapid.T) {
-	mt, p, l := m.part(t)
-	defer l.Release()
-	if mt.sealed || p.at < 0 {
-		t.Skip("sealed, or nothing produced")
-	}
-	if a := put(l, p.last); a.Err != nil || !a.Duplicate || a.BaseOffset != p.at {
-		t.Fatalf("repeat: %+v, first landed at %d", a, p.at)
-	}
-}
-
 func (m *machine) read(t *rapid.T) {
 	mt := m.live(t)
 	i := rapid.IntRange(0, len(mt.parts)-1).Draw(t, "partition")
 	m.checkPart(mt, i)
-}
-
-// records reads a partition from its start.
-func (m *machine) records(l span.Log, from int64, maxBytes int) (map[int64]string, int64) {
-	out := map[int64]string{}
-	offset := from
-	for {
-		r, err := l.Read(context.Background(), span.ReadRequest{Offset: offset, MaxBytes: maxBytes})
-		if err != nil {
-			m.t.Fatalf("read at %d: %v", offset, err)
-		}
-		if len(r.Batches) == 0 {
-			r.Release()
-			return out, offset
-		}
-		for h, b := range batch.Walk(r.Batches) {
-			if err := batch.Verify(b); err != nil {
-				m.t.Fatal(err)
-			}
-			for rec, err := range batch.Records(b, 1<<24) {
-				if err != nil {
-					m.t.Fatal(err)
-				}
-				out[rec.Offset] = string(rec.Value)
-			}
-			offset = h.NextOffset()
-		}
-		r.Release()
-	}
-}
-
-func (m *machine) checkPart(mt *modelTopic, i int) {
-	p := mt.parts[i]
-	l := m.s.Log(mt.Topic, int32(i))
-	defer l.Release()
-	o, err := l.Offsets(context.Background())
-	if err != nil || o.Start != p.start || o.End != p.end || o.HighWatermark != p.end {
-		m.t.Fatalf("%s/%d: offsets %+v, %v, want [%d, %d)", mt.Name, i, o, err, p.start, p.end)
-	}
-	got, end := m.records(l, p.start, 3000)
-	if end != p.end {
-		m.t.Fatalf("%s/%d: read to %d, want %d\n%s", mt.Name, i, end, p.end, m.s.Internals(mt.Topic, int32(i)))
-	}
-	for offset := p.start; offset < p.end; offset++ {
-		if got[offset] != p.values[offset] {
-			m.t.Fatalf("%s/%d: offset %d holds %.20q, want %.20q", mt.Name, i, offset, got[offset], p.values[offset])
-		}
-	}
-}
-
-func (m *machine) checkAll() {
-	list, err := m.s.Topics(context.Background(), "")
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	var want []string
-	for _, mt := range m.topics {
-		if mt.gone {
-			continue
-		}
-		want = append(want, mt.Name)
-		for i := range mt.parts {
-			m.checkPart(mt, i)
-		}
-	}
-	var got []string
-	for _, t := range list {
-		got = append(got, t.Name)
-	}
-	slices.Sort(want)
-	if !slices.Equal(got, want) {
-		m.t.Fatalf("topics %v, want %v", got, want)
-	}
 }
 
 func (m *machine) trim(t *rapid.T) {
@@ -390,9 +199,16 @@ func (m *machine) trim(t *rapid.T) {
 
 func (m *machine) seal(t *rapid.T) {
 	mt := m.live(t)
+	open := false
+	for _, p := range mt.parts {
+		open = open || len(p.open) > 0
+	}
 	ends, err := m.s.Seal(context.Background(), mt.Topic)
-	if err != nil || len(ends) != len(mt.parts) {
-		t.Fatalf("seal: %+v, %v", ends, err)
+	if open && errors.Is(err, span.ErrOpenTransaction) {
+		return
+	}
+	if err != nil || len(ends) != len(mt.parts) || open {
+		t.Fatalf("seal: %+v, %v, a transaction is open: %v", ends, err, open)
 	}
 	for i, p := range mt.parts {
 		if ends[i].Start != p.start || ends[i].End != p.end {
@@ -430,178 +246,35 @@ func (m *machine) flush(t *rapid.T) {
 	}
 }
 
-func (m *machine) restart(t *rapid.T) {
-	if err := m.s.Close(); err != nil {
+// compacted tells whether there is something to compact.
+func (m *machine) compacted() bool {
+	for _, mt := range m.topics {
+		if mt.compacted && !mt.gone {
+			return true
+		}
+	}
+	return false
+}
+
+// compact compacts all that can be, and looks whether it is.
+func (m *machine) compact(t *rapid.T) {
+	if !m.compacted() {
+		t.Skip("nothing to compact")
+	}
+	m.flush(t)
+	if err := m.s.CompactNow(); err != nil {
 		t.Fatal(err)
 	}
-	m.ran.restarts.Add(1)
-	m.open()
-	m.checkAll()
-}
-
-func (m *machine) kill(*rapid.T) {
-	m.ran.kills.Add(1)
-	fs := m.fs.Kill()
-	m.stop()
-	m.fs = fs
-	m.open()
-	m.checkAll()
-}
-
-func (m *machine) random(t *rapid.T) *rand.Rand {
-	return rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
-}
-
-func (m *machine) crash(t *rapid.T) {
-	m.ran.cuts.Add(1)
-	fs := m.fs.Crash(m.random(t))
-	m.stop()
-	m.fs = fs
-	m.open()
-	m.checkAll()
-}
-
-// powerCut returns what ends the use of the file system by a power cut.
-func (m *machine) powerCut(t *rapid.T) func() *vfs.Mem {
-	m.ran.cuts.Add(1)
-	r, fs := m.random(t), m.fs
-	return func() *vfs.Mem { return fs.Crash(r) }
-}
-
-// killed is powerCut by the end of the process.
-func (m *machine) killed() func() *vfs.Mem {
-	m.ran.kills.Add(1)
-	return m.fs.Kill
-}
-
-// flushCrash cuts the power while segments and checkpoints are written.
-func (m *machine) flushCrash(t *rapid.T) { m.flushEnds(t, m.powerCut(t)) }
-
-// flushKill ends the process there. What the next one makes of it outlives a power cut.
-func (m *machine) flushKill(t *rapid.T) {
-	m.flushEnds(t, m.killed())
-	m.cutNext(t)
-}
-
-func (m *machine) flushEnds(t *rapid.T, end func() *vfs.Mem) {
-	left := rapid.IntRange(1, 60).Draw(t, "operations")
-	var mu sync.Mutex
-	var after *vfs.Mem
-	m.fs.SetFault(func(vfs.Op, string) error {
-		mu.Lock()
-		defer mu.Unlock()
-		if left--; left == 0 {
-			after = end()
+	m.ran.compactions.Add(1)
+	for _, mt := range m.topics {
+		if !mt.compacted || mt.gone {
+			continue
 		}
-		return nil
-	})
-	_ = m.s.FlushNow() // it may not come to its end
-	mu.Lock()
-	if after == nil {
-		after = end()
-		left = 0
-	}
-	mu.Unlock()
-	m.stop()
-	m.fs = after
-	m.open()
-	m.checkAll()
-}
-
-// cutNext may cut the power before anything else is done.
-func (m *machine) cutNext(t *rapid.T) {
-	if rapid.Bool().Draw(t, "power cut next") {
-		m.crash(t)
-	}
-}
-
-// crashBusy cuts the power with appends on their way.
-func (m *machine) crashBusy(t *rapid.T) { m.busyEnds(t, m.powerCut) }
-
-// killBusy ends the process with appends on their way: some may be in the page cache only, and the next one
-// finds them. Whatever it made of them outlives a power cut.
-func (m *machine) killBusy(t *rapid.T) {
-	m.busyEnds(t, func(*rapid.T) func() *vfs.Mem { return m.killed() })
-	m.cutNext(t)
-}
-
-func (m *machine) busyEnds(t *rapid.T, how func(*rapid.T) func() *vfs.Mem) {
-	mt, p, l := m.part(t)
-	defer l.Release()
-	left := rapid.IntRange(1, 6).Draw(t, "operations")
-	flushing := rapid.Bool().Draw(t, "flushing")
-	if flushing {
-		left = rapid.IntRange(1, 40).Draw(t, "operations")
-	}
-	end := how(t)
-	var mu sync.Mutex
-	var after *vfs.Mem
-	m.fs.SetFault(func(vfs.Op, string) error {
-		mu.Lock()
-		defer mu.Unlock()
-		if left--; left == 0 {
-			after = end()
-		}
-		return nil
-	})
-	var background sync.WaitGroup
-	if flushing {
-		s := m.s
-		background.Go(func() {
-			for range 3 {
-				_ = s.FlushNow() // it may not come to its end
+		for i, p := range mt.parts {
+			if cleaned, closed := m.s.Cleaned(mt.Topic, int32(i)), m.s.Closed(mt.Topic, int32(i)); cleaned != closed {
+				t.Fatalf("%s/%d: compacted to %d, and closed to %d\n%s", mt.Name, i, cleaned, closed, m.s.Internals(mt.Topic, int32(i)))
 			}
-		})
-	}
-	started, appends, done := m.submit(t, p, l, 20)
-	done.Wait()
-	background.Wait()
-	mu.Lock()
-	if after == nil {
-		after = end()
-		left = 0
-	}
-	mu.Unlock()
-	var doubt []doubtful
-	for i, a := range appends {
-		switch {
-		case a.Err == nil:
-			if len(doubt) > 0 || a.BaseOffset != p.end || mt.sealed {
-				t.Fatalf("acknowledged at %d, log ended at %d, %d in doubt before it", a.BaseOffset, p.end, len(doubt))
-			}
-			p.landed(started[i], a.BaseOffset)
-		case errors.Is(a.Err, span.ErrUnknownOutcome):
-			doubt = append(doubt, started[i])
-		case errors.Is(a.Err, span.ErrSealed) && mt.sealed:
-		case errors.Is(a.Err, span.ErrStorage):
-		default:
-			var rejected *span.RejectedError
-			if !errors.As(a.Err, &rejected) || started[i].seq < 0 {
-				t.Fatalf("append: %v", a.Err)
-			}
+			m.ran.compacted.Add(p.end - p.start - int64(len(m.checkPart(mt, i))))
 		}
 	}
-	m.stop()
-	m.fs = after
-	m.open()
-	// Of what was in doubt a prefix landed, as it was sent.
-	found := m.s.Log(mt.Topic, int32(slices.Index(mt.parts, p)))
-	defer found.Release()
-	o, err := found.Offsets(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, _ := m.records(found, p.start, 1<<20)
-	for _, d := range doubt {
-		if p.end == o.End {
-			break
-		}
-		for i, v := range d.values {
-			if got[p.end+int64(i)] != v {
-				t.Fatalf("offset %d holds %.20q, want %.20q, which was on its way", p.end+int64(i), got[p.end+int64(i)], v)
-			}
-		}
-		p.landed(d, p.end)
-	}
-	m.checkAll()
 }

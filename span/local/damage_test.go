@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"maps"
 	"os"
@@ -34,6 +35,9 @@ type written struct {
 	values [][]string // by topic, offset order
 	// Twelve records, the keys and values told by their offsets.
 	compacted span.Topic
+	// Transactions of two records each, the odd ones aborted, in segments and in the log.
+	transacted span.Topic
+	committed  []string // offset order
 }
 
 func writeDirectory(t testing.TB) written {
@@ -82,6 +86,8 @@ func writeDirectory(t testing.TB) written {
 		mustPut(t, l, raw)
 	}
 	l.Release()
+	w.transacted = create(t, s, "transacted", 1, "segment.bytes", "4096", "retention.ms", "-1")
+	w.transact(t, s, 0, 8)
 	if err := s.FlushNow(); err != nil {
 		t.Fatal(err)
 	}
@@ -90,11 +96,35 @@ func writeDirectory(t testing.TB) written {
 	}
 	add(0, 20)
 	add(1, 5)
+	w.transact(t, s, 8, 12)
 	w.killed = w.fs.Clone()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return w
+}
+
+func (w *written) transact(t testing.TB, s *local.Store, from, to int) {
+	l := s.Log(w.transacted, 0)
+	defer l.Release()
+	for i := from; i < to; i++ {
+		id := int64(1)<<41 + int64(i%3)
+		for r := range 2 {
+			v := fmt.Sprintf("txn/%d/%d/%0*d", i, r, 1+r*400, 0)
+			raw, err := batch.NewBuilder().Producer(id, 0, int32(i/3*2+r)).Transactional().Add(batch.Record{Timestamp: 1, Value: []byte(v)}).Build()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a := mustPut(t, l, raw); i%2 == 0 {
+				w.committed = append(w.committed, fmt.Sprintf("%d=%s", a.BaseOffset, v))
+			}
+		}
+		raw, err := batch.Marker{Commit: i%2 == 0, ProducerID: id, Timestamp: 1}.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustPut(t, l, raw)
+	}
 }
 
 // TestWhole: a directory without damage is found to have none.
@@ -104,7 +134,7 @@ func TestWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Problems) > 0 || r.Topics != 3 || r.Batches != 97 || r.Segments < 6 {
+	if len(r.Problems) > 0 || r.Topics != 4 || r.Batches != 133 || r.Segments < 6 {
 		t.Fatalf("report %+v", r)
 	}
 	var got []string
@@ -125,7 +155,7 @@ func TestWhole(t *testing.T) {
 	}
 }
 
-// TestFlippedBits damages every kind of file at many places, after a clean stop and after a kill. Whatever is
+// TestFlippedBits damages every kind of file at many places, all of their headers and ends among them, after a clean stop and after a kill. Whatever is
 // hit: what is served is what was written, and what is not served is said so.
 func TestFlippedBits(t *testing.T) {
 	w := writeDirectory(t)
@@ -136,7 +166,7 @@ func TestFlippedBits(t *testing.T) {
 		for _, name := range names {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				for at := int64(0); at < sizes[name]; at += flipStep(sizes[name]) {
+				for at := range flips(sizes[name]) {
 					fs := left.Clone()
 					fs.Flip(name, at, 1<<(at%8))
 					outcome := afterDamage(t, w, fs, fmt.Sprintf("%s at %d", name, at))
@@ -165,6 +195,32 @@ func TestFlippedBits(t *testing.T) {
 	t.Logf("outcomes: %v", kinds)
 	if !t.Failed() {
 		summary.Line(t, "local engine: %d flipped bits in files of every kind, nothing but what was written is served", places)
+	}
+	for _, kind := range []string{"BRAID", "checkpoint", "synced", ".log", ".seg"} {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(kinds)), func(k string) bool { return strings.HasPrefix(k, kind+" ") }) {
+			t.Errorf("no %s was damaged", kind)
+		}
+		delete(kinds, kind+" harmless")
+		delete(kinds, kind+" fenced")
+		delete(kinds, kind+" refused")
+	}
+	if len(kinds) > 0 {
+		t.Errorf("there are files of other kinds: %v", kinds)
+	}
+}
+
+// flips are the places of a file of a size that are damaged: its first and last bytes, where headers, trailers and checksums are,
+// and some between.
+func flips(size int64) iter.Seq[int64] {
+	return func(yield func(int64) bool) {
+		const dense = 64
+		step := flipStep(size)
+		for at := int64(0); at < size; at++ {
+			edge := at < dense || at >= size-dense
+			if (at%step == 0 || edge && (!testing.Short() || at%7 == 0)) && !yield(at) {
+				return
+			}
+		}
 	}
 }
 
@@ -232,9 +288,71 @@ func afterDamage(t *testing.T, w written, fs *vfs.Mem, what string) string {
 		}
 		l.Release()
 	}
+	outcome = w.transactionsAfterDamage(t, s, h.Writable, what, outcome)
+	outcome = w.timesAfterDamage(t, s, h.Writable, what, outcome)
 	outcome = w.compactedAfterDamage(t, s, h.Writable, what, outcome)
 	if outcome != "harmless" && checkErr == nil && len(report.Problems) == 0 {
 		t.Errorf("%s: check finds nothing, reads fail", what)
+	}
+	return outcome
+}
+
+// transactionsAfterDamage reads what was committed.
+func (w *written) transactionsAfterDamage(t *testing.T, s *local.Store, writable bool, what, outcome string) string {
+	l := s.Log(w.transacted, 0)
+	defer l.Release()
+	o, err := l.Offsets(context.Background())
+	if err != nil {
+		t.Errorf("%s: %v", what, err)
+		return outcome
+	}
+	if want := int64(36); o.LastStable != want && writable {
+		t.Errorf("%s: last stable offset %d of %d, and takes appends", what, o.LastStable, want)
+	}
+	seen := map[int64]modelRecord{}
+	for offset := int64(0); offset < o.LastStable; {
+		r, err := l.Read(context.Background(), span.ReadRequest{Offset: offset, MaxBytes: 600, Committed: true})
+		if err == nil && len(r.Batches) > 0 {
+			offset = shown(t, &r, offset, true, seen)
+			r.Release()
+			continue
+		}
+		r.Release()
+		if !errors.Is(err, span.ErrStorage) && writable {
+			t.Errorf("%s: committed records at %d: %v", what, offset, err)
+		}
+		outcome = "fenced"
+		offset++ // others can be read
+	}
+	for _, c := range w.committed {
+		offset, value := int64(0), ""
+		if _, err := fmt.Sscanf(c, "%d=%s", &offset, &value); err != nil {
+			t.Fatal(err)
+		}
+		if r, ok := seen[offset]; ok && r.value != value || !ok && outcome == "harmless" && writable {
+			t.Errorf("%s: the committed record %.20s is read as %.20q", what, c, r.value)
+		}
+		delete(seen, offset)
+	}
+	for offset, r := range seen {
+		t.Errorf("%s: read as committed: %d, %.60v", what, offset, r)
+	}
+	return outcome
+}
+
+// timesAfterDamage looks up times: the answer is right, or there is none.
+func (w *written) timesAfterDamage(t *testing.T, s *local.Store, writable bool, what, outcome string) string {
+	l := s.Log(w.topics[0], 0)
+	defer l.Release()
+	for _, c := range []struct{ ms, want int64 }{{1000, 0}, {1013, 13}, {1029, 29}, {span.MaxTimestamp, 29}} {
+		at, found, err := l.OffsetFor(context.Background(), c.ms)
+		switch {
+		case errors.Is(err, span.ErrStorage):
+			outcome = "fenced"
+		case !writable: // offsets that are lost have no times any more
+		case err != nil || !found || at.Offset != c.want:
+			t.Errorf("%s: time %d is at %+v, %v, %v, want %d", what, c.ms, at, found, err, c.want)
+		}
 	}
 	return outcome
 }

@@ -156,3 +156,31 @@ func (s *Store) TendProofNow() error {
 		return nil
 	})
 }
+
+// Cleaned is the offset up to which a compaction has seen the partition's closed segments.
+func (s *Store) Cleaned(t span.Topic, partition int32) int64 {
+	return s.closedTo(t, partition, func(sg *segment) bool { return sg.closed && sg.cleaned })
+}
+
+// Closed is the offset up to which there is something that a compaction may look at: closed segments below the last stable offset.
+func (s *Store) Closed(t span.Topic, partition int32) int64 {
+	return s.closedTo(t, partition, func(sg *segment) bool { return sg.closed })
+}
+
+func (s *Store) closedTo(t span.Topic, partition int32, fits func(*segment) bool) int64 {
+	found, err := s.topic(t)
+	if err != nil {
+		return -1
+	}
+	p := found.partitions()[partition]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	to := p.start
+	for _, sg := range p.segs {
+		if !fits(sg) || sg.next > p.lastStable() {
+			break
+		}
+		to = sg.next
+	}
+	return to
+}

@@ -5,14 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/braidstream/braid/batch"
-	"github.com/braidstream/braid/internal/testkit/summary"
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/span/local"
 	"github.com/braidstream/braid/span/local/vfs"
@@ -42,46 +38,12 @@ func (f fault) String() string {
 // space, five times in a row for lack of space; each write in its midst, for either reason; and everything from
 // then on, as when the disk is gone. What was acknowledged is there afterwards, after the
 // end of the process and after a power cut; what was not was said so; space coming back needs no restart.
-func TestFaultAtEveryOperation(t *testing.T) {
-	for _, f := range []fault{{err: syscall.EIO, times: 1}, {err: syscall.ENOSPC, times: 1}, {err: syscall.ENOSPC, times: 5},
-		{err: syscall.EIO, times: 1, short: true}, {err: syscall.ENOSPC, times: 1, short: true}, {err: syscall.EIO, times: forGood}} {
-		t.Run(f.String(), func(t *testing.T) {
-			t.Parallel()
-			step, least := 1, 150
-			if f.short {
-				least = 50
-			}
-			switch {
-			case testing.Short():
-				step = 11
-			case (f.times > 1 || f.short) && os.Getenv("BRAID_SOAK") == "":
-				step = 4
-			}
-			kinds := map[string]bool{}
-			n := 0
-			for after := 1; ; after += step {
-				where, hit := faultAt(t, after, f)
-				if !hit {
-					break
-				}
-				n++
-				kinds[where] = true
-			}
-			if n*step < least {
-				t.Fatalf("only %d operations", n)
-			}
-			if !t.Failed() {
-				summary.Line(t, "local engine: %v: %d times, at %d kinds of operations and files, nothing acknowledged is lost", f, n, len(kinds))
-			}
-		})
-	}
-}
+func TestFaultAtEveryOperation(t *testing.T) { atEveryOperation(t, "a course of everything", 150, faultAt) }
 
 // faulty is a course of operations, and what was acknowledged in it.
 type faulty struct {
 	t       *testing.T
-	what    string
-	gone    bool // the disk, from the fault on
+	p       *plan
 	s       *local.Store
 	opt     local.Options
 	acked   map[string]int64 // of topic t: value -> offset
@@ -93,78 +55,36 @@ type faulty struct {
 	sealed  bool
 }
 
-// faultAt runs the course with the after-th operation failing; hit is false if there were not so many.
-func faultAt(t *testing.T, after int, f fault) (where string, hit bool) {
+// faultAt runs the course with a fault.
+func faultAt(t *testing.T, p *plan) {
 	fs := vfs.NewMem()
-	var mu sync.Mutex
-	n := 0
-	synced := false // a sync failed: that is for good
-	fs.SetFault(func(op vfs.Op, name string) error {
-		mu.Lock()
-		defer mu.Unlock()
-		if f.short && op != vfs.OpWrite {
-			return nil
-		}
-		if n++; n < after || n >= after+f.times {
-			return nil
-		}
-		if errors.Is(f.err, syscall.ENOSPC) && (op == vfs.OpRead || op == vfs.OpOpen || op == vfs.OpRemove) {
-			return nil // these need no space
-		}
-		hit = true
-		synced = synced || op == vfs.OpSync || op == vfs.OpSyncDir
-		if where == "" {
-			kind := name[strings.LastIndex(name, "/")+1:]
-			where = fmt.Sprintf("%s %s", op, kind[strings.LastIndex(kind, ".")+1:])
-		}
-		if f.short {
-			return &vfs.ShortWrite{Bytes: after * 97 % 4500, Err: f.err}
-		}
-		return f.err
-	})
-	c := &faulty{t: t, what: fmt.Sprintf("%v at operation %d", f, after), gone: f.times == forGood, opt: memOptions(fs),
+	p.on(fs)
+	c := &faulty{t: t, p: p, opt: memOptions(fs),
 		acked: map[string]int64{}, latest: map[string]int64{}, doubt: map[string]bool{}, created: map[string]span.Topic{}}
 	c.opt.FlushBytes = 8 << 10
 	c.run()
-	mu.Lock()
-	reached := n >= after
-	mu.Unlock()
-	if !hit && !reached && (!c.deleted || !c.sealed || len(c.acked) != 45) {
+	if !p.reached() && (!c.deleted || !c.sealed || len(c.acked) != 45) {
 		t.Fatalf("without a fault: %+v", c)
 	}
 	fs.SetFault(nil)
-	if c.s != nil && errors.Is(f.err, syscall.ENOSPC) && !synced {
-		c.goesOn(where)
+	if c.s != nil && errors.Is(p.err, syscall.ENOSPC) && !p.synced {
+		c.goesOn()
 	}
 	// The next process finds what reached the system, another one what is on disk for sure.
-	var after2 []*vfs.Mem
-	after2 = append(after2, fs.Clone(), fs.Crash(rand.New(rand.NewPCG(uint64(after), 3))))
+	var after []*vfs.Mem
+	after = append(after, fs.Clone(), fs.Crash(rand.New(rand.NewPCG(uint64(p.after), 3))))
 	if c.s != nil {
 		_ = c.s.Close() // of a crashed file system it fails
 	}
-	for _, left := range after2 {
-		c.verify(fs, left, where)
+	for _, left := range after {
+		c.verify(fs, left)
 	}
-	return where, reached
 }
 
-// open opens the store; after a failure once more, as a supervisor does. It returns false
-// without a disk.
+// open opens the store; it returns false without a disk.
 func (c *faulty) open() bool {
-	for range 6 {
-		s, err := local.Open(c.opt)
-		if err == nil {
-			c.s = s
-			return true
-		}
-		if !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.ENOSPC) {
-			c.t.Fatalf("%s: open: %v", c.what, err)
-		}
-	}
-	if !c.gone {
-		c.t.Fatalf("%s: cannot be opened", c.what)
-	}
-	return false
+	c.s = reopened(c.t, c.p, c.opt)
+	return c.s != nil
 }
 
 func (c *faulty) topic(name string, config ...string) (span.Log, bool) {
@@ -174,20 +94,13 @@ func (c *faulty) topic(name string, config ...string) (span.Log, bool) {
 	}
 	topic, err := c.s.Create(context.Background(), span.Spec{Name: name, Partitions: 1, Config: cfg})
 	if errors.Is(err, span.ErrExists) {
-		c.t.Fatalf("%s: a topic that was not made exists", c.what)
+		c.t.Fatalf("%s: a topic that was not made exists", c.p)
 	}
 	if err != nil {
 		return nil, false
 	}
 	c.created[name] = topic
 	return c.s.Log(topic, 0), true
-}
-
-// known says whether an append failed in one of the ways that it may.
-func (c *faulty) known(err error) {
-	if !errors.Is(err, span.ErrStorage) && !errors.Is(err, span.ErrUnknownOutcome) {
-		c.t.Errorf("%s: append: %v", c.what, err)
-	}
 }
 
 func (c *faulty) run() {
@@ -219,7 +132,7 @@ func (c *faulty) run() {
 		if a := put(l, made(c.t, int64(i), v)); a.Err == nil {
 			c.acked[v] = a.BaseOffset
 		} else {
-			c.known(a.Err)
+			refusedOrUnknown(c.t, c.p, a.Err)
 		}
 		key := fmt.Sprint("key", i%4)
 		raw, err := batch.NewBuilder().Producer(1<<40, 0, int32(i)).Add(batch.Record{Timestamp: int64(i), Key: []byte(key), Value: make([]byte, 500)}).Build()
@@ -233,7 +146,7 @@ func (c *faulty) run() {
 			delete(c.doubt, key)
 		case errors.As(a.Err, &rejected): // a batch before it did not land
 		default:
-			c.known(a.Err)
+			refusedOrUnknown(c.t, c.p, a.Err)
 			c.doubt[key] = true
 		}
 		put(d, made(c.t, 1, "short-lived"))
@@ -260,29 +173,29 @@ func (c *faulty) run() {
 }
 
 // goesOn: with space again, everything works without a restart.
-func (c *faulty) goesOn(where string) {
+func (c *faulty) goesOn() {
 	if err := c.s.WatchSpaceNow(); err != nil {
 		c.t.Fatal(err)
 	}
 	h, err := c.s.Health(context.Background())
 	if err != nil || !h.Writable {
-		c.t.Errorf("%s (%s): there is space again, and %+v, %v", c.what, where, h, err)
+		c.t.Errorf("%s: there is space again, and %+v, %v", c.p, h, err)
 		return
 	}
 	if _, err := c.s.Create(context.Background(), span.Spec{Name: "again", Partitions: 1}); err != nil {
-		c.t.Errorf("%s (%s): there is space again: %v", c.what, where, err)
+		c.t.Errorf("%s: there is space again: %v", c.p, err)
 	}
 	if err := c.s.FlushNow(); err != nil {
-		c.t.Errorf("%s (%s): there is space again, flush: %v", c.what, where, err)
+		c.t.Errorf("%s: there is space again, flush: %v", c.p, err)
 	}
 }
 
 // verify opens what is left and looks for what was acknowledged.
-func (c *faulty) verify(was, left *vfs.Mem, where string) {
+func (c *faulty) verify(was, left *vfs.Mem) {
 	opt := memOptions(left)
 	s, err := local.Open(opt)
 	if err != nil {
-		c.t.Fatalf("%s (%s): cannot be opened again: %v\n%s", c.what, where, err, was.Tree())
+		c.t.Fatalf("%s: cannot be opened again: %v\n%s", c.p, err, was.Tree())
 	}
 	closed := false
 	defer func() {
@@ -291,7 +204,7 @@ func (c *faulty) verify(was, left *vfs.Mem, where string) {
 		}
 	}()
 	if h, err := s.Health(context.Background()); err != nil || !h.Writable {
-		c.t.Fatalf("%s (%s): opened again, %+v, %v", c.what, where, h, err)
+		c.t.Fatalf("%s: opened again, %+v, %v", c.p, h, err)
 	}
 	list, err := s.Topics(context.Background(), "")
 	if err != nil {
@@ -305,10 +218,10 @@ func (c *faulty) verify(was, left *vfs.Mem, where string) {
 		switch {
 		case name == "d" && c.deleted:
 			if _, ok := found[name]; ok {
-				c.t.Fatalf("%s (%s): the deleted topic is back", c.what, where)
+				c.t.Fatalf("%s: the deleted topic is back", c.p)
 			}
 		case found[name] != topic && name != "d":
-			c.t.Fatalf("%s (%s): topic %s is gone", c.what, where, name)
+			c.t.Fatalf("%s: topic %s is gone", c.p, name)
 		}
 	}
 	if topic, ok := c.created["t"]; ok {
@@ -325,20 +238,20 @@ func (c *faulty) verify(was, left *vfs.Mem, where string) {
 				c.t.Fatal(err)
 			}
 			if _, twice := got[value]; twice {
-				c.t.Fatalf("%s (%s): %.20q is there twice", c.what, where, value)
+				c.t.Fatalf("%s: %.20q is there twice", c.p, value)
 			}
 			got[value] = offset
 		}
 		for v, offset := range c.acked {
 			if at, ok := got[v]; offset >= max(o.Start, c.start) && (!ok || at != offset) {
-				c.t.Fatalf("%s (%s): %.20q was acknowledged at %d and is at %d, %v", c.what, where, v, offset, at, ok)
+				c.t.Fatalf("%s: %.20q was acknowledged at %d and is at %d, %v", c.p, v, offset, at, ok)
 			}
 		}
 		if o.Start != c.start && o.Start != 7 {
-			c.t.Fatalf("%s (%s): log starts at %d, want %d", c.what, where, o.Start, c.start)
+			c.t.Fatalf("%s: log starts at %d, want %d", c.p, o.Start, c.start)
 		}
 		if a := put(l, made(c.t, 1, "late")); c.sealed && !errors.Is(a.Err, span.ErrSealed) {
-			c.t.Fatalf("%s (%s): sealed, and takes appends: %v", c.what, where, a.Err)
+			c.t.Fatalf("%s: sealed, and takes appends: %v", c.p, a.Err)
 		}
 	}
 	if topic, ok := c.created["c"]; ok {
@@ -349,15 +262,15 @@ func (c *faulty) verify(was, left *vfs.Mem, where string) {
 		}
 		for key, offset := range c.latest {
 			if at := last[key]; at != offset && !(c.doubt[key] && at > offset) {
-				c.t.Fatalf("%s (%s): last value of %s was acknowledged at %d and is at %d", c.what, where, key, offset, at)
+				c.t.Fatalf("%s: last value of %s was acknowledged at %d and is at %d", c.p, key, offset, at)
 			}
 		}
 	}
 	if err := s.Close(); err != nil {
-		c.t.Fatalf("%s (%s): close: %v", c.what, where, err)
+		c.t.Fatalf("%s: close: %v", c.p, err)
 	}
 	closed = true
 	if r, err := local.CheckFS(left, "/data"); err != nil || len(r.Problems) > 0 {
-		c.t.Fatalf("%s (%s): check: %+v, %v", c.what, where, r, err)
+		c.t.Fatalf("%s: check: %+v, %v", c.p, r, err)
 	}
 }

@@ -173,6 +173,11 @@ func (of *openFile) indexOf(p *partition, v view) (*segIndex, error) {
 	if of.index != nil && of.index.end >= v.size {
 		return of.index, nil
 	}
+	if of.index == nil {
+		if err := of.newer(); err != nil {
+			return nil, err
+		}
+	}
 	if v.closed {
 		size, err := of.f.Size()
 		if err != nil {
@@ -187,7 +192,7 @@ func (of *openFile) indexOf(p *partition, v view) (*segIndex, error) {
 				of.index = x
 				return x, nil
 			} else if errors.Is(err, errNewer) {
-				return nil, err
+				return nil, fmt.Errorf("%w: %w", span.ErrStorage, err)
 			}
 		}
 		// A damaged index is no loss: the batches tell the same.
@@ -207,4 +212,16 @@ func (of *openFile) indexOf(p *partition, v view) (*segIndex, error) {
 	}
 	of.index = x
 	return x, nil
+}
+
+// newer tells that a newer release wrote the segment. A header that is damaged says nothing: each batch tells what it is and where it belongs.
+func (of *openFile) newer() error {
+	b := make([]byte, segHeaderSize)
+	if _, err := of.f.ReadAt(b, 0); err != nil {
+		return nil // what is wanted of the file is read next, and will tell
+	}
+	if v := segHeaderVersion(b); v > segVersion {
+		return fmt.Errorf("%w: segment format %d: %w", span.ErrStorage, v, errNewer)
+	}
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/span"
@@ -73,11 +74,12 @@ func FuzzCheckpoint(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(s.encodeCheckpoint(firstLSN, 0))
+	f.Add(s.encodeCheckpoint(firstLSN, 0, doubt{}))
 	if _, err := s.Create(f.Context(), span.Spec{Name: "t", Partitions: 2}); err != nil {
 		f.Fatal(err)
 	}
-	f.Add(s.encodeCheckpoint(firstLSN, 9999))
+	f.Add(s.encodeCheckpoint(firstLSN, 9999, doubt{}))
+	f.Add(s.encodeCheckpoint(firstLSN, 9999, doubt{spent: time.Hour, at: 1, ahead: 2}))
 	if err := s.Close(); err != nil {
 		f.Fatal(err)
 	}

@@ -24,11 +24,12 @@ const (
 	victimEnv    = "BRAID_LOCAL_TEST_VICTIM" // the data directory of the process to be killed
 	killsEnv     = "BRAID_LOCAL_TEST_KILLS"  // how often; default 10
 	victimTopics = 2
-	victimParts  = 3
+	victimParts  = 4
 	// Partition victimProduced of each topic is written by a producer id; partition victimTrimmed is trimmed behind what
-	// is written.
-	victimProduced = 1
-	victimTrimmed  = 2
+	// is written; partition victimTransacted is written in transactions.
+	victimProduced   = 1
+	victimTrimmed    = 2
+	victimTransacted = 3
 	// Less than a store keeps of a producer's batches: the last one that is known to be acknowledged is among them.
 	victimInFlight = 4
 	killsOfOne     = 20 // kills of a process on one directory
@@ -85,6 +86,12 @@ func victim(dir string) error {
 	for ti, t := range list {
 		for p := range int32(victimParts) {
 			l := s.Log(t, p)
+			if p == victimTransacted {
+				for i := range victimTransactors {
+					go transactor{l, ti, i, run, say}.write()
+				}
+				continue
+			}
 			go func() {
 				inFlight := make(chan struct{}, victimInFlight)
 				var acked atomic.Int64
@@ -142,6 +149,7 @@ func TestKill(t *testing.T) {
 	starts := map[place]start{} // of trimmed partitions; the offset is 0
 	var dir string
 	appends, duplicates, trimmed := 0, 0, false
+	told := newTransactions()
 	for round := range kills {
 		// All that there is, is read after each kill: many kills of one directory would take a time that grows with their square.
 		if round%killsOfOne == 0 {
@@ -149,6 +157,7 @@ func TestKill(t *testing.T) {
 			appends += len(acked)
 			clear(acked)
 			clear(starts)
+			told.another()
 		}
 		last := map[place]place{} // of produced partitions, likewise: the last that is known to be acknowledged
 		cmd := exec.Command(os.Args[0], "-test.run=^TestKill$")
@@ -179,6 +188,14 @@ func TestKill(t *testing.T) {
 			case "start":
 				starts[log] = start{at.offset, at.offset}
 				continue
+			}
+			if at.partition == victimTransacted {
+				if err := told.tell(what, at.topic, at.offset, value); err != nil {
+					t.Fatalf("round %d: victim said %q: %v", round, lines.Text(), err)
+				}
+				if what != "ack" {
+					continue
+				}
 			}
 			if at.partition == victimProduced {
 				last[log] = at
@@ -221,6 +238,13 @@ func TestKill(t *testing.T) {
 					t.Fatalf("round %d: %+v begins at %d, was trimmed to %d, and asked to be to %d", round, log, off.Start, want.least, want.most)
 				}
 				starts[log] = start{off.Start, off.Start}
+				if p == victimTransacted {
+					for offset, value := range told.check(t, round, ti, l) {
+						found[place{ti, p, offset}] = value
+					}
+					l.Release()
+					continue
+				}
 				trimmed = trimmed || off.Start > 0
 				// A client that has not heard of its last batch sends it again.
 				if at, ok := last[log]; ok {
@@ -266,8 +290,11 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	summary.Line(t, "local engine: %d kills (kill -9) of a process that appends: %d acknowledged appends are there, %d of them sent again are not there twice", kills, appends+len(acked), duplicates)
+	summary.Line(t, "local engine: %d kills (kill -9) of a process that appends: %d acknowledged appends are there, %d of them sent again are not there twice; %s", kills, appends+len(acked), duplicates, told)
 	if duplicates == 0 || !trimmed {
 		t.Error("nothing was sent again, or trimmed")
+	}
+	if told.committed == 0 || told.aborted == 0 || told.left == 0 {
+		t.Errorf("transactions were not committed, aborted, or left open: %s", told)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/span/local"
 	"github.com/braidstream/braid/span/local/vfs"
@@ -61,5 +62,77 @@ func TestTimeOverDamage(t *testing.T) {
 		if !errors.Is(err, span.ErrStorage) {
 			t.Errorf("read of the damaged segment: %v", err)
 		}
+	}
+}
+
+// The record with the largest time is one that is there: not one below the log start, in the log or in a segment with others, and not one
+// of which a compaction left but an empty batch.
+func TestLargestTimeOfWhatIsThere(t *testing.T) {
+	for _, flushed := range []bool{false, true} {
+		s, err := local.Open(memOptions(vfs.NewMem()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		topic := create(t, s, "t", 1, "retention.ms", "-1")
+		l := s.Log(topic, 0)
+		is := func(what string, want span.Position) {
+			t.Helper()
+			if at, found, err := l.OffsetFor(context.Background(), span.MaxTimestamp); err != nil || found != (want.Offset >= 0) || found && at != want {
+				t.Errorf("flushed %v: %s: %+v, %v, %v, want %+v", flushed, what, at, found, err, want)
+			}
+		}
+		is("nothing was written", span.Position{Offset: -1})
+		for _, times := range [][]int64{{900, 100, 800}, {700, 600}, {650}} {
+			b := batch.NewBuilder()
+			for _, ts := range times {
+				b.Add(batch.Record{Timestamp: ts, Value: []byte("v")})
+			}
+			raw, err := b.Build()
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustPut(t, l, raw)
+		}
+		if flushed {
+			if err := s.FlushNow(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		is("everything is there", span.Position{Offset: 0, Timestamp: 900})
+		for start, want := range []span.Position{{Offset: 2, Timestamp: 800}, {Offset: 2, Timestamp: 800}, {Offset: 3, Timestamp: 700}, {Offset: 5, Timestamp: 650}, {Offset: 5, Timestamp: 650}, {Offset: -1}} {
+			if _, err := l.DeleteBefore(context.Background(), int64(start+1)); err != nil {
+				t.Fatal(err)
+			}
+			is(fmt.Sprint("trimmed to ", start+1), want)
+		}
+		l.Release()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// An idle producer's last batch, empty after a compaction.
+	s, err := local.Open(memOptions(vfs.NewMem()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	topic := create(t, s, "t", 1, "cleanup.policy", "compact", "segment.bytes", "4096", "retention.ms", "-1")
+	l := s.Log(topic, 0)
+	defer l.Release()
+	raw, err := batch.NewBuilder().Producer(7, 0, 0).Add(batch.Record{Timestamp: 9000, Key: []byte("0"), Value: []byte("v")}).Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, l, raw)
+	putKeyed(t, l, 40, 3)
+	if err := s.FlushNow(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CompactNow(); err != nil {
+		t.Fatal(err)
+	}
+	at, found, err := l.OffsetFor(context.Background(), span.MaxTimestamp)
+	if err != nil || !found || at.Timestamp != 1 {
+		t.Errorf("%+v, %v, %v, want a record of 1", at, found, err)
 	}
 }

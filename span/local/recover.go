@@ -69,7 +69,7 @@ func (s *Store) recover() error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	s.number = st.number
+	s.number, s.aging.saved = st.number, st.clock
 	proved, err := s.proved()
 	if err != nil {
 		return fmt.Errorf("%s: %w", proofName, err)

@@ -19,10 +19,13 @@ func (k *keeper) retain() error {
 		if err := s.do(s.believe); err != nil {
 			return err
 		}
+		s.aging.recorded = max(s.aging.recorded, 0) // the leap is to be in a checkpoint
 		// Frames of before the leap would tell the next start how old what they hold is.
 		if err := k.flush(0); err != nil {
 			return err
 		}
+	}
+	if s.aging.unrecorded() {
 		if err := k.checkpoint(k.replay); err != nil {
 			return err
 		}

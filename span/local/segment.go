@@ -111,6 +111,15 @@ func parseSegHeader(b []byte, dir [16]byte, topic, partition uint32, base int64)
 	return nil
 }
 
+// segHeaderVersion is the format that a header says, 0 where it is not whole.
+func segHeaderVersion(b []byte) uint16 {
+	be := binary.BigEndian
+	if len(b) < segHeaderSize || string(b[:8]) != segMagic || crc32.Checksum(b[:atSegCRC], castagnoli) != be.Uint32(b[atSegCRC:]) {
+		return 0
+	}
+	return be.Uint16(b[atSegVersion:])
+}
+
 // errDamaged tells of bytes that are not what was written.
 var errDamaged = fmt.Errorf("damaged: %w", span.ErrStorage)
 
