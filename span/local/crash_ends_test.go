@@ -203,7 +203,7 @@ func (m *machine) busyEnds(t *rapid.T, how func(*rapid.T) func() *vfs.Mem) {
 		}
 		for i, r := range d.records {
 			if at := p.end + int64(i); !r.same(got[at]) {
-				t.Fatalf("offset %d holds %.60v, want %.60v, which was on its way", at, got[at], r)
+				t.Fatalf("offset %d holds %v, want %v, which was on its way", at, got[at], r)
 			}
 		}
 		m.landed(p, d, p.end)

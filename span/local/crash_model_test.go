@@ -39,6 +39,10 @@ const (
 	aborted
 )
 
+func (r modelRecord) String() string {
+	return fmt.Sprintf("key %q value %.20q of %d at %d, control %v, fate %d", r.key, r.value, len(r.value), r.ts, r.control, r.fate)
+}
+
 // same tells whether what was read is what was written.
 func (r modelRecord) same(got modelRecord) bool {
 	r.fate, got.fate = decided, decided
@@ -135,7 +139,7 @@ func (m *machine) checkPart(mt *modelTopic, i int) map[int64]modelRecord {
 	}
 	for offset, r := range got {
 		if want, ok := p.records[offset]; !ok || !want.same(r) {
-			m.t.Fatalf("%s/%d: offset %d holds %.60v, want %.60v", mt.Name, i, offset, r, want)
+			m.t.Fatalf("%s/%d: offset %d holds %v, want %v", mt.Name, i, offset, r, want)
 		}
 	}
 	m.checkMissing(mt, i, got)
@@ -150,7 +154,7 @@ func (m *machine) checkPart(mt *modelTopic, i int) map[int64]modelRecord {
 func (m *machine) checkMissing(mt *modelTopic, i int, got map[int64]modelRecord) {
 	p := mt.parts[i]
 	fail := func(what string, offset int64) {
-		m.t.Fatalf("%s/%d: %s: offset %d: %.60v\n%s", mt.Name, i, what, offset, p.records[offset], m.s.Internals(mt.Topic, int32(i)))
+		m.t.Fatalf("%s/%d: %s: offset %d: %v\n%s", mt.Name, i, what, offset, p.records[offset], m.s.Internals(mt.Topic, int32(i)))
 	}
 	if !mt.compacted {
 		for offset := p.start; offset < p.end; offset++ {
@@ -208,12 +212,12 @@ func (m *machine) checkCommitted(mt *modelTopic, i int, l span.Log, got map[int6
 		if want := p.records[offset]; want.control || want.fate != decided || offset >= p.stable() {
 			continue
 		} else if !r.same(seen[offset]) {
-			m.t.Fatalf("%s/%d: the committed record at %d is read as %.60v", mt.Name, i, offset, seen[offset])
+			m.t.Fatalf("%s/%d: the committed record at %d is read as %v", mt.Name, i, offset, seen[offset])
 		}
 	}
 	for offset := range seen {
 		if p.records[offset].fate != decided || offset >= p.stable() {
-			m.t.Fatalf("%s/%d: offset %d is read as committed: %.60v, last stable offset %d", mt.Name, i, offset, p.records[offset], p.stable())
+			m.t.Fatalf("%s/%d: offset %d is read as committed: %v, last stable offset %d", mt.Name, i, offset, p.records[offset], p.stable())
 		}
 	}
 }

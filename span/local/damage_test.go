@@ -335,7 +335,7 @@ func (w *written) transactionsAfterDamage(t *testing.T, s *local.Store, writable
 		delete(seen, offset)
 	}
 	for offset, r := range seen {
-		t.Errorf("%s: read as committed: %d, %.60v", what, offset, r)
+		t.Errorf("%s: read as committed: %d, %v", what, offset, r)
 	}
 	return outcome
 }
