@@ -38,7 +38,9 @@ func (f fault) String() string {
 // space, five times in a row for lack of space; each write in its midst, for either reason; and everything from
 // then on, as when the disk is gone. What was acknowledged is there afterwards, after the
 // end of the process and after a power cut; what was not was said so; space coming back needs no restart.
-func TestFaultAtEveryOperation(t *testing.T) { atEveryOperation(t, "a course of everything", 150, faultAt) }
+func TestFaultAtEveryOperation(t *testing.T) {
+	atEveryOperation(t, "a course of everything", 150, faultAt)
+}
 
 // faulty is a course of operations, and what was acknowledged in it.
 type faulty struct {
