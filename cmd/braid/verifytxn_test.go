@@ -127,9 +127,12 @@ func (r *running) moveAround(ctx context.Context, stop <-chan struct{}, topics, 
 		}
 		topic := i % len(topics)
 		tried++
-		op, err := r.move(ctx, clusters[(topic+1+i/len(topics))%len(clusters)], topics[topic])
+		to := clusters[(topic+1+i/len(topics))%len(clusters)]
+		op, err := r.move(ctx, to, topics[topic])
 		if err == nil && op.State == "done" {
 			moved++
+			continue
 		}
+		r.t.Logf("move %d, of %s to %s: %v %s %s", i, topics[topic], to, err, op.State, op.Message)
 	}
 }
