@@ -11,12 +11,16 @@ import (
 // File is the variable of the environment that names the file to which lines are added.
 const File = "BRAID_TEST_SUMMARY"
 
-// Line logs a line, and adds it to the file of the environment if there is one. A write of so
+// Line logs a line, and adds it to the file of the environment if there is one; of a test that has
+// failed it says so, for nobody to quote what is not so. A write of so
 // few bytes to a file that is opened for appending is whole, whoever else writes.
 func Line(t testing.TB, format string, args ...any) {
 	t.Helper()
 	line := fmt.Sprintf(format, args...)
 	t.Log(line)
+	if t.Failed() {
+		line = "FAILED: " + t.Name() + ": " + line
+	}
 	path := os.Getenv(File)
 	if path == "" {
 		return
