@@ -42,7 +42,7 @@ test-short: ## what to run while you work: no Kafka, no race detector, under two
 
 .PHONY: soak
 soak: deps ## the long variants, all or PARTS="..." of them (hours; scripts/soak.sh --list shows them)
-	GO=$(GO) ./scripts/soak.sh $(PARTS)
+	GO=$(GO) RACE=$(RACE) ./scripts/soak.sh $(PARTS)
 
 .PHONY: bench
 bench: deps ## speed and memory as ratios against named peers

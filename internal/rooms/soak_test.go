@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-var soakPart = regexp.MustCompile(`^[a-z]+ +(?:race|plain) +\./(\S+) +(Test\S+) +\d+h\b`)
+var soakPart = regexp.MustCompile(`^[a-z]+ +\./(\S+) +(Test\S+) +\d+h\b`)
 
 // The parts of a soak name tests that there are: a name that is gone would leave its long variant to the part that takes the
 // rest, with too short a limit.
