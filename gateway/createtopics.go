@@ -14,6 +14,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -152,9 +153,16 @@ func collision(s *catalog.Snapshot, tenant, name string) string {
 	return ""
 }
 
+// clusterAway is what an admin request is told that waited for a cluster behind; which one is nobody's business.
+const clusterAway = "Timed out waiting for the cluster behind the topic, which does not answer."
+
 // refusal is an error as the admin keys tell it.
 func (call *call) refusal(err error) (int16, *string) {
 	code := call.g.codeOf(call.header.Key, call.c.peer, err)
 	detail := detailOf(err, code)
+	if code == wire.NotLeaderOrFollower && errors.Is(err, span.ErrUnavailable) {
+		// No partition's leader was asked for: that code would be a riddle to who reads it.
+		code, detail = wire.RequestTimedOut, clusterAway
+	}
 	return call.failed(code), &detail
 }

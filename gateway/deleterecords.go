@@ -6,15 +6,22 @@ package gateway
 // and not deleted from is refused.
 //
 // Difference: the start of the chain is moved in the catalog at once; the
-// clusters behind give up their space when retention comes by.
+// clusters behind give up their space when retention comes by. Where the
+// cluster that takes the appends does not answer within 5 s, the code is
+// BROKER_NOT_AVAILABLE: others are tried again by clients until their time
+// is up, and say nothing then.
 
 import (
 	"context"
+	"errors"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/braidstream/braid/catalog"
+	"github.com/braidstream/braid/chain"
+	"github.com/braidstream/braid/span"
 	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
 )
@@ -63,23 +70,37 @@ func (call *call) deleteBefore(ctx context.Context, topic string, index int32, b
 	if !deletes(st.topic) {
 		return wire.PolicyViolation
 	}
-	fail := func(err error) wire.Code { return call.g.codeOf(keyDeleteRecords, call.c.peer, err) }
-	if before == -1 {
-		_, end, _, err := p.Offsets(ctx, false)
-		if err != nil {
-			return fail(err)
-		}
-		before = end
-	}
-	if before < 0 {
+	if before < -1 {
 		return wire.OffsetOutOfRange
 	}
-	start, err := p.DeleteRecords(ctx, before)
-	if err != nil {
-		return fail(err)
+	tries, cancel := context.WithTimeout(ctx, deleteWait)
+	defer cancel()
+	for {
+		start, err := p.DeleteRecords(tries, before) // -1 is the high watermark to it, too
+		switch {
+		case err == nil:
+			*low = start
+			return wire.None
+		case !isAway(err) && !(errors.Is(err, chain.ErrUnavailable) && tries.Err() != nil && ctx.Err() == nil): // it hangs
+			return call.g.codeOf(keyDeleteRecords, call.c.peer, err)
+		}
+		select {
+		case <-tries.Done():
+			return wire.BrokerNotAvailable
+		case <-time.After(deletePause):
+		}
 	}
-	*low = start
-	return wire.None
+}
+
+// deleteWait is how long a cluster that does not answer is tried, deletePause the time between two tries.
+const (
+	deleteWait  = 5 * time.Second
+	deletePause = 200 * time.Millisecond
+)
+
+// isAway tells whether it is a cluster behind that does not answer, and not this gateway that may not ask.
+func isAway(err error) bool {
+	return errors.Is(err, span.ErrUnavailable) && !errors.Is(err, catalog.ErrSessionLost) && !errors.Is(err, catalog.ErrUnavailable) && !errors.Is(err, chain.ErrClosed)
 }
 
 // deletes tells whether the topic's policy lets records go by request: one of nothing does, too.

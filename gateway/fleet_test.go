@@ -198,6 +198,9 @@ func (f *fleet) Store(cluster string) (span.Store, error) {
 			return s, nil
 		}
 	}
+	if cluster == "away" {
+		return nil, span.ErrUnavailable
+	}
 	return nil, span.ErrGone
 }
 
@@ -360,7 +363,11 @@ func (a *testAdmin) GrowTopic(ctx context.Context, spec GrowSpec) error {
 		return nil
 	}
 	first := s.Chains(t.ID)[0].Spans[0].Copies[0]
-	if err := a.f.store.AddPartitions(ctx, span.Topic{Name: first.Topic, ID: first.TopicID}, spec.Total); err != nil {
+	st, err := a.f.Store(first.Cluster)
+	if err != nil {
+		return err
+	}
+	if err := st.AddPartitions(ctx, span.Topic{Name: first.Topic, ID: first.TopicID}, spec.Total); err != nil {
 		return err
 	}
 	var fresh []catalog.Chain

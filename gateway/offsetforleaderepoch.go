@@ -3,9 +3,10 @@ package gateway
 // OffsetForLeaderEpoch, key 23, versions 2 to 4.
 //
 // Differences: epochs are those of the chain's spans; the epochs of the brokers
-// behind are never shown. The end of an epoch before the last one is that of the
-// log, and the largest number while its cluster does not tell it: consumers use it to
-// find out whether records that they read are gone, and no offset is ever given twice.
+// behind are never shown. Where the next span begins with a transaction, the end of an
+// epoch before the last one is that of the log, and the largest number while its cluster
+// does not tell it: consumers use it to find out whether records that they read are gone,
+// they go past aborted ones without a look at the epoch, and no offset is ever given twice.
 
 import (
 	"context"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/braidstream/braid/batch"
 	"github.com/braidstream/braid/chain"
 	"github.com/braidstream/braid/tenant/acl"
 	"github.com/braidstream/braid/wire"
@@ -75,13 +77,21 @@ func offsetForLeaderEpoch(call *call, req *kmsg.OffsetForLeaderEpochRequest) kms
 }
 
 // pastAborted is where a consumer may stand at most whose last record was of an epoch that has
-// ended there. That is beyond the end if it went on over records of the next epochs that it did
-// not keep, those of an aborted transaction: franz-go takes no epoch from them, and would tell its
-// application of a loss at the next move. Kafka's leaders rarely change under a transaction; here
-// topics move.
+// ended there: at the first record behind the end that every consumer keeps. That is beyond the end
+// if it went on over records of the next epochs that it did not keep, those of an aborted
+// transaction: franz-go takes no epoch from them, and would tell its application of a loss at the
+// next move. Kafka's leaders rarely change under a transaction; here topics move.
 func pastAborted(ctx context.Context, p *chain.Partition, end int64) int64 {
 	ctx, cancel := context.WithTimeout(ctx, epochWait)
 	defer cancel()
+	// Of one byte: a batch, which comes whole.
+	if res, err := p.Read(ctx, chain.ReadRequest{Offset: end, MaxBytes: 1, ClientEpoch: -1, LastFetchedEpoch: -1}); err == nil {
+		at := keptFrom(res.Batches)
+		res.Release()
+		if at >= 0 {
+			return max(end, at)
+		}
+	}
 	_, logEnd, _, err := p.Offsets(ctx, false)
 	if err != nil {
 		// Nobody who reads of earlier spans waits for this cluster. Whoever stands past the end of
@@ -89,4 +99,15 @@ func pastAborted(ctx context.Context, p *chain.Partition, end int64) int64 {
 		return math.MaxInt64
 	}
 	return max(end, logEnd)
+}
+
+// keptFrom gives where the first batch begins if a consumer of any isolation level is given records
+// of it, and so their epoch; -1 if one of committed records may go past it without, or if there is none.
+// What compaction has emptied is gone past, too.
+func keptFrom(batches []byte) int64 {
+	it := batch.NewIter(batches)
+	if h := &it.Header; it.Next() && !h.IsTransactional() && !h.IsControl() && h.NumRecords > 0 {
+		return h.BaseOffset
+	}
+	return -1
 }
