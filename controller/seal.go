@@ -172,7 +172,7 @@ func (r *run) sealOne(ctx context.Context, old catalog.PhysicalTopic, timeout ti
 	seen := 0
 	for _, end := range list {
 		if end.Partition >= 0 && end.Partition < old.Partitions {
-			ends[end.Partition] = extend.PhysicalEnd{End: end.End, MaxTimestamp: end.MaxTimestamp}
+			ends[end.Partition] = extend.PhysicalEnd{End: end.End, MaxTimestamp: end.MaxTimestamp, Lossy: end.Lossy}
 			told[end.Partition] = end.Producers
 			seen++
 		}
@@ -419,7 +419,7 @@ func (r *run) endOf(p int32, ch *catalog.Chain) (catalog.SealedEnd, error) {
 	}
 	x, err := extend.SealedEnd(&r.e, p, ch, end)
 	if alarmed && err == nil {
-		x.Next = max(a.Acknowledged, x.End) + repairRoom
+		x.Next = max(x.Next, max(a.Acknowledged, x.End)+repairRoom)
 	}
 	return x, err
 }

@@ -85,6 +85,9 @@ type End struct {
 	Start        int64 // log start
 	End          int64 // first offset past the last record; final
 	MaxTimestamp int64 // largest timestamp of its records in ms, -1 when empty
+	// Lossy: the store has lost records, and acknowledged ones may have lain past End. Their offsets are not
+	// to be given to others.
+	Lossy bool
 	// Producers is what [Log.Producers] would answer, where the seal learned it on
 	// the way (not nil then, even if there are none). A caller whose appends wait is
 	// spared a question.

@@ -60,6 +60,8 @@ func OldIndex(e *catalog.Extend, ch *catalog.Chain) int {
 type PhysicalEnd struct {
 	End          int64
 	MaxTimestamp int64 // -1 none
+	// Lossy: see [span.End].
+	Lossy bool
 }
 
 // SealedEnd describes the end of a partition's open span that ended physically at end.
@@ -75,6 +77,8 @@ func SealedEnd(e *catalog.Extend, partition int32, ch *catalog.Chain, end Physic
 		Physical: end.End, End: logical, Delta: logical - end.End, MaxTimestamp: end.MaxTimestamp, Next: logical}
 	if e.Unreadable {
 		x.Next = logical + e.Room
+	} else if end.Lossy {
+		x.Next = logical + chain.UnknownRoom
 	}
 	return x, nil
 }

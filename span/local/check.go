@@ -240,7 +240,10 @@ func (s *Store) checkIndex(p *partition, sg *segment) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", span.ErrStorage, err)
 	}
-	if size-sg.size > 64<<20 || size < sg.size {
+	if size < sg.size {
+		return fmt.Errorf("%w: %d bytes are missing at its end", errDamaged, sg.size-size)
+	}
+	if size-sg.size > 64<<20 {
 		return fmt.Errorf("%w: %d bytes behind the batches", errDamaged, size-sg.size)
 	}
 	b := make([]byte, size-sg.size)
@@ -297,6 +300,7 @@ func DumpFS(fs vfs.FS, dir, topicName string, partition int32, visit func(Dumped
 	for _, sg := range p.segs {
 		rel := filepath.Base(filepath.Dir(sg.path("", p)))
 		rel = filepath.Join(dataDir, rel, filepath.Base(sg.path("", p)))
+		var stop error
 		err := s.walkSegment(p, sg, func(b stored) error {
 			d := Dumped{File: rel, Position: b.pos, Header: b.h}
 			if b.err != nil {
@@ -306,10 +310,15 @@ func DumpFS(fs vfs.FS, dir, topicName string, partition int32, visit func(Dumped
 				d.Header.PartitionLeaderEpoch = 0
 				d.Raw = b.raw
 			}
-			return visit(d)
+			stop = visit(d)
+			return stop
 		})
-		if err != nil {
-			return err
+		if stop == nil && err != nil {
+			// What lies behind it may be whole.
+			stop = visit(Dumped{File: rel, Position: -1, Header: batch.Header{BaseOffset: sg.base}, Problem: err.Error()})
+		}
+		if stop != nil {
+			return stop
 		}
 	}
 	for i := range p.refs {
@@ -330,6 +339,10 @@ func DumpFS(fs vfs.FS, dir, topicName string, partition int32, visit func(Dumped
 		if err != nil {
 			return err
 		}
+	}
+	if s.hollow {
+		return visit(Dumped{File: walDir, Position: -1, Header: batch.Header{BaseOffset: p.next},
+			Problem: "the log has lost bytes: nothing tells whether the partition ended here"})
 	}
 	return nil
 }

@@ -328,8 +328,8 @@ func (s *Store) writeMeta(f frame, payload []byte) error {
 }
 
 // flushLog writes the log's buffer to its file. When the disk is full it tries
-// until there is room, and refuses what is appended meanwhile: the frames
-// have their offsets already.
+// until there is room, and refuses what is asked meanwhile, at once: the frames
+// have their offsets already, and their callers alone wait.
 func (s *Store) flushLog() {
 	err := s.log.flush()
 	if err == nil {
@@ -342,11 +342,7 @@ func (s *Store) flushLog() {
 		<-tick.C
 		reqs, closing := s.take(nil)
 		for i := range reqs {
-			o := outcome{a: reqs[i].a, ctl: reqs[i].ctl, err: reqs[i].err}
-			if o.err == nil {
-				o.err = errNoSpace
-			}
-			s.group.out = append(s.group.out, o)
+			refuse(&reqs[i])
 		}
 		if err = s.log.flush(); err == nil {
 			return
@@ -356,6 +352,18 @@ func (s *Store) flushLog() {
 		}
 	}
 	s.fail(err)
+}
+
+// refuse answers what came while the log could not be written. What asks and writes nothing gets its answer.
+func refuse(r *request) {
+	o := outcome{a: r.a, ctl: r.ctl, err: r.err}
+	switch {
+	case r.ctl != nil && r.ctl.quick:
+		o.err = r.ctl.run()
+	case o.err == nil:
+		o.err = errNoSpace
+	}
+	finish(o)
 }
 
 // hand gives the group to the syncer and starts another.

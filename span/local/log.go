@@ -175,6 +175,9 @@ func (l *log) DeleteBefore(_ context.Context, offset int64) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	if l.s.hole() != nil {
+		return p.hide(offset)
+	}
 	start := int64(0)
 	err = l.s.do(func() error {
 		p.mu.Lock()
@@ -182,7 +185,7 @@ func (l *log) DeleteBefore(_ context.Context, offset int64) (int64, error) {
 		start = p.start
 		p.mu.Unlock()
 		if offset > hw || offset < 0 {
-			return fmt.Errorf("delete before %d of a log that ends at %d: %w", offset, hw, span.ErrOffsetOutOfRange)
+			return pastEnd(offset, hw)
 		}
 		if offset <= start {
 			return nil
@@ -191,6 +194,10 @@ func (l *log) DeleteBefore(_ context.Context, offset int64) (int64, error) {
 		return l.s.trim(p, offset)
 	})
 	return start, err
+}
+
+func pastEnd(offset, end int64) error {
+	return fmt.Errorf("delete before %d of a log that ends at %d: %w", offset, end, span.ErrOffsetOutOfRange)
 }
 
 // Release implements [span.Log].

@@ -40,11 +40,16 @@ func (s *Store) read(ctx context.Context, l *log, r span.ReadRequest) (span.Read
 		}
 		p.mu.Unlock()
 		out := span.ReadResult{Start: b.Start, HighWatermark: b.HighWatermark, LastStable: b.LastStable, Release: noRelease}
-		if r.Offset < b.Start || r.Offset > b.HighWatermark {
+		lost := s.hole()
+		if r.Offset < b.Start || r.Offset > b.HighWatermark && lost == nil {
 			return out, fmt.Errorf("read at %d of [%d, %d): %w", r.Offset, b.Start, b.HighWatermark, span.ErrOffsetOutOfRange)
 		}
 		if p.t.gone.Load() {
 			return out, errGone
+		}
+		if wait && lost != nil {
+			// It may have been acknowledged, or be of a transaction whose marker is missing.
+			return out, fmt.Errorf("read at %d: nothing tells what was there: %w", r.Offset, lost)
 		}
 		if !wait && r.Apart {
 			if parts, next, release, ok := s.fetchApart(p, r.Offset, limit, r.MaxBytes); ok {

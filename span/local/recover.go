@@ -38,6 +38,9 @@ func Open(o Options) (*Store, error) {
 		synced: make(chan struct{}), done: make(chan struct{}),
 		files: newFiles(o.FS, o.OpenFiles, o.MemoryBudget), cold: newColdReads(),
 	}
+	if st, err := o.FS.Stat(filepath.Join(o.Dir, lockName)); err == nil {
+		s.locked = named{filepath.Join(o.Dir, lockName), st.Node}
+	}
 	s.log = &wal{fs: o.FS, dir: filepath.Join(o.Dir, walDir), id: id, fileSize: o.LogFileBytes, tail: newTail(o.MemoryBudget)}
 	s.proof = proof{files: o.FS, name: filepath.Join(o.Dir, proofName), dir: id}
 	if err := s.recover(); err != nil {
@@ -111,6 +114,9 @@ func (s *Store) recover() error {
 		if b.lsn >= end && b.lsn < end+uint64(s.opt.LogFileBytes) {
 			s.damagedLog(fmt.Errorf("%w: both headers of %s are damaged", errHole, b.f.name))
 		}
+	}
+	if err := s.readEnded(); err != nil {
+		return err
 	}
 	if s.failure() == nil && !s.inspect {
 		if err := r.settle(end); err != nil {
@@ -434,10 +440,11 @@ func (s *Store) lost(err error) {
 // damagedLog makes the store read-only since synced bytes of the log are gone.
 func (s *Store) damagedLog(err error) {
 	if s.inspect {
-		s.holes = append(s.holes, err)
+		s.holes = append(s.holes, fmt.Errorf("%w; the last records of any partition may be missing", err))
+		s.hollow = true
 		return
 	}
-	s.fail(err)
+	s.lost(err)
 }
 
 var errHole = fmt.Errorf("shared log is damaged: %w", span.ErrStorage)

@@ -28,11 +28,13 @@ import (
 // Lock order: mu, then a partition's mu. qmu, lmu, and those of files, tail and
 // wal are taken last and alone.
 type Store struct {
-	opt   Options
-	id    [16]byte // of the directory
-	lock  io.Closer
-	log   *wal
-	proof proof // of log.durable, in the directory
+	opt  Options
+	id   [16]byte // of the directory
+	lock io.Closer
+	// The lock file as it was taken; no name where it has none to be found by.
+	locked named
+	log    *wal
+	proof  proof // of log.durable, in the directory
 
 	files *files
 
@@ -65,11 +67,13 @@ type Store struct {
 	// Of a store that is only looked at: nothing is written, nothing runs.
 	inspect bool
 	holes   []error
+	hollow  bool // the log has lost bytes: where partitions end is not known
 
 	unflushed atomic.Int64 // partitions with appends that are in no segment yet
 
 	failed atomic.Pointer[failure]
 	full   atomic.Bool
+	ended  ended
 	// When [Store.short] last said something, by the steady clock; 0: never.
 	shortSaid atomic.Int64
 
@@ -125,7 +129,7 @@ func (s *Store) ID() string { return hex.EncodeToString(s.id[:]) }
 func (s *Store) topic(t span.Topic) (*topic, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if found := s.byID[t.ID]; found != nil && found.name == t.Name {
+	if found := s.byID[t.ID]; found != nil && found.name == t.Name && !found.gone.Load() {
 		return found, nil
 	}
 	return nil, s.missing(errGone)
@@ -221,6 +225,9 @@ func (s *Store) Configure(_ context.Context, pub span.Topic, config map[string]s
 
 // Delete implements [span.Store].
 func (s *Store) Delete(_ context.Context, pub span.Topic) error {
+	if s.hole() != nil {
+		return s.hideTopic(pub)
+	}
 	var t *topic
 	err := s.do(func() error {
 		var err error
@@ -287,10 +294,12 @@ func (s *Store) Topics(_ context.Context, prefix string) ([]span.Topic, error) {
 }
 
 // Seal implements [span.Store]: a record in the log, synced. The sequencer
-// refuses every append that it comes to later.
+// refuses every append that it comes to later. A directory that has ended takes none: there a seal is
+// a line in a file of its own. Transactions that are open there stay so, since no marker can end them.
 func (s *Store) Seal(_ context.Context, pub span.Topic) ([]span.End, error) {
 	var t *topic
-	err := s.do(func() error {
+	lossy := s.hole() != nil
+	seal := func() error {
 		var err error
 		if t, err = s.topic(pub); err != nil || t.sealed.Load() {
 			return err
@@ -305,7 +314,13 @@ func (s *Store) Seal(_ context.Context, pub span.Topic) ([]span.End, error) {
 		}
 		t.sealed.Store(true)
 		return nil
-	})
+	}
+	var err error
+	if !lossy {
+		err = s.do(seal)
+	} else if t, err = s.topic(pub); err == nil {
+		err = s.end(t)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("seal %q: %w", pub.Name, err)
 	}
@@ -314,7 +329,7 @@ func (s *Store) Seal(_ context.Context, pub span.Topic) ([]span.End, error) {
 	for i, p := range parts {
 		p.mu.Lock()
 		// Everything before the seal was acknowledged before this was: hw = next.
-		ends[i] = span.End{Partition: int32(i), Start: p.start, End: p.hw, MaxTimestamp: p.maxTimestamp()}
+		ends[i] = span.End{Partition: int32(i), Start: p.start, End: p.hw, MaxTimestamp: p.maxTimestamp(), Lossy: lossy}
 		p.mu.Unlock()
 	}
 	return ends, nil

@@ -10,7 +10,7 @@ import (
 	"github.com/braidstream/braid/span/local/vfs"
 )
 
-// watchFiles looks whether what the next start needs still has its name. A file that was removed below us
+// watchFiles looks whether what the next start needs still has its name, the lock with it: another process would have the directory. A file that was removed below us
 // takes writes and syncs as before, and nobody would find what was acknowledged; so does one that another file took the name of. Only the keeper takes files
 // of the log away, and this is the keeper.
 func (k *keeper) watchFiles() {
@@ -18,7 +18,11 @@ func (k *keeper) watchFiles() {
 	if s.failure() != nil {
 		return
 	}
-	for _, f := range append(s.log.named(), named{name: filepath.Join(s.opt.Dir, markerName)}) {
+	watched := append(s.log.named(), named{name: filepath.Join(s.opt.Dir, markerName)})
+	if s.locked.name != "" {
+		watched = append(watched, s.locked)
+	}
+	for _, f := range watched {
 		what := "removed"
 		// Other errors say nothing about the file.
 		st, err := s.opt.FS.Stat(f.name)

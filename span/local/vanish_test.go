@@ -141,7 +141,7 @@ func TestCheckpointIsMissed(t *testing.T) {
 
 // TestRemovedWhileInUse: what is acknowledged must be found by the next start, which looks for names.
 func TestRemovedWhileInUse(t *testing.T) {
-	for _, what := range []string{"/data/BRAID", "/data/log/000001.log"} {
+	for _, what := range []string{"/data/BRAID", "/data/LOCK", "/data/log/000001.log"} {
 		fs := vfs.NewMem()
 		s, err := local.Open(memOptions(fs))
 		if err != nil {

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/braidstream/braid/span"
@@ -163,6 +164,12 @@ func (c *serverConn) runStore(ctx context.Context, o op, d *decoder, e *encoder)
 		e.int(end.Start)
 		e.int(end.End)
 		e.int(end.MaxTimestamp)
+	}
+	// A peer that does not know of it takes the answer for none, which is right: it would give the offsets again.
+	if slices.ContainsFunc(ends, func(e span.End) bool { return e.Lossy }) {
+		for _, end := range ends {
+			e.flag(end.Lossy)
+		}
 	}
 	return err
 }

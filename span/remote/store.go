@@ -197,6 +197,11 @@ func (s *Store) Seal(ctx context.Context, t span.Topic) ([]span.End, error) {
 	for range n {
 		ends = append(ends, span.End{Partition: int32(d.int()), Start: d.int(), End: d.int(), MaxTimestamp: d.int()})
 	}
+	if len(d.b) > 0 {
+		for i := range ends {
+			ends[i].Lossy = d.flag()
+		}
+	}
 	return ends, ended(&d)
 }
 

@@ -42,7 +42,8 @@ type Mem struct {
 	safeFiles map[string]*inode
 	safeDirs  map[string]bool
 	changes   []change
-	locks     map[string]string
+	locks     map[string]*memLock
+	lockCount uint64
 	used      int64
 	capacity  int64
 	fault     func(op Op, name string) error
@@ -62,7 +63,7 @@ func NewMem() *Mem {
 	return &Mem{
 		files: map[string]*inode{}, dirs: map[string]bool{"/": true, ".": true},
 		safeFiles: map[string]*inode{}, safeDirs: map[string]bool{"/": true, ".": true},
-		locks: map[string]string{}, capacity: 1 << 62,
+		locks: map[string]*memLock{}, capacity: 1 << 62,
 	}
 }
 
@@ -197,6 +198,10 @@ func (m *Mem) remove(name string) error {
 		m.changes = append(m.changes, change{op: OpRemove, name: name})
 		return nil
 	}
+	if m.locks[name] != nil {
+		delete(m.locks, name) // who holds it does not notice
+		return nil
+	}
 	if !m.dirs[name] {
 		return notExist(OpRemove, name)
 	}
@@ -321,6 +326,9 @@ func (m *Mem) Stat(name string) (Info, error) {
 	if m.dirs[name] {
 		return Info{Dir: true}, nil
 	}
+	if l := m.locks[name]; l != nil {
+		return Info{Node: l.node}, nil
+	}
 	n := m.files[name]
 	if n == nil {
 		return Info{}, notExist(OpOpen, name)
@@ -376,16 +384,26 @@ func (m *Mem) Lock(name, text string) (io.Closer, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if held, ok := m.locks[name]; ok {
-		return nil, &LockedError{Name: name, Text: held}
+	if held := m.locks[name]; held != nil {
+		return nil, &LockedError{Name: name, Text: held.text}
 	}
-	m.locks[name] = text
+	m.lockCount++
+	l := &memLock{text: text, node: Node{Dev: 2, Ino: m.lockCount}}
+	m.locks[name] = l
 	return closeFunc(func() error {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		delete(m.locks, name)
+		if m.locks[name] == l {
+			delete(m.locks, name)
+		}
 		return nil
 	}), nil
+}
+
+// memLock is a lock file while it is held. It has a name to stat and to remove, and is not listed.
+type memLock struct {
+	text string
+	node Node
 }
 
 type closeFunc func() error
