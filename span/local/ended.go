@@ -27,8 +27,8 @@ const (
 
 // ended is that file.
 type ended struct {
-	mu   sync.Mutex
-	size int64 // of what is whole and synced in it, 0: there is none
+	mu   sync.Mutex // one writes at a time, and none after the directory's lock was given back
+	size int64      // of what is whole and synced in it, 0: there is none
 }
 
 // errEnded: a former start found bytes of the log missing.
@@ -129,6 +129,11 @@ func (s *Store) end(t *topic) error {
 	e := &s.ended
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	select {
+	case <-s.done:
+		return errClosed
+	default:
+	}
 	if t.sealed.Load() {
 		return nil
 	}

@@ -191,5 +191,8 @@ func TestHoleCanBeLeft(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
+		if _, err := s.Seal(t.Context(), other); !errors.Is(err, span.ErrUnavailable) {
+			t.Errorf("seal of a closed store: %v", err)
+		}
 	}
 }

@@ -414,6 +414,8 @@ func (s *Store) Close() error {
 		s.keeper.stop()
 		err := s.lastCheckpoint()
 		s.files.close()
+		s.ended.mu.Lock()
+		defer s.ended.mu.Unlock()
 		s.closed = errors.Join(err, s.proof.close(), s.log.close(), s.lock.Close())
 	})
 	return s.closed
