@@ -34,8 +34,8 @@ type ended struct {
 // errEnded: a former start found bytes of the log missing.
 var errEnded = fmt.Errorf("%w: %s", errHole, endedComment)
 
-// lost makes the store read-only for good, since synced bytes of its log are gone.
-func (s *Store) lost(err error) {
+// ends makes the store read-only for good, since synced bytes of its log are gone.
+func (s *Store) ends(err error) {
 	s.stop(fmt.Errorf("data directory %s takes no appends any more, now or after a restart; what is whole is served, the last records of any partition may be missing: "+
 		"move the topics to other clusters, and remove this one: %w", s.opt.Dir, err))
 }

@@ -444,7 +444,7 @@ func (s *Store) damagedLog(err error) {
 		s.hollow = true
 		return
 	}
-	s.lost(err)
+	s.ends(err)
 }
 
 var errHole = fmt.Errorf("shared log is damaged: %w", span.ErrStorage)

@@ -129,7 +129,10 @@ func (s *Store) ID() string { return hex.EncodeToString(s.id[:]) }
 func (s *Store) topic(t span.Topic) (*topic, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if found := s.byID[t.ID]; found != nil && found.name == t.Name && !found.gone.Load() {
+	if found := s.byID[t.ID]; found != nil && found.name == t.Name {
+		if found.gone.Load() {
+			return nil, errGone
+		}
 		return found, nil
 	}
 	return nil, s.missing(errGone)
