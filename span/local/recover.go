@@ -197,14 +197,20 @@ func (r *replay) header(wf *walFile, size int64) error {
 	if _, err := wf.f.ReadAt(b, 0); err != nil {
 		return fmt.Errorf("%w: %w", span.ErrStorage, err)
 	}
-	var err error
+	var err, newer error
 	for _, at := range []int{0, walHeaderCopy} {
 		if wf.lsn, wf.salt, err = parseWalHeader(b[at:at+walHeaderUsed], r.s.id); err == nil {
 			return nil
 		}
-		if errors.Is(err, errNewer) || errors.Is(err, ErrForeign) {
+		if errors.Is(err, ErrForeign) {
 			return err
 		}
+		if errors.Is(err, errNewer) {
+			newer = err // or a damaged version, where the copy is whole
+		}
+	}
+	if newer != nil {
+		return newer
 	}
 	for _, c := range b[:walHeaderSize] {
 		if c != 0 {
