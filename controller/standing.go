@@ -72,12 +72,16 @@ func (s *standings) ask(ctx context.Context, topic *catalog.TopicRef, patience t
 		defer limit.Stop()
 		select {
 		case <-b.done:
-			got := b.got[id]
-			return &got
 		case <-limit.C:
 		case <-ctx.Done():
 		}
-		return &catalog.Standing{Unasked: true}
+		select {
+		case <-b.done: // also where it came in time, and the caller did something else for longer
+			got := b.got[id]
+			return &got
+		default:
+			return &catalog.Standing{Unasked: true}
+		}
 	}
 }
 

@@ -197,3 +197,16 @@ func TestStandingsAreAskedTogether(t *testing.T) {
 		t.Errorf("there is nobody to ask, and it gave %+v", got)
 	}
 }
+
+// An answer that came in time counts, however late somebody looks.
+func TestStandingsThatCameInTime(t *testing.T) {
+	s := newStandings((&groupsDouble{at: map[string]int64{"g": 4}}).standings)
+	for range 50 {
+		get := s.ask(t.Context(), &catalog.TopicRef{Tenant: catalog.DefaultTenant, ID: catalog.ID{1}}, time.Millisecond)
+		s.wait()
+		<-time.After(3 * time.Millisecond) // past all of its time
+		if got := get(); got.Unasked || len(got.Groups) != 1 {
+			t.Fatalf("%+v", got)
+		}
+	}
+}

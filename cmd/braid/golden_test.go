@@ -207,7 +207,8 @@ var goldenElsewhere = map[string][]string{
 	"braid audit tail":     {"audit-tail"},
 	"braid audit list":     {"audit-list"},
 	"braid usage":          {"usage"},
-	"braid topic describe": {"topic-describe-waiting"},
+	"braid topic describe": {"topic-describe-waiting", "topic-describe-lost"},
+	"braid status":         {"status-lost"},
 	"braid storage check":  {"storage-check-damaged", "storage-check-whole"},
 	"braid storage dump":   {"storage-dump-damaged", "storage-dump-whole"},
 }
